@@ -1,0 +1,1 @@
+"""pyinfra facts, one module a stage. They only read."""

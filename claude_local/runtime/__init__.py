@@ -1,0 +1,1 @@
+"""What runs on the workstation itself, in the runtime's venv. Imports no pyinfra."""

@@ -1,0 +1,74 @@
+"""Every setting with its default. Override in group_data/, in inventory.py or with --data KEY=VALUE.
+
+Names are prefixed by the stage that reads them. claude_local/schemas/settings.schema.json says what is allowed.
+"""
+
+# --- profiles -----------------------------------------------------------------------------------------------------
+# The profiles file, relative to the project root.
+models_conf = "models.conf"
+# Which profile `claude-local` uses. "auto": the first of model_profiles.
+default_profile = "auto"
+
+# --- packages -----------------------------------------------------------------------------------------------------
+# Seconds to wait for another apt or dpkg to finish.
+packages_lock_timeout = 300
+
+# --- docker -------------------------------------------------------------------------------------------------------
+# Try Docker's own apt repository first when Docker has to be installed; else the distribution's package.
+docker_upstream_repository = True
+# Put the user into the docker group (root-equivalent!); the deploy itself does not need it.
+docker_group = False
+
+# --- image --------------------------------------------------------------------------------------------------------
+# Which llama.cpp build runs; the sha256 of each source stands beside it in claude_local/image.py.
+image_llama_build = 11434
+# "cpu" here; "cuda" and "vulkan" come with GPU profiles.
+image_variant = "cpu"
+# "native": compiled for this machine's CPU. "all": every x86-64 level in one image, chosen at start.
+image_cpu = "native"
+# Base image: "auto" is the host's own release (e.g. debian:bookworm-slim), else any image reference.
+image_base = "auto"
+# Parallel compiler jobs; 0: one a core.
+image_jobs = 0
+
+# --- model --------------------------------------------------------------------------------------------------------
+# Where GGUF files are placed; often a big disk.
+model_dir = "~/.local/share/claude-local/models"
+# Directories that may already hold GGUF files: used where they are, never written to.
+model_search_dirs = []
+# The profiles to place, in order of preference.
+model_profiles = ["qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"]
+# The model hub; a mirror with the same paths can stand here.
+model_hub = "https://huggingface.co"
+
+# --- server -------------------------------------------------------------------------------------------------------
+# llama-server's port on 127.0.0.1.
+server_port = 8080
+# The container's name.
+server_container = "claude-local-server"
+# Memory limit of the container in MiB; 0: three quarters of the machine's memory.
+server_memory_mib = 0
+# Limit on processes and threads in the container.
+server_pids_limit = 512
+# Seconds that the default profile may take to load and answer.
+server_start_timeout = 600
+
+# --- manager ------------------------------------------------------------------------------------------------------
+# The management API's port on 127.0.0.1 (kept free for it).
+manager_port = 8081
+
+# --- claude -------------------------------------------------------------------------------------------------------
+# The Claude Code version that claude-local is tested with; installed when none or a too old one is there.
+claude_version = "2.1.330"
+# The oldest version that works: CLAUDE_CODE_MODEL_CAPABILITIES and the overflow wording came with it.
+claude_minimum_version = "2.1.330"
+
+# --- home ---------------------------------------------------------------------------------------------------------
+# The permission mode that a session starts in.
+home_default_mode = "plan"
+# Key paths of ~/.claude-local/settings.json where the deploy's value wins over a change made by hand.
+home_enforced_keys = ["permissions.disableAutoMode"]
+
+# --- commands -----------------------------------------------------------------------------------------------------
+# Where claude-local is installed; put onto PATH for bash, zsh and fish.
+commands_dir = "~/bin"
