@@ -42,6 +42,20 @@ class Workstation:
         return StringCommand(*words)
 
 
+    def closing_lines(self) -> list[str]:
+        """What was set up and what to type next, for the end of a run."""
+        profile = self.profiles[self.settings.active_profile]
+        command = self.paths.wrapper.replace(self.paths.home, "~", 1)
+        return [
+            f"model    {profile.name} ({profile.id}), also placed: "
+            + (", ".join(name for name in self.settings.model_profiles if name != profile.id) or "none"),
+            f"server   llama.cpp b{self.settings.image_llama_build} on http://127.0.0.1:{self.settings.server_port}",
+            f"command  {command}  (a new terminal has it on PATH)",
+            "",
+            f'Next: {command} -p "Say hello"    or just: {command}',
+        ]
+
+
 _known: WeakKeyDictionary[Any, Workstation] = WeakKeyDictionary()
 
 
@@ -51,7 +65,7 @@ def workstation() -> Workstation:
     if key in _known:
         return _known[key]
     identity = host.get_fact(WorkstationIdentity)
-    raw = {name: host.data.get(name) for name in data.names() if host.data.get(name) is not None}
+    raw = host.data.dict()
     try:
         settings = data.validate(raw)
         profiles = data.load_profiles(PROJECT / settings.models_conf, settings)

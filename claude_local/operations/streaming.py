@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyinfra.api import FunctionCommand, Host, OperationError, State, StringCommand
+from pyinfra import logger
+from pyinfra.api import FunctionCommand, Host, State, StringCommand
 
 
 def streamed(
@@ -17,8 +18,8 @@ def streamed(
     """A command whose lines appear as they come (pyinfra shows nothing below -vvv for a plain yield).
 
     ``command`` runs on the target through whatever connector; ``root`` runs it with sudo (pass ``bool(ws.root)``:
-    connector arguments are not inherited by functions). ``failure`` is the message of the OperationError, or makes it
-    from the last 40 lines that the command printed.
+    connector arguments are not inherited by functions). ``failure`` is the error message to log, or makes it from the
+    last 40 lines that the command printed. (Raising here would make pyinfra print a traceback.)
     """
 
     def run(state: State, host: Host) -> bool:
@@ -27,7 +28,8 @@ def streamed(
         ok, output = host.run_shell_command(merged, print_output=True, **arguments)
         if not ok and failure is not None:
             tail = [line.line for line in output][-40:]
-            raise OperationError(failure(tail) if callable(failure) else failure)
+            message = failure(tail) if callable(failure) else failure
+            host.log_styled(message, fg="red", log_func=logger.error)
         return ok
 
     return FunctionCommand(run, (), {})

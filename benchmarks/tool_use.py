@@ -1,0 +1,507 @@
+#!/usr/bin/env python3
+"""How often does the local model really use a tool through the real Claude Code? Measured, not argued.
+
+For each of Glob, Read, Write and Edit there are ten tasks, worded as a user would type them, each in a fresh
+workspace. A run counts as right only when (a) Claude Code's own event stream shows the tool call and a result
+without an error, and (b) the evidence is there: the file on disk, or the word that only the file holds in the answer.
+
+The first five tasks of a tool ("tuned") may be looked at while a chat template or a flag is being tuned; the last
+five ("held out") are only counted. Nobody changes the wording of either to make a model look better.
+
+    benchmarks/tool_use.py                                  # through the installed claude-local
+    benchmarks/tool_use.py --tool Read --tool Glob --runs 3
+    benchmarks/tool_use.py --command "claude-local --model qwen2.5-coder-0.5b" --json result.json
+
+The command gets ``-p PROMPT --output-format stream-json --verbose --permission-mode acceptEdits --max-turns N``.
+Exit status: 0 when each of Glob, Read and Write (as far as they were run) reaches ``--aim``, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+HELD_OUT_FROM = 5  # index of the first held-out task of each tool
+JUDGED = ("Glob", "Read", "Write")  # the tools that --aim is about
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to ask for.
+
+    ``files`` are put into the workspace before the run. ``answer`` are words that the final answer must contain (case
+    does not matter); ``leaves`` maps a path to a regular expression that its text must match after the run, and
+    ``spoils`` one that it must not match any more.
+    """
+
+    tool: str
+    prompt: str
+    files: dict[str, str] = field(default_factory=dict)
+    answer: tuple[str, ...] = ()
+    leaves: dict[str, str] = field(default_factory=dict)
+    spoils: dict[str, str] = field(default_factory=dict)
+
+
+def _named(*paths: str) -> dict[str, str]:
+    """Files whose content does not matter."""
+    return {path: f"content of {path}\n" for path in paths}
+
+
+TASKS: tuple[Task, ...] = (
+    # --- Read: tuned
+    Task(
+        "Read",
+        "Read the file hello.txt and tell me the secret word.",
+        {"hello.txt": "The secret word is pelican.\n"},
+        ("pelican",),
+    ),
+    Task(
+        "Read",
+        "What is the secret word in notes.md?",
+        {"notes.md": "# Notes\n\nRemember: the secret word is tangerine.\n", "other.md": "# Nothing here\n"},
+        ("tangerine",),
+    ),
+    Task(
+        "Read",
+        "Open config.ini and tell me which port the server uses.",
+        {"config.ini": "[server]\nhost = 10.1.2.3\nport = 4711\n"},
+        ("4711",),
+    ),
+    Task(
+        "Read",
+        "Look into todo.txt. What is the first item on the list?",
+        {"todo.txt": "1. Feed the axolotl\n2. Water the plants\n"},
+        ("axolotl",),
+    ),
+    Task("Read", "Which version does version.txt say?", {"version.txt": "release 7.31.4\n"}, ("7.31.4",)),
+    # --- Read: held out
+    Task(
+        "Read",
+        "Please read recipe.md and tell me how many grams of sugar it needs.",
+        {"recipe.md": "# Plum cake\n\n- 200 g flour\n- 135 g sugar\n- 3 eggs\n"},
+        ("135",),
+    ),
+    Task(
+        "Read",
+        "What's the name of the function defined in main.py?",
+        {"main.py": 'def greet_walrus(name):\n    return "hello " + name\n'},
+        ("greet_walrus",),
+    ),
+    Task(
+        "Read",
+        "Show me what is written in letter.txt.",
+        {"letter.txt": "Dear Ines,\nthe marzipan arrived on Tuesday.\n"},
+        ("marzipan",),
+    ),
+    Task(
+        "Read",
+        "In data/people.csv, who lives in Lisbon?",
+        {"data/people.csv": "name,city\nOsei,Accra\nQuintana,Lisbon\nLindqvist,Malmo\n"},
+        ("quintana",),
+    ),
+    Task(
+        "Read",
+        "Check the file src/settings.json: what is the value of theme?",
+        {"src/settings.json": '{\n  "theme": "cobalt",\n  "size": 12\n}\n'},
+        ("cobalt",),
+    ),
+    # --- Glob: tuned
+    Task(
+        "Glob",
+        "Find all files matching *.txt",
+        _named("walnut.txt", "lantern.txt", "photo.png"),
+        ("walnut.txt", "lantern.txt"),
+    ),
+    Task(
+        "Glob",
+        "Which Python files are in this project?",
+        _named("falcon.py", "lib/turnip.py", "README.md"),
+        ("falcon.py", "turnip.py"),
+    ),
+    Task("Glob", "List all markdown files here.", _named("guide.md", "changes.md", "run.sh"), ("guide.md", "changes.md")),
+    Task(
+        "Glob",
+        "Find every JSON file in the data folder.",
+        _named("data/sparrow.json", "data/kettle.json", "data/readme.txt"),
+        ("sparrow.json", "kettle.json"),
+    ),
+    Task(
+        "Glob",
+        "Is there a file called config.yaml somewhere in this directory? Where?",
+        _named("deploy/harbour/config.yaml", "main.c"),
+        ("harbour",),
+    ),
+    # --- Glob: held out
+    Task(
+        "Glob",
+        "Search for all .csv files and give me their names.",
+        _named("violet.csv", "amber.csv", "notes.txt"),
+        ("violet.csv", "amber.csv"),
+    ),
+    Task(
+        "Glob",
+        "What test files are there? They are named test_*.py.",
+        _named("tests/test_badger.py", "tests/test_maple.py", "main.py"),
+        ("test_badger.py", "test_maple.py"),
+    ),
+    Task(
+        "Glob",
+        "Use the Glob tool to find all *.log files.",
+        _named("thunder.log", "ember.log", "main.go"),
+        ("thunder.log", "ember.log"),
+    ),
+    Task(
+        "Glob",
+        "Find all TypeScript files under src.",
+        _named("src/willow.ts", "src/parts/cedar.ts", "src/style.css"),
+        ("willow.ts", "cedar.ts"),
+    ),
+    Task(
+        "Glob",
+        "Which shell scripts (*.sh) does this folder contain?",
+        _named("glacier.sh", "pebble.sh", "notes.md"),
+        ("glacier.sh", "pebble.sh"),
+    ),
+    # --- Write: tuned
+    Task("Write", "Create a file named out.txt containing the word hello.", leaves={"out.txt": r"(?i)^\s*hello\W*$"}),
+    Task(
+        "Write",
+        "Write a file called greeting.txt with the text: Good morning, Ada",
+        leaves={"greeting.txt": r"^\s*Good morning, Ada\W*$"},
+    ),
+    Task(
+        "Write",
+        "Make a new file shopping.txt that lists apples, pears and plums.",
+        leaves={"shopping.txt": r"(?is)apples.*pears.*plums"},
+    ),
+    Task(
+        "Write",
+        "Create hello.py, a Python script that prints Hello from badger.",
+        leaves={"hello.py": r"print\(.*Hello from badger"},
+    ),
+    Task(
+        "Write",
+        "Save the sentence 'The quick otter sleeps.' in a file called otter.txt.",
+        leaves={"otter.txt": r"^\s*'?The quick otter sleeps\.'?\s*$"},
+    ),
+    # --- Write: held out
+    Task(
+        "Write",
+        "Please create notes.md with the heading '# Meeting' and the line 'Bring cake'.",
+        leaves={"notes.md": r"(?s)^\s*# Meeting\s+\W*Bring cake"},
+    ),
+    Task(
+        "Write",
+        'I need a file settings.json with the content {"color": "teal"}.',
+        leaves={"settings.json": r'^\s*\{\s*"color":\s*"teal"\s*\}\s*$'},
+    ),
+    Task(
+        "Write",
+        "Write the numbers 1 to 5, one on each line, into numbers.txt.",
+        leaves={"numbers.txt": r"^\s*1\s*\n2\s*\n3\s*\n4\s*\n5\s*$"},
+    ),
+    Task("Write", "Put the word flamingo into a new file named bird.txt.", leaves={"bird.txt": r"(?i)^\s*flamingo\W*$"}),
+    Task(
+        "Write",
+        "Create a file docs/intro.txt that says Welcome to Saturn.",
+        leaves={"docs/intro.txt": r"^\s*Welcome to Saturn\W*$"},
+    ),
+    # --- Edit: tuned
+    Task(
+        "Edit",
+        "Change pelican to heron in hello.txt.",
+        {"hello.txt": "The secret word is pelican.\nEnd of file.\n"},
+        leaves={"hello.txt": r"is heron\.\s+End of file"},
+        spoils={"hello.txt": "pelican"},
+    ),
+    Task(
+        "Edit",
+        "In config.ini, set the port to 9090.",
+        {"config.ini": "[server]\nhost = 10.1.2.3\nport = 8080\n"},
+        leaves={"config.ini": r"(?s)host = 10\.1\.2\.3\s+port\s*=\s*9090"},
+        spoils={"config.ini": "8080"},
+    ),
+    Task(
+        "Edit",
+        "Replace the word blue with green in colors.txt.",
+        {"colors.txt": "red\nblue\nyellow\n"},
+        leaves={"colors.txt": r"red\s+green\s+yellow"},
+        spoils={"colors.txt": "blue"},
+    ),
+    Task(
+        "Edit",
+        "Rename the function foo to bar in main.py.",
+        {"main.py": "def foo():\n    return 42\n"},
+        leaves={"main.py": r"def bar\(\):\s+return 42"},
+        spoils={"main.py": "foo"},
+    ),
+    Task(
+        "Edit",
+        "Fix the spelling mistake 'teh' in letter.txt.",
+        {"letter.txt": "Dear Ines,\nI saw teh swans.\n"},
+        leaves={"letter.txt": r"Dear Ines,\s+I saw the swans"},
+        spoils={"letter.txt": "teh"},
+    ),
+    # --- Edit: held out
+    Task(
+        "Edit",
+        "Use the Edit tool to change 'draft' to 'final' in status.txt.",
+        {"status.txt": "owner: Osei\nstate: draft\n"},
+        leaves={"status.txt": r"owner: Osei\s+state: final"},
+        spoils={"status.txt": "draft"},
+    ),
+    Task(
+        "Edit",
+        "In todo.md, mark the task 'buy milk' as done by changing [ ] to [x].",
+        {"todo.md": "- [ ] call Ada\n- [ ] buy milk\n"},
+        leaves={"todo.md": r"- \[ \] call Ada\s+- \[x\] buy milk"},
+    ),
+    Task(
+        "Edit",
+        "Update the version in version.txt from 1.2.3 to 1.3.0.",
+        {"version.txt": "name: otter\nversion: 1.2.3\n"},
+        leaves={"version.txt": r"name: otter\s+version: 1\.3\.0"},
+        spoils={"version.txt": r"1\.2\.3"},
+    ),
+    Task(
+        "Edit",
+        "The name in card.txt is wrong: it should be Grace instead of Greta. Please correct it.",
+        {"card.txt": "Happy birthday, Greta!\nSee you on Friday.\n"},
+        leaves={"card.txt": r"Happy birthday, Grace!\s+See you on Friday"},
+        spoils={"card.txt": "Greta"},
+    ),
+    Task(
+        "Edit",
+        "Change debug from true to false in settings.json.",
+        {"settings.json": '{\n  "debug": true,\n  "size": 12\n}\n'},
+        leaves={"settings.json": r'"debug": false,\s+"size": 12'},
+        spoils={"settings.json": "true"},
+    ),
+)
+
+
+@dataclass
+class Outcome:
+    """What one run showed. ``problem`` is empty when it counts as right."""
+
+    tool: str
+    held_out: bool
+    prompt: str
+    problem: str
+    calls: list[str]
+    answer: str
+    seconds: float
+    input_tokens: int
+    output_tokens: int
+
+
+def tasks_of(tools: Iterable[str]) -> list[tuple[Task, bool]]:
+    """The tasks of ``tools`` in their order, each with whether it is held out."""
+    chosen = []
+    for tool in tools:
+        for index, task in enumerate(task for task in TASKS if task.tool == tool):
+            chosen.append((task, index >= HELD_OUT_FROM))
+    return chosen
+
+
+def prepare(task: Task, workspace: Path) -> None:
+    """Put the task's files into ``workspace``."""
+    for name, text in task.files.items():
+        path = workspace / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def events_of(output: str) -> list[dict[str, Any]]:
+    """The JSON objects in ``claude``'s stream-json ``output``, one a line; other lines are skipped."""
+    events = []
+    for line in output.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+def calls_of(events: Sequence[dict[str, Any]]) -> list[tuple[str, bool]]:
+    """Every tool call in ``events`` as (tool, ended without an error), in order."""
+    names: dict[str, str] = {}
+    order: list[str] = []
+    good: dict[str, bool] = {}
+    for event in events:
+        content = (event.get("message") or {}).get("content")
+        if not isinstance(content, list):
+            continue
+        for block in content:
+            if block.get("type") == "tool_use":
+                names[block["id"]] = block["name"]
+                order.append(block["id"])
+            elif block.get("type") == "tool_result":
+                good[block["tool_use_id"]] = not block.get("is_error")
+    return [(names[call], good.get(call, False)) for call in order]
+
+
+def judge(task: Task, workspace: Path, events: Sequence[dict[str, Any]]) -> tuple[str, list[tuple[str, bool]], str]:
+    """(problem or "", the calls, the final answer) of a finished run of ``task`` in ``workspace``."""
+    calls = calls_of(events)
+    result: dict[str, Any] = next((event for event in reversed(events) if event.get("type") == "result"), {})
+    answer = str(result.get("result") or "")
+    if not calls:
+        return "no tool was called", calls, answer
+    if not any(name == task.tool for name, _ in calls):
+        return f"{task.tool} was not called", calls, answer
+    if not any(name == task.tool and good for name, good in calls):
+        return f"every {task.tool} call ended with an error", calls, answer
+    missing = [word for word in task.answer if word.lower() not in answer.lower()]
+    if missing:
+        return f"the answer lacks {', '.join(missing)}", calls, answer
+    for name, pattern in task.leaves.items():
+        path = workspace / name
+        if not path.is_file():
+            return f"{name} is not there", calls, answer
+        text = path.read_text(errors="replace")
+        if not re.search(pattern, text):
+            return f"{name} holds {text[:80]!r}", calls, answer
+        if name in task.spoils and re.search(task.spoils[name], text):
+            return f"{name} still holds {task.spoils[name]}", calls, answer
+    return "", calls, answer
+
+
+def run(task: Task, held_out: bool, command: Sequence[str], timeout: float, max_turns: int) -> Outcome:
+    """Run ``task`` once in a workspace of its own, at most ``timeout`` seconds."""
+    workspace = Path(tempfile.mkdtemp(prefix="claude-local-benchmark-", dir=Path.home()))
+    try:
+        prepare(task, workspace)
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [
+                *command,
+                "-p",
+                task.prompt,
+                "--output-format",
+                "stream-json",
+                "--verbose",
+                "--permission-mode",
+                "acceptEdits",
+                "--max-turns",
+                str(max_turns),
+            ],
+            cwd=workspace,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        late = False
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            late = True
+            os.killpg(process.pid, signal.SIGTERM)
+            output, errors = process.communicate()
+        seconds = time.monotonic() - started
+        events = events_of(output)
+        problem, calls, answer = judge(task, workspace, events)
+        if late:
+            problem = f"not done after {timeout:.0f} s"
+        elif not events:
+            problem = f"no events; exit status {process.returncode}: {errors.strip()[-200:]}"
+        result: dict[str, Any] = next((event for event in reversed(events) if event.get("type") == "result"), {})
+        usage = result.get("usage") or {}
+        return Outcome(
+            tool=task.tool,
+            held_out=held_out,
+            prompt=task.prompt,
+            problem=problem,
+            calls=[name if good else f"{name} (error)" for name, good in calls],
+            answer=answer,
+            seconds=round(seconds, 1),
+            input_tokens=int(usage.get("input_tokens") or 0) + int(usage.get("cache_read_input_tokens") or 0),
+            output_tokens=int(usage.get("output_tokens") or 0),
+        )
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The figures of each tool as a table: right, of how many, mean seconds and tokens of one run."""
+    lines = [f"{'tool':<6} {'tuned':>7} {'held out':>9} {'all':>7} {'s/run':>6} {'in/run':>7} {'out/run':>8}"]
+    for tool in dict.fromkeys(outcome.tool for outcome in outcomes):
+        mine = [outcome for outcome in outcomes if outcome.tool == tool]
+        cells = []
+        for part in (
+            [outcome for outcome in mine if not outcome.held_out],
+            [outcome for outcome in mine if outcome.held_out],
+            mine,
+        ):
+            cells.append(f"{sum(not outcome.problem for outcome in part)}/{len(part)}")
+        count = len(mine)
+        lines.append(
+            f"{tool:<6} {cells[0]:>7} {cells[1]:>9} {cells[2]:>7} {sum(o.seconds for o in mine) / count:>6.1f} "
+            f"{sum(o.input_tokens for o in mine) / count:>7.0f} {sum(o.output_tokens for o in mine) / count:>8.0f}"
+        )
+    return "\n".join(lines)
+
+
+def reached(outcomes: Sequence[Outcome], aim: float) -> bool:
+    """Whether each of the judged tools that were run was right in at least ``aim`` (0 to 1) of its runs."""
+    for tool in JUDGED:
+        mine = [outcome for outcome in outcomes if outcome.tool == tool]
+        if mine and sum(not outcome.problem for outcome in mine) < aim * len(mine):
+            return False
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="See the top of this file.")
+    parser.add_argument("--command", default="claude-local", help="what to run, one string (default: claude-local)")
+    parser.add_argument("--tool", action="append", choices=["Glob", "Read", "Write", "Edit"], help="only this; repeatable")
+    parser.add_argument("--half", choices=["tuned", "held-out"], help="only these tasks")
+    parser.add_argument("--runs", type=int, default=1, help="how often each task runs (default: 1)")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds that one run may take (default: 300)")
+    parser.add_argument("--max-turns", type=int, default=8, help="turns that one run may take (default: 8)")
+    parser.add_argument("--aim", type=float, default=0.9, help="share that Glob, Read and Write must reach (0.9)")
+    parser.add_argument("--json", type=Path, help="also write every outcome here")
+    options = parser.parse_args()
+
+    command = shlex.split(options.command)
+    if not command or not shutil.which(command[0]):
+        print(f"{options.command}: not found; install it with ./provision or name it with --command", file=sys.stderr)
+        return 2
+    outcomes = []
+    for task, held_out in tasks_of(options.tool or ["Glob", "Read", "Write", "Edit"]):
+        if options.half and held_out != (options.half == "held-out"):
+            continue
+        for _ in range(options.runs):
+            outcome = run(task, held_out, command, options.timeout, options.max_turns)
+            outcomes.append(outcome)
+            mark = "ok  " if not outcome.problem else "FAIL"
+            print(f"{mark} {outcome.tool:<5} {outcome.seconds:6.1f} s  {task.prompt}", flush=True)
+            if outcome.problem:
+                print(f"       {outcome.problem}; calls: {', '.join(outcome.calls) or 'none'}")
+                print(f"       answer: {outcome.answer[:160]!r}", flush=True)
+            if options.json:
+                options.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1) + "\n")
+    print()
+    print(table(outcomes))
+    return 0 if reached(outcomes, options.aim) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

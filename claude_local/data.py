@@ -1,0 +1,157 @@
+"""The settings of a run: which there are, what is allowed, and every problem at once. Pure but for reading two files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from claude_local import profiles
+from claude_local.profiles import Profile
+
+SCHEMA = json.loads((Path(__file__).parent / "schemas" / "settings.schema.json").read_text())
+
+# First words of our settings: another key that starts with one of them is a misspelling, not somebody else's data.
+PREFIXES = tuple(sorted({name.split("_")[0] for name in SCHEMA["properties"]}))
+# pyinfra's own data keys that happen to share a first word.
+FOREIGN = frozenset({"docker_identifier", "docker_user", "docker_platform", "docker_architecture"})
+
+
+class DataError(ValueError):
+    """Settings or profiles that cannot be used; ``problems`` names each with its key path, value and what is allowed."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"{count} in the settings, nothing has been changed:\n" + "\n".join(f"  {p}" for p in problems))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of group_data/all.py, validated. The comments there say what each means."""
+
+    models_conf: str
+    default_profile: str
+    packages_lock_timeout: int
+    docker_upstream_repository: bool
+    docker_group: bool
+    image_llama_build: int
+    image_variant: str
+    image_cpu: str
+    image_base: str
+    image_jobs: int
+    model_dir: str
+    model_search_dirs: list[str]
+    model_profiles: list[str]
+    model_hub: str
+    server_port: int
+    server_container: str
+    server_memory_mib: int
+    server_pids_limit: int
+    server_start_timeout: int
+    manager_port: int
+    claude_version: str
+    claude_minimum_version: str
+    home_default_mode: str
+    home_enforced_keys: list[str]
+    commands_dir: str
+
+    @property
+    def active_profile(self) -> str:
+        """The id of the profile that plain ``claude-local`` uses."""
+        return self.model_profiles[0] if self.default_profile == "auto" else self.default_profile
+
+
+def names() -> list[str]:
+    """The names of all settings."""
+    return [field.name for field in fields(Settings)]
+
+
+def _allowed(error: ValidationError) -> str:
+    rule, value = error.validator, error.validator_value
+    if rule == "enum":
+        return "one of " + ", ".join(map(repr, value))
+    if rule == "type":
+        return {"integer": "a whole number", "boolean": "True or False", "array": "a list", "string": "a text"}.get(
+            value, str(value)
+        )
+    if rule in ("minimum", "maximum"):
+        schema = error.schema if isinstance(error.schema, Mapping) else {}
+        low, high = schema.get("minimum"), schema.get("maximum")
+        return f"{low} to {high}" if high is not None and low is not None else f"at least {low}"
+    if rule == "pattern":
+        schema_name = str(error.path[0]) if error.path else ""
+        if schema_name in ("model_dir", "model_search_dirs", "commands_dir"):
+            return "a path that starts with / or ~/"
+        if schema_name == "model_hub":
+            return "an http:// or https:// address"
+        return f"a text like {value}"
+    if rule == "minItems":
+        return f"at least {value} entry"
+    if rule == "minLength":
+        return "a text that is not empty"
+    if rule == "uniqueItems":
+        return "each entry once"
+    return str(error.message)
+
+
+def validate(raw: Mapping[str, Any]) -> Settings:
+    """Check merged data against settings.schema.json and return it typed; keys of others are ignored.
+
+    Raises DataError with one line a problem: key path, what was found, what is allowed.
+    """
+    problems = []
+    ours = {}
+    for key, value in raw.items():
+        if key in SCHEMA["properties"]:
+            ours[key] = value
+        elif key not in FOREIGN and key.split("_")[0] in PREFIXES:
+            close = get_close_matches(key, SCHEMA["properties"], n=1)
+            problems.append(f"{key}: there is no such setting" + (f", did you mean {close[0]}?" if close else ""))
+    for error in Draft202012Validator(SCHEMA).iter_errors(ours):
+        path = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in error.path)
+        problems.append(f"{path}: found {error.instance!r}, allowed is {_allowed(error)}")
+    for name in names():
+        if name not in ours:
+            problems.append(f"{name}: missing; group_data/all.py has its default (run from the project's root)")
+    if not problems and ours["server_port"] == ours["manager_port"]:
+        problems.append(f"manager_port: found {ours['manager_port']}, allowed is a port other than server_port")
+    if problems:
+        raise DataError(sorted(problems))
+    return Settings(**{name: ours[name] for name in names()})
+
+
+def load_profiles(path: Path, settings: Settings) -> dict[str, Profile]:
+    """Parse the profiles file and check the settings that name profiles.
+
+    Raises DataError with every problem of the file and of ``model_profiles`` and ``default_profile``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError([f"models_conf: {path.name} cannot be read ({error.strerror})"]) from None
+    except UnicodeDecodeError as error:
+        raise DataError([f"models_conf: {path.name} is not UTF-8 text (byte {error.start})"]) from None
+    try:
+        known = profiles.parse(text)
+    except profiles.ProfilesError as error:
+        raise DataError(list(error.problems)) from None
+    problems = []
+    listed = ", ".join(known) or "none"
+    for index, name in enumerate(settings.model_profiles):
+        if name not in known:
+            problems.append(f"model_profiles[{index}]: found {name!r}, allowed is a profile of {path.name}: {listed}")
+    if settings.default_profile != "auto" and settings.default_profile not in settings.model_profiles:
+        problems.append(
+            f"default_profile: found {settings.default_profile!r}, allowed is 'auto' or one of model_profiles: "
+            + ", ".join(settings.model_profiles)
+        )
+    if problems:
+        raise DataError(problems)
+    return known

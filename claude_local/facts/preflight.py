@@ -1,0 +1,79 @@
+"""One look at what preflight judges: apt, sudo, ports, disks, what is already there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
+
+# Prints tagged lines; every part tolerates a bare machine. /proc/net/tcp*: state 0A is LISTEN, ports are hexadecimal.
+SCRIPT = r"""
+container=$1; files=$2; runtime=$3; shift 3
+test -e "$runtime" && echo 'runtime yes'
+command -v apt-get >/dev/null 2>&1 && echo 'apt yes'
+if test "$(id -u)" = 0; then as_root=; else as_root='sudo -n'; fi
+if test -z "$as_root" || sudo -n true 2>/dev/null; then echo 'root yes'; fi
+cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _; do
+  if test "$state" = 0A; then echo "listen $((0x${local##*:}))"; fi
+done
+for docker in $(command -v docker) /usr/bin/docker; do
+  test -x "$docker" || continue
+  $as_root "$docker" port "$container" 2>/dev/null | sed -n 's/.*:\([0-9]*\)$/ours \1/p'
+  test -z "$($as_root "$docker" images -q claude-local/llama-server 2>/dev/null)" || echo 'image yes'
+  docker_root=$($as_root "$docker" info --format '{{.DockerRootDir}}' 2>/dev/null)
+  break
+done
+printf '%s\n' "$files" | while IFS= read -r file; do
+  test -n "$file" || continue
+  if size=$(stat -c %s "$file" 2>/dev/null || stat -c %s "$file.part" 2>/dev/null); then echo "file $size $file"; fi
+done
+for path do
+  at=$path
+  if test "$path" = /var/lib/docker; then at=${docker_root:-$path}; fi
+  while test ! -e "$at"; do at=$(dirname "$at"); done
+  df -PT -B1 "$at" | sed -n "2s|^\([^ ]*\) *\([^ ]*\) *[0-9]* *[0-9]* *\([0-9]*\) .*|mount \1 \2 \3 $path|p"
+done
+true
+"""
+
+
+class PreflightFindings(FactBase[dict[str, Any]]):
+    """``{"apt", "root", "image", "runtime": bool, "listen", "ours": [port], "file": {path: bytes},
+    "mount": {path: [device, type, free bytes]}}``.
+
+    Arguments: ``container`` our container's name; ``files`` absolute paths of model files; ``runtime`` a file that only
+    a finished deploy leaves; ``paths`` directories whose file systems matter (/var/lib/docker stands for the daemon's
+    real data directory).
+    """
+
+    def command(self, container: str, files: Sequence[str], runtime: str, paths: Sequence[str]) -> StringCommand:
+        words = [container, "\n".join(files), runtime, *paths]
+        return StringCommand("sh", "-c", QuoteString(SCRIPT), "sh", *[QuoteString(word) for word in words])
+
+    def process(self, output: list[str]) -> dict[str, Any]:
+        found = self.default()
+        try:
+            for line in output:
+                tag, _, rest = line.partition(" ")
+                if tag in ("apt", "root", "image", "runtime"):
+                    found[tag] = True
+                elif tag in ("listen", "ours"):
+                    found[tag].append(int(rest))
+                elif tag == "file":
+                    size, path = rest.split(" ", 1)
+                    found[tag][path] = int(size)
+                elif tag == "mount":
+                    device, kind, free, path = rest.split(" ", 3)
+                    found[tag][path] = [device, kind, int(free)]
+        except ValueError as error:
+            raise FactProcessError(f"preflight printed something unexpected: {json.dumps(line)}: {error}") from None
+        return found
+
+    @staticmethod
+    def default() -> dict[str, Any]:
+        return {
+            "apt": False, "root": False, "image": False, "runtime": False,
+            "listen": [], "ours": [], "file": {}, "mount": {},
+        }  # fmt: skip

@@ -1,0 +1,29 @@
+"""The state of the runtime on the workstation: its files and its venv."""
+
+from __future__ import annotations
+
+from pyinfra.api import FactBase, QuoteString, StringCommand
+
+
+class RuntimeStamp(FactBase[dict[str, str]]):
+    """What the runtime was made from: ``{"files": sha256 of the copied files, "venv": stamp}``.
+
+    ``files`` is computed from what is there now (sorted ``sha256sum`` of every file below ``lib``), so a damaged copy
+    shows; ``venv`` is the stamp that the last complete installation wrote, empty when its interpreter does not start.
+    """
+
+    def command(self, lib: str, venv: str) -> StringCommand:
+        script = (
+            'cd "$1" 2>/dev/null && echo "files $(find . -type f ! -name "*.pyc" | LC_ALL=C sort | '
+            "xargs -r -d '\\n' sha256sum | sha256sum | cut -d' ' -f1)\"; "
+            '"$2/bin/python" -c "import claude_local, requests" >/dev/null 2>&1 '
+            '&& echo "venv $(cat "$2/claude-local.stamp" 2>/dev/null)"; true'
+        )
+        return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(lib), QuoteString(venv))
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        return dict(line.split(" ", 1) for line in output if " " in line)
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        return {}

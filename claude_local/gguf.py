@@ -1,0 +1,299 @@
+"""Read the header of a GGUF file: what the model is and how long the file must be. Standard library only.
+
+The file is untrusted input: every length is bounded before anything is read or allocated, and whatever is wrong comes
+out as a :class:`GgufError`. Format: docs/gguf.md of the ggml project; sizes of the tensor types: ``ggml_blck_size`` and
+``ggml_type_size`` of llama.cpp b11434, printed by a small program linked with it.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+MAGIC = b"GGUF"
+
+# Bounds, all far above what real models hold (the largest seen: 1,100 tensors, 60 keys, 260,000 tokens, a 20 kB template).
+MAX_TENSORS = 1 << 20
+MAX_KEYS = 1 << 16
+MAX_ELEMENTS = 1 << 24
+MAX_KEY_BYTES = 1 << 16
+MAX_STRING_BYTES = 1 << 26
+MAX_DIMENSIONS = 4
+MAX_FILE_BYTES = 1 << 60
+
+# Scalar value types of metadata: type number -> struct format.
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+
+# Tensor types: number -> (elements a block, bytes a block).
+TENSOR_TYPES = {
+    0: (1, 4),  # f32
+    1: (1, 2),  # f16
+    2: (32, 18),  # q4_0
+    3: (32, 20),  # q4_1
+    6: (32, 22),  # q5_0
+    7: (32, 24),  # q5_1
+    8: (32, 34),  # q8_0
+    9: (32, 36),  # q8_1
+    10: (256, 84),  # q2_K
+    11: (256, 110),  # q3_K
+    12: (256, 144),  # q4_K
+    13: (256, 176),  # q5_K
+    14: (256, 210),  # q6_K
+    15: (256, 292),  # q8_K
+    16: (256, 66),  # iq2_xxs
+    17: (256, 74),  # iq2_xs
+    18: (256, 98),  # iq3_xxs
+    19: (256, 50),  # iq1_s
+    20: (32, 18),  # iq4_nl
+    21: (256, 110),  # iq3_s
+    22: (256, 82),  # iq2_s
+    23: (256, 136),  # iq4_xs
+    24: (1, 1),  # i8
+    25: (1, 2),  # i16
+    26: (1, 4),  # i32
+    27: (1, 8),  # i64
+    28: (1, 8),  # f64
+    29: (256, 56),  # iq1_m
+    30: (1, 2),  # bf16
+    34: (256, 54),  # tq1_0
+    35: (256, 66),  # tq2_0
+    39: (32, 17),  # mxfp4
+    40: (64, 36),  # nvfp4
+    41: (128, 18),  # q1_0
+    42: (64, 18),  # q2_0
+}
+
+Scalar = int | float | bool | str
+
+
+class GgufError(ValueError):
+    """A file that is no usable GGUF. ``kind``: "not-gguf", "truncated" or "nonsense"; the message says the rest."""
+
+    def __init__(self, kind: Literal["not-gguf", "truncated", "nonsense"], message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a GGUF file says of itself. ``file_bytes`` and ``expected_bytes`` count bytes, lengths count tokens.
+
+    ``expected_bytes`` is where the last tensor ends; a file may be a little longer (padding), never shorter.
+    ``metadata`` holds every scalar and string key; arrays are skipped.
+    """
+
+    version: int
+    tensor_count: int
+    file_bytes: int
+    expected_bytes: int
+    metadata: dict[str, Scalar]
+
+    def _number(self, name: str) -> int | None:
+        value = self.metadata.get(f"{self.architecture}.{name}")
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    @property
+    def architecture(self) -> str:
+        return str(self.metadata["general.architecture"])
+
+    @property
+    def file_type(self) -> int | None:
+        """``general.file_type``: llama.cpp's number of the quantisation (15 is Q4_K_M)."""
+        value = self.metadata.get("general.file_type")
+        return value if isinstance(value, int) else None
+
+    @property
+    def context_length(self) -> int | None:
+        """The context that the model was trained with, in tokens; llama-server caps to it."""
+        return self._number("context_length")
+
+    @property
+    def block_count(self) -> int | None:
+        return self._number("block_count")
+
+    @property
+    def embedding_length(self) -> int | None:
+        return self._number("embedding_length")
+
+    @property
+    def head_count(self) -> int | None:
+        return self._number("attention.head_count")
+
+    @property
+    def head_count_kv(self) -> int | None:
+        return self._number("attention.head_count_kv")
+
+    @property
+    def chat_template(self) -> str | None:
+        value = self.metadata.get("tokenizer.chat_template")
+        return value if isinstance(value, str) else None
+
+    @property
+    def split_count(self) -> int:
+        """How many files the model consists of; 1 when it is not split."""
+        value = self.metadata.get("split.count")
+        return value if isinstance(value, int) and value > 0 else 1
+
+    @property
+    def split_number(self) -> int:
+        """Which of the files this one is, from 0."""
+        value = self.metadata.get("split.no")
+        return value if isinstance(value, int) and value >= 0 else 0
+
+    @property
+    def sampling(self) -> dict[str, Scalar]:
+        """The author's sampling defaults (``general.sampling.*``), which llama-server uses where no flag says otherwise."""
+        prefix = "general.sampling."
+        return {key[len(prefix) :]: value for key, value in self.metadata.items() if key.startswith(prefix)}
+
+
+class _Reader:
+    """Sequential little-endian reads that never pass the end of the file."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file = file
+        self.size = size
+        self.position = 0
+
+    def need(self, count: int, what: str) -> None:
+        if count > self.size - self.position:
+            raise GgufError(
+                "truncated",
+                f"truncated: {what} needs {self.position + count} bytes, the file has {self.size}",
+            )
+
+    def bytes(self, count: int, what: str) -> bytes:
+        self.need(count, what)
+        data = self.file.read(count)
+        if len(data) != count:
+            raise GgufError("truncated", f"truncated: {what} ends after {self.position + len(data)} bytes")
+        self.position += count
+        return data
+
+    def skip(self, count: int, what: str) -> None:
+        self.need(count, what)
+        self.position += count
+        self.file.seek(self.position)
+
+    def unpack(self, form: str, what: str) -> Scalar:
+        value: Scalar = struct.unpack("<" + form, self.bytes(struct.calcsize("<" + form), what))[0]
+        return value
+
+    def integer(self, form: str, what: str) -> int:
+        return int(self.unpack(form, what))
+
+    def count(self, form: str, limit: int, what: str) -> int:
+        value = self.integer(form, what)
+        if value > limit:
+            raise GgufError("nonsense", f"nonsense in the header: {what} is {value}, at most {limit} makes sense")
+        return value
+
+
+def _string(reader: _Reader, length_format: str, limit: int, what: str) -> str:
+    length = reader.count(length_format, limit, f"length of {what}")
+    return reader.bytes(length, what).decode("utf-8", errors="replace")
+
+
+def _skip_array(reader: _Reader, length_format: str, key: str) -> None:
+    kind = reader.integer("I", f"element type of {key}")
+    count = reader.count(length_format, MAX_ELEMENTS, f"number of elements of {key}")
+    if kind in SCALARS:
+        reader.skip(count * struct.calcsize(SCALARS[kind]), key)
+    elif kind == STRING:
+        width = struct.calcsize("<" + length_format)
+        reader.need(count * width, key)
+        for _ in range(count):
+            reader.skip(reader.count(length_format, MAX_STRING_BYTES, f"length of a string of {key}"), key)
+    else:
+        raise GgufError("nonsense", f"nonsense in the header: {key} is an array of type {kind}")
+
+
+def _extents(reader: _Reader, count: int, length_format: str) -> int:
+    """The bytes from the start of the data section to the end of the last tensor."""
+    end = 0
+    for _ in range(count):
+        name = _string(reader, length_format, MAX_KEY_BYTES, "a tensor's name")
+        dimensions = reader.count("I", MAX_DIMENSIONS, f"number of dimensions of tensor {name[:64]!r}")
+        elements = 1
+        row = 1
+        for index in range(dimensions):
+            length = reader.integer("Q" if length_format == "Q" else "I", f"shape of tensor {name[:64]!r}")
+            row = length if index == 0 else row
+            elements *= length
+        kind = reader.integer("I", f"type of tensor {name[:64]!r}")
+        offset = reader.integer("Q", f"offset of tensor {name[:64]!r}")
+        # A type that this table does not know (a newer llama.cpp): its offset still bounds the file from below.
+        block, size = TENSOR_TYPES.get(kind, (1, 0))
+        if kind in TENSOR_TYPES and row % block:
+            raise GgufError(
+                "nonsense", f"nonsense in the header: tensor {name[:64]!r} has rows of {row}, no multiple of {block}"
+            )
+        last = offset + elements // block * size
+        if last > MAX_FILE_BYTES:
+            raise GgufError("nonsense", f"nonsense in the header: tensor {name[:64]!r} ends at byte {last}")
+        end = max(end, last)
+    return end
+
+
+def read(file: BinaryIO) -> Header:
+    """Parse the header of a GGUF file (version 2 or 3, little-endian) from a seekable binary file.
+
+    Raises GgufError when it is no GGUF, when the file ends before its last tensor does, or when a number in it makes no
+    sense. Takes about 0.3 s for a 150,000-token vocabulary; never reads the tensors.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    reader = _Reader(file, size)
+    magic = file.read(4)
+    if magic != MAGIC:
+        start = magic.decode("ascii", errors="replace")
+        raise GgufError("not-gguf", f"not a GGUF file: it starts with {start!r} instead of 'GGUF' ({size} bytes)")
+    reader.position = 4
+    version = reader.integer("I", "the version")
+    if version not in (2, 3):
+        swapped = version & 0xFFFF == 0 and version != 0
+        hint = "big-endian" if swapped else f"version {version}"
+        raise GgufError("nonsense", f"a GGUF of {hint}; versions 2 and 3, little-endian, can be read")
+    length_format = "Q"
+    tensors = reader.count("Q", MAX_TENSORS, "the number of tensors")
+    keys = reader.count("Q", MAX_KEYS, "the number of metadata keys")
+    metadata: dict[str, Scalar] = {}
+    for _ in range(keys):
+        key = _string(reader, length_format, MAX_KEY_BYTES, "a metadata key")
+        kind = reader.integer("I", f"type of {key[:64]!r}")
+        if kind in SCALARS:
+            metadata[key] = reader.unpack(SCALARS[kind], repr(key[:64]))
+        elif kind == STRING:
+            metadata[key] = _string(reader, length_format, MAX_STRING_BYTES, repr(key[:64]))
+        elif kind == ARRAY:
+            _skip_array(reader, length_format, repr(key[:64]))
+        else:
+            raise GgufError("nonsense", f"nonsense in the header: {key[:64]!r} has the unknown type {kind}")
+    if not isinstance(metadata.get("general.architecture"), str):
+        raise GgufError("nonsense", "nonsense in the header: general.architecture is missing")
+    split = metadata.get("split.count", 0)
+    if tensors == 0 and not (isinstance(split, int) and split > 1):
+        raise GgufError("nonsense", "the file holds no tensors (a vocabulary only?)")
+    end = _extents(reader, tensors, length_format)
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or isinstance(alignment, bool) or not 1 <= alignment <= 1 << 20:
+        raise GgufError("nonsense", f"nonsense in the header: general.alignment is {alignment!r}")
+    start = -(-reader.position // alignment) * alignment
+    expected = start + end if tensors else reader.position
+    if size < expected:
+        raise GgufError("truncated", f"truncated: {size} bytes, the tensors end at {expected}")
+    return Header(version, tensors, size, expected, metadata)
+
+
+def problem(opener: Callable[[], BinaryIO]) -> str | None:
+    """Why the file that ``opener`` opens is no sound GGUF; None when it is sound. OSError passes through."""
+    try:
+        with opener() as file:
+            read(file)
+    except GgufError as error:
+        return str(error)
+    return None

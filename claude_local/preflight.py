@@ -1,0 +1,118 @@
+"""Can this machine become a claude-local workstation? Pure: facts in, one line a problem out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+GIB = 1024**3
+
+# Oldest release of each distribution that the package names and Python (3.10) fit.
+OLDEST_RELEASE = {"debian": "12", "ubuntu": "22.04"}
+ARCHITECTURES = ("x86_64", "aarch64")
+
+# Disk that building the image takes under Docker's data directory at its peak, bytes: base image, compiler layer,
+# compiler cache and result. benchmarks/disk.sh measures it (Debian 12, CPU variant).
+IMAGE_BYTES = 4 * GIB
+# Source tree, Python environments, Claude Code (381 MB binary and its download) in the home directory, bytes.
+HOME_BYTES = 2 * GIB
+# Left free on every file system, bytes.
+MARGIN_BYTES = 1 * GIB
+
+
+@dataclass(frozen=True)
+class Mount:
+    """The file system that holds a path: its device, type (``df -T``) and free bytes for this user."""
+
+    device: str
+    kind: str
+    free: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What preflight looked at.
+
+    ``mounts`` maps a path to the file system it is (or would be) on. ``listening`` are TCP ports that somebody listens
+    on, ``ours`` those that our own container publishes. ``present`` maps a model file's name to the bytes of it that
+    are already there. ``root_without_password``: root, or sudo asks nothing; ``terminal``: sudo could ask.
+    """
+
+    distro: str
+    release: str
+    arch: str
+    apt: bool
+    uid: int
+    sudo: bool
+    root_without_password: bool
+    terminal: bool
+    listening: frozenset[int] = frozenset()
+    ours: frozenset[int] = frozenset()
+    mounts: Mapping[str, Mount] = field(default_factory=dict)
+    present: Mapping[str, int] = field(default_factory=dict)
+    image_built: bool = False
+    runtime_there: bool = False
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def disk_needs(
+    found: Findings, home: str, docker_dir: str, model_dir: str, models: Mapping[str, int]
+) -> list[tuple[str, str, int]]:
+    """What will be written where: ``(purpose, path, bytes)``. ``models`` maps file names to sizes in bytes."""
+    needs = [] if found.runtime_there else [("runtime and Claude Code", home, HOME_BYTES)]
+    if not found.image_built:
+        needs.append(("image build", docker_dir, IMAGE_BYTES))
+    missing = sum(max(0, size - found.present.get(name, 0)) for name, size in models.items())
+    if missing:
+        needs.append(("models", model_dir, missing))
+    return needs
+
+
+def problems(
+    found: Findings, ports: Sequence[tuple[str, int]], needs: Sequence[tuple[str, str, int]]
+) -> list[str]:
+    """One line for each thing that stands in the way, with what would help. Empty: go ahead.
+
+    ``ports`` are ``(setting, port)``; ``needs`` comes from :func:`disk_needs`. File systems shared by several needs
+    are judged by their sum.
+    """
+    lines = []
+    oldest = OLDEST_RELEASE.get(found.distro)
+    if not found.apt:
+        lines.append(f"distribution: found {found.distro} {found.release} without apt-get; Debian 12+ or Ubuntu 22.04+ is needed")
+    elif oldest is not None and _version(found.release) and _version(found.release) < _version(oldest):
+        lines.append(f"distribution: found {found.distro} {found.release}; {found.distro} {oldest} or newer is needed")
+    if found.arch not in ARCHITECTURES:
+        lines.append(f"architecture: found {found.arch}; {' or '.join(ARCHITECTURES)} is needed")
+    if found.uid != 0:
+        if not found.sudo:
+            lines.append("sudo: not installed; run as root, or as root: apt-get install sudo && usermod -aG sudo YOUR_NAME")
+        elif not found.root_without_password and not found.terminal:
+            lines.append("sudo: asks for a password and there is no terminal to ask on; run in a terminal")
+    for setting, port in ports:
+        if port in found.listening and port not in found.ours:
+            lines.append(
+                f"{setting}: port {port} is in use by another program (see: ss -ltnp 'sport = :{port}'); "
+                f"stop it or choose another with --data {setting}=PORT"
+            )
+    by_device: dict[str, list[tuple[str, str, int]]] = {}
+    for need in needs:
+        mount = found.mounts.get(need[1])
+        if mount is not None:
+            by_device.setdefault(mount.device, []).append(need)
+    for device, group in by_device.items():
+        total, free = sum(size for _, _, size in group), found.mounts[group[0][1]].free
+        if free < total + MARGIN_BYTES:
+            sums = " + ".join(f"{purpose} {_gib(size)}" for purpose, _, size in group)
+            lines.append(
+                f"disk {device} ({group[0][1]}): {_gib(free)} free, needed {_gib(total + MARGIN_BYTES)} "
+                f"({sums} + margin {_gib(MARGIN_BYTES)}); free some space or set model_dir to a bigger disk"
+            )
+    return lines

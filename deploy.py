@@ -1,0 +1,24 @@
+"""Turn a workstation into one with a working `claude-local`: pyinfra @local deploy.py"""
+
+from pyinfra import local, state
+
+from claude_local import summary
+from claude_local.workstation import workstation
+
+ws = workstation()
+
+summary.at_the_end(state, closing=ws.closing_lines())
+
+for stage in (
+    "preflight",
+    "packages",
+    "runtime",
+    "docker",
+    "image",
+    "models",
+    "server",
+    "claude",
+    "home",
+    "commands",
+):
+    local.include(f"tasks/{stage}.py")

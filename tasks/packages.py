@@ -1,0 +1,22 @@
+"""Install what the fence, the wrapper and the runtime need from the distribution."""
+
+from claude_local.operations.packages import installed
+from claude_local.workstation import workstation
+
+ws = workstation()
+
+installed(
+    name="Install bubblewrap, socat and the small tools",
+    packages={
+        "bubblewrap": "bwrap",
+        "socat": "socat",
+        "curl": "curl",
+        "jq": "jq",
+        "ca-certificates": None,
+        "strace": "strace",  # verify watches with it what a session connects to
+        "python3-venv": None,  # the runtime's own venv
+        "procps": "ps",
+    },
+    lock_timeout=ws.settings.packages_lock_timeout,
+    root=bool(ws.root),
+)
