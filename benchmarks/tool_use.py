@@ -131,7 +131,9 @@ TASKS: tuple[Task, ...] = (
         _named("falcon.py", "lib/turnip.py", "README.md"),
         ("falcon.py", "turnip.py"),
     ),
-    Task("Glob", "List all markdown files here.", _named("guide.md", "changes.md", "run.sh"), ("guide.md", "changes.md")),
+    Task(
+        "Glob", "List all markdown files here.", _named("guide.md", "changes.md", "run.sh"), ("guide.md", "changes.md")
+    ),
     Task(
         "Glob",
         "Find every JSON file in the data folder.",
@@ -213,7 +215,9 @@ TASKS: tuple[Task, ...] = (
         "Write the numbers 1 to 5, one on each line, into numbers.txt.",
         leaves={"numbers.txt": r"^\s*1\s*\n2\s*\n3\s*\n4\s*\n5\s*$"},
     ),
-    Task("Write", "Put the word flamingo into a new file named bird.txt.", leaves={"bird.txt": r"(?i)^\s*flamingo\W*$"}),
+    Task(
+        "Write", "Put the word flamingo into a new file named bird.txt.", leaves={"bird.txt": r"(?i)^\s*flamingo\W*$"}
+    ),
     Task(
         "Write",
         "Create a file docs/intro.txt that says Welcome to Saturn.",
@@ -471,7 +475,9 @@ def reached(outcomes: Sequence[Outcome], aim: float) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="See the top of this file.")
     parser.add_argument("--command", default="claude-local", help="what to run, one string (default: claude-local)")
-    parser.add_argument("--tool", action="append", choices=["Glob", "Read", "Write", "Edit"], help="only this; repeatable")
+    parser.add_argument(
+        "--tool", action="append", choices=["Glob", "Read", "Write", "Edit"], help="only this; repeatable"
+    )
     parser.add_argument("--half", choices=["tuned", "held-out"], help="only these tasks")
     parser.add_argument("--runs", type=int, default=1, help="how often each task runs (default: 1)")
     parser.add_argument("--timeout", type=float, default=300, help="seconds that one run may take (default: 300)")

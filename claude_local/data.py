@@ -29,7 +29,9 @@ class DataError(ValueError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"{count} in the settings, nothing has been changed:\n" + "\n".join(f"  {p}" for p in problems))
+        super().__init__(
+            f"{count} in the settings, nothing has been changed:\n" + "\n".join(f"  {p}" for p in problems)
+        )
 
 
 @dataclass(frozen=True)

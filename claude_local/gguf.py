@@ -20,7 +20,8 @@ MAX_TENSORS = 1 << 20
 MAX_KEYS = 1 << 16
 MAX_ELEMENTS = 1 << 24
 MAX_KEY_BYTES = 1 << 16
-MAX_STRING_BYTES = 1 << 26
+MAX_STRING_BYTES = 1 << 24
+MAX_HEADER_BYTES = 1 << 27
 MAX_DIMENSIONS = 4
 MAX_FILE_BYTES = 1 << 60
 
@@ -165,6 +166,8 @@ class _Reader:
                 "truncated",
                 f"truncated: {what} needs {self.position + count} bytes, the file has {self.size}",
             )
+        if self.position + count > MAX_HEADER_BYTES:
+            raise GgufError("nonsense", f"nonsense in the header: it is longer than {MAX_HEADER_BYTES} bytes")
 
     def bytes(self, count: int, what: str) -> bytes:
         self.need(count, what)
@@ -193,35 +196,34 @@ class _Reader:
         return value
 
 
-def _string(reader: _Reader, length_format: str, limit: int, what: str) -> str:
-    length = reader.count(length_format, limit, f"length of {what}")
+def _string(reader: _Reader, limit: int, what: str) -> str:
+    length = reader.count("Q", limit, f"length of {what}")
     return reader.bytes(length, what).decode("utf-8", errors="replace")
 
 
-def _skip_array(reader: _Reader, length_format: str, key: str) -> None:
+def _skip_array(reader: _Reader, key: str) -> None:
     kind = reader.integer("I", f"element type of {key}")
-    count = reader.count(length_format, MAX_ELEMENTS, f"number of elements of {key}")
+    count = reader.count("Q", MAX_ELEMENTS, f"number of elements of {key}")
     if kind in SCALARS:
-        reader.skip(count * struct.calcsize(SCALARS[kind]), key)
+        reader.skip(count * struct.calcsize("<" + SCALARS[kind]), key)
     elif kind == STRING:
-        width = struct.calcsize("<" + length_format)
-        reader.need(count * width, key)
+        reader.need(count * 8, key)
         for _ in range(count):
-            reader.skip(reader.count(length_format, MAX_STRING_BYTES, f"length of a string of {key}"), key)
+            reader.skip(reader.count("Q", MAX_STRING_BYTES, f"length of a string of {key}"), key)
     else:
         raise GgufError("nonsense", f"nonsense in the header: {key} is an array of type {kind}")
 
 
-def _extents(reader: _Reader, count: int, length_format: str) -> int:
+def _extents(reader: _Reader, count: int) -> int:
     """The bytes from the start of the data section to the end of the last tensor."""
     end = 0
     for _ in range(count):
-        name = _string(reader, length_format, MAX_KEY_BYTES, "a tensor's name")
+        name = _string(reader, MAX_KEY_BYTES, "a tensor's name")
         dimensions = reader.count("I", MAX_DIMENSIONS, f"number of dimensions of tensor {name[:64]!r}")
         elements = 1
         row = 1
         for index in range(dimensions):
-            length = reader.integer("Q" if length_format == "Q" else "I", f"shape of tensor {name[:64]!r}")
+            length = reader.integer("Q", f"shape of tensor {name[:64]!r}")
             row = length if index == 0 else row
             elements *= length
         kind = reader.integer("I", f"type of tensor {name[:64]!r}")
@@ -258,19 +260,18 @@ def read(file: BinaryIO) -> Header:
         swapped = version & 0xFFFF == 0 and version != 0
         hint = "big-endian" if swapped else f"version {version}"
         raise GgufError("nonsense", f"a GGUF of {hint}; versions 2 and 3, little-endian, can be read")
-    length_format = "Q"
     tensors = reader.count("Q", MAX_TENSORS, "the number of tensors")
     keys = reader.count("Q", MAX_KEYS, "the number of metadata keys")
     metadata: dict[str, Scalar] = {}
     for _ in range(keys):
-        key = _string(reader, length_format, MAX_KEY_BYTES, "a metadata key")
+        key = _string(reader, MAX_KEY_BYTES, "a metadata key")
         kind = reader.integer("I", f"type of {key[:64]!r}")
         if kind in SCALARS:
             metadata[key] = reader.unpack(SCALARS[kind], repr(key[:64]))
         elif kind == STRING:
-            metadata[key] = _string(reader, length_format, MAX_STRING_BYTES, repr(key[:64]))
+            metadata[key] = _string(reader, MAX_STRING_BYTES, repr(key[:64]))
         elif kind == ARRAY:
-            _skip_array(reader, length_format, repr(key[:64]))
+            _skip_array(reader, repr(key[:64]))
         else:
             raise GgufError("nonsense", f"nonsense in the header: {key[:64]!r} has the unknown type {kind}")
     if not isinstance(metadata.get("general.architecture"), str):
@@ -278,7 +279,7 @@ def read(file: BinaryIO) -> Header:
     split = metadata.get("split.count", 0)
     if tensors == 0 and not (isinstance(split, int) and split > 1):
         raise GgufError("nonsense", "the file holds no tensors (a vocabulary only?)")
-    end = _extents(reader, tensors, length_format)
+    end = _extents(reader, tensors)
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or isinstance(alignment, bool) or not 1 <= alignment <= 1 << 20:
         raise GgufError("nonsense", f"nonsense in the header: general.alignment is {alignment!r}")

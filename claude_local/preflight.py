@@ -75,9 +75,7 @@ def disk_needs(
     return needs
 
 
-def problems(
-    found: Findings, ports: Sequence[tuple[str, int]], needs: Sequence[tuple[str, str, int]]
-) -> list[str]:
+def problems(found: Findings, ports: Sequence[tuple[str, int]], needs: Sequence[tuple[str, str, int]]) -> list[str]:
     """One line for each thing that stands in the way, with what would help. Empty: go ahead.
 
     ``ports`` are ``(setting, port)``; ``needs`` comes from :func:`disk_needs`. File systems shared by several needs
@@ -86,14 +84,18 @@ def problems(
     lines = []
     oldest = OLDEST_RELEASE.get(found.distro)
     if not found.apt:
-        lines.append(f"distribution: found {found.distro} {found.release} without apt-get; Debian 12+ or Ubuntu 22.04+ is needed")
+        lines.append(
+            f"distribution: found {found.distro} {found.release} without apt-get; Debian 12+ or Ubuntu 22.04+ is needed"
+        )
     elif oldest is not None and _version(found.release) and _version(found.release) < _version(oldest):
         lines.append(f"distribution: found {found.distro} {found.release}; {found.distro} {oldest} or newer is needed")
     if found.arch not in ARCHITECTURES:
         lines.append(f"architecture: found {found.arch}; {' or '.join(ARCHITECTURES)} is needed")
     if found.uid != 0:
         if not found.sudo:
-            lines.append("sudo: not installed; run as root, or as root: apt-get install sudo && usermod -aG sudo YOUR_NAME")
+            lines.append(
+                "sudo: not installed; run as root, or as root: apt-get install sudo && usermod -aG sudo YOUR_NAME"
+            )
         elif not found.root_without_password and not found.terminal:
             lines.append("sudo: asks for a password and there is no terminal to ask on; run in a terminal")
     for setting, port in ports:

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from pyinfra import host
-from pyinfra.api import DeployError, StringCommand, QuoteString
+from pyinfra.api import DeployError, QuoteString, StringCommand
 
 from claude_local import data
 from claude_local.facts.workstation import Identity, WorkstationIdentity
@@ -40,7 +40,6 @@ class Workstation:
         """The command that runs ``claude_local.runtime.MODULE`` on the workstation, in the runtime's venv."""
         words = [QuoteString(word) for word in (self.paths.python, "-m", f"claude_local.runtime.{module}", *args)]
         return StringCommand(*words)
-
 
     def closing_lines(self) -> list[str]:
         """What was set up and what to type next, for the end of a run."""

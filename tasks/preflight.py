@@ -13,9 +13,7 @@ from claude_local.workstation import workstation
 
 ws = workstation()
 
-models = {
-    file.name: file.size or 0 for name in ws.settings.model_profiles for file in ws.profiles[name].files
-}
+models = {file.name: file.size or 0 for name in ws.settings.model_profiles for file in ws.profiles[name].files}
 model_dirs = [ws.paths.model_dir, *(expand(path, ws.paths.home) for path in ws.settings.model_search_dirs)]
 look = {
     "container": ws.settings.server_container,
@@ -38,7 +36,8 @@ findings = preflight.Findings(
     ours=frozenset(seen["ours"]),
     mounts={path: preflight.Mount(*mount) for path, mount in seen["mount"].items()},
     present={
-        name: max((seen["file"].get(join(directory, name), 0) for directory in model_dirs), default=0) for name in models
+        name: max((seen["file"].get(join(directory, name), 0) for directory in model_dirs), default=0)
+        for name in models
     },
     image_built=seen["image"],
     runtime_there=seen["runtime"],

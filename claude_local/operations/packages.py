@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 
 from pyinfra import host
-from pyinfra.api import FunctionCommand, StringCommand, QuoteString, operation
+from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
 
 from claude_local.facts.packages import MissingPackages
 from claude_local.operations.streaming import streamed
@@ -38,10 +38,26 @@ def installed(
     lock = f"-o DPkg::Lock::Timeout={int(lock_timeout)}"
     yield streamed(
         StringCommand(
-            "env", QUIET, "apt-get", lock, "-q", "update", "&&",
-            "env", QUIET, "apt-get", lock, "-q", "-o", "Dpkg::Use-Pty=0", "install", "--yes",
-            "--no-install-recommends", *reinstall, *quoted,
-        ),  # fmt: skip
+            "env",
+            QUIET,
+            "apt-get",
+            lock,
+            "-q",
+            "update",
+            "&&",
+            "env",
+            QUIET,
+            "apt-get",
+            lock,
+            "-q",
+            "-o",
+            "Dpkg::Use-Pty=0",
+            "install",
+            "--yes",
+            "--no-install-recommends",
+            *reinstall,
+            *quoted,
+        ),
         root=root,
         failure=lambda tail: (
             f"apt-get could not install {', '.join(names)}:\n  "

@@ -17,7 +17,7 @@ from claude_local.operations.streaming import streamed
 from claude_local.paths import Paths
 
 # Only pyinfra's side of the package stays behind.
-CONTROLLER_ONLY = {"facts", "operations", "workstation.py", "__pycache__"}
+CONTROLLER_ONLY = {"facts", "operations", "workstation.py", "summary.py", "__pycache__"}
 
 
 def runtime_files(package: Path) -> dict[str, bytes]:
@@ -96,8 +96,14 @@ echo "$4" > "$1/claude-local.stamp"
 """
     yield streamed(
         StringCommand(
-            "sh", "-c", QuoteString(script), "sh",
-            QuoteString(paths.venv), QuoteString(remote_lock), QuoteString(paths.lib), stamp,
-        ),  # fmt: skip
+            "sh",
+            "-c",
+            QuoteString(script),
+            "sh",
+            QuoteString(paths.venv),
+            QuoteString(remote_lock),
+            QuoteString(paths.lib),
+            stamp,
+        ),
         failure=lambda tail: "The runtime's Python environment could not be made:\n  " + "\n  ".join(tail[-8:]),
     )

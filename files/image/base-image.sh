@@ -1,0 +1,130 @@
+#!/bin/sh
+# Give Docker a base image of this machine's own release, under our own name.
+#
+#   base-image.sh DOCKER DISTRO CODENAME TAG REFERENCE [SCRATCH]
+#
+# DOCKER     the docker client to use
+# DISTRO     debian or ubuntu; CODENAME its release's name
+# TAG        the name that the image gets here, for instance claude-local/base:bookworm
+# REFERENCE  what to pull from the registry, for instance debian:bookworm-slim
+# SCRATCH    folder for debootstrap (several hundred MB); "-" forbids debootstrap: the registry or nothing
+#
+# First the registry. Where it says no, or nothing for 25 seconds, debootstrap makes a minimal system from the package
+# mirror that this machine's own apt uses; apt and debootstrap check its signatures.
+set -eu
+
+docker=$1 distro=$2 codename=$3 tag=$4 reference=$5 scratch=${6:--}
+answer_seconds=${CLAUDE_LOCAL_REGISTRY_SECONDS:-25}
+pull_seconds=1200
+
+say() { echo "[base image] $*"; }
+
+pull() {
+    log=$(mktemp)
+    timeout "$pull_seconds" "$docker" pull "$reference" >"$log" 2>&1 &
+    pulling=$!
+    waited=0
+    # "Pulling from" is printed when the registry has answered; only then is it worth more patience.
+    while kill -0 "$pulling" 2>/dev/null; do
+        if ! grep -q "Pulling from" "$log" && [ "$waited" -ge "$answer_seconds" ]; then
+            kill "$pulling" 2>/dev/null || true
+            break
+        fi
+        sleep 1
+        waited=$((waited + 1))
+        [ $((waited % 15)) -ne 0 ] || say "pulling $reference, $waited s"
+    done
+    status=0
+    wait "$pulling" || status=$?
+    [ "$status" -eq 0 ] || say "no $reference from the registry: $(tail -n 1 "$log" | cut -c1-200)"
+    rm -f "$log"
+    return "$status"
+}
+
+# The lines of apt's own view of its sources (both file formats) that are this distribution's archive:
+# "MIRROR SUITE COMPONENT".
+archive() {
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)' 'Created-By: Packages' |
+        awk -v codename="$codename" -v distro="$distro" '
+            tolower($4) == distro &&
+            ($2 == codename || $2 == codename "-updates" || $2 == codename "-security") &&
+            ($3 == "main" || $3 == "universe") && !seen[$0]++ { print $1, $2, $3 }'
+}
+
+bootstrap() {
+    command -v debootstrap >/dev/null 2>&1 || {
+        say "debootstrap is not installed"
+        return 1
+    }
+    sources=$(archive)
+    if [ -z "$sources" ]; then
+        apt-get -q update
+        sources=$(archive)
+    fi
+    mirror=$(echo "$sources" | awk -v codename="$codename" '$2 == codename && $3 == "main" { print $1; exit }')
+    if [ -z "$mirror" ]; then
+        say "apt's sources name no $distro mirror with $codename main"
+        return 1
+    fi
+    say "making it with debootstrap from $mirror"
+    rm -rf --one-file-system "$scratch"
+    mkdir -p "$scratch"
+    # A container cannot use a file: or mirror+file: source of the host, debootstrap neither.
+    case $mirror in
+        http://* | https://*) ;;
+        *)
+            say "$mirror is not an http mirror"
+            return 1
+            ;;
+    esac
+    include=ca-certificates
+    debootstrap --variant=minbase --include="$include" "$codename" "$scratch/root" "$mirror" >"$scratch/log" 2>&1 &
+    making=$!
+    waited=0
+    while kill -0 "$making" 2>/dev/null; do
+        sleep 1
+        waited=$((waited + 1))
+        [ $((waited % 5)) -ne 0 ] || say "$waited s: $(tail -n 1 "$scratch/log" | cut -c1-100)"
+    done
+    if ! wait "$making"; then
+        tail -n 5 "$scratch/log"
+        return 1
+    fi
+    # The security and update suites that debootstrap does not write.
+    rm -f "$scratch/root/etc/apt/sources.list.d/"*
+    echo "$sources" | awk '
+        { entry = $1 " " $2; components[entry] = components[entry] " " $3; if (!known[entry]++) order[++n] = entry }
+        END { for (i = 1; i <= n; i++) print "deb " order[i] components[order[i]] }' |
+        grep -E '^deb https?://' >"$scratch/root/etc/apt/sources.list"
+    # What a container never reads.
+    cat >"$scratch/root/etc/dpkg/dpkg.cfg.d/claude-local" <<'END'
+path-exclude /usr/share/doc/*
+path-include /usr/share/doc/*/copyright
+path-exclude /usr/share/man/*
+path-exclude /usr/share/info/*
+path-exclude /usr/share/locale/*
+END
+    (
+        cd "$scratch/root"
+        rm -rf var/lib/apt/lists/* var/cache/apt/*.bin var/cache/apt/archives/*.deb var/cache/debconf/*-old \
+            var/lib/dpkg/*-old var/log/* usr/share/man/* usr/share/info/* usr/share/locale/* tmp/*
+        find usr/share/doc -type f ! -name copyright -delete
+        find usr/share/doc -type l -delete
+        find usr/share/doc -depth -type d -empty -delete
+        # Named by the host, not by the image.
+        rm -f etc/hostname etc/resolv.conf
+    )
+    tar -C "$scratch/root" --numeric-owner -c . |
+        "$docker" import --change "LABEL claude-local.base=debootstrap" --change 'CMD ["/bin/sh"]' - "$tag"
+    rm -rf --one-file-system "$scratch"
+}
+
+if pull; then
+    "$docker" tag "$reference" "$tag"
+    say "$tag is $reference"
+elif [ "$scratch" != "-" ] && bootstrap; then
+    say "$tag was made from this machine's own package mirror"
+else
+    say "there is no base image"
+    exit 1
+fi

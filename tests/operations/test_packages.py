@@ -1,0 +1,44 @@
+"""Packages: only what is missing, and apt only then."""
+
+from typing import Any
+
+from claude_local.facts.packages import MissingPackages
+from claude_local.operations.packages import installed
+from tests.operations.strict_host import StrictHost, fact_on_this_machine, run
+
+WANTED = {"bubblewrap": "bwrap", "ca-certificates": None}
+
+
+def test_nothing_missing_runs_no_apt(monkeypatch: Any) -> None:
+    host = StrictHost({"MissingPackages": []})
+    assert run(monkeypatch, installed, host, packages=WANTED) == []
+    assert host.noop_reason == "bubblewrap, ca-certificates: installed"
+
+
+def test_only_the_missing_package_is_installed_after_an_update(monkeypatch: Any) -> None:
+    host = StrictHost({"MissingPackages": ["bubblewrap"]})
+    (command,) = run(monkeypatch, installed, host, packages=WANTED, lock_timeout=7, root=True)
+    assert "apt-get -o DPkg::Lock::Timeout=7 -q update && " in command
+    assert command.rstrip(" )2>&1").endswith("install --yes --no-install-recommends bubblewrap")
+    assert "--reinstall" not in command
+    assert host.sudo == [True]
+
+
+def test_a_package_whose_command_is_gone_is_reinstalled(monkeypatch: Any) -> None:
+    host = StrictHost({"MissingPackages": ["bubblewrap!"]})
+    (command,) = run(monkeypatch, installed, host, packages=WANTED)
+    assert "--reinstall bubblewrap" in command
+
+
+def test_a_failing_apt_says_what_it_said_and_what_to_do(monkeypatch: Any) -> None:
+    host = StrictHost({"MissingPackages": ["bubblewrap"]})
+    host.succeeds, host.output = False, ["E: Could not get lock /var/lib/dpkg/lock-frontend"]
+    run(monkeypatch, installed, host, packages=WANTED)
+    assert "could not install bubblewrap" in host.logged[0] and "Could not get lock" in host.logged[0]
+
+
+def test_the_fact_tells_missing_from_broken_on_a_real_machine() -> None:
+    missing = fact_on_this_machine(
+        MissingPackages(), packages=["bash=bash", "no-such-package-here", "coreutils=no-such-command-here", "libc6"]
+    )
+    assert missing == ["no-such-package-here", "coreutils!"]

@@ -1,0 +1,77 @@
+"""Bad settings are refused with every problem at once, before anything is done."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local import data
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULTS = {k: v for k, v in runpy.run_path(str(ROOT / "group_data" / "all.py")).items() if not k.startswith("_")}
+
+
+def problems(**changes: Any) -> list[str]:
+    with pytest.raises(data.DataError) as caught:
+        data.validate({**DEFAULTS, **changes})
+    return caught.value.problems
+
+
+def test_the_defaults_are_valid_and_complete() -> None:
+    settings = data.validate(DEFAULTS)
+    assert set(data.names()) == set(DEFAULTS) == set(data.SCHEMA["properties"])
+    assert settings.active_profile == "qwen2.5-coder-1.5b"
+
+
+def test_every_setting_has_a_comment_in_group_data() -> None:
+    lines = (ROOT / "group_data" / "all.py").read_text().splitlines()
+    for name in data.names():
+        (number,) = (i for i, line in enumerate(lines) if line.startswith(f"{name} ="))
+        assert lines[number - 1].startswith("# ") and not lines[number - 1].startswith("# ---"), name
+
+
+def test_all_problems_come_at_once_with_path_found_and_allowed() -> None:
+    found = problems(server_port="http", image_cpu="fast", model_search_dirs=["relative"], home_default_mode=3)
+    assert found == [
+        "home_default_mode: found 3, allowed is one of 'acceptEdits', 'default', 'dontAsk', 'plan'",
+        "image_cpu: found 'fast', allowed is one of 'native', 'all'",
+        "model_search_dirs[0]: found 'relative', allowed is a path that starts with / or ~/",
+        "server_port: found 'http', allowed is a whole number",
+    ]
+
+
+def test_a_misspelt_setting_is_named_with_the_right_one() -> None:
+    assert problems(server_prot=9000) == ["server_prot: there is no such setting, did you mean server_port?"]
+
+
+def test_data_of_pyinfra_and_of_the_user_is_left_alone() -> None:
+    data.validate({**DEFAULTS, "ssh_user": "me", "_sudo": True, "docker_identifier": "x", "my_own": 1})
+
+
+def test_a_missing_setting_says_where_its_default_is() -> None:
+    with pytest.raises(data.DataError, match="server_port: missing; group_data/all.py has its default"):
+        data.validate({k: v for k, v in DEFAULTS.items() if k != "server_port"})
+
+
+def test_ports_out_of_range_and_equal() -> None:
+    assert problems(server_port=80) == ["server_port: found 80, allowed is 1024 to 65535"]
+    assert problems(manager_port=8080) == ["manager_port: found 8080, allowed is a port other than server_port"]
+
+
+def test_profiles_that_are_not_in_models_conf_are_named() -> None:
+    settings = data.validate({**DEFAULTS, "model_profiles": ["nope"], "default_profile": "other"})
+    with pytest.raises(data.DataError) as caught:
+        data.load_profiles(ROOT / "models.conf", settings)
+    assert len(caught.value.problems) == 2
+    assert "model_profiles[0]: found 'nope'" in caught.value.problems[0]
+    assert "qwen2.5-coder-1.5b" in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "cannot be read"), (b"\xff\xfe", "not UTF-8")])
+def test_an_unreadable_profiles_file_is_a_clear_error(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "models.conf"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(data.DataError, match=says):
+        data.load_profiles(path, data.validate(DEFAULTS))
