@@ -283,8 +283,8 @@ def read(file: BinaryIO) -> Header:
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or isinstance(alignment, bool) or not 1 <= alignment <= 1 << 20:
         raise GgufError("nonsense", f"nonsense in the header: general.alignment is {alignment!r}")
-    start = -(-reader.position // alignment) * alignment
-    expected = start + end if tensors else reader.position
+    data_start = -(-reader.position // alignment) * alignment
+    expected = data_start + end if tensors else reader.position
     if size < expected:
         raise GgufError("truncated", f"truncated: {size} bytes, the tensors end at {expected}")
     return Header(version, tensors, size, expected, metadata)

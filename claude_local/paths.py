@@ -49,6 +49,20 @@ class Paths:
     def wrapper(self) -> str:
         return join(self.bin_dir, "claude-local")
 
+    # Claude Code itself: the native installer's layout, and the link that says which binary claude-local runs.
+    @property
+    def native_claude(self) -> str:
+        return join(self.home, ".local", "bin", "claude")
+
+    @property
+    def native_versions(self) -> str:
+        return join(self.home, ".local", "share", "claude", "versions")
+
+    @property
+    def claude(self) -> str:
+        """A link to the Claude Code that was found or installed."""
+        return join(self.share, "claude")
+
     # What the deploy owns: runtime, server configuration, state.
     @property
     def share(self) -> str:
@@ -103,6 +117,11 @@ class Paths:
     @property
     def verify_report(self) -> str:
         return join(self.state, "verify.json")
+
+    @property
+    def settings_applied(self) -> str:
+        """What the last deploy wanted in settings.json: a difference from it is the user's change."""
+        return join(self.state, "settings.applied.json")
 
     @property
     def versions(self) -> str:

@@ -11,7 +11,7 @@ from claude_local.facts.packages import MissingPackages
 from claude_local.operations.streaming import streamed
 
 # Environment that keeps dpkg and needrestart from asking questions.
-QUIET = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a"
+QUIET = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1"
 
 
 @operation()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import posixpath
 import shutil
 import subprocess
 import sys
@@ -127,7 +126,9 @@ def _short(error: Exception) -> str:
 def session() -> requests.Session:
     """Retries what a flaky network loses; says no quickly where there is no network."""
     made = requests.Session()
-    made.mount("https://", HTTPAdapter(max_retries=Retry(total=4, connect=0, backoff_factor=1, status_forcelist=[502, 503])))
+    made.mount(
+        "https://", HTTPAdapter(max_retries=Retry(total=4, connect=0, backoff_factor=1, status_forcelist=[502, 503]))
+    )
     return made
 
 

@@ -1,25 +1,23 @@
 #!/bin/sh
-# Give Docker a base image of this machine's own release, under our own name.
+# Give Docker a base image under our own name.
 #
-#   base-image.sh DOCKER DISTRO CODENAME TAG REFERENCE [SCRATCH]
+#   base-image.sh pull      DOCKER TAG REFERENCE                 from the registry
+#   base-image.sh bootstrap DOCKER TAG DISTRO CODENAME SCRATCH   from this machine's own package mirror
 #
-# DOCKER     the docker client to use
-# DISTRO     debian or ubuntu; CODENAME its release's name
-# TAG        the name that the image gets here, for instance claude-local/base:bookworm
-# REFERENCE  what to pull from the registry, for instance debian:bookworm-slim
-# SCRATCH    folder for debootstrap (several hundred MB); "-" forbids debootstrap: the registry or nothing
-#
-# First the registry. Where it says no, or nothing for 25 seconds, debootstrap makes a minimal system from the package
-# mirror that this machine's own apt uses; apt and debootstrap check its signatures.
+# DOCKER is the docker client, TAG the image's name here (claude-local/base:bookworm), REFERENCE what to pull
+# (debian:bookworm-slim). "pull" ends in status 3 where the registry says no, or nothing for 25 seconds. "bootstrap" needs
+# root and debootstrap; it makes a minimal system of the release CODENAME in SCRATCH (several hundred MB, removed
+# afterwards) from the mirror that this machine's own apt uses. debootstrap and apt check the signatures.
 set -eu
 
-docker=$1 distro=$2 codename=$3 tag=$4 reference=$5 scratch=${6:--}
+verb=$1 docker=$2 tag=$3
 answer_seconds=${CLAUDE_LOCAL_REGISTRY_SECONDS:-25}
 pull_seconds=1200
 
 say() { echo "[base image] $*"; }
 
 pull() {
+    reference=$1
     log=$(mktemp)
     timeout "$pull_seconds" "$docker" pull "$reference" >"$log" 2>&1 &
     pulling=$!
@@ -38,20 +36,34 @@ pull() {
     wait "$pulling" || status=$?
     [ "$status" -eq 0 ] || say "no $reference from the registry: $(tail -n 1 "$log" | cut -c1-200)"
     rm -f "$log"
-    return "$status"
+    [ "$status" -eq 0 ] || return 3
+    [ "$reference" = "$tag" ] || "$docker" tag "$reference" "$tag"
+    say "$tag is $reference"
 }
 
 # The lines of apt's own view of its sources (both file formats) that are this distribution's archive:
 # "MIRROR SUITE COMPONENT".
 archive() {
+    # shellcheck disable=SC2016  # apt expands these names
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)' 'Created-By: Packages' |
         awk -v codename="$codename" -v distro="$distro" '
             tolower($4) == distro &&
             ($2 == codename || $2 == codename "-updates" || $2 == codename "-security") &&
-            ($3 == "main" || $3 == "universe") && !seen[$0]++ { print $1, $2, $3 }'
+            ($3 == "main" || $3 == "universe") && !seen[$0]++ { print $1, $2, $3 }' |
+        while read -r mirror suite component; do
+            # Cloud images name a file that lists mirrors.
+            case $mirror in
+            mirror+file:*)
+                list=${mirror#mirror+file:}
+                mirror=$(awk '/^[a-z]/ { print $1; exit }' "${list%/}")
+                ;;
+            esac
+            echo "$mirror $suite $component"
+        done
 }
 
 bootstrap() {
+    distro=$1 codename=$2 scratch=$3
     command -v debootstrap >/dev/null 2>&1 || {
         say "debootstrap is not installed"
         return 1
@@ -66,10 +78,7 @@ bootstrap() {
         say "apt's sources name no $distro mirror with $codename main"
         return 1
     fi
-    say "making it with debootstrap from $mirror"
-    rm -rf --one-file-system "$scratch"
-    mkdir -p "$scratch"
-    # A container cannot use a file: or mirror+file: source of the host, debootstrap neither.
+    # A container cannot read a file: or cdrom: source of the host.
     case $mirror in
         http://* | https://*) ;;
         *)
@@ -77,8 +86,10 @@ bootstrap() {
             return 1
             ;;
     esac
-    include=ca-certificates
-    debootstrap --variant=minbase --include="$include" "$codename" "$scratch/root" "$mirror" >"$scratch/log" 2>&1 &
+    rm -rf --one-file-system "$scratch"
+    mkdir -p "$scratch"
+    say "making it with debootstrap from $mirror"
+    debootstrap --variant=minbase --include=ca-certificates "$codename" "$scratch/root" "$mirror" >"$scratch/log" 2>&1 &
     making=$!
     waited=0
     while kill -0 "$making" 2>/dev/null; do
@@ -117,14 +128,15 @@ END
     tar -C "$scratch/root" --numeric-owner -c . |
         "$docker" import --change "LABEL claude-local.base=debootstrap" --change 'CMD ["/bin/sh"]' - "$tag"
     rm -rf --one-file-system "$scratch"
+    say "$tag was made from $mirror"
 }
 
-if pull; then
-    "$docker" tag "$reference" "$tag"
-    say "$tag is $reference"
-elif [ "$scratch" != "-" ] && bootstrap; then
-    say "$tag was made from this machine's own package mirror"
-else
-    say "there is no base image"
-    exit 1
-fi
+shift 3
+case $verb in
+pull) pull "$@" ;;
+bootstrap) bootstrap "$@" ;;
+*)
+    say "there is no verb $verb"
+    exit 2
+    ;;
+esac

@@ -1,0 +1,98 @@
+"""The server's container: the arguments of ``docker run``, and the hash that tells whether it must be made anew. Pure.
+
+Everything that the server could do without is taken away: root, capabilities, a writable file system, new privileges,
+the network but for one port on the loopback interface, the web page, downloads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from claude_local.presets import CONFIGURATION, EXTRA_MODELS, MODELS
+
+# The port inside the container; llama-server's default is about to change (its log says so), so it is always named.
+PORT = 8080
+# Who the server is when root deploys: nobody on the workstation.
+UNPRIVILEGED = 10001
+CONFIG_LABEL = "claude-local.config"
+
+# llama-server keeps evicted prompts in host memory, 8192 MiB by default (facts of b11434); it has to fit the container.
+CACHE_RAM_MIB = 8192
+
+
+def owner(uid: int, gid: int) -> tuple[int, int]:
+    """The container's uid and gid: the deploying user's own, who can read the models; never root."""
+    return (uid, gid) if uid != 0 else (UNPRIVILEGED, UNPRIVILEGED)
+
+
+def memory_limit_mib(setting: int, machine_mib: int) -> int:
+    """The container's memory limit in MiB: the setting, or three quarters of the machine's memory."""
+    return setting or max(1024, machine_mib * 3 // 4)
+
+
+def cache_ram_mib(limit_mib: int) -> int:
+    """How much of the limit the prompt cache may take, MiB: a quarter, at most llama-server's own default."""
+    return min(CACHE_RAM_MIB, limit_mib // 4)
+
+
+@dataclass(frozen=True)
+class Container:
+    """The container as it should be. Paths are the workstation's, ``port`` is on 127.0.0.1, ``memory_mib`` in MiB."""
+
+    name: str
+    image: str
+    port: int
+    uid: int
+    gid: int
+    memory_mib: int
+    pids: int
+    model_dir: str
+    search_dirs: Sequence[str]
+    server_dir: str
+
+    def arguments(self) -> list[str]:
+        """The words after ``docker run``, without the label that carries their hash."""
+        # bash's own TCP, so that the image needs no HTTP client. /health needs no key.
+        probe = (
+            f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{PORT} && printf \"GET /health HTTP/1.0\\r\\n\\r\\n\" >&3 && "
+            "read -r -t 5 -u 3 line && [[ $line == *200* ]]'"
+        )
+        # fmt: off
+        words = [
+            "--detach", "--name", self.name, "--init", "--restart", "unless-stopped",
+            "--publish", f"127.0.0.1:{self.port}:{PORT}",
+            "--user", f"{self.uid}:{self.gid}",
+            "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+            "--memory", f"{self.memory_mib}m", "--pids-limit", str(self.pids),
+            "--tmpfs", "/tmp:rw,noexec,nosuid,nodev,size=64m",
+            "--env", "HOME=/tmp", "--env", "LLAMA_CACHE=/tmp/llama.cpp",
+            # A router answers as soon as it runs; a model that loads for minutes is no sickness.
+            "--health-cmd", probe, "--health-interval", "15s", "--health-timeout", "10s", "--health-retries", "5",
+            "--health-start-period", "600s",
+            "--log-driver", "json-file", "--log-opt", "max-size=10m", "--log-opt", "max-file=3",
+        ]
+        # --mount, not --volume: a directory that is missing is an error, not made.
+        mounts = [(self.model_dir, MODELS), (self.server_dir, CONFIGURATION)]
+        mounts += [(path, f"{EXTRA_MODELS}/{index}") for index, path in enumerate(self.search_dirs)]
+        for source, target in mounts:
+            words += ["--mount", f'type=bind,"source={source}",target={target},readonly']
+        return [
+            *words, self.image,
+            "--models-preset", f"{CONFIGURATION}/presets.ini", "--models-max", "1",
+            "--host", "0.0.0.0", "--port", str(PORT),
+            "--api-key-file", f"{CONFIGURATION}/api-key", "--cors-origins", "http://localhost",
+            "--offline", "--no-ui", "--metrics",
+        ]
+        # fmt: on
+
+    def config(self, files: Mapping[str, str]) -> str:
+        """The hash over the arguments and what the server reads at its start: ``files`` maps path -> sha256."""
+        everything = json.dumps([self.arguments(), dict(files)], sort_keys=True)
+        return hashlib.sha256(everything.encode()).hexdigest()[:16]
+
+    def run(self, client: str, files: Mapping[str, str]) -> list[str]:
+        """The whole command: ``docker run`` with the hash as a label."""
+        return [client, "run", "--label", f"{CONFIG_LABEL}={self.config(files)}", *self.arguments()]

@@ -1,0 +1,170 @@
+"""Docker itself: install it where it is missing, start its daemon, put a user into its group."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, OperationError, QuoteString, State, StringCommand, operation
+
+from claude_local import docker
+from claude_local.facts.docker import Answers, DockerClient, DockerPackages, Groups
+from claude_local.operations import packages
+from claude_local.operations.streaming import streamed
+
+
+def shell(words: list[str]) -> StringCommand:
+    """A command from its words, each quoted."""
+    return StringCommand(*[QuoteString(word) for word in words])
+
+
+# Leaves either a repository that apt can read, or nothing: the distribution's packages are the second source.
+REPOSITORY_SCRIPT = r"""
+set -eu
+upstream=$1 distro=$2 fingerprint=$3 sources=$4 lock=$5
+keyring=/etc/apt/keyrings/docker.asc list=/etc/apt/sources.list.d/docker.sources
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+give_up() { echo "Docker's own repository is not used: $*"; rm -f "$list"; exit 0; }
+curl -fsSL --connect-timeout 5 --max-time 30 -o "$scratch/key" "$upstream/$distro/gpg" || give_up "no key from it"
+found=$(gpg --homedir "$scratch" --batch --show-keys --with-colons "$scratch/key" 2>/dev/null |
+  awk -F: '$1 == "pub" { keys++ } $1 == "fpr" && keys == 1 && !f { f = $10 } END { if (keys == 1) print f }')
+test "$found" = "$fingerprint" || give_up "its key is ${found:-unreadable}, expected $fingerprint"
+install -d -m 755 /etc/apt/keyrings
+install -m 644 "$scratch/key" "$keyring"
+printf '%s' "$sources" >"$list"
+apt-get -o "DPkg::Lock::Timeout=$lock" -q -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- \
+  -o APT::Get::List-Cleanup=0 update || give_up "apt-get update fails with it"
+"""
+
+
+@operation()
+def installed(
+    distro: str, codename: str, upstream: bool = True, lock_timeout: int = 300, root: bool = False
+) -> Generator[Any]:
+    """Install Docker where there is none that can build with BuildKit; whatever Docker is there stays.
+
+    + distro: ``debian`` or ``ubuntu``, and ``codename`` its release
+    + upstream: try Docker's own apt repository first (its key is checked against the pinned fingerprint)
+    + lock_timeout: seconds to wait for another apt or dpkg to release its lock
+    + root: whether to run commands through sudo (``bool(ws.root)``)
+
+    Otherwise the distribution's packages: docker.io, and docker-cli and docker-buildx where the release has them.
+    """
+    found = host.get_fact(DockerClient)
+    if found["client"] and found["buildkit"] and (found["daemon"] or found["dockerd"]):
+        host.noop(f"{found['client']} {found['version']} is there")
+        return
+    daemon = found["daemon"] or found["dockerd"]
+    yield streamed(
+        StringCommand("apt-get", f"-o DPkg::Lock::Timeout={int(lock_timeout)}", "-q", "update"),
+        root=root,
+        failure=lambda tail: "apt-get update fails:\n  " + "\n  ".join(tail[-6:]),
+    )
+    known = host.get_fact(DockerPackages, names=list(docker.PACKAGES))
+    address = f"{docker.UPSTREAM}/{distro}/dists/{codename}/Release"
+    if upstream and not daemon and not known["installed"] and host.get_fact(Answers, url=address):
+        yield from packages.installed._inner(
+            packages={"curl": "curl", "gnupg": "gpg", "ca-certificates": None}, lock_timeout=lock_timeout, root=root
+        )
+        words = [docker.UPSTREAM, distro, docker.UPSTREAM_KEY, docker.sources_file(distro, codename), str(lock_timeout)]
+        yield streamed(StringCommand("sh", "-c", QuoteString(REPOSITORY_SCRIPT), "sh", shell(words)), root=root)
+        known = host.get_fact(DockerPackages, names=list(docker.PACKAGES))
+    wanted = docker.missing_packages(known["installed"], known["candidates"], daemon=daemon)
+    if not wanted:
+        yield fails(
+            "apt knows no package of Docker (docker.io, docker-ce, docker-buildx): "
+            "add your distribution's main repository to apt's sources, or install Docker by hand, and run again"
+        )
+    yield from packages.installed._inner(packages=dict.fromkeys(wanted), lock_timeout=lock_timeout, root=root)
+    yield FunctionCommand(_usable, (), {})
+
+
+def fails(message: str) -> FunctionCommand:
+    """A command that fails: an operation may not raise while it is only being prepared."""
+
+    def run(state: State, host: Host) -> bool:
+        raise OperationError(message)
+
+    return FunctionCommand(run, (), {})
+
+
+def _usable(state: State, host: Host) -> bool:
+    found = host.get_fact(DockerClient)
+    if not (found["client"] and found["buildkit"]):
+        raise OperationError(
+            f"the docker client that is there ({found['client'] or 'none'}) cannot build with BuildKit, even after its "
+            "packages were installed: install docker-buildx (Debian, Ubuntu) or docker-buildx-plugin (Docker's packages)"
+        )
+    return True
+
+
+# $1 client, $2 seconds to wait. Prints the daemon's last words when it does not answer.
+START_SCRIPT = r"""
+client=$1 seconds=$2 log=/var/log/docker.log
+PATH=$PATH:/usr/sbin:/sbin:/usr/local/sbin
+answers() { timeout 20 "$client" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+if test -d /run/systemd/system && systemctl cat docker.service >/dev/null 2>&1; then
+  echo "starting docker.service"
+  systemctl reset-failed docker.service 2>/dev/null || true
+  systemctl enable --now docker.service || true
+  last_words() { journalctl --unit docker.service --lines 15 --no-pager --output cat; }
+else
+  last_words() { tail -n 15 "$log"; }
+  if test -x /etc/init.d/docker; then
+    echo "starting Docker's init script"
+    service docker start || true
+  else
+    echo "starting dockerd, its log is $log"
+    setsid dockerd >>"$log" 2>&1 </dev/null &
+  fi
+fi
+waited=0
+until answers; do
+  if test "$waited" -ge "$seconds"; then
+    echo "its last words:"
+    last_words 2>/dev/null
+    exit 1
+  fi
+  sleep 1
+  waited=$((waited + 1))
+done
+echo "the daemon answers after $waited s"
+"""
+
+
+@operation()
+def running(wait_seconds: int = 60, root: bool = False) -> Generator[Any]:
+    """Start the Docker daemon when it does not answer: systemd's unit, else the init script, else ``dockerd`` itself.
+
+    + wait_seconds: how long it may take to answer
+    + root: whether to run commands through sudo (``bool(ws.root)``)
+    """
+    found = host.get_fact(DockerClient)
+    if found["daemon"]:
+        host.noop("the Docker daemon answers")
+        return
+    client = found["client"] or "/usr/bin/docker"
+    yield streamed(
+        StringCommand("sh", "-c", QuoteString(START_SCRIPT), "sh", QuoteString(client), str(int(wait_seconds))),
+        root=root,
+        failure=lambda tail: (
+            "the Docker daemon does not start:\n  "
+            + "\n  ".join(tail[-17:])
+            + "\nStart it by hand (systemctl start docker, or dockerd) until 'docker info' answers, then run again."
+        ),
+    )
+
+
+@operation()
+def member(user: str) -> Generator[Any]:
+    """Put a user into the group ``docker`` (root-equivalent; takes effect at the user's next login).
+
+    + user: the user's name
+    """
+    if "docker" in host.get_fact(Groups, user=user):
+        host.noop(f"{user} is in the group docker")
+        return
+    yield StringCommand("groupadd", "--force", "--system", "docker")
+    yield StringCommand("usermod", "--append", "--groups", "docker", QuoteString(user))

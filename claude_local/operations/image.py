@@ -1,0 +1,166 @@
+"""The llama-server image: base image, sources, build. Nothing is done while an image with the planned tag exists."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from posixpath import join
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import DeployError, QuoteString, StringCommand, operation
+from pyinfra.operations import files
+
+from claude_local import docker
+from claude_local import image as pure
+from claude_local.facts.docker import DockerClient, DockerImage
+from claude_local.facts.image import CpuFlags, LlamaSource
+from claude_local.image import Image
+from claude_local.operations import packages
+from claude_local.operations.docker import fails, shell
+from claude_local.operations.streaming import streamed
+from claude_local.paths import Paths
+from claude_local.workstation import PROJECT, Workstation
+
+DOCKERFILE = PROJECT / "files" / "image" / "Dockerfile"
+BASE_SCRIPT = PROJECT / "files" / "image" / "base-image.sh"
+
+
+def planned(ws: Workstation) -> Image:
+    """The image that the settings ask for on this machine. Raises DeployError naming the setting that cannot be met."""
+    settings = ws.settings
+    cpu_flags: list[str] = host.get_fact(CpuFlags)
+    try:
+        return pure.plan(
+            dockerfile=DOCKERFILE.read_text(),
+            build_number=settings.image_llama_build,
+            variant=settings.image_variant,
+            cpu=settings.image_cpu,
+            base=pure.base_image(settings.image_base, ws.identity["distro"], ws.identity["codename"]),
+            arch=ws.identity["arch"],
+            cpu_flags=cpu_flags,
+            jobs=settings.image_jobs,
+        )
+    except pure.ImageError as error:
+        raise DeployError(str(error)) from None
+
+
+def _root(root: bool) -> Mapping[str, Any]:
+    return {"_sudo": True} if root else {}
+
+
+def _client(root: bool) -> str:
+    """The docker client; on a machine without one, where it will be."""
+    return host.get_fact(DockerClient, **_root(root))["client"] or "/usr/bin/docker"
+
+
+def _there(client: str, name: str, root: bool) -> bool:
+    return bool(host.get_fact(DockerImage, client=client, reference=name, **_root(root)))
+
+
+@operation()
+def based(
+    image: Image, distro: str, codename: str, scratch: str, lock_timeout: int = 300, root: bool = False
+) -> Generator[Any]:
+    """Make the base image available: from the registry, else by a debootstrap of the host's own release.
+
+    + image: the planned image; nothing is needed while it exists
+    + distro: ``debian`` or ``ubuntu``, and ``codename`` its release
+    + scratch: folder for debootstrap on a file system with 1 GB free; removed afterwards
+    + lock_timeout: seconds to wait for another apt or dpkg (debootstrap is installed only when it is needed)
+    + root: whether to run docker and debootstrap through sudo (``bool(ws.root)``)
+    """
+    client = _client(root)
+    base = image.base
+    if _there(client, image.tag, root):
+        host.noop(f"{image.tag} exists")
+        return
+    if _there(client, base.name, root):
+        host.noop(f"{base.name} exists")
+        return
+    run = ["sh", "-c", BASE_SCRIPT.read_text(), "base-image.sh"]
+    # No registry is no failure yet: what counts is whether the image is there afterwards.
+    yield streamed(StringCommand(shell([*run, "pull", client, base.name, base.pull]), "|| test $? -eq 3"), root=root)
+    if _there(client, base.name, root):
+        return
+    if not base.bootstrap:
+        yield fails(
+            f"image_base: {base.pull} could not be pulled (the lines above say why); "
+            "correct the name, or set image_base to 'auto'"
+        )
+    keyring = {"debian": "debian-archive-keyring", "ubuntu": "ubuntu-keyring"}.get(distro)
+    needed: dict[str, str | None] = {"debootstrap": "debootstrap"}
+    if keyring:
+        needed[keyring] = None
+    yield from packages.installed._inner(packages=needed, lock_timeout=lock_timeout, root=root)
+    yield streamed(
+        shell([*run, "bootstrap", client, base.name, distro, codename, scratch]),
+        root=root,
+        failure=lambda tail: (
+            f"there is no base image: neither could {base.pull} be pulled, nor could debootstrap make one:\n  "
+            + "\n  ".join(tail[-6:])
+            + "\nSet image_base to an image that this machine can pull, or load one: docker load < image.tar"
+        ),
+    )
+
+
+@operation()
+def sourced(image: Image, paths: Paths, root: bool = False) -> Generator[Any]:
+    """Fetch the pinned llama.cpp sources into the build context, verified by the hash of their tree.
+
+    + image: the planned image; nothing is needed while it exists
+    + paths: the workstation's paths
+    + root: whether docker is asked through sudo (``bool(ws.root)``); the sources are the user's
+    """
+    folder = join(paths.image_context, "llama.cpp")
+    if _there(_client(root), image.tag, root):
+        host.noop(f"{image.tag} exists")
+        return
+    if host.get_fact(LlamaSource, python=paths.python, build=image.build.number, folder=folder):
+        host.noop(f"{image.build.name} is in {folder}")
+        return
+    yield streamed(
+        shell([paths.python, "-m", "claude_local.runtime.source", str(image.build.number), folder]),
+        failure=lambda tail: (
+            "\n  ".join(tail[-4:]) + "\nRun again when the network is back; what is complete is not fetched again."
+        ),
+    )
+
+
+@operation()
+def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False) -> Generator[Any]:
+    """Build the image with BuildKit, check that it says its build number, and only then give it its tag.
+
+    + image: the planned image
+    + dockerfile: our Dockerfile on the controller
+    + paths: the workstation's paths; the context is ``paths.image_context``
+    + root: whether to run docker through sudo (``bool(ws.root)``)
+    """
+    client = _client(root)
+    if _there(client, image.tag, root):
+        host.noop(f"{image.tag} exists")
+        return
+    context, unchecked = paths.image_context, f"{image.tag}-unchecked"
+    yield from files.put._inner(src=str(dockerfile), dest=join(context, "Dockerfile"), mode="644")
+    yield from files.put._inner(
+        src=str(dockerfile.parent / "dockerignore"), dest=join(context, ".dockerignore"), mode="644"
+    )
+    build = docker.build(client, context, unchecked, image.arguments, {"claude-local.image": image.tag})
+    version = shell(docker.version_of(client, unchecked))
+    yield streamed(
+        # -B: root leaves no bytecode in the user's copy of the runtime.
+        shell([paths.python, "-B", "-m", "claude_local.runtime.build_progress", "--", *build]),
+        root=root,
+        failure=lambda tail: (
+            "the image could not be built; the compiler's last lines are above. "
+            "Run again: what was compiled is cached. If memory ran out, lower image_jobs."
+        ),
+    )
+    yield streamed(
+        StringCommand(
+            version, "2>&1 | grep -w", QuoteString(image.version), "&&",
+            shell([client, "tag", unchecked, image.tag]), "&&", shell([client, "rmi", unchecked]), ">/dev/null",
+        ),
+        root=root,
+        failure=lambda tail: f"the built image does not say that it is {image.build.name}:\n  " + "\n  ".join(tail[-4:]),
+    )  # fmt: skip

@@ -1,0 +1,656 @@
+"""Put the model files in place on the workstation, and know whether they are.
+
+    python -m claude_local.runtime.placement check [--deep] [PLAN]
+    python -m claude_local.runtime.placement place [PLAN]
+
+PLAN is the JSON of ``profiles.placement_plan``, a file or standard input. ``check`` changes nothing, hashes nothing
+unless ``--deep`` and prints one line of JSON. ``place`` fetches what is missing, hashes what was never hashed, and ends
+with one readable line; its exit status is 0 when every model is in place, 1 when one cannot be, 2 for a bad plan.
+
+A file counts as in place when its sha256 was checked once and size, modification time and inode are still those of that
+moment (the stamp, kept in models.json). A file of the user's, in model_dir or in a search directory, is used where it is
+and never written to. Only what this program placed itself (``placed`` in models.json) is ever replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from claude_local import gguf, sources
+from claude_local.runtime.fetching import (
+    MIB,
+    Fetcher,
+    FetchError,
+    Interrupted,
+    Part,
+    Progress,
+    SourceFailed,
+    hash_file,
+    say,
+    short,
+)
+
+# Bytes that stay free on the models' disk, for a package's wheel and for the rest of the machine.
+SPARE = 1 << 30
+# Seconds to wait for another run that is placing models into the same directory.
+LOCK_TIMEOUT = 60.0
+# How far a search directory is looked through for a file's name.
+SEARCH_DEPTH = 6
+SEARCH_ENTRIES = 50_000
+
+
+class PlacementError(Exception):
+    """Models cannot be placed; the message has one line a problem."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One file of a profile. ``size`` counts bytes; without ``sha256`` the file must be there and be a sound GGUF."""
+
+    name: str
+    sha256: str | None
+    size: int | None
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files that must lie in one directory: all parts of a model, or a projector alone."""
+
+    profile: str
+    files: tuple[Wanted, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be in place, and where it may be. All directories are absolute."""
+
+    model_dir: str
+    search_dirs: tuple[str, ...]
+    hub: str
+    placements_path: str
+    groups: tuple[Group, ...]
+    profiles: dict[str, dict[str, Any]]
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        return (self.model_dir, *self.search_dirs)
+
+    def target(self, file: Wanted) -> str:
+        """Where the file is placed when it is nowhere."""
+        return os.path.normpath(os.path.join(self.model_dir, file.name))
+
+    @staticmethod
+    def read(text: str) -> Plan:
+        """Parse a plan. Raises PlacementError."""
+        try:
+            raw = json.loads(text)
+            groups = []
+            profiles = {}
+            for profile in raw["profiles"]:
+                files = [
+                    Wanted(f["name"], f.get("sha256"), f.get("size"), tuple(f.get("sources", ())))
+                    for f in profile["files"]
+                ]
+                if not files or any(".." in Path(file.name).parts for file in files):
+                    raise ValueError(f"profile {profile['id']}: its file names")
+                mmproj = profile.get("mmproj")
+                parts = tuple(file for file in files if file.name != mmproj)
+                groups.append(Group(profile["id"], parts))
+                groups += [Group(profile["id"], (file,)) for file in files if file.name == mmproj]
+                profiles[profile["id"]] = {"names": [file.name for file in files], "mmproj": mmproj}
+            directories = [raw["model_dir"], *raw.get("search_dirs", ()), raw["placements_path"]]
+            if not all(os.path.isabs(directory) for directory in directories):
+                raise ValueError("paths must be absolute")
+            return Plan(
+                model_dir=os.path.normpath(raw["model_dir"]),
+                search_dirs=tuple(os.path.normpath(directory) for directory in raw.get("search_dirs", ())),
+                hub=raw["hub"],
+                placements_path=raw["placements_path"],
+                groups=tuple(groups),
+                profiles=profiles,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlacementError(f"the plan cannot be used: {type(error).__name__}: {error}") from None
+
+
+@dataclass
+class Index:
+    """models.json: the stamps of files that were hashed, and where each profile's files are."""
+
+    path: str
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def load(path: str) -> Index:
+        """The index; an empty one when there is none or it is damaged (then files are hashed again)."""
+        try:
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+            files = {str(k): dict(v) for k, v in raw["files"].items()}
+            profiles = {str(k): dict(v) for k, v in raw["profiles"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return Index(path)
+        return Index(path, files, profiles)
+
+    def save(self) -> None:
+        """Write the index in one step."""
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        temporary = f"{self.path}.{os.getpid()}.new"
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump({"files": self.files, "profiles": self.profiles}, file, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+
+    def stamped(self, path: str, status: os.stat_result, sha256: str | None) -> bool:
+        """Whether the file was checked against ``sha256`` and has not changed since."""
+        entry = self.files.get(path)
+        return (
+            entry is not None
+            and entry.get("sha256") == sha256
+            and entry.get("size") == status.st_size
+            and entry.get("mtime_ns") == status.st_mtime_ns
+            and entry.get("inode") == status.st_ino
+        )
+
+    def stamp(self, path: str, status: os.stat_result, sha256: str | None, *, placed: bool) -> None:
+        self.files[path] = {
+            "sha256": sha256,
+            "size": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
+            "inode": status.st_ino,
+            "placed": placed,
+        }
+
+    def placed(self, path: str) -> bool:
+        """Whether this program put the file there."""
+        return bool(self.files.get(path, {}).get("placed"))
+
+
+def visible(path: str, roots: Sequence[str]) -> str | None:
+    """The path without links by which the server sees a file, below one of ``roots``; None when it cannot see it.
+
+    The server's container has the directories mounted, so a link that leaves them leads nowhere there.
+    """
+    real = os.path.realpath(path)
+    for root in roots:
+        base = os.path.realpath(root)
+        if real.startswith(base.rstrip("/") + "/"):
+            return os.path.join(root, os.path.relpath(real, base))
+    return None
+
+
+def _status(path: str) -> os.stat_result | None:
+    """The status of a regular file; None when there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is at one place where a file may be. ``state``: ok, unverified, changed, size, link or missing."""
+
+    path: str
+    state: str
+    detail: str = ""
+    size: int | None = None
+
+
+def look(path: str, file: Wanted, plan: Plan, index: Index, *, same_name: bool) -> Found:
+    """What is known, without reading it, of the file at ``path``."""
+    status = _status(path)
+    if status is None:
+        return Found(path, "missing", "not there")
+    seen = visible(path, plan.roots)
+    if seen is None or (same_name and os.path.basename(seen) != os.path.basename(file.name)):
+        goal = os.path.realpath(path)
+        return Found(path, "link", f"a link to {goal}; name {os.path.dirname(goal)} in model_search_dirs")
+    if file.size is not None and status.st_size != file.size:
+        word = "truncated" if status.st_size < file.size else "too long"
+        return Found(seen, "size", f"{word}: {status.st_size} bytes instead of {file.size}", status.st_size)
+    if index.stamped(seen, status, file.sha256):
+        return Found(seen, "ok", size=status.st_size)
+    entry = index.files.get(seen)
+    if entry is not None and entry.get("sha256") == file.sha256:
+        return Found(seen, "changed", "changed since its sha256 was checked", status.st_size)
+    return Found(seen, "unverified", "its sha256 was never checked", status.st_size)
+
+
+def _directories(group: Group, plan: Plan, index: Index, *, walk: bool) -> Iterator[str]:
+    """Where the files of a group may lie together, the likely places first."""
+    first = group.files[0]
+    name = os.path.basename(first.name)
+    seen = set()
+
+    def candidates() -> Iterator[str]:
+        yield os.path.dirname(plan.target(first))
+        yield plan.model_dir
+        for path, entry in index.files.items():
+            if first.sha256 is not None and entry.get("sha256") == first.sha256:
+                yield os.path.dirname(path)
+        for root in plan.search_dirs:
+            if not os.path.isabs(first.name):
+                yield os.path.dirname(os.path.join(root, first.name))
+            yield root
+        if walk:
+            for root in plan.search_dirs:
+                yield from _walk(root, name)
+
+    for directory in candidates():
+        directory = os.path.normpath(directory)
+        if directory not in seen:
+            seen.add(directory)
+            yield directory
+
+
+def _walk(root: str, name: str) -> Iterator[str]:
+    """The directories below ``root`` that hold a file called ``name``, within bounds."""
+    entries = 0
+    for directory, folders, names in os.walk(root):
+        entries += len(folders) + len(names)
+        depth = os.path.relpath(directory, root).count(os.sep) + 1
+        if depth >= SEARCH_DEPTH or entries > SEARCH_ENTRIES:
+            folders.clear()
+        folders.sort()
+        if name in names:
+            yield directory
+
+
+def _paths(group: Group, directory: str, index: Index) -> list[str]:
+    """The path of each file of the group in a directory; a lone file may have been stamped under another name."""
+    paths = [os.path.join(directory, os.path.basename(file.name)) for file in group.files]
+    if len(group.files) == 1 and _status(paths[0]) is None:
+        sha256 = group.files[0].sha256
+        for path, entry in index.files.items():
+            if sha256 is not None and entry.get("sha256") == sha256 and os.path.dirname(path) == directory:
+                return [path]
+    return paths
+
+
+def survey(group: Group, plan: Plan, index: Index) -> list[Found]:
+    """The best place for a group without reading any file: all ok if there is such a place, else the target's state."""
+    fallback: list[Found] | None = None
+    for directory in _directories(group, plan, index, walk=False):
+        found = [
+            look(path, file, plan, index, same_name=len(group.files) > 1)
+            for path, file in zip(_paths(group, directory, index), group.files, strict=True)
+        ]
+        if all(item.state == "ok" for item in found):
+            return found
+        if fallback is None or (
+            all(item.state == "missing" for item in fallback) and any(item.state != "missing" for item in found)
+        ):
+            fallback = found
+    return fallback or []
+
+
+def records(plan: Plan, found: dict[str, list[Found]]) -> dict[str, dict[str, Any]]:
+    """The ``profiles`` part of models.json for files that are all in place."""
+    result = {}
+    for name, profile in plan.profiles.items():
+        paths = [item.path for item in found[name]]
+        projector = profile["mmproj"]
+        result[name] = {
+            "model": paths[0],
+            "mmproj": paths[profile["names"].index(projector)] if projector else None,
+            "files": paths,
+        }
+    return result
+
+
+def _by_profile(groups: Sequence[tuple[Group, list[Found]]]) -> dict[str, list[Found]]:
+    result: dict[str, list[Found]] = {}
+    for group, found in groups:
+        result.setdefault(group.profile, []).extend(found)
+    return result
+
+
+def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
+    """The state of every file: {"ok": bool, "files": [{profile, name, path, state, detail, size, sha256, placed}]}.
+
+    ``deep`` hashes every file that has the right size; one whose content is wrong loses its stamp, so that the next
+    ``place`` sees to it.
+    """
+    index = Index.load(plan.placements_path)
+    surveyed = [(group, survey(group, plan, index)) for group in plan.groups]
+    rows = []
+    for group, found in surveyed:
+        for file, item in zip(group.files, found, strict=True):
+            if deep and item.state in ("ok", "changed", "unverified"):
+                problem = content_problem(item.path, file)
+                if problem is None and item.state == "ok":
+                    item = Found(
+                        item.path, "ok", "sha256 checked now" if file.sha256 else "header checked now", item.size
+                    )
+                elif problem is not None:
+                    if item.state == "ok":
+                        index.files[item.path]["mtime_ns"] = None
+                        index.save()
+                    item = Found(item.path, "corrupt", problem, item.size)
+            rows.append(
+                {
+                    "profile": group.profile,
+                    "name": file.name,
+                    "path": item.path,
+                    "state": item.state,
+                    "detail": item.detail,
+                    "size": item.size,
+                    "sha256": file.sha256,
+                    "placed": index.placed(item.path),
+                }
+            )
+    ok = all(row["state"] == "ok" for row in rows)
+    if ok and index.profiles != records(plan, _by_profile(surveyed)):
+        ok = False
+    return {"ok": ok, "files": rows}
+
+
+def content_problem(path: str, file: Wanted, *, progress: bool = False) -> str | None:
+    """Read the file and say what is wrong with its content; None when it is what the profile wants."""
+    try:
+        if file.sha256 is None:
+            return gguf.problem(lambda: open(path, "rb"))
+        size = os.stat(path).st_size
+        shown = Progress(f"checking {short(path)}", size) if progress else None
+        digest = hash_file(path, shown)
+        if digest == file.sha256:
+            return None
+        reason = gguf.problem(lambda: open(path, "rb"))
+        return reason or f"its sha256 is {digest[:12]}…, expected {file.sha256[:12]}…"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+
+
+class Placement:
+    """One run of ``place``."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.index = Index.load(plan.placements_path)
+        self.fetcher = Fetcher(plan.hub)
+        self.problems: list[str] = []
+        self.fetched = 0
+
+    def run(self) -> str:
+        """Place everything; the last line to print. Raises PlacementError with every problem."""
+        found = [(group, self.settle(group)) for group in self.plan.groups]
+        if self.problems:
+            raise PlacementError("\n".join(self.problems))
+        self.need_room([group for group, there in found if there is None])
+        result = []
+        for group, there in found:
+            # What an earlier group of this run fetched may be what this one lacks.
+            result.append((group, there or self.fetch_group(group)))
+        self.index.profiles = records(self.plan, _by_profile(result))
+        self.index.save()
+        files = {item.path: item.size or 0 for _, items in result for item in items}
+        what = "1 model file" if len(files) == 1 else f"{len(files)} model files"
+        how = f"{self.fetched // MIB} MiB fetched" if self.fetched else "nothing fetched"
+        return f"{what} in place, {sum(files.values()) // MIB} MiB, {how}"
+
+    def settle(self, group: Group) -> list[Found] | None:
+        """Use what is there; None when something has to be fetched. What cannot be helped goes to ``problems``."""
+        remarks: list[str] = []
+        for directory in _directories(group, self.plan, self.index, walk=True):
+            found = []
+            for path, file in zip(_paths(group, directory, self.index), group.files, strict=True):
+                item = look(path, file, self.plan, self.index, same_name=len(group.files) > 1)
+                if item.state in ("unverified", "changed"):
+                    item = self.verify(item, file)
+                if item.state not in ("ok", "missing"):
+                    remarks.append(f"{item.path}: {item.detail}")
+                found.append(item)
+            if all(item.state == "ok" for item in found):
+                return found
+        for remark in remarks:
+            say(remark)
+        for file in group.files:
+            self.need_source(group, file)
+        return None
+
+    def verify(self, item: Found, file: Wanted) -> Found:
+        """Hash a file that has no valid stamp and stamp it when it is right."""
+        before = os.stat(item.path)
+        problem = content_problem(item.path, file, progress=True)
+        after = os.stat(item.path)
+        if problem is None and (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+            problem = "it is being written to right now"
+        if problem is not None:
+            return Found(item.path, "corrupt", problem, item.size)
+        self.index.stamp(item.path, after, file.sha256, placed=self.index.placed(item.path))
+        self.index.save()
+        return Found(item.path, "ok", size=item.size)
+
+    def need_source(self, group: Group, file: Wanted) -> None:
+        """Note a problem when a file that is missing or bad cannot be fetched to its target."""
+        target = self.plan.target(file)
+        item = look(target, file, self.plan, self.index, same_name=False)
+        if item.state == "ok":
+            return
+        if item.state != "missing" and not self.index.placed(item.path):
+            why = item.detail
+            if item.state in ("unverified", "changed"):
+                why = content_problem(target, file) or why
+            if not self._fresh_link(target):
+                self.problems.append(
+                    f"{target} is not the file of profile {group.profile}: {why}. This deploy did not put it there: "
+                    "move it away, or name another file in models.conf"
+                )
+                return
+        if file.sha256 is None or file.size is None or not file.sources:
+            looked = ", ".join(self.plan.roots)
+            self.problems.append(
+                f"{file.name} of profile {group.profile} is not there (looked in {looked}) and models.conf names no "
+                "SOURCES for it: put it into one of these directories, or name its directory in model_search_dirs"
+            )
+        elif os.path.isabs(file.name) and not target.startswith(self.plan.model_dir.rstrip("/") + "/"):
+            self.problems.append(
+                f"{file.name} of profile {group.profile} is not there, and only model_dir ({self.plan.model_dir}) is "
+                "written to: give MODEL as a file name to have it fetched"
+            )
+
+    @staticmethod
+    def _fresh_link(target: str) -> bool:
+        """A link that leads nowhere is in nobody's way."""
+        return os.path.islink(target) and not os.path.exists(target)
+
+    def need_room(self, groups: Sequence[Group]) -> None:
+        """Raise PlacementError when the disk of model_dir cannot take what is still to be fetched."""
+        missing: dict[str, int] = {}
+        for group in groups:
+            for file in group.files:
+                target = self.plan.target(file)
+                if look(target, file, self.plan, self.index, same_name=False).state != "ok":
+                    part = _status(target + ".part")
+                    missing[target] = max((file.size or 0) - (part.st_size if part else 0), 0)
+        if not missing:
+            return
+        make_directory(self.plan.model_dir)
+        free = shutil.disk_usage(self.plan.model_dir).free
+        total = sum(missing.values())
+        if total + SPARE > free:
+            raise PlacementError(
+                f"not enough room in {self.plan.model_dir}: {total // MIB} MiB are still to be fetched and "
+                f"{SPARE // MIB} MiB stay spare, {free // MIB} MiB are free. Make room, set model_dir to a bigger disk, or "
+                "name fewer profiles in model_profiles"
+            )
+
+    def fetch_group(self, group: Group) -> list[Found]:
+        """Fetch what the group lacks into its target's directory."""
+        found = []
+        for file in group.files:
+            target = self.plan.target(file)
+            item = look(target, file, self.plan, self.index, same_name=False)
+            if item.state != "ok":
+                self.fetch(group, file, target)
+                item = look(target, file, self.plan, self.index, same_name=False)
+            found.append(item)
+        return found
+
+    def fetch(self, group: Group, file: Wanted, target: str) -> None:
+        """Fetch one file from the first source that gives the right bytes. Raises PlacementError, FetchError."""
+        assert file.sha256 is not None and file.size is not None
+        make_directory(os.path.dirname(target))
+        label = short(file.name)
+        if os.path.lexists(target):
+            say(f"{label}  replacing the damaged file that an earlier deploy placed")
+        reasons = []
+        part = Part(target + ".part", file.size, label)
+        before = part.size
+        try:
+            for line in file.sources:
+                source = sources.parse(line, name=file.name, hub=self.plan.hub)
+                say(f"{label}  fetching {file.size // MIB} MiB: {line}")
+                try:
+                    self._from_source(source, part, file)
+                except SourceFailed as error:
+                    say(f"{label}  {error}")
+                    reasons.append(str(error))
+                    continue
+                self.fetched += part.size - before
+                self._keep(part, file, target)
+                say(f"{label}  sha256 is right, in place")
+                return
+        finally:
+            part.close()
+        told = "".join(f"\n  {line}\n    {reason}" for line, reason in zip(file.sources, reasons, strict=True))
+        raise PlacementError(f"{file.name} of profile {group.profile}: no source gives it:{told}")
+
+    def _from_source(self, source: sources.Source, part: Part, file: Wanted) -> None:
+        """Complete the part and check its hash; a wrong one made of old bytes is tried once more from nothing."""
+        for _ in range(2):
+            self.fetcher.fetch(source, part)
+            digest = part.digest.hexdigest()
+            if digest == file.sha256:
+                return
+            again = part.resumed
+            part.rewind()
+            if not again:
+                raise SourceFailed(f"gives another file: its sha256 is {digest}, expected {file.sha256}")
+            say(f"{part.label}  the resumed file has a wrong sha256, starting again")
+
+    def _keep(self, part: Part, file: Wanted, target: str) -> None:
+        """Give the verified part its name, for good even if the power fails now."""
+        part.sync()
+        os.chmod(part.path, 0o644)
+        os.replace(part.path, target)
+        part.forget_pieces()
+        directory = os.open(os.path.dirname(target), os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        path = visible(target, self.plan.roots) or target
+        self.index.stamp(path, os.stat(target), file.sha256, placed=True)
+        self.index.save()
+
+
+def make_directory(path: str) -> None:
+    """Make a directory that the server's user can read, whatever the umask."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        os.mkdir(directory)
+        os.chmod(directory, 0o755)
+
+
+def lock(plan: Plan) -> TextIO:
+    """Keep a second run out of the same model_dir; closed (or dead) is unlocked. Raises PlacementError."""
+    make_directory(plan.model_dir)
+    file = open(os.path.join(plan.model_dir, ".placing.lock"), "a+", encoding="utf-8")  # noqa: SIM115
+    until = time.monotonic() + LOCK_TIMEOUT
+    told = False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read(20).strip() or "?"
+            if time.monotonic() > until:
+                file.close()
+                raise PlacementError(
+                    f"another run (process {owner}) is placing models into {plan.model_dir}: wait for it, or stop it"
+                ) from None
+            if not told:
+                say(f"waiting for another run (process {owner}) that is placing models")
+                told = True
+            time.sleep(0.5)
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def place(plan: Plan) -> str:
+    """Place everything in the plan; the line to end with. Raises PlacementError, FetchError, OSError, Interrupted."""
+    with lock(plan):
+        return Placement(plan).run()
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog="placement", description="Place model files, or check that they are in place."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("check", "place"):
+        command = commands.add_parser(name)
+        command.add_argument("plan", nargs="?", default="-", metavar="PLAN", help="JSON file; default: standard input")
+        if name == "check":
+            command.add_argument("--deep", action="store_true", help="hash every file again")
+    options = parser.parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        text = sys.stdin.read() if options.plan == "-" else Path(options.plan).read_text(encoding="utf-8")
+        plan = Plan.read(text)
+    except (PlacementError, OSError, UnicodeDecodeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        if options.command == "check":
+            print(json.dumps(check(plan, deep=options.deep)), flush=True)
+        else:
+            say(place(plan))
+        return 0
+    except (PlacementError, FetchError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        place_named = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place_named}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except Interrupted as stopped:
+        try:
+            print(f"stopped ({stopped}); the next run carries on from here", file=sys.stderr)
+        except OSError:
+            pass
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""The image: llama-server of the pinned llama.cpp build, compiled on this machine for this machine."""
+
+from posixpath import join
+
+from claude_local.operations import image
+from claude_local.workstation import workstation
+
+ws = workstation()
+planned = image.planned(ws)
+root = bool(ws.root)
+
+image.based(
+    name=f"Get the base image {planned.base.name}",
+    image=planned,
+    distro=ws.identity["distro"],
+    codename=ws.identity["codename"],
+    scratch=join(ws.paths.cache, "base-image"),
+    lock_timeout=ws.settings.packages_lock_timeout,
+    root=root,
+)
+
+image.sourced(name=f"Fetch llama.cpp {planned.build.name}", image=planned, paths=ws.paths, root=root)
+
+image.built(name=f"Build {planned.tag}", image=planned, dockerfile=image.DOCKERFILE, paths=ws.paths, root=root)

@@ -1,0 +1,26 @@
+"""Throw-away accounts with sudo, for tests as an ordinary user."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def _sh(script: str) -> None:
+    subprocess.run(["sh", "-ec", script], check=True, stdin=subprocess.DEVNULL, timeout=300)
+
+
+@contextmanager
+def sudoer(name: str) -> Iterator[Path]:
+    """An account with passwordless sudo; its home directory. Removed afterwards, with its processes ended."""
+    _sh(
+        "command -v sudo >/dev/null || { apt-get -q update; apt-get -q install -y --no-install-recommends sudo; } >&2;"
+        f"userdel -rf {name} 2>/dev/null || true; useradd --create-home --shell /bin/bash {name};"
+        f"echo '{name} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{name}; chmod 440 /etc/sudoers.d/{name}"
+    )
+    try:
+        yield Path("/home") / name
+    finally:
+        _sh(f"pkill -KILL -u {name} || true; rm -f /etc/sudoers.d/{name}; userdel -rf {name} 2>/dev/null || true")

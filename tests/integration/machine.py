@@ -1,0 +1,55 @@
+"""How the integration tests drive the real thing: pyinfra on this machine, its JSON, verify's report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PYINFRA = str(Path(sys.executable).parent / "pyinfra")
+HOME = Path.home()
+SHARE = HOME / ".local/share/claude-local"
+
+
+def run(*command: str, timeout: int, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run with its output shown live (stderr) and stdout captured; never waits for input."""
+    print(f"\n$ {' '.join(command)}", flush=True)
+    started = time.monotonic()
+    done = subprocess.run(
+        command, cwd=options.pop("cwd", ROOT), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+        timeout=timeout, check=False, **options,
+    )  # fmt: skip
+    print(done.stdout[-4000:], f"[{done.returncode}, {time.monotonic() - started:.1f} s]", flush=True)
+    return done
+
+
+def deploy_json(*arguments: str, target: tuple[str, ...] = ("@local",), timeout: int = 3600) -> dict[str, Any]:
+    """``pyinfra --json -y TARGET deploy.py``: the totals; fails the test when the deploy fails."""
+    done = run(PYINFRA, "--json", "-y", *target, "deploy.py", *arguments, timeout=timeout)
+    assert done.returncode == 0, "the deploy failed, see above"
+    report = json.loads(done.stdout)
+    for operation in report["results"]["operations"]:
+        if operation["success"]:
+            print("changed:", operation["name"])
+    totals: dict[str, Any] = report["results"]["totals"]
+    print("totals:", totals)
+    return totals
+
+
+def verify(*arguments: str, timeout: int = 1800) -> tuple[int, dict[str, dict[str, Any]]]:
+    """``pyinfra -y @local tasks/verify.py``: exit status and the report's rows by id."""
+    report = SHARE / "state/verify.json"
+    report.unlink(missing_ok=True)
+    done = run(PYINFRA, "-y", "@local", "tasks/verify.py", *arguments, timeout=timeout)
+    rows = {row["id"]: row for row in json.loads(report.read_text())["rows"]} if report.exists() else {}
+    return done.returncode, rows
+
+
+def docker() -> str:
+    """A docker client; /usr/bin's when there is one."""
+    return "/usr/bin/docker" if os.access("/usr/bin/docker", os.X_OK) else "docker"

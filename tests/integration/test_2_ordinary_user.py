@@ -1,0 +1,100 @@
+"""./provision as an ordinary user with sudo, beside root's installation: interrupted first, then carried through."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.accounts import sudoer
+from tests.integration.machine import ROOT, docker, run
+
+pytestmark = pytest.mark.integration
+
+USER = "claude-local-user"
+CONTAINER = "claude-local-server-user"
+DATA = (
+    "--data server_port=18080 --data manager_port=18081 "
+    f"--data server_container={CONTAINER} "
+    """--data 'model_profiles=["qwen2.5-coder-0.5b"]'"""
+)
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    with sudoer(USER) as path:
+        checkout = path / "claude-local"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True, timeout=120)
+        # What is being worked on, not only what is committed.
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, check=True, timeout=60,
+        ).stdout  # fmt: skip
+        for name in filter(None, listed.decode().split("\0")):
+            if (ROOT / name).is_file():
+                (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, checkout / name)
+        subprocess.run(["chown", "-R", f"{USER}:", str(checkout)], check=True)
+        try:
+            yield path
+        finally:
+            subprocess.run([docker(), "rm", "--force", CONTAINER], capture_output=True, check=False)
+
+
+def provision(home: Path, arguments: str = DATA, timeout: int = 1800) -> subprocess.CompletedProcess[str]:
+    return run("su", "-", USER, "-c", f"cd claude-local && ./provision {arguments}", timeout=timeout)
+
+
+def test_dry_on_a_new_account_raises_nothing_and_leaves_only_the_venv(home: Path) -> None:
+    assert provision(home, f"--dry {DATA}").returncode == 0
+    assert not (home / ".claude-local").exists() and not (home / ".local/share/claude-local").exists()
+
+
+def test_an_interrupted_run_says_so_and_does_not_pretend(home: Path) -> None:
+    process = subprocess.Popen(
+        ["su", "-", USER, "-c", f"cd claude-local && exec ./provision {DATA}"],
+        stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if "Make the runtime's Python environment" in line:
+            time.sleep(3)
+            os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+    assert process.wait(120) == 130, "".join(seen[-20:])
+    assert "interrupted; run it again" in "".join(seen[-5:])
+
+
+def test_the_next_run_carries_on_and_ends_verified(home: Path) -> None:
+    assert provision(home).returncode == 0
+    report = json.loads((home / ".local/share/claude-local/state/verify.json").read_text())
+    assert [row["id"] for row in report["rows"] if row["status"] == "FAIL"] == []
+
+
+def test_everything_of_the_user_is_the_users_and_the_token_is_private(home: Path) -> None:
+    token = home / ".config/claude-local/token"
+    assert oct(token.stat().st_mode & 0o777) == "0o600" and token.stat().st_uid == home.stat().st_uid
+    strangers = [str(p) for p in home.rglob("*") if p.lstat().st_uid != home.stat().st_uid]
+    assert strangers == []
+
+
+def test_the_command_is_on_path_in_a_new_login_shell_and_answers(home: Path) -> None:
+    done = run("su", "-", USER, "-c", 'claude-local -p "Reply with the word ready."', timeout=600)
+    assert done.returncode == 0 and done.stdout.strip()
+
+
+def test_a_second_provision_changes_nothing(home: Path) -> None:
+    done = run(
+        "su", "-", USER, "-c", f"cd claude-local && .venv/bin/pyinfra --json -y @local deploy.py {DATA}", timeout=600
+    )
+    assert done.returncode == 0
+    totals = json.loads(done.stdout)["results"]["totals"]
+    assert (totals["success"], totals["error"]) == (0, 0)
