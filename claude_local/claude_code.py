@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 RELEASES = "https://downloads.claude.ai/claude-code-releases"
+# Exit status of runtime.claude_install when its source cannot be reached.
+UNREACHABLE = 4
 
 
 class ClaudeCodeError(ValueError):

@@ -36,13 +36,13 @@ class ShellStartup:
 
 def posix_block(directory: str, home: str) -> str:
     """The marked lines that put ``directory`` first on PATH, once, for sh, bash and zsh."""
-    word = _double_quoted(directory, home)
+    word = _in_double_quotes(directory, home)
     return (
         f"{BEGIN}\n"
         "# Puts the claude-local command on PATH; written by tasks/commands.py.\n"
         'case ":$PATH:" in\n'
-        f'*":"{word}":"*) ;;\n'
-        f'*) export PATH={word}":$PATH" ;;\n'
+        f'*":{word}:"*) ;;\n'
+        f'*) export PATH="{word}:$PATH" ;;\n'
         "esac\n"
         f"{END}\n"
     )
@@ -50,21 +50,21 @@ def posix_block(directory: str, home: str) -> str:
 
 def fish_file(directory: str, home: str) -> str:
     """The whole of fish's conf.d/claude-local.fish."""
-    word = _double_quoted(directory, home)
+    word = _in_double_quotes(directory, home)
     return (
         "# Puts the claude-local command on PATH; written by tasks/commands.py.\n"
-        f"if not contains -- {word} $PATH\n"
-        f"    set -gx PATH {word} $PATH\n"
+        f'if not contains -- "{word}" $PATH\n'
+        f'    set -gx PATH "{word}" $PATH\n'
         "end\n"
     )
 
 
-def _double_quoted(directory: str, home: str) -> str:
+def _in_double_quotes(directory: str, home: str) -> str:
     inside = directory == home or directory.startswith(home + "/")
     rest = directory[len(home) :] if inside else directory
     for special in ("\\", '"', "$", "`"):
         rest = rest.replace(special, "\\" + special)
-    return f'"$HOME{rest}"' if inside else f'"{rest}"'
+    return "$HOME" + rest if inside else rest
 
 
 def block_files(home: str, seen: ShellStartup) -> list[str]:
@@ -84,7 +84,11 @@ def block_files(home: str, seen: ShellStartup) -> list[str]:
 def fish_path(home: str, seen: ShellStartup) -> str | None:
     """Where fish's file goes; None when fish is neither installed nor configured."""
     configured = join(home, ".config", "fish")
-    return join(configured, "conf.d", "claude-local.fish") if "fish" in seen.shells or configured in seen.existing else None
+    return (
+        join(configured, "conf.d", "claude-local.fish")
+        if "fish" in seen.shells or configured in seen.existing
+        else None
+    )
 
 
 def candidates(home: str) -> list[str]:

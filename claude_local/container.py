@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from claude_local.presets import CONFIGURATION, EXTRA_MODELS, MODELS
 
@@ -40,7 +40,10 @@ def cache_ram_mib(limit_mib: int) -> int:
 
 @dataclass(frozen=True)
 class Container:
-    """The container as it should be. Paths are the workstation's, ``port`` is on 127.0.0.1, ``memory_mib`` in MiB."""
+    """The container as it should be. Paths are the workstation's, ``port`` is on 127.0.0.1, ``memory_mib`` in MiB.
+
+    ``search_dirs`` maps the position of a directory in the setting model_search_dirs to its path; only those that exist.
+    """
 
     name: str
     image: str
@@ -50,14 +53,19 @@ class Container:
     memory_mib: int
     pids: int
     model_dir: str
-    search_dirs: Sequence[str]
+    search_dirs: Mapping[int, str]
     server_dir: str
+
+    def with_directories(self, present: Iterable[str]) -> Container:
+        """The same container with those of its search directories that are present."""
+        there = set(present)
+        return replace(self, search_dirs={index: path for index, path in self.search_dirs.items() if path in there})
 
     def arguments(self) -> list[str]:
         """The words after ``docker run``, without the label that carries their hash."""
         # bash's own TCP, so that the image needs no HTTP client. /health needs no key.
         probe = (
-            f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{PORT} && printf \"GET /health HTTP/1.0\\r\\n\\r\\n\" >&3 && "
+            f'bash -c \'exec 3<>/dev/tcp/127.0.0.1/{PORT} && printf "GET /health HTTP/1.0\\r\\n\\r\\n" >&3 && '
             "read -r -t 5 -u 3 line && [[ $line == *200* ]]'"
         )
         # fmt: off
@@ -76,7 +84,7 @@ class Container:
         ]
         # --mount, not --volume: a directory that is missing is an error, not made.
         mounts = [(self.model_dir, MODELS), (self.server_dir, CONFIGURATION)]
-        mounts += [(path, f"{EXTRA_MODELS}/{index}") for index, path in enumerate(self.search_dirs)]
+        mounts += [(path, f"{EXTRA_MODELS}/{index}") for index, path in sorted(self.search_dirs.items())]
         for source, target in mounts:
             words += ["--mount", f'type=bind,"source={source}",target={target},readonly']
         return [
@@ -96,3 +104,47 @@ class Container:
     def run(self, client: str, files: Mapping[str, str]) -> list[str]:
         """The whole command: ``docker run`` with the hash as a label."""
         return [client, "run", "--label", f"{CONFIG_LABEL}={self.config(files)}", *self.arguments()]
+
+
+# What the server says when it cannot load, and what helps. The messages are b11434's.
+_ADVICE = (
+    (
+        "ermission denied",
+        "the server's user cannot read a file: make the models readable for everybody (chmod o+r FILE, chmod o+x its folders)",
+    ),
+    (
+        "failed to open GGUF",
+        "a model file is missing where the server looks: run tasks/models.py, then tasks/server.py",
+    ),
+    (
+        "invalid magic",
+        "a model file is damaged: run tasks/models.py, which names it and replaces it if the deploy placed it",
+    ),
+    (
+        "not within the file bounds",
+        "a model file is cut short: run tasks/models.py, which names it and replaces it if the deploy placed it",
+    ),
+    (
+        "not recognized in preset",
+        "this llama-server does not know a flag of models.conf: correct the profile that the line above names",
+    ),
+    (
+        "unable to allocate",
+        "there is not enough memory: raise server_memory_mib, or give the profile a smaller CTX_SIZE",
+    ),
+    (
+        "failed to load model",
+        "try another profile: default_profile, or a smaller CTX_SIZE in models.conf",
+    ),
+)
+
+
+def advice(log: Iterable[str], *, out_of_memory: bool = False) -> str:
+    """What to try, from the server's last log lines; ``out_of_memory``: the kernel ended it for its memory limit."""
+    if out_of_memory:
+        return "the server exceeded its memory limit: raise server_memory_mib, or give the profile a smaller CTX_SIZE"
+    text = "\n".join(log)
+    for sign, what in _ADVICE:
+        if sign in text:
+            return what
+    return "if it only needs longer, raise server_start_timeout; else its whole log is in: docker logs CONTAINER"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
@@ -290,10 +289,10 @@ def read(file: BinaryIO) -> Header:
     return Header(version, tensors, size, expected, metadata)
 
 
-def problem(opener: Callable[[], BinaryIO]) -> str | None:
-    """Why the file that ``opener`` opens is no sound GGUF; None when it is sound. OSError passes through."""
+def problem(path: str) -> str | None:
+    """Why the file at ``path`` is no sound GGUF; None when it is sound. Raises OSError when it cannot be read."""
     try:
-        with opener() as file:
+        with open(path, "rb") as file:
             read(file)
     except GgufError as error:
         return str(error)

@@ -8,14 +8,13 @@ from posixpath import dirname, join
 from typing import Any, Literal
 
 from pyinfra import host, logger, state
-from pyinfra.api import QuoteString, StringCommand, operation
+from pyinfra.api import OperationValueError, QuoteString, StringCommand, operation
 
 from claude_local import claude_code
 from claude_local.facts.claude import ClaudeInstallations, ClaudeSeen
 from claude_local.operations.streaming import streamed
 from claude_local.operations.user_files import replaced, seen
 from claude_local.paths import Paths
-from claude_local.runtime.claude_install import UNREACHABLE
 
 Source = Literal["native", "npm"]
 
@@ -49,13 +48,16 @@ def fetched(source: Source, tested: str, minimum: str, arch: str, paths: Paths) 
     + paths: the workstation's paths
 
     Runs ``python -m claude_local.runtime.claude_install``, which checks the pinned sha256 before the binary gets its
-    name ``~/.local/share/claude/versions/VERSION``. Raises ClaudeCodeError for a version without pinned hashes.
+    name ``~/.local/share/claude/versions/VERSION``. Raises OperationValueError for a version without pinned hashes.
     """
-    choice = claude_code.choose(look(paths, tested)["found"], tested, minimum)
-    if choice.use is not None:
-        host.noop(f"{choice.use.path} is Claude Code {choice.use.version}")
+    try:
+        choice = claude_code.choose(look(paths, tested)["found"], tested, minimum)
+        binary = None if choice.use else claude_code.platform(tested, arch)
+    except claude_code.ClaudeCodeError as problem:
+        raise OperationValueError(str(problem)) from None
+    if choice.use is not None or binary is None:
+        host.noop(f"{choice.use.path} is Claude Code {choice.use.version}" if choice.use else "")
         return
-    binary = claude_code.platform(tested, arch)
     place = ["--url", binary.url(tested)] if source == "native" else ["--package", f"{binary.npm_package}@{tested}"]
     words = ["--source", source, *place, "--sha256", binary.sha256, "--size", str(binary.size)]
     words += ["--dest", join(paths.native_versions, tested)]
@@ -63,9 +65,9 @@ def fetched(source: Source, tested: str, minimum: str, arch: str, paths: Paths) 
         QuoteString(paths.python), "-m", "claude_local.runtime.claude_install", *[QuoteString(word) for word in words]
     )
     if source == "native":
-        again = f"The release server cannot be reached; npm is tried next (status {UNREACHABLE})."
+        again = f"The release server cannot be reached; npm is tried next (status {claude_code.UNREACHABLE})."
         command = StringCommand(
-            command, "||", "{ test $? = ", str(UNREACHABLE), "&& echo", QuoteString(again), "; }"
+            command, "||", "{ test $? = ", str(claude_code.UNREACHABLE), "&& echo", QuoteString(again), "; }"
         )  # fmt: skip
     yield streamed(command, failure=lambda tail: _failure(tested, tail))
 

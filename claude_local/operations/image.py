@@ -9,14 +9,13 @@ from typing import Any
 
 from pyinfra import host
 from pyinfra.api import DeployError, QuoteString, StringCommand, operation
-from pyinfra.operations import files
 
 from claude_local import docker
 from claude_local import image as pure
 from claude_local.facts.docker import DockerClient, DockerImage
 from claude_local.facts.image import CpuFlags, LlamaSource
 from claude_local.image import Image
-from claude_local.operations import packages
+from claude_local.operations import packages, user_files
 from claude_local.operations.docker import fails, shell
 from claude_local.operations.streaming import streamed
 from claude_local.paths import Paths
@@ -141,10 +140,9 @@ def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False) -> G
         host.noop(f"{image.tag} exists")
         return
     context, unchecked = paths.image_context, f"{image.tag}-unchecked"
-    yield from files.put._inner(src=str(dockerfile), dest=join(context, "Dockerfile"), mode="644")
-    yield from files.put._inner(
-        src=str(dockerfile.parent / "dockerignore"), dest=join(context, ".dockerignore"), mode="644"
-    )
+    for name, source in (("Dockerfile", "Dockerfile"), (".dockerignore", "dockerignore")):
+        text = (dockerfile.parent / source).read_text()
+        yield from user_files.whole_file._inner(dest=join(context, name), text=text, mode="644")
     build = docker.build(client, context, unchecked, image.arguments, {"claude-local.image": image.tag})
     version = shell(docker.version_of(client, unchecked))
     yield streamed(

@@ -24,7 +24,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-UNREACHABLE = 4
+from claude_local.claude_code import UNREACHABLE
+
 MIB = 1024 * 1024
 # Seconds to connect, and of silence in a transfer.
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 30
@@ -106,7 +107,7 @@ def download(url: str, part: Path, size: int) -> None:
 def _reason(problem: BaseException) -> str:
     """The innermost words of a chain of network errors."""
     words = str(getattr(problem, "args", [problem])[0])
-    return words.rsplit("Caused by ", 1)[-1].rstrip(")") if "Caused by" in words else words
+    return words.rsplit(": ", 1)[-1].strip("\"')") if "Caused by" in words else words
 
 
 def from_npm(package: str, part: Path, size: int) -> None:

@@ -15,6 +15,7 @@ and never written to. Only what this program placed itself (``placed`` in models
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -243,7 +244,8 @@ def _directories(group: Group, plan: Plan, index: Index, *, walk: bool) -> Itera
         yield os.path.dirname(plan.target(first))
         yield plan.model_dir
         for path, entry in index.files.items():
-            if first.sha256 is not None and entry.get("sha256") == first.sha256:
+            known = first.sha256 is not None or os.path.basename(path) == name
+            if known and entry.get("sha256") == first.sha256:
                 yield os.path.dirname(path)
         for root in plan.search_dirs:
             if not os.path.isabs(first.name):
@@ -366,13 +368,13 @@ def content_problem(path: str, file: Wanted, *, progress: bool = False) -> str |
     """Read the file and say what is wrong with its content; None when it is what the profile wants."""
     try:
         if file.sha256 is None:
-            return gguf.problem(lambda: open(path, "rb"))
+            return gguf.problem(path)
         size = os.stat(path).st_size
         shown = Progress(f"checking {short(path)}", size) if progress else None
         digest = hash_file(path, shown)
         if digest == file.sha256:
             return None
-        reason = gguf.problem(lambda: open(path, "rb"))
+        reason = gguf.problem(path)
         return reason or f"its sha256 is {digest[:12]}…, expected {file.sha256[:12]}…"
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
@@ -436,6 +438,7 @@ class Placement:
             return Found(item.path, "corrupt", problem, item.size)
         self.index.stamp(item.path, after, file.sha256, placed=self.index.placed(item.path))
         self.index.save()
+        say(f"{item.path}  {'sha256 is right' if file.sha256 else 'is a sound GGUF'}, used where it is")
         return Found(item.path, "ok", size=item.size)
 
     def need_source(self, group: Group, file: Wanted) -> None:
@@ -444,16 +447,20 @@ class Placement:
         item = look(target, file, self.plan, self.index, same_name=False)
         if item.state == "ok":
             return
+        if item.state == "missing" and os.path.islink(target):
+            self.problems.append(
+                f"{target} is a link to {os.path.realpath(target)}, which is not there (a disk that is not mounted?)"
+            )
+            return
         if item.state != "missing" and not self.index.placed(item.path):
             why = item.detail
             if item.state in ("unverified", "changed"):
                 why = content_problem(target, file) or why
-            if not self._fresh_link(target):
-                self.problems.append(
-                    f"{target} is not the file of profile {group.profile}: {why}. This deploy did not put it there: "
-                    "move it away, or name another file in models.conf"
-                )
-                return
+            self.problems.append(
+                f"{target} is not the file of profile {group.profile}: {why}. This deploy did not put it there: "
+                "move it away, or name another file in models.conf"
+            )
+            return
         if file.sha256 is None or file.size is None or not file.sources:
             looked = ", ".join(self.plan.roots)
             self.problems.append(
@@ -465,11 +472,6 @@ class Placement:
                 f"{file.name} of profile {group.profile} is not there, and only model_dir ({self.plan.model_dir}) is "
                 "written to: give MODEL as a file name to have it fetched"
             )
-
-    @staticmethod
-    def _fresh_link(target: str) -> bool:
-        """A link that leads nowhere is in nobody's way."""
-        return os.path.islink(target) and not os.path.exists(target)
 
     def need_room(self, groups: Sequence[Group]) -> None:
         """Raise PlacementError when the disk of model_dir cannot take what is still to be fetched."""
@@ -506,7 +508,8 @@ class Placement:
 
     def fetch(self, group: Group, file: Wanted, target: str) -> None:
         """Fetch one file from the first source that gives the right bytes. Raises PlacementError, FetchError."""
-        assert file.sha256 is not None and file.size is not None
+        if file.sha256 is None or file.size is None:
+            raise PlacementError(f"{file.name} of profile {group.profile} cannot be fetched without sha256 and size")
         make_directory(os.path.dirname(target))
         label = short(file.name)
         if os.path.lexists(target):
@@ -645,10 +648,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {place_named}{error.strerror or error}", file=sys.stderr)
         return 1
     except Interrupted as stopped:
-        try:
+        with contextlib.suppress(OSError):
             print(f"stopped ({stopped}); the next run carries on from here", file=sys.stderr)
-        except OSError:
-            pass
         return 130
 
 

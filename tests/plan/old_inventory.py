@@ -1,4 +1,5 @@
-"""A machine with Debian 10: the identity fact is answered, everything else is not."""
+"""A machine with Debian 10: the identity and preflight's look are answered, everything else is not."""
 
-identity = "0\n0\nroot\n/root\nx86_64\ndebian\n10\nbuster\nyes\nno"
-old = [("@fake/old", {"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": {"id -un": identity}})]
+identity = ["0", "0", "root", "/root", "x86_64", "debian", "10", "buster", "yes", "no"]
+responses = {"id -un": identity, "/proc/net/tcp": ["apt yes", "root yes"]}
+old = [("@fake/old", {"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": responses})]

@@ -213,7 +213,7 @@ def test_a_proxy_is_never_asked_for_this_machine(home: Home, backend: ScriptedBa
 
 
 def test_the_token_is_in_no_command_line(home: Home, backend: ScriptedBackend) -> None:
-    home.add(home.tools / "curl", f"#!/bin/sh\necho \"$@\" >> '{home.home}/curl.log'\nexec /usr/bin/curl \"$@\"\n", 0o755)
+    home.add(home.tools / "curl", f'#!/bin/sh\necho "$@" >> \'{home.home}/curl.log\'\nexec /usr/bin/curl "$@"\n', 0o755)
     assert home.run("-p", "x", server=backend.url).returncode == 0
     log = (home.home / "curl.log").read_text()
     assert "/props" in log and TOKEN not in log
@@ -383,7 +383,10 @@ def test_the_process_is_claude_itself_so_signals_are_claudes(home: Home, backend
 
 def test_settings_of_the_caller_cannot_switch_the_sandbox_off(home: Home, backend: ScriptedBackend) -> None:
     home.add(home.home / "mine.json", json.dumps({"model": "opus", "sandbox": {"enabled": False, "mine": 1}}))
-    for words in (["--settings", str(home.home / "mine.json")], [f"--settings={(home.home / 'mine.json').read_text()}"]):
+    for words in (
+        ["--settings", str(home.home / "mine.json")],
+        [f"--settings={(home.home / 'mine.json').read_text()}"],
+    ):
         home.run(*words, "-p", "x", server=backend.url)
         argument, *rest = home.started["argv"]
         assert json.loads(argument.removeprefix("--settings=")) == {

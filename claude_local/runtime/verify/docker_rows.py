@@ -98,7 +98,9 @@ PROVISION_OR_START = "sudo service docker start    (or ./provision)"
 def _image(bench: Workbench) -> str:
     found = _answer(bench, "image").decoded()
     if found is None:
-        raise Failed(f"no image {bench.parameters.image}: {_answer(bench, 'image').last_line}", "./provision    (builds it)")
+        raise Failed(
+            f"no image {bench.parameters.image}: {_answer(bench, 'image').last_line}", "./provision    (builds it)"
+        )
     return f"{bench.parameters.image}, {found.get('Size', 0) / 1e6:.0f} MB, {found.get('Id', '')[7:19]}"
 
 
@@ -107,7 +109,9 @@ def _build(bench: Workbench) -> str:
     wanted = str(bench.parameters.build)
     line = next((line for line in answer.text.splitlines() if "version" in line.lower()), answer.last_line)
     if answer.status != 0:
-        raise Failed(f"llama-server --version fails in the image: {answer.last_line}", "./provision    (builds it again)")
+        raise Failed(
+            f"llama-server --version fails in the image: {answer.last_line}", "./provision    (builds it again)"
+        )
     if wanted not in line.replace("b", " ").replace("(", " ").split():
         raise Failed(f"found {line!r}, build {wanted} was expected", "./provision    (builds it again)")
     return line
@@ -166,7 +170,9 @@ def _read_only(found: dict[str, Any], bench: Workbench) -> str:
     host = found["HostConfig"]
     if not host.get("ReadonlyRootfs"):
         raise Failed("the root file system is writable")
-    writable = [mount["Destination"] for mount in found.get("Mounts", []) if mount.get("RW") and mount.get("Type") == "bind"]
+    writable = [
+        mount["Destination"] for mount in found.get("Mounts", []) if mount.get("RW") and mount.get("Type") == "bind"
+    ]
     if writable:
         raise Failed(f"mounted writable: {', '.join(writable)}")
     return "root and mounts read-only" + (f", tmpfs {', '.join(host['Tmpfs'])}" if host.get("Tmpfs") else "")
@@ -176,7 +182,9 @@ def _capabilities(found: dict[str, Any], bench: Workbench) -> str:
     dropped = [name.upper() for name in found["HostConfig"].get("CapDrop") or []]
     added = found["HostConfig"].get("CapAdd") or []
     if "ALL" not in dropped or added:
-        raise Failed(f"capabilities dropped: {', '.join(dropped) or 'none'}, added: {', '.join(added) or 'none'}; all must be dropped")
+        raise Failed(
+            f"capabilities dropped: {', '.join(dropped) or 'none'}, added: {', '.join(added) or 'none'}; all must be dropped"
+        )
     return "all dropped, none added"
 
 

@@ -11,6 +11,14 @@ from pathlib import Path
 BUDGET = 512 * 1024 * 1024
 
 
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def fingerprint(*roots: Path, budget: int = BUDGET) -> dict[str, str]:
     """Path -> what is there, for every file, link and directory in ``roots``; a root that is absent has no entry."""
     found: dict[str, str] = {}
@@ -32,7 +40,7 @@ def fingerprint(*roots: Path, budget: int = BUDGET) -> dict[str, str]:
                     found[str(path)] = f"{info.st_size} bytes of {info.st_mtime_ns}"
                 else:
                     left -= info.st_size
-                    found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+                    found[str(path)] = _digest(path)
             except FileNotFoundError:
                 continue
             except OSError as error:

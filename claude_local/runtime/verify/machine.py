@@ -20,7 +20,8 @@ def _tool(name: str, package: str) -> Check:
         found = shutil.which(name)
         if found is None:
             raise Failed(
-                f"{name} is not on PATH ({os.environ.get('PATH', '')})", f"sudo apt install {package}    (or ./provision)"
+                f"{name} is not on PATH ({os.environ.get('PATH', '')})",
+                f"sudo apt install {package}    (or ./provision)",
             )
         return found
 
@@ -28,13 +29,20 @@ def _tool(name: str, package: str) -> Check:
 
 
 def _bwrap_works(bench: Workbench) -> str:
-    base = ["bwrap", "--unshare-user", "--unshare-net", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc",
-            "--dev", "/dev", "--"]  # fmt: skip
-    for depth, argv in (("one", [*base, "true"]), ("two nested", [*base, *base, "true"])):
+    # What Claude Code's own sandbox asks of the kernel for each command; then the same inside an outer fence. The outer
+    # one keeps /proc as it is: for root, a second fresh /proc inside a first one is refused.
+    sandbox = [
+        *("bwrap", "--unshare-user", "--unshare-net", "--unshare-pid", "--cap-drop", "ALL", "--ro-bind", "/", "/"),
+        *("--proc", "/proc", "--dev", "/dev", "--", "true"),
+    ]
+    for what, argv in (
+        ("sandbox", sandbox),
+        ("sandbox inside a fence", ["bwrap", "--dev-bind", "/", "/", "--", *sandbox]),
+    ):
         ended = processes.run(argv, timeout=20, env=bench.environment())
         if not ended.ok:
             raise Failed(
-                f"bwrap cannot make {depth} user namespace: {ended.said or ended.ending()}",
+                f"bwrap cannot build a {what}: {ended.said or ended.ending()}",
                 "./provision    (on Ubuntu: kernel.apparmor_restrict_unprivileged_userns keeps bwrap from working)",
             )
     return "user, network and process namespaces, also nested"
@@ -45,7 +53,11 @@ def _runtime(bench: Workbench) -> str:
     if not os.access(python, os.X_OK):
         raise Failed(f"{python} is missing")
     ended = processes.run(
-        [python, "-c", f"import claude_local, sys, {', '.join(LIBRARIES)}; print(sys.version.split()[0], *claude_local.__path__)"],
+        [
+            python,
+            "-c",
+            f"import claude_local, sys, {', '.join(LIBRARIES)}; print(sys.version.split()[0], *claude_local.__path__)",
+        ],
         timeout=60,
         env=bench.environment(PYTHONDONTWRITEBYTECODE="1"),
         cwd="/",
@@ -56,7 +68,9 @@ def _runtime(bench: Workbench) -> str:
     version, _, where = ended.stdout.strip().partition(" ")
     if not where.startswith(bench.paths.lib):
         raise Failed(f"claude_local comes from {where}, not from {bench.paths.lib}")
-    return f"Python {version}, {where}" + ("" if sys.prefix == bench.paths.venv else f"; verify itself runs on {sys.executable}")
+    return f"Python {version}, {where}" + (
+        "" if sys.prefix == bench.paths.venv else f"; verify itself runs on {sys.executable}"
+    )
 
 
 def checks() -> list[Check]:

@@ -34,7 +34,9 @@ class Destinations:
     def other_than(self, port: int) -> list[str]:
         """Every peer but ``port`` on 127.0.0.1, as ``address:port``."""
         strange = {peer for peer in self.peers if peer != ("127.0.0.1", port)}
-        return sorted(f"{address}:{number}" if ":" not in address else f"[{address}]:{number}" for address, number in strange)
+        return sorted(
+            f"{address}:{number}" if ":" not in address else f"[{address}]:{number}" for address, number in strange
+        )
 
 
 def _plain(address: str) -> str:

@@ -55,10 +55,7 @@ _OPTIONAL = {"docker"}
 _WORDS = {str: "a text", int: "a whole number", list: "a list of texts", dict: "an object"}
 
 
-def _kind(name: str) -> type:
-    if name in ("server_port", "build"):
-        return int
-    return {"profiles": list, "enforced_settings": dict}.get(name, str)
+_KINDS: dict[str, type[Any]] = {"server_port": int, "build": int, "profiles": list, "enforced_settings": dict}
 
 
 def parse(text: str) -> Parameters:
@@ -72,7 +69,8 @@ def parse(text: str) -> Parameters:
     known = {field.name for field in fields(Parameters)}
     problems = [f"{key}: there is no such parameter" for key in sorted(set(raw) - known)]
     for name in sorted(known):
-        value, kind = raw.get(name), _kind(name)
+        kind: type[Any] = _KINDS.get(name, str)
+        value: Any = raw.get(name)
         if value is None:
             if name not in _OPTIONAL:
                 problems.append(f"{name}: missing, it must be {_WORDS[kind]}")

@@ -208,7 +208,7 @@ class TemporaryHome:
         """What must be visible inside: the runtime, the commands, the token, Claude Code wherever it is installed."""
         paths = self.bench.paths
         wanted = [Path(paths.share), Path(paths.wrapper).parent, Path(paths.token).parent]
-        starts = [Path(paths.bin_dir) / "claude", self.home / ".local/bin/claude", *Path(paths.share).glob("*/claude")]
+        starts = [Path(paths.claude), Path(paths.native_claude)]
         if on_path := shutil.which("claude"):
             starts.append(Path(on_path))
         for start in starts:
@@ -226,16 +226,14 @@ class TemporaryHome:
         """``argv`` under bubblewrap, in the workspace, with the temporary home; all of it dies with bubblewrap."""
         binds = [word for path in self._programs() for word in ("--ro-bind", str(path), str(path))]
         return [
-            "bwrap", "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc",
+            "bwrap", "--die-with-parent", "--dev-bind", "/", "/",
             "--tmpfs", "/tmp", "--bind", str(self.root), str(self.home), *binds,
             "--chdir", str(self.workspace_inside), "--", *argv,
         ]  # fmt: skip
 
     def environment(self, server: str | None = None) -> dict[str, str]:
         """A user's environment, with an API key of a cloud account in it that must not be used."""
-        env = {
-            name: value for name, value in self.bench.environment().items() if not name.startswith(FOREIGN_PREFIXES)
-        }
+        env = {name: value for name, value in self.bench.environment().items() if not name.startswith(FOREIGN_PREFIXES)}
         env |= {
             "HOME": str(self.home),
             processes.MARKER: self.bench.marker,
@@ -256,17 +254,13 @@ class TemporaryHome:
             self.root / f"peers-{self._runs}", self.bench.marker, use_strace=self.strace, inside=self.home
         )
 
-    def claude(
-        self, *arguments: str, timeout: float, server: str | None = None, watched: bool = False
-    ) -> Session:
+    def claude(self, *arguments: str, timeout: float, server: str | None = None, watched: bool = False) -> Session:
         """Run ``claude-local ARGUMENTS`` to its end. Raises Failed when the wrapper cannot be started at all."""
         watch = self.watch() if watched else None
         argv = [*(watch.prefix() if watch else []), self.bench.paths.wrapper, *arguments]
         peers = None
         try:
-            ended = processes.run(
-                self.inside(argv), timeout=timeout, env=self.environment(server), cwd=str(self.root)
-            )
+            ended = processes.run(self.inside(argv), timeout=timeout, env=self.environment(server), cwd=str(self.root))
         except OSError as error:
             raise Failed(f"bwrap cannot be started: {error.strerror}") from None
         finally:

@@ -39,11 +39,11 @@ class Workbench:
         if key not in self._found:
             try:
                 self._found[key] = (find(), None)
-            except Exception as error:
-                self._found[key] = (None, error)
-        value, error = self._found[key]
-        if error is not None:
-            raise error
+            except Exception as trouble:
+                self._found[key] = (None, trouble)
+        value, failure = self._found[key]
+        if failure is not None:
+            raise failure
         return cast(Found, value)
 
     def known(self, key: str) -> Any:

@@ -1,0 +1,29 @@
+"""Install the claude-local command and put its folder onto PATH."""
+
+from claude_local.commands import render_wrapper
+from claude_local.operations.commands import on_path
+from claude_local.operations.user_files import whole_file
+from claude_local.workstation import PROJECT, workstation
+
+ws = workstation()
+
+whole_file(
+    name="Install claude-local",
+    dest=ws.paths.wrapper,
+    text=render_wrapper(
+        (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"),
+        server=f"http://127.0.0.1:{ws.settings.server_port}",
+        container=ws.settings.server_container,
+        token=ws.paths.token,
+        profiles=ws.paths.profiles,
+        config_dir=ws.paths.config_dir,
+        enforced_settings=ws.paths.enforced_settings,
+        bash_env=ws.paths.bash_env,
+        claude=ws.paths.claude,
+        native_claude=ws.paths.native_claude,
+        start_timeout=ws.settings.server_start_timeout,
+    ),
+    mode="755",
+)
+
+on_path(name="Put the commands onto PATH", directory=ws.paths.bin_dir, home=ws.paths.home)

@@ -1,0 +1,39 @@
+"""Prepare ~/.claude-local, Claude Code's configuration directory for local sessions; ~/.claude is never touched."""
+
+from claude_local import settings
+from claude_local.operations.home import json_merged
+from claude_local.operations.user_files import directory, whole_file
+from claude_local.workstation import workstation
+
+ws = workstation()
+
+directory(name="Make the configuration directory", path=ws.paths.config_dir, mode="700")
+
+json_merged(
+    name="Merge our defaults into settings.json",
+    dest=ws.paths.settings,
+    ours=settings.user_settings(ws.settings.home_default_mode),
+    applied=ws.paths.settings_applied,
+    enforced=ws.settings.home_enforced_keys,
+)
+
+json_merged(
+    name="Answer the first-run questions",
+    dest=ws.paths.claude_json,
+    ours=settings.FIRST_RUN,
+    enforced=settings.FIRST_RUN_ENFORCED,
+)
+
+whole_file(
+    name="Write the settings that no project can undo",
+    dest=ws.paths.enforced_settings,
+    text=settings.dump(settings.enforced_settings([ws.settings.server_port, ws.settings.manager_port])),
+    mode="600",
+)
+
+whole_file(
+    name="Write the environment of sandboxed commands",
+    dest=ws.paths.bash_env,
+    text=settings.bash_environment(),
+    mode="600",
+)

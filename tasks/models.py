@@ -1,0 +1,24 @@
+"""Place the model files of the profiles in model_profiles."""
+
+from pyinfra.api import DeployError
+
+from claude_local.operations.models import placed
+from claude_local.paths import expand
+from claude_local.profiles import ProfilesError, placement_plan
+from claude_local.workstation import workstation
+
+ws = workstation()
+
+try:
+    plan = placement_plan(
+        ws.profiles,
+        ws.settings.model_profiles,
+        model_dir=ws.paths.model_dir,
+        search_dirs=[expand(directory, ws.paths.home) for directory in ws.settings.model_search_dirs],
+        hub=ws.settings.model_hub,
+        placements_path=ws.paths.placements,
+    )
+except ProfilesError as error:
+    raise DeployError(str(error)) from None
+
+placed(name="Place the models: " + ", ".join(ws.settings.model_profiles), python=ws.paths.python, plan=plan)

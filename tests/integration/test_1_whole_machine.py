@@ -1,0 +1,168 @@
+"""The real thing on this machine, in order: set up, nothing to do, verified, answered, broken on purpose, repaired."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.machine import HOME, PYINFRA, SHARE, deploy_json, docker, run, verify
+
+pytestmark = pytest.mark.integration
+
+CONTAINER = "claude-local-server"
+MODEL = SHARE / "models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
+TOKEN = HOME / ".config/claude-local/token"
+SETTINGS = HOME / ".claude-local/settings.json"
+WRAPPER = HOME / "bin/claude-local"
+# All rows but those that wait for the real model's answers.
+QUICK = "verify_only=tool.*,fence.*,runtime.*,docker.*,image.*,container.*,model.*,token,wrapper,settings*,server.*"
+
+
+def test_dry_raises_nothing() -> None:
+    assert run(PYINFRA, "--dry", "@local", "deploy.py", timeout=300).returncode == 0
+
+
+def test_provision_sets_up_and_verifies() -> None:
+    assert run("./provision", timeout=3600).returncode == 0
+
+
+def test_every_row_of_verify_passed() -> None:
+    report = json.loads((SHARE / "state/verify.json").read_text())
+    for row in report["rows"]:
+        print(f"{row['status']}  {row['id']:<24} {row['seconds']:>6.1f} s  {row['evidence']}")
+    assert {row["id"]: row["evidence"] for row in report["rows"] if row["status"] == "FAIL"} == {}
+    passed = {row["id"] for row in report["rows"] if row["status"] == "PASS"}
+    expected = {"claude.chat", "claude.glob", "claude.read", "claude.write", "scripted.write", "claude.connections",
+                "claude.terminal", "claude.context", "credentials.planted", "messages.stream", "server.key.wrong"}  # fmt: skip
+    assert expected <= passed
+
+
+def test_a_second_deploy_changes_nothing() -> None:
+    totals = deploy_json(timeout=600)
+    assert (totals["success"], totals["error"]) == (0, 0)
+
+
+def test_each_stage_alone_changes_nothing_either() -> None:
+    stages = ["preflight", "packages", "runtime", "docker", "image", "models", "server", "claude", "home", "commands"]
+    for stage in stages:
+        done = run(PYINFRA, "--json", "-y", "@local", f"tasks/{stage}.py", timeout=300)
+        assert done.returncode == 0
+        if done.stdout.strip():
+            totals = json.loads(done.stdout)["results"]["totals"]
+            assert (totals["success"], totals["error"]) == (0, 0), stage
+
+
+def test_claude_local_answers() -> None:
+    done = run(str(WRAPPER), "-p", "What is 2 + 3? Reply with the number only.", timeout=600)
+    assert done.returncode == 0
+    assert "5" in done.stdout
+
+
+def test_another_profile_answers_under_its_own_name() -> None:
+    done = run(
+        str(WRAPPER), "--model", "qwen2.5-coder-0.5b", "-p", "Reply with the word ready.", "--output-format", "json",
+        timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "qwen2.5-coder-0.5b" in json.loads(done.stdout)["modelUsage"]
+
+
+# --- sabotage: each turns its own row red, and the next deploy repairs it --------------------------------------------
+
+
+def stop_container() -> None:
+    subprocess.run([docker(), "stop", CONTAINER], check=True, timeout=60, capture_output=True)
+
+
+def corrupt_model() -> None:
+    with MODEL.open("r+b") as file:
+        file.seek(MODEL.stat().st_size // 2)
+        file.write(b"\0" * 4096)
+
+
+def break_settings() -> None:
+    SETTINGS.write_text(SETTINGS.read_text().replace("{", "{ oops", 1))
+
+
+def delete_token() -> None:
+    TOKEN.unlink()
+
+
+@contextmanager
+def moved_away(path: Path) -> Iterator[None]:
+    aside = path.with_name(path.name + ".sabotaged")
+    path.rename(aside)
+    try:
+        yield
+    finally:
+        if not path.exists():
+            aside.rename(path)
+        aside.unlink(missing_ok=True)
+
+
+def sabotaged(breaks: Callable[[], None], row: str) -> None:
+    breaks()
+    status, rows = verify("--data", QUICK)
+    failed = [name for name, found in rows.items() if found["status"] == "FAIL"]
+    print("sabotage", breaks.__name__, "->", {name: rows[name]["evidence"] for name in failed})
+    assert status == 1
+    assert row in failed
+    assert rows[row]["fix"]
+    totals = deploy_json(timeout=900)
+    assert totals["success"] > 0 and totals["error"] == 0
+    status, rows = verify("--data", QUICK)
+    assert [name for name, found in rows.items() if found["status"] == "FAIL"] == []
+    assert status == 0
+    totals = deploy_json(timeout=600)
+    assert (totals["success"], totals["error"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "row"),
+    [
+        (stop_container, "container.running"),
+        (corrupt_model, "model.qwen2.5-coder-0.5b"),
+        (break_settings, "settings"),
+        (delete_token, "token"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_sabotage_is_seen_in_its_row_and_repaired(breaks: Callable[[], None], row: str) -> None:
+    sabotaged(breaks, row)
+
+
+def test_a_missing_bubblewrap_is_seen_in_its_row_and_repaired() -> None:
+    with moved_away(Path("/usr/bin/bwrap")):
+        sabotaged(lambda: None, "tool.bwrap")
+        assert os.access("/usr/bin/bwrap", os.X_OK)
+
+
+def test_what_the_user_changed_in_settings_survives_a_deploy() -> None:
+    before = SETTINGS.read_text()
+    settings = json.loads(before)
+    settings["permissions"]["defaultMode"] = "acceptEdits"
+    settings["mine"] = {"kept": True}
+    SETTINGS.write_text(json.dumps(settings))
+    try:
+        deploy_json(timeout=600)
+        after = json.loads(SETTINGS.read_text())
+        assert after["permissions"]["defaultMode"] == "acceptEdits" and after["mine"] == {"kept": True}
+    finally:
+        SETTINGS.write_text(before)
+
+
+def test_a_foreign_file_with_the_wrong_content_is_never_replaced(tmp_path: Path) -> None:
+    wrong = tmp_path / MODEL.name
+    wrong.write_bytes(b"GGUF" + b"\0" * (MODEL.stat().st_size - 4))
+    done = run(
+        PYINFRA, "-y", "@local", "tasks/models.py", "--data", f"model_dir={tmp_path}",
+        "--data", 'model_profiles=["qwen2.5-coder-0.5b"]', timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert wrong.read_bytes()[:4] == b"GGUF" and wrong.stat().st_size == MODEL.stat().st_size
