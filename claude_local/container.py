@@ -70,7 +70,7 @@ class Container:
         )
         # fmt: off
         words = [
-            "--detach", "--name", self.name, "--init", "--restart", "unless-stopped",
+            "--detach", "--pull", "never", "--name", self.name, "--init", "--restart", "unless-stopped",
             "--publish", f"127.0.0.1:{self.port}:{PORT}",
             "--user", f"{self.uid}:{self.gid}",
             "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",

@@ -63,6 +63,8 @@ class Settings:
     home_default_mode: str
     home_enforced_keys: list[str]
     commands_dir: str
+    verify_deep: bool
+    verify_only: str
 
     @property
     def active_profile(self) -> str:

@@ -72,3 +72,9 @@ home_enforced_keys = ["permissions.disableAutoMode"]
 # --- commands -----------------------------------------------------------------------------------------------------
 # Where claude-local is installed; put onto PATH for bash, zsh and fish.
 commands_dir = "~/bin"
+
+# --- verify -------------------------------------------------------------------------------------------------------
+# Hash every model file again, also those whose stamp says that nothing changed (about a second for each GB).
+verify_deep = False
+# Only these rows and what they need: patterns with commas between them, e.g. "server.*,claude.chat". Empty: all.
+verify_only = ""

@@ -66,9 +66,8 @@ def fetched(source: Source, tested: str, minimum: str, arch: str, paths: Paths) 
     )
     if source == "native":
         again = f"The release server cannot be reached; npm is tried next (status {claude_code.UNREACHABLE})."
-        command = StringCommand(
-            command, "||", "{ test $? = ", str(claude_code.UNREACHABLE), "&& echo", QuoteString(again), "; }"
-        )  # fmt: skip
+        tried = f"|| {{ test $? = {claude_code.UNREACHABLE} && echo"
+        command = StringCommand(command, tried, QuoteString(again), "; }")
     yield streamed(command, failure=lambda tail: _failure(tested, tail))
 
 

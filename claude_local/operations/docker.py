@@ -105,20 +105,22 @@ START_SCRIPT = r"""
 client=$1 seconds=$2 log=/var/log/docker.log
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/sbin
 answers() { timeout 20 "$client" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+by_hand() {
+  echo "starting dockerd, its log is $log"
+  setsid dockerd >>"$log" 2>&1 </dev/null &
+}
+last_words() { tail -n 15 "$log"; }
 if test -d /run/systemd/system && systemctl cat docker.service >/dev/null 2>&1; then
+  last_words() { journalctl --unit docker.service --lines 15 --no-pager --output cat; }
   echo "starting docker.service"
   systemctl reset-failed docker.service 2>/dev/null || true
   systemctl enable --now docker.service || true
-  last_words() { journalctl --unit docker.service --lines 15 --no-pager --output cat; }
+elif test -x /etc/init.d/docker; then
+  echo "starting Docker's init script"
+  # It wants limits that a container's root may not set.
+  service docker start || by_hand
 else
-  last_words() { tail -n 15 "$log"; }
-  if test -x /etc/init.d/docker; then
-    echo "starting Docker's init script"
-    service docker start || true
-  else
-    echo "starting dockerd, its log is $log"
-    setsid dockerd >>"$log" 2>&1 </dev/null &
-  fi
+  by_hand
 fi
 waited=0
 until answers; do

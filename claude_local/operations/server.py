@@ -149,6 +149,8 @@ def _not_started(tail: list[str]) -> str:
     text = "\n  ".join(tail[-4:])
     if "address already in use" in text or "port is already allocated" in text:
         text += "\nAnother program has the port: end it, or set server_port to a free one."
+    if "Unable to find image" in text or "No such image" in text:
+        text += "\nThe image is not there: run tasks/image.py."
     return f"the server's container does not start:\n  {text}"
 
 

@@ -94,7 +94,7 @@ def download(url: str, part: Path, size: int) -> None:
             done = have if resumed else 0
             progress = Progress("Claude Code", size)
             with part.open("ab" if resumed else "wb") as file:
-                for block in answer.iter_content(MIB):
+                for block in answer.iter_content(MIB // 16):
                     file.write(block)
                     done += len(block)
                     progress.at(done)
@@ -106,7 +106,9 @@ def download(url: str, part: Path, size: int) -> None:
 
 def _reason(problem: BaseException) -> str:
     """The innermost words of a chain of network errors."""
-    words = str(getattr(problem, "args", [problem])[0])
+    while problem.args and isinstance(problem.args[0], BaseException):
+        problem = problem.args[0]
+    words = str(problem.args[0]) if problem.args else str(problem)
     return words.rsplit(": ", 1)[-1].strip("\"')") if "Caused by" in words else words
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,12 +29,14 @@ from claude_local.sources import Source
 
 MIB = 1 << 20
 BLOCK = 1 << 20
+NETWORK_BLOCK = 1 << 16
 
 # Seconds. A source that does not accept a connection is given up fast: behind a closed network it never will.
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 30
 # A transfer that was under way is resumed this often without a byte of progress, waiting 1, 2, 4, 8, 16 seconds.
 RESUMES = 5
+FIRST_WAIT = 1.0
 # Seconds between two lines of progress, and without any byte from pip before it is stopped.
 PROGRESS_INTERVAL = 2.0
 PIP_STALL = 180.0
@@ -121,7 +123,9 @@ class Part:
         if os.fstat(descriptor).st_size > size:
             self.rewind()
         self._take_in()
-        # Whether bytes of an earlier transfer are in it, so that a wrong hash may be theirs.
+        # Bytes that came in this run; and whether others were there when the present source began, so that a wrong
+        # hash may be theirs.
+        self.received = 0
         self.resumed = self.size > 0
 
     def _take_in(self) -> None:
@@ -171,6 +175,7 @@ class Part:
                 written = self.file.write(view)
                 self.digest.update(view[:written])
                 self.size += written
+                self.received += written
                 view = view[written:]
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -251,7 +256,6 @@ class Fetcher:
     def __init__(self, hub: str) -> None:
         self.hub = urlsplit(hub)
         self.dead: dict[str, str] = {}
-        self.sleep: Callable[[float], None] = time.sleep
         self.session = requests.Session()
         # Retries of the answer, not of the transfer; those are ours, because they resume. Bounded: no Retry-After.
         retry = Retry(
@@ -312,7 +316,7 @@ class Fetcher:
                 if failures > RESUMES:
                     raise SourceFailed(f"{host}: the transfer broke {failures} times ({_reason(error)})") from None
                 say(f"{part.label}  {part.size // MIB} MiB: the connection broke ({_reason(error)}), carrying on")
-                self.sleep(2.0 ** (failures - 1))
+                time.sleep(FIRST_WAIT * 2.0 ** (failures - 1))
 
     def _transfer(self, url: str, part: Part, progress: Progress) -> bool:
         """One request. True when the server answered with content."""
@@ -341,7 +345,8 @@ class Fetcher:
                 offered = int(length) if length.isdigit() else None
             if offered is not None and offered != part.wanted:
                 raise SourceFailed(f"{host} offers {offered} bytes, the file has {part.wanted}")
-            for block in answer.iter_content(BLOCK):
+            # What does not fill a block is lost when the connection breaks, hence small ones.
+            for block in answer.iter_content(NETWORK_BLOCK):
                 part.append(block)
                 progress.update(part.size)
         return True

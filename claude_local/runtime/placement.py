@@ -516,7 +516,6 @@ class Placement:
             say(f"{label}  replacing the damaged file that an earlier deploy placed")
         reasons = []
         part = Part(target + ".part", file.size, label)
-        before = part.size
         try:
             for line in file.sources:
                 source = sources.parse(line, name=file.name, hub=self.plan.hub)
@@ -527,7 +526,7 @@ class Placement:
                     say(f"{label}  {error}")
                     reasons.append(str(error))
                     continue
-                self.fetched += part.size - before
+                self.fetched += part.received
                 self._keep(part, file, target)
                 say(f"{label}  sha256 is right, in place")
                 return
@@ -539,6 +538,7 @@ class Placement:
     def _from_source(self, source: sources.Source, part: Part, file: Wanted) -> None:
         """Complete the part and check its hash; a wrong one made of old bytes is tried once more from nothing."""
         for _ in range(2):
+            part.resumed = part.size > 0
             self.fetcher.fetch(source, part)
             digest = part.digest.hexdigest()
             if digest == file.sha256:

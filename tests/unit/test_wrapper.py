@@ -142,6 +142,16 @@ def test_a_large_window_caps_the_output_at_8192_tokens(home: Home, backend: Scri
     assert home.started["env"]["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "8192"
 
 
+@pytest.mark.parametrize(("n_ctx", "disabled"), [(16384, "1"), (32768, None)])
+def test_a_small_window_is_not_compacted_at_each_turn(
+    home: Home, backend: ScriptedBackend, n_ctx: int, disabled: str | None
+) -> None:
+    """Claude Code compacts 13000 tokens before the end: at 16384 that is before the first answer."""
+    backend.n_ctx = n_ctx
+    home.run("-p", "x", server=backend.url)
+    assert home.started["env"].get("DISABLE_AUTO_COMPACT") == disabled
+
+
 def test_the_users_own_limits_win(home: Home, backend: ScriptedBackend) -> None:
     own = {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "99", "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "7777", "API_TIMEOUT_MS": "5"}
     home.run("-p", "x", server=backend.url, **own)

@@ -26,6 +26,9 @@ WORDS = ("pelican", "walnut", "lantern", "harbour", "cinnamon", "glacier", "trum
 SCRIPTED, MODEL_SESSION, START = 90.0, 600.0, 60.0
 WEAK = "the machine works if the scripted rows pass; this model is too weak for tools: choose another default_profile"
 WRAPPER = "./provision"
+# What a start with the sandbox enabled makes in the real ~/.claude whatever CLAUDE_CONFIG_DIR says (seen with 2.1.330):
+# mount points, always empty. Only an outer fence can keep them away.
+SANDBOX_STUBS = frozenset({".claude/ssh"})
 
 
 def _word(*, but: str = "") -> str:
@@ -320,8 +323,11 @@ def _planted(bench: Workbench) -> str:
         path = place.root / name
         if not path.exists() or path.read_bytes() != content:
             raise Failed(f"~/{name} was changed by a session", WRAPPER)
-    new = sorted(str(path.relative_to(place.root)) for path in (place.root / ".claude").rglob("*"))
-    extra = [name for name in new if name not in place.login.files]
+    new = {str(path.relative_to(place.root)): path for path in (place.root / ".claude").rglob("*")}
+    stubs = sorted(
+        name for name, path in new.items() if name in SANDBOX_STUBS and path.is_dir() and not any(path.iterdir())
+    )
+    extra = sorted(new.keys() - place.login.files.keys() - set(stubs))
     if extra:
         raise Failed(f"sessions left {', '.join(extra[:4])} in ~/.claude", WRAPPER)
     if not run.requests:
@@ -333,7 +339,9 @@ def _planted(bench: Workbench) -> str:
                 f"request {number} ({request['method']} {request['path']}) carries a planted cloud secret", WRAPPER
             )
     return (
-        f"{len(place.login.files)} planted files byte-identical, nothing new in ~/.claude; "
+        f"{len(place.login.files)} planted files byte-identical, nothing new in ~/.claude"
+        + (f" but the sandbox's empty {', '.join(stubs)}" if stubs else "")
+        + "; "
         f"{len(place.login.secrets)} secrets (one in ANTHROPIC_API_KEY) in none of {len(run.requests)} requests"
     )
 

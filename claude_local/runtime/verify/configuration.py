@@ -11,6 +11,7 @@ from typing import Any
 
 from claude_local.runtime.verify import session
 from claude_local.runtime.verify.checks import Check, Failed
+from claude_local.runtime.verify.parameters import holds, value_at
 from claude_local.runtime.verify.workbench import Workbench
 
 SETTINGS_FIX = "./provision    (it keeps the user's own keys; a file that is no JSON: mv {path} {path}.broken first)"
@@ -93,24 +94,16 @@ def _object(path: str, fix: str) -> dict[str, Any]:
     return found
 
 
-def look_up(document: dict[str, Any], key_path: str) -> Any:
-    """The value at a dotted key path, None when it is not there."""
-    value: Any = document
-    for key in key_path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
 def _settings(bench: Workbench) -> str:
     path = bench.paths.settings
     found = _object(path, SETTINGS_FIX.format(path=path))
     for key_path, wanted in bench.parameters.enforced_settings.items():
-        value = look_up(found, key_path)
-        if value != wanted:
+        value = value_at(found, key_path)
+        if not holds(value, wanted):
             raise Failed(f"{path}: {key_path} is {value!r}, it must be {wanted!r}")
     if "$schema" not in found:
         raise Failed(f"{path} has no $schema: it is not the deploy's")
-    mode = look_up(found, "permissions.defaultMode")
+    mode = value_at(found, "permissions.defaultMode")
     return (
         f"{path}: valid, {len(bench.parameters.enforced_settings)} enforced keys as they must be, starts in mode {mode}"
     )

@@ -51,6 +51,21 @@ class Parameters:
         return f"http://127.0.0.1:{self.server_port}"
 
 
+def value_at(document: dict[str, Any], key_path: str) -> Any:
+    """The value at a dotted key path (``permissions.defaultMode``), None when it is not there."""
+    value: Any = document
+    for key in key_path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def holds(value: Any, wanted: Any) -> bool:
+    """Whether ``value`` is ``wanted``; an object may hold more keys than the wanted one."""
+    if isinstance(wanted, dict) and isinstance(value, dict):
+        return all(holds(value.get(key), each) for key, each in wanted.items())
+    return bool(value == wanted)
+
+
 _OPTIONAL = {"docker"}
 _WORDS = {str: "a text", int: "a whole number", list: "a list of texts", dict: "an object"}
 

@@ -1,0 +1,33 @@
+"""Prove that this workstation works: one row a check, a table and a JSON report. Changes nothing."""
+
+from claude_local import settings
+from claude_local.operations.image import planned
+from claude_local.operations.verify import verified
+from claude_local.runtime.verify.parameters import value_at
+from claude_local.workstation import workstation
+
+ws = workstation()
+image = planned(ws)
+ours = settings.user_settings(ws.settings.home_default_mode)
+
+verified(
+    name="Verify the workstation",
+    parameters={
+        "home": ws.paths.home,
+        "model_dir": ws.paths.model_dir,
+        "bin_dir": ws.paths.bin_dir,
+        "server_port": ws.settings.server_port,
+        "container": ws.settings.server_container,
+        "image": image.tag,
+        "build": image.build.number,
+        "profiles": ws.settings.model_profiles,
+        "default": ws.settings.active_profile,
+        "claude_tested": ws.settings.claude_version,
+        "claude_minimum": ws.settings.claude_minimum_version,
+        "enforced_settings": {path: value_at(ours, path) for path in ws.settings.home_enforced_keys},
+    },
+    python=ws.paths.python,
+    deep=ws.settings.verify_deep,
+    only=ws.settings.verify_only,
+    root=bool(ws.root),
+)

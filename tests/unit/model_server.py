@@ -1,0 +1,92 @@
+"""A loopback file server that can fail in the ways in which real ones do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ModelServer
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.server.requests.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
+        behaviour = self.server.behaviours.get(self.path.split("?")[0])
+        if behaviour is None:
+            self.answer(404, b"not here", {"Content-Type": "text/plain"})
+        else:
+            behaviour(self)
+
+    def answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, promised: int | None = None
+    ) -> None:
+        """Send ``body`` but promise ``promised`` bytes; a shorter body is a cut connection."""
+        self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body) if promised is None else promised))
+        self.end_headers()
+        self.wfile.write(body)
+        if promised is not None and promised != len(body):
+            self.wfile.flush()
+            self.close_connection = True
+
+    def start(self) -> int:
+        """The first byte asked for."""
+        return int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+
+
+class ModelServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[tuple[str, str | None, str | None]] = []
+        self.behaviours: dict[str, Callable[[Handler], None]] = {}
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+    def __enter__(self) -> ModelServer:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *arguments: Any) -> None:
+        self.shutdown()
+        self.thread.join(10)
+        self.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def ranges(self) -> list[str | None]:
+        return [header for _, header, _ in self.requests]
+
+
+def whole(content: bytes, *, cut: list[int] | None = None, resumable: bool = True) -> Callable[[Handler], None]:
+    """Serve ``content`` with ranges; the first ``len(cut)`` answers end after so many bytes of the rest."""
+    cuts = list(cut or [])
+
+    def behave(handler: Handler) -> None:
+        start = handler.start() if resumable else 0
+        if start >= len(content) > 0:
+            handler.answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+            return
+        rest = content[start:]
+        sent = rest[: cuts.pop(0)] if cuts else rest
+        if start:
+            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            handler.answer(206, sent, {"Content-Range": span}, promised=len(rest))
+        else:
+            handler.answer(200, sent, promised=len(rest))
+
+    return behave
