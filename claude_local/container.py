@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -139,12 +140,26 @@ _ADVICE = (
 )
 
 
-def advice(log: Iterable[str], *, out_of_memory: bool = False) -> str:
+def advice(log: Iterable[str], container: str, *, out_of_memory: bool = False) -> str:
     """What to try, from the server's last log lines; ``out_of_memory``: the kernel ended it for its memory limit."""
-    if out_of_memory:
-        return "the server exceeded its memory limit: raise server_memory_mib, or give the profile a smaller CTX_SIZE"
     text = "\n".join(log)
     for sign, what in _ADVICE:
         if sign in text:
             return what
-    return "if it only needs longer, raise server_start_timeout; else its whole log is in: docker logs CONTAINER"
+    # The process that holds the model is a child of the server; killed by the kernel, it leaves no word.
+    if out_of_memory or "exited with status" in text:
+        return (
+            "the model's process ended without a word, most likely for want of memory: "
+            "raise server_memory_mib, or give the profile a smaller CTX_SIZE"
+        )
+    return f"if it only needs longer, raise server_start_timeout; its whole log is in: docker logs {container}"
+
+
+def telling(log: Iterable[str], lines: int = 12) -> list[str]:
+    """The last ``lines`` of the server's log that say something: without its list of a model's arguments, none twice."""
+    said: list[str] = []
+    for line in log:
+        words = re.sub(r"^(?:\[\d+\] )?[\d.]+ ", "", line)
+        if not re.match(r"I srv +load: +\S", words) and words not in said:
+            said.append(words)
+    return said[-lines:]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
@@ -78,7 +78,7 @@ def names() -> list[str]:
 
 
 def _allowed(error: ValidationError) -> str:
-    rule, value = error.validator, error.validator_value
+    rule, value = str(error.validator), cast(Any, error.validator_value)
     if rule == "enum":
         return "one of " + ", ".join(map(repr, value))
     if rule == "type":

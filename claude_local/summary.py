@@ -65,7 +65,7 @@ class StageClock(BaseStateCallback):
     def operation_end(self, state: State, op_hash: str) -> None:  # type: ignore[override]
         stage = self._stage(state, op_hash)
         stage.seconds += time.monotonic() - self.started
-        for host in state.inventory.iter_active_hosts():
+        for host in state.inventory.get_active_hosts():
             if op_hash in state.ops[host] and state.ops[host][op_hash].operation_meta.did_change():
                 stage.changes += 1
 

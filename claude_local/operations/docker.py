@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from pyinfra import host
-from pyinfra.api import FunctionCommand, Host, OperationError, QuoteString, State, StringCommand, operation
+from pyinfra import host, logger
+from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand, operation
 
 from claude_local import docker
 from claude_local.facts.docker import Answers, DockerClient, DockerPackages, Groups
@@ -23,7 +23,8 @@ def shell(words: list[str]) -> StringCommand:
 REPOSITORY_SCRIPT = r"""
 set -eu
 upstream=$1 distro=$2 fingerprint=$3 sources=$4 lock=$5
-keyring=/etc/apt/keyrings/docker.asc list=/etc/apt/sources.list.d/docker.sources
+etc=${6:-/etc}
+keyring=$etc/apt/keyrings/docker.asc list=$etc/apt/sources.list.d/docker.sources
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 give_up() { echo "Docker's own repository is not used: $*"; rm -f "$list"; exit 0; }
@@ -31,7 +32,7 @@ curl -fsSL --connect-timeout 5 --max-time 30 -o "$scratch/key" "$upstream/$distr
 found=$(gpg --homedir "$scratch" --batch --show-keys --with-colons "$scratch/key" 2>/dev/null |
   awk -F: '$1 == "pub" { keys++ } $1 == "fpr" && keys == 1 && !f { f = $10 } END { if (keys == 1) print f }')
 test "$found" = "$fingerprint" || give_up "its key is ${found:-unreadable}, expected $fingerprint"
-install -d -m 755 /etc/apt/keyrings
+install -d -m 755 "$etc/apt/keyrings"
 install -m 644 "$scratch/key" "$keyring"
 printf '%s' "$sources" >"$list"
 apt-get -o "DPkg::Lock::Timeout=$lock" -q -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- \
@@ -77,27 +78,25 @@ def installed(
             "apt knows no package of Docker (docker.io, docker-ce, docker-buildx): "
             "add your distribution's main repository to apt's sources, or install Docker by hand, and run again"
         )
+        return
     yield from packages.installed._inner(packages=dict.fromkeys(wanted), lock_timeout=lock_timeout, root=root)
-    yield FunctionCommand(_usable, (), {})
-
-
-def fails(message: str) -> FunctionCommand:
-    """A command that fails: an operation may not raise while it is only being prepared."""
-
-    def run(state: State, host: Host) -> bool:
-        raise OperationError(message)
-
-    return FunctionCommand(run, (), {})
-
-
-def _usable(state: State, host: Host) -> bool:
     found = host.get_fact(DockerClient)
-    if not (found["client"] and found["buildkit"]):
-        raise OperationError(
+    if not found["buildkit"]:
+        yield fails(
             f"the docker client that is there ({found['client'] or 'none'}) cannot build with BuildKit, even after its "
             "packages were installed: install docker-buildx (Debian, Ubuntu) or docker-buildx-plugin (Docker's packages)"
         )
-    return True
+
+
+def fails(message: str) -> FunctionCommand:
+    """A command that fails with a message: an operation may not raise while it is only being prepared, and what raises
+    afterwards makes pyinfra print a traceback."""
+
+    def run(state: State, host: Host) -> bool:
+        host.log_styled(message, fg="red", log_func=logger.error)
+        return False
+
+    return FunctionCommand(run, (), {})
 
 
 # $1 client, $2 seconds to wait. Prints the daemon's last words when it does not answer.

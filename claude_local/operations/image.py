@@ -87,6 +87,7 @@ def based(
             f"image_base: {base.pull} could not be pulled (the lines above say why); "
             "correct the name, or set image_base to 'auto'"
         )
+        return
     keyring = {"debian": "debian-archive-keyring", "ubuntu": "ubuntu-keyring"}.get(distro)
     needed: dict[str, str | None] = {"debootstrap": "debootstrap"}
     if keyring:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from pyinfra import host
-from pyinfra.api import FunctionCommand, Host, OperationError, QuoteString, State, StringCommand, operation
+from pyinfra import host, logger
+from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand, operation
 
 from claude_local import docker, presets
-from claude_local.container import CONFIG_LABEL, Container, advice
+from claude_local.container import CONFIG_LABEL, Container, advice, telling
 from claude_local.facts.docker import DockerClient, DockerContainer
 from claude_local.facts.server import ApiKey, Directories, Hashes, Placements, ServerAnswers
 from claude_local.operations import user_files
@@ -19,7 +19,7 @@ from claude_local.operations.streaming import streamed
 from claude_local.paths import Paths
 from claude_local.profiles import Profile
 
-LOG_LINES = 20
+LOG_LINES = 100
 
 # Neither the arguments nor the output of these commands hold the token.
 TOKEN_SCRIPT = """set -e; umask 077
@@ -184,14 +184,14 @@ def answering(port: int, paths: Paths, container: str, timeout: int, root: bool 
         log = [line.line for line in said]
         found = host.get_fact(DockerContainer, client=client, reference=container, **_as_root(root))
         killed = bool((found.get("State") or {}).get("OOMKilled"))
-        reason = output.stdout_lines[-1] if output.stdout_lines else "the wait was cut short"
-        raise OperationError(
-            "the default profile does not answer: "
-            + reason.removeprefix("[server] ")
-            + "\nThe server's last lines:\n  "
-            + "\n  ".join(log)
-            + "\nWhat to try: "
-            + advice(log, out_of_memory=killed).replace("CONTAINER", container)
+        reason = output.stdout_lines[-1].removeprefix("[server] ") if output.stdout_lines else "the wait was cut short"
+        host.log_styled(
+            f"the default profile does not answer: {reason}\n"
+            "The server's last lines:\n  " + "\n  ".join(telling(log)) + "\n"
+            "What to try: " + advice(log, container, out_of_memory=killed),
+            fg="red",
+            log_func=logger.error,
         )
+        return False
 
     yield FunctionCommand(run, (), {})

@@ -435,7 +435,7 @@ class Fetcher:
             try:
                 return process.communicate(timeout=0.5)[1]
             except subprocess.TimeoutExpired:
-                now = _folder_size(folder)
+                now = _growing(folder)
                 if now != size:
                     size, moved = now, time.monotonic()
                 elif time.monotonic() - moved > PIP_STALL:
@@ -443,16 +443,16 @@ class Fetcher:
                 progress.update(part.size + size)
 
 
-def _folder_size(folder: str) -> int:
-    """Bytes of all files below a folder that another process is writing to."""
-    total = 0
+def _growing(folder: str) -> int:
+    """Bytes of the biggest file below a folder: the download of pip, which ends with a copy of it to its place."""
+    biggest = 0
     for root, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.stat(os.path.join(root, name)).st_size
+                biggest = max(biggest, os.stat(os.path.join(root, name)).st_size)
             except OSError:
                 continue
-    return total
+    return biggest
 
 
 def _largest_member(wheel: str) -> Iterator[bytes]:

@@ -138,6 +138,8 @@ def place(build: LlamaBuild, destination: Path, sources: list[tuple[str, Callabl
         say(f"{build.name} is in {destination}")
         return
     destination.parent.mkdir(parents=True, exist_ok=True)
+    for left in destination.parent.glob("llama.cpp-*"):
+        shutil.rmtree(left, ignore_errors=True)
     reasons = []
     for name, fetch in sources:
         say(f"fetching {build.name} from {name}")

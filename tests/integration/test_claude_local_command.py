@@ -1,0 +1,242 @@
+"""The real Claude Code through the real wrapper, in a home of its own, against the scripted backend.
+
+Changes nothing outside a temporary home. Skipped, with the reason, where Claude Code is not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pyte
+import pytest
+
+from claude_local.paths import Paths
+from claude_local.runtime.scripted_backend import ScriptedBackend, is_background, text, tool_use
+
+pytestmark = pytest.mark.integration
+
+PROJECT = Path(__file__).parents[2]
+TOKEN = "token-of-a-temporary-home"
+
+
+def real_claude() -> Path:
+    own = Paths(home=str(Path.home()), model_dir="", bin_dir="")
+    for candidate in (own.claude, own.native_claude):
+        if os.access(candidate, os.X_OK):
+            return Path(candidate).resolve()
+    pytest.skip("Claude Code is not installed for this user: run tasks/claude.py first")
+
+
+class Machine:
+    """A temporary home that tasks/home.py and tasks/commands.py have prepared."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.paths = Paths(home=str(home), model_dir=str(home / "models"), bin_dir=str(home / "bin"))
+        self.workspace = home / "work"
+        self.workspace.mkdir(parents=True)
+        self.env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CLAUDE", "ANTHROPIC")) and name != "AI_AGENT"
+        } | {"HOME": str(home), "TERM": "xterm-256color"}
+        for path, words in {
+            self.paths.token: TOKEN,
+            self.paths.profiles: json.dumps({"default": "p", "profiles": {"p": {"tools": None}}}),
+        }.items():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(words)
+        Path(self.paths.claude).symlink_to(real_claude())
+
+    def deploy(self) -> dict[str, int]:
+        """Run the two stages; pyinfra's totals."""
+        command = [Path(sys.executable).with_name("pyinfra"), "-y", "--json", "@local"]
+        done = subprocess.run(
+            [*command, "tasks/home.py", "tasks/commands.py"],
+            cwd=PROJECT, env=self.env, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout)["results"]["totals"]
+
+    def ask(self, backend: ScriptedBackend, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.paths.wrapper, "-p", "hello", *arguments],
+            cwd=self.workspace, env=self.env | {"CLAUDE_LOCAL_SERVER": backend.url}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    prepared = Machine(tmp_path_factory.mktemp("claude-local") / "a home")
+    assert prepared.deploy()["success"] > 0
+    yield prepared
+
+
+def tool_results(backend: ScriptedBackend) -> str:
+    """What the last request tells the model about its tools."""
+    return json.dumps(
+        [
+            block
+            for message in backend.main_requests[-1]["body"]["messages"]
+            if isinstance(message["content"], list)
+            for block in message["content"]
+            if block["type"] == "tool_result"
+        ]
+    )
+
+
+def test_a_tool_call_changes_the_workspace_and_the_answer_is_printed(machine: Machine) -> None:
+    wanted = machine.workspace / "written.txt"
+    turns = [tool_use("Write", {"file_path": str(wanted), "content": "hello\n"}), text("It is written.")]
+    with ScriptedBackend(turns, token=TOKEN) as backend:
+        done = machine.ask(backend, "--permission-mode", "acceptEdits")
+    assert (done.returncode, done.stdout) == (0, "It is written.\n"), done.stderr
+    assert wanted.read_text() == "hello\n"
+
+
+def test_what_claude_sends_is_what_llama_server_understands(machine: Machine) -> None:
+    with ScriptedBackend([text("Hi.")], token=TOKEN, models=["claude-local"]) as backend:
+        machine.ask(backend)
+    assert {(request["method"], request["path"]) for request in backend.requests} == {
+        ("GET", "/props"),
+        ("POST", "/v1/messages"),
+    }, "no title, update, telemetry or start-up request"
+    (request,) = backend.main_requests
+    assert {message["role"] for message in request["body"]["messages"]} == {"user"}
+    assert "billing" not in json.dumps(request["body"]["system"])
+    assert request["headers"]["authorization"] == f"Bearer {TOKEN}" and "x-api-key" not in request["headers"]
+
+
+@pytest.mark.parametrize("n_ctx", [32768, 65536])
+def test_claude_believes_in_the_servers_context_window(machine: Machine, n_ctx: int) -> None:
+    with ScriptedBackend([text("Hi.")], n_ctx=n_ctx, token=TOKEN) as backend:
+        done = machine.ask(backend, "--output-format", "json")
+    assert json.loads(done.stdout)["modelUsage"]["claude-local"]["contextWindow"] == n_ctx
+
+
+@pytest.mark.parametrize("off", [False, True], ids=["as deployed", "switched off by the project"])
+def test_bash_is_sandboxed_whatever_the_project_says(machine: Machine, off: bool) -> None:
+    settings = machine.workspace / ".claude" / "settings.json"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text(json.dumps({"sandbox": {"enabled": not off}}))
+    outside = machine.home / "outside.txt"
+    command = f"grep NoNewPrivs /proc/self/status; touch '{outside}' || true"
+    with ScriptedBackend([tool_use("Bash", {"command": command}), text("Done.")], token=TOKEN) as backend:
+        done = machine.ask(backend, "--allowedTools", "Bash")
+    settings.unlink()
+    assert done.returncode == 0, done.stderr
+    assert "NoNewPrivs:\\\\t1" in tool_results(backend) or "NoNewPrivs:\\t1" in tool_results(backend)
+    assert "Read-only file system" in tool_results(backend) and not outside.exists()
+
+
+class Terminal:
+    """A terminal of 100 x 40 in which the wrapper runs."""
+
+    def __init__(self, machine: Machine, backend: ScriptedBackend, folder: Path) -> None:
+        self.screen = pyte.Screen(100, 40)
+        self._stream = pyte.Stream(self.screen)
+        env = machine.env | {"CLAUDE_LOCAL_SERVER": backend.url}
+        self.process: Any = pexpect.spawn(
+            "/usr/bin/env", [machine.paths.wrapper], cwd=str(folder), env=env, dimensions=(40, 100), encoding="utf-8"
+        )
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.rstrip() for line in self.screen.display if line.strip())
+
+    def wait_for(self, *words: str, seconds: float = 40) -> str:
+        end = time.monotonic() + seconds
+        while not any(word in self.text for word in words):
+            assert time.monotonic() < end, f"none of {words} appeared:\n{self.text}"
+            try:
+                self._stream.feed(self.process.read_nonblocking(65536, 0.2))
+            except pexpect.TIMEOUT:
+                pass
+            except pexpect.EOF:
+                assert any(word in self.text for word in words), f"it ended:\n{self.text}"
+        return self.text
+
+    def press_until(self, key: str, words: str) -> None:
+        """Press ``key`` until ``words`` are seen: a dialog that was just drawn does not listen yet."""
+        for _ in range(20):
+            self.send(key)
+            try:
+                self.wait_for(words, seconds=1)
+            except AssertionError:
+                continue
+            return
+        raise AssertionError(f"{words!r} never appeared:\n{self.text}")
+
+    def send(self, keys: str) -> None:
+        """Type ``keys``; the interface needs a moment between them."""
+        for key in (keys,) if keys.startswith("\x1b") else keys:
+            self.process.send(key)
+            time.sleep(0.05)
+        time.sleep(0.3)
+
+
+def test_the_first_start_asks_for_trust_and_nothing_else(machine: Machine) -> None:
+    folder = machine.home / "new project"
+    folder.mkdir()
+    with ScriptedBackend([text("Hello from the script.")], token=TOKEN) as backend:
+        terminal = Terminal(machine, backend, folder)
+        try:
+            first = terminal.wait_for("trust this folder", "theme", "login", "auto mode your default")
+            assert "Yes, I trust this folder" in first
+            terminal.press_until("\x1b[B", "❯ Yes, I trust")
+            terminal.send("\r")
+            prompt = terminal.wait_for("plan mode on")
+            assert "claude-local" in prompt and "API key" not in prompt
+            terminal.send("Hi")
+            terminal.send("\r")
+            terminal.wait_for("Hello from the script.")
+        finally:
+            terminal.process.close(force=True)
+    assert not [request for request in backend.requests if is_background(request["body"])]
+
+
+def test_a_deploy_after_sessions_changes_nothing(machine: Machine) -> None:
+    written = json.loads(Path(machine.paths.claude_json).read_text())
+    assert len(written) > 3, "Claude Code has written into its file"
+    assert machine.deploy()["success"] == 0
+
+
+def test_a_users_change_survives_the_next_deploy(machine: Machine) -> None:
+    path = Path(machine.paths.settings)
+    settings = json.loads(path.read_text())
+    settings["permissions"]["defaultMode"] = "acceptEdits"
+    settings["model"] = "mine"
+    del settings["permissions"]["disableAutoMode"]
+    path.write_text(json.dumps(settings))
+    assert machine.deploy()["success"] == 1, "the enforced key comes back"
+    after = json.loads(path.read_text())
+    assert after["permissions"]["defaultMode"] == "acceptEdits" and after["model"] == "mine"
+    assert after["permissions"]["disableAutoMode"] == "disable"
+
+
+def test_a_broken_settings_file_is_kept_and_replaced(machine: Machine) -> None:
+    path = Path(machine.paths.settings)
+    path.write_text('{"permissions": ')
+    assert machine.deploy()["success"] == 1
+    assert json.loads(path.read_text())["permissions"]["defaultMode"] == "plan"
+    (kept,) = path.parent.glob("settings.json.broken-*")
+    assert kept.read_text() == '{"permissions": '
+    assert machine.deploy()["success"] == 0
+
+
+def test_a_new_shell_finds_the_command(machine: Machine) -> None:
+    env = {"HOME": str(machine.home), "PATH": "/usr/bin:/bin"}
+    for flags in ("-lc", "-ic"):
+        done = subprocess.run(
+            ["bash", flags, "command -v claude-local"], env=env, capture_output=True, text=True, check=False, timeout=20
+        )
+        assert done.stdout.strip() == machine.paths.wrapper

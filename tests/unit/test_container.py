@@ -1,0 +1,119 @@
+"""The container: fenced in on every side, and made anew exactly when something that it runs on changed."""
+
+from dataclasses import replace
+
+import pytest
+
+from claude_local.container import Container, advice, cache_ram_mib, memory_limit_mib, owner, telling
+
+CONTAINER = Container(
+    name="server",
+    image="claude-local/llama-server:tag",
+    port=18080,
+    uid=1000,
+    gid=100,
+    memory_mib=4096,
+    pids=512,
+    model_dir="/data/models",
+    search_dirs={0: "/mnt/a", 1: "/mnt/b,c"},
+    server_dir="/home/u/server",
+)
+
+
+def after(words: list[str], option: str) -> list[str]:
+    return [words[i + 1] for i, word in enumerate(words) if word == option]
+
+
+def test_the_container_is_fenced() -> None:
+    words = CONTAINER.run("docker", {})
+    options = words[: words.index(CONTAINER.image)]
+    assert after(options, "--publish") == ["127.0.0.1:18080:8080"]
+    assert after(options, "--user") == ["1000:100"]
+    assert after(options, "--cap-drop") == ["ALL"]
+    assert after(options, "--security-opt") == ["no-new-privileges"]
+    assert after(options, "--memory") == ["4096m"] and after(options, "--pids-limit") == ["512"]
+    assert after(options, "--restart") == ["unless-stopped"]
+    assert after(options, "--log-opt") == ["max-size=10m", "max-file=3"]
+    assert {"--read-only", "--init", "--detach", "--tmpfs"} <= set(options)
+    assert all(mount.endswith(",readonly") for mount in after(options, "--mount"))
+    assert not {"--privileged", "--network", "--volume", "-v"} & set(options)
+    assert not any("docker.sock" in word for word in words)
+
+
+def test_the_server_is_offline_keyed_and_without_a_page() -> None:
+    words = CONTAINER.run("docker", {})
+    server = words[words.index(CONTAINER.image) :]
+    assert {"--offline", "--no-ui", "--metrics"} <= set(server)
+    assert after(server, "--api-key-file") == ["/etc/claude-local/api-key"]
+    assert after(server, "--cors-origins") == ["http://localhost"]
+    assert after(server, "--models-max") == ["1"] and after(server, "--port") == ["8080"]
+
+
+def test_a_search_directory_keeps_its_number_when_another_is_missing() -> None:
+    present = CONTAINER.with_directories(["/mnt/b,c"])
+    mounts = after(present.arguments(), "--mount")
+    assert 'type=bind,"source=/mnt/b,c",target=/models-extra/1,readonly' in mounts
+    assert not any("/models-extra/0" in mount for mount in mounts)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image": "other"},
+        {"port": 1},
+        {"uid": 1},
+        {"memory_mib": 1},
+        {"pids": 1},
+        {"model_dir": "/other"},
+        {"search_dirs": {}},
+        {"server_dir": "/other"},
+    ],
+)
+def test_another_argument_makes_another_container(change: dict[str, object]) -> None:
+    assert replace(CONTAINER, **change).config({}) != CONTAINER.config({})  # type: ignore[arg-type]
+
+
+def test_other_files_make_another_container_and_the_label_carries_the_hash() -> None:
+    files = {"presets.ini": "1", "api-key": "2"}
+    assert CONTAINER.config(files) == CONTAINER.config(dict(reversed(files.items())))
+    assert CONTAINER.config(files) != CONTAINER.config({**files, "api-key": "3"})
+    assert after(CONTAINER.run("docker", files), "--label") == [f"claude-local.config={CONTAINER.config(files)}"]
+
+
+def test_root_never_runs_the_server() -> None:
+    assert owner(0, 0) == (10001, 10001)
+    assert owner(1000, 100) == (1000, 100)
+
+
+def test_memory_is_the_setting_or_three_quarters_and_the_prompt_cache_fits_in() -> None:
+    assert memory_limit_mib(2000, 64000) == 2000
+    assert memory_limit_mib(0, 16000) == 12000
+    assert cache_ram_mib(12000) == 3000
+    assert cache_ram_mib(100_000) == 8192
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("gguf_init_from_file: failed to open GGUF file '/models/x' (No such file or directory)", "tasks/models.py"),
+        ("failed to open GGUF file '/models/x' (Permission denied)", "chmod o+r"),
+        ("tensor data is not within the file bounds, model is corrupted or incomplete", "cut short"),
+        ("option 'no-mmap' not recognized in preset 'x'", "models.conf"),
+        ("ggml_backend_cpu_buffer_type_alloc_buffer: unable to allocate 9 bytes", "CTX_SIZE"),
+        ("instance name=claude-local exited with status 1", "want of memory"),
+        ("all is well", "docker logs server"),
+    ],
+)
+def test_a_failure_comes_with_what_to_try(line: str, what: str) -> None:
+    assert what in advice([line], "server")
+
+
+def test_the_log_is_cut_to_what_says_something() -> None:
+    log = [
+        "0.00.478.561 I srv          load:   /models/x.gguf",
+        "[43937] 0.00.010.298 I srv  llama_server: initializing ...",
+        "[43937] 0.00.018.150 E failed to open",
+        "[43937] 0.00.018.482 E failed to open",
+    ]
+    assert telling(log) == ["I srv  llama_server: initializing ...", "E failed to open"]
+    assert telling([f"0.1 E {n}" for n in range(50)], lines=2) == ["E 48", "E 49"]
