@@ -51,18 +51,25 @@ def tree_of(folder: Path) -> str:
 
 
 def unpack(archive: Path, inside: str, folder: Path) -> None:
-    """Unpack the files that the build reads from below ``inside`` (``*/llama.cpp``: any first folder) to ``folder``.
+    """Unpack the files that the build reads from below ``inside`` (``*/llama.cpp``: the archive's first folder) to ``folder``.
 
     Only regular files are written, to paths that :func:`is_source` accepts; a symbolic link becomes a copy of the file
     that it points to inside the archive. Raises SourceError for an archive that cannot be read.
     """
     depth = inside.count("/") + 1
+    root = None
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 parts = member.name.split("/")
+                root = root or parts[0]
                 head, name = parts[:depth], "/".join(parts[depth:])
-                if head[1:] != inside.split("/")[1:] or not is_source(name) or not (member.isfile() or member.issym()):
+                if (
+                    parts[0] != root
+                    or head[1:] != inside.split("/")[1:]
+                    or not is_source(name)
+                    or not (member.isfile() or member.issym())
+                ):
                     continue
                 content = tar.extractfile(member)
                 if content is None:

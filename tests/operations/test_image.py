@@ -1,0 +1,229 @@
+"""The image stage: nothing while the image is there, and every source's failure has its second source."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local import image as pure
+from claude_local.facts.docker import Client, DockerContainer, DockerImage
+from claude_local.facts.image import CpuFlags, LlamaSource
+from claude_local.operations import packages, user_files
+from claude_local.operations.image import BASE_SCRIPT, DOCKERFILE, based, built, sourced
+from claude_local.paths import Paths
+from tests.operations.strict_host import StrictHost, fact_on_this_machine, run
+
+CLIENT = Client(client="/usr/bin/docker", buildkit=True, version="20.10.24", daemon=True, dockerd=True)
+PATHS = Paths(home="/home/u", model_dir="/home/u/models", bin_dir="/home/u/bin")
+
+
+def planned(base: str = "auto") -> pure.Image:
+    return pure.plan(
+        dockerfile="FROM x",
+        build_number=max(pure.BUILDS),
+        variant="cpu",
+        cpu="native",
+        base=pure.base_image(base, "debian", "bookworm"),
+        arch="x86_64",
+        cpu_flags=["avx2"],
+    )
+
+
+def images(*present: str) -> Any:
+    """The fact DockerImage of a daemon that has these images; ``present`` may grow while the operation runs."""
+    return lambda client, reference: {"Id": "x"} if reference in present else {}
+
+
+def run_all(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
+    for module in (packages, user_files):
+        monkeypatch.setattr(module, "host", host)
+    # Facts are asked with sudo where docker needs it; the stand-in does not care.
+    ask = host.get_fact
+    monkeypatch.setattr(host, "get_fact", lambda fact, _sudo=False, **rest: ask(fact, **rest))
+    return run(monkeypatch, operation, host, **arguments)
+
+
+BASED = {"distro": "debian", "codename": "bookworm", "scratch": "/scratch"}
+
+
+def test_an_image_that_exists_costs_nothing(monkeypatch: Any) -> None:
+    facts = {"DockerClient": CLIENT, "DockerImage": images(planned().tag)}
+    for operation, arguments in (
+        (based, BASED),
+        (sourced, {"paths": PATHS}),
+        (built, {"paths": PATHS, "dockerfile": DOCKERFILE}),
+    ):
+        host = StrictHost(facts)
+        assert run_all(monkeypatch, operation, host, image=planned(), **arguments) == []
+        assert host.noop_reason == f"{planned().tag} exists"
+
+
+def test_a_base_image_that_exists_is_used(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images("claude-local/base:bookworm")})
+    assert run_all(monkeypatch, based, host, image=planned(), **BASED) == []
+
+
+def test_the_registry_is_enough_where_it_answers(monkeypatch: Any) -> None:
+    asked: list[str] = []
+
+    def fact(client: str, reference: str) -> dict[str, str]:
+        asked.append(reference)
+        return {"Id": "x"} if asked.count("claude-local/base:bookworm") > 1 else {}
+
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": fact})
+    (pull,) = run_all(monkeypatch, based, host, image=planned(), **BASED)
+    assert "pull /usr/bin/docker claude-local/base:bookworm debian:bookworm-slim" in pull
+
+
+def test_debootstrap_is_installed_and_used_where_the_registry_says_no(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "MissingPackages": ["debootstrap"]})
+    pull, install, bootstrap = run_all(monkeypatch, based, host, image=planned(), root=True, **BASED)
+    assert "|| test $? -eq 3" in pull
+    assert "debootstrap" in install and "apt-get" in install
+    assert "bootstrap /usr/bin/docker claude-local/base:bookworm debian bookworm /scratch" in bootstrap
+    assert host.sudo == [True] * 3
+
+
+def test_an_image_of_the_users_choice_has_no_second_source(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
+    commands = run_all(monkeypatch, based, host, image=planned("me/base:1"), **BASED)
+    assert len(commands) == 1
+    assert "image_base: me/base:1 could not be pulled" in host.logged[0]
+
+
+def test_sources_that_are_there_are_not_fetched(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "LlamaSource": True})
+    assert run_all(monkeypatch, sourced, host, image=planned(), paths=PATHS) == []
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "LlamaSource": False})
+    (fetch,) = run_all(monkeypatch, sourced, host, image=planned(), paths=PATHS, root=True)
+    assert "claude_local.runtime.source" in fetch and "/home/u/.cache/claude-local/image/llama.cpp" in fetch
+    assert host.sudo == [False], "the sources belong to the user"
+
+
+def test_the_tag_is_given_only_after_the_image_has_said_its_build_number(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "UserFiles": {}})
+    *uploads, build, check = run_all(
+        monkeypatch, built, host, image=planned(), dockerfile=DOCKERFILE, paths=PATHS, root=True
+    )
+    tag = planned().tag
+    assert any("Dockerfile" in command for command in uploads)
+    assert f"--tag {tag}-unchecked" in build and "DOCKER_BUILDKIT=1" in build
+    assert f"{tag}-unchecked --version" in check
+    assert check.index("grep -w 11434") < check.index(f"tag {tag}-unchecked {tag}")
+    assert host.sudo == [True, True]
+
+
+def test_a_failing_build_says_that_the_next_run_carries_on(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "UserFiles": {}})
+    host.succeeds = False
+    run_all(monkeypatch, built, host, image=planned(), dockerfile=DOCKERFILE, paths=PATHS)
+    assert "Run again: what was compiled is cached" in host.logged[0]
+
+
+# --- files/image/base-image.sh, with stand-ins for docker, debootstrap and apt-get ---------------------------------
+
+
+def base_script(tmp_path: Path, *words: str, **scripts: str) -> subprocess.CompletedProcess[str]:
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        path = bin_dir / name.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    env = {"PATH": f"{bin_dir}:{os.environ['PATH']}", "CLAUDE_LOCAL_REGISTRY_SECONDS": "1", "LOG": str(tmp_path / "log")}
+    return subprocess.run(
+        ["sh", str(BASE_SCRIPT), *words], env=env, capture_output=True, text=True, timeout=60
+    )  # fmt: skip
+
+
+def test_a_registry_that_says_no_costs_no_time(tmp_path: Path) -> None:
+    docker = "echo 'dial tcp: lookup registry: no such host' >&2; exit 1"
+    done = base_script(tmp_path, "pull", "docker", "base:b", "debian:b", docker=docker)
+    assert done.returncode == 3
+    assert "no debian:b from the registry: dial tcp: lookup registry: no such host" in done.stdout
+
+
+def test_a_registry_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    done = base_script(tmp_path, "pull", "docker", "base:b", "debian:b", docker="exec sleep 50")
+    assert done.returncode == 3
+
+
+def test_a_slow_registry_that_answers_is_waited_for_and_its_image_gets_our_name(tmp_path: Path) -> None:
+    docker = 'echo "$@" >>"$LOG"; test "$1" != pull || { echo "b: Pulling from library/debian"; sleep 3; }'
+    done = base_script(tmp_path, "pull", "docker", "base:b", "debian:b", docker=docker)
+    assert done.returncode == 0
+    assert (tmp_path / "log").read_text() == "pull debian:b\ntag debian:b base:b\n"
+
+
+DEBOOTSTRAP = """for root; do :; done
+echo "$@" >"$LOG"
+for folder do case $folder in */root) root=$folder ;; esac; done
+mkdir -p "$root/etc/apt/sources.list.d" "$root/etc/dpkg/dpkg.cfg.d" "$root/usr/share/doc/x" "$root/etc/apt"
+echo x >"$root/usr/share/doc/x/copyright"; echo x >"$root/usr/share/doc/x/changelog"
+"""
+IMPORT = 'while test "$1" != -; do shift; done; echo "import $2" >>"$LOG"; tar -x -C "$LOG.root"'
+
+
+def bootstrap(tmp_path: Path, targets: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "log.root").mkdir()
+    return base_script(
+        tmp_path, "bootstrap", "docker", "base:b", "debian", "bookworm", str(tmp_path / "scratch"),
+        docker=IMPORT, debootstrap=DEBOOTSTRAP, apt_get=f"printf '%s\\n' {targets}",
+    )  # fmt: skip
+
+
+def test_the_base_comes_from_the_mirror_that_apt_uses(tmp_path: Path) -> None:
+    targets = (
+        "'http://mirror.example/debian/ bookworm main Debian' "
+        "'http://mirror.example/debian/ bookworm main Debian' "
+        "'http://mirror.example/debian/ bookworm contrib Debian' "
+        "'http://mirror.example/debian/ bookworm-updates main Debian' "
+        "'http://mirror.example/security/ bookworm-security main Debian' "
+        "'http://third.example/linux bookworm main Docker' "
+        "'http://mirror.example/debian/ trixie main Debian'"
+    )
+    done = bootstrap(tmp_path, targets)
+    assert done.returncode == 0, done.stdout + done.stderr
+    log = (tmp_path / "log").read_text()
+    assert f"bookworm {tmp_path}/scratch/root http://mirror.example/debian/" in log
+    assert "import base:b" in log
+    assert (tmp_path / "log.root/etc/apt/sources.list").read_text() == (
+        "deb http://mirror.example/debian/ bookworm main\n"
+        "deb http://mirror.example/debian/ bookworm-updates main\n"
+        "deb http://mirror.example/security/ bookworm-security main\n"
+    )
+    # Licences stay, the rest of the documentation goes; so does the scratch folder.
+    assert [path.name for path in (tmp_path / "log.root/usr/share/doc/x").iterdir()] == ["copyright"]
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_a_file_that_lists_mirrors_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "mirrors.list").write_text("# comment\nhttp://first.example/debian\nhttp://second.example/debian\n")
+    done = bootstrap(tmp_path, f"'mirror+file:{tmp_path}/mirrors.list/ bookworm main Debian'")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "http://first.example/debian" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("targets", "reason"),
+    [
+        ("'http://third.example/ bookworm main Docker'", "apt's sources name no debian mirror with bookworm main"),
+        ("'cdrom:[disc]/ bookworm main Debian'", "is not an http mirror"),
+    ],
+)
+def test_without_a_mirror_the_reason_is_said(tmp_path: Path, targets: str, reason: str) -> None:
+    done = bootstrap(tmp_path, targets)
+    assert done.returncode != 0
+    assert reason in done.stdout
+
+
+def test_the_facts_on_a_real_machine(tmp_path: Path) -> None:
+    assert fact_on_this_machine(CpuFlags()), "this machine's processor has flags"
+    assert fact_on_this_machine(LlamaSource(), python="/no/python", build=1, folder="/no") is False
+    assert fact_on_this_machine(DockerImage(), client="/no/docker", reference="x") == {}
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "[{\\"Args\\": \\"$*\\"}]"\n')
+    docker.chmod(0o755)
+    assert fact_on_this_machine(DockerContainer(), client=str(docker), reference="c") == {"Args": "container inspect c"}
