@@ -17,7 +17,7 @@ def sudoer(name: str) -> Iterator[Path]:
     """An account with passwordless sudo; its home directory. Removed afterwards, with its processes ended."""
     _sh(
         "command -v sudo >/dev/null || { apt-get -q update; apt-get -q install -y --no-install-recommends sudo; } >&2;"
-        f"userdel -rf {name} 2>/dev/null || true; useradd --create-home --shell /bin/bash {name};"
+        f"userdel -rf {name} 2>/dev/null || true; useradd --create-home --shell /bin/bash --password '*' {name};"
         f"echo '{name} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{name}; chmod 440 /etc/sudoers.d/{name}"
     )
     try:

@@ -24,7 +24,8 @@ def run(*command: str, timeout: int, **options: Any) -> subprocess.CompletedProc
         command, cwd=options.pop("cwd", ROOT), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
         timeout=timeout, check=False, **options,
     )  # fmt: skip
-    print(done.stdout[-4000:], f"[{done.returncode}, {time.monotonic() - started:.1f} s]", flush=True)
+    shown = "" if "--json" in command else done.stdout[-6000:]
+    print(shown, f"[{done.returncode}, {time.monotonic() - started:.1f} s]", flush=True)
     return done
 
 

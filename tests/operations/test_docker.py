@@ -104,7 +104,9 @@ def test_the_distributions_package_where_dockers_repository_does_not_answer(monk
             "MissingPackages": ["docker.io"],
         }
     )
-    update, install = run_all(monkeypatch, installed, host, distro="debian", codename="bookworm", lock_timeout=9, root=True)
+    update, install = run_all(
+        monkeypatch, installed, host, distro="debian", codename="bookworm", lock_timeout=9, root=True
+    )
     assert "apt-get -o DPkg::Lock::Timeout=9 -q update" in update
     assert install.rstrip(" )2>&1").endswith("--no-install-recommends docker.io")
     assert host.sudo == [True, True]

@@ -132,7 +132,11 @@ def base_script(tmp_path: Path, *words: str, **scripts: str) -> subprocess.Compl
         path = bin_dir / name.replace("_", "-")
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-    env = {"PATH": f"{bin_dir}:{os.environ['PATH']}", "CLAUDE_LOCAL_REGISTRY_SECONDS": "1", "LOG": str(tmp_path / "log")}
+    env = {
+        "PATH": f"{bin_dir}:{os.environ['PATH']}",
+        "CLAUDE_LOCAL_REGISTRY_SECONDS": "1",
+        "LOG": str(tmp_path / "log"),
+    }
     return subprocess.run(
         ["sh", str(BASE_SCRIPT), *words], env=env, capture_output=True, text=True, timeout=60
     )  # fmt: skip

@@ -129,9 +129,7 @@ def git_host(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_the_release_archive_comes_over_http(
-    tmp_path: Path, git_host: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_release_archive_comes_over_http(tmp_path: Path, git_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LlamaBuild, "archive", property(lambda build: f"{git_host}/{build.name}.tar.gz"))
     place(BUILD, tmp_path / "t" / "llama.cpp", [("git", lambda s: source.from_git_host(BUILD, s, source.session()))])
     monkeypatch.setattr(LlamaBuild, "archive", property(lambda build: f"{git_host}/missing"))

@@ -143,7 +143,9 @@ def test_verify_asks_docker_itself_when_nobody_has(tmp_path: Path, monkeypatch: 
 
 
 def test_a_docker_that_refuses_the_user_is_asked_with_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = "#!/bin/sh\ntest -n \"$AS_ROOT\" && echo '{\"Version\": \"1\"}' && exit\necho 'permission denied' >&2\nexit 1\n"
+    refused = (
+        '#!/bin/sh\ntest -n "$AS_ROOT" && echo \'{"Version": "1"}\' && exit\necho \'permission denied\' >&2\nexit 1\n'
+    )
     write(tmp_path / "path/docker", refused, 0o755)
     write(tmp_path / "path/sudo", '#!/bin/sh\nshift\nAS_ROOT=1 exec "$@"\n', 0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/path:{os.environ['PATH']}")
@@ -315,4 +317,6 @@ def test_nothing_of_these_rows_writes(tmp_path: Path) -> None:
     before = sorted((str(p), stat.S_IMODE(p.lstat().st_mode), p.lstat().st_mtime_ns) for p in tmp_path.rglob("*"))
     for name in ("token", "settings", "settings.first-start", "settings.locks", "model.small", "container.port"):
         evidence(bench, name)
-    assert before == sorted((str(p), stat.S_IMODE(p.lstat().st_mode), p.lstat().st_mtime_ns) for p in tmp_path.rglob("*"))
+    assert before == sorted(
+        (str(p), stat.S_IMODE(p.lstat().st_mode), p.lstat().st_mtime_ns) for p in tmp_path.rglob("*")
+    )

@@ -217,8 +217,14 @@ def as_text(tmp_path: Path, **changed: Any) -> str:
     [
         ("{", ["no JSON"]),
         ("[]", ["found list"]),
-        ('{"server_port": "80", "colour": 1}', ["colour: there is no such", "server_port: found '80'", "home: missing"]),
-        ('{"profiles": [1], "home": "x", "build": true}', ["profiles: found [1]", "home: found 'x'", "build: found True"]),
+        (
+            '{"server_port": "80", "colour": 1}',
+            ["colour: there is no such", "server_port: found '80'", "home: missing"],
+        ),
+        (
+            '{"profiles": [1], "home": "x", "build": true}',
+            ["profiles: found [1]", "home: found 'x'", "build: found True"],
+        ),
         ('{"server_port": 99999}', ["server_port: found 99999"]),
     ],
 )
@@ -298,9 +304,10 @@ def test_a_terminated_verify_ends_what_it_started_and_leaves_no_report(tmp_path:
         found = []
         for pid in processes.pids():
             try:
-                if Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00300\x00" and str(slow.parent).encode() in Path(
-                    f"/proc/{pid}/environ"
-                ).read_bytes():
+                if (
+                    Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00300\x00"
+                    and str(slow.parent).encode() in Path(f"/proc/{pid}/environ").read_bytes()
+                ):
                     found.append(pid)
             except OSError:
                 continue
@@ -311,7 +318,7 @@ def test_a_terminated_verify_ends_what_it_started_and_leaves_no_report(tmp_path:
         time.sleep(0.1)
     assert sleepers()
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=20)
     assert process.returncode == 130 and "interrupted" in err, err
     assert sleepers() == []
     assert not Path(bench.paths.verify_report).exists()

@@ -41,7 +41,7 @@ def bench_for(home: Path, url: str) -> Workbench:
         ("server.origin", [], "not allowed"),
         ("server.model", [], "context window 4096 tokens"),
         ("server.restored", [], "loaded"),
-        ("messages.plain", [text("Hello.")], "'Hello.', 1"),
+        ("messages.plain", [text("Hello.")], "'Hello.', 9 tokens; no deviations"),
         ("messages.stream", [text("Hello, world.")], "'Hello, world.', all 7 events valid"),
         ("messages.sdk", [text("Hello.")], "read 'Hello.', stop reason end_turn"),
         ("messages.sdk-stream", [text("Hello.")], "read 'Hello.', stop reason end_turn"),
@@ -53,7 +53,10 @@ def bench_for(home: Path, url: str) -> Workbench:
     ],
 )
 def test_a_good_server_passes(tmp_path: Path, name: str, turns: list[Any], words: str) -> None:
-    with ScriptedBackend(turns, n_ctx=4096, models=MODELS, token=TOKEN) as backend, bench_for(tmp_path, backend.url) as b:
+    with (
+        ScriptedBackend(turns, n_ctx=4096, models=MODELS, token=TOKEN) as backend,
+        bench_for(tmp_path, backend.url) as b,
+    ):
         evidence = row(b, name).run(b)
     assert words in evidence
 
@@ -102,7 +105,9 @@ class Misbehaving:
             def _any(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 self.rfile.read(length)
-                found = replies.get(f"{self.command} {self.path.split('?')[0]}", answer({"error": {"message": "?"}}, 404))
+                found = replies.get(
+                    f"{self.command} {self.path.split('?')[0]}", answer({"error": {"message": "?"}}, 404)
+                )
                 status, headers, body = found(dict(self.headers)) if callable(found) else found
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -133,7 +138,11 @@ MESSAGE = {
 }  # fmt: skip
 OPENING = {"type": "message_start", "message": {**MESSAGE, "content": [], "stop_reason": None}}
 CLOSING = (
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 1}},
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+        "usage": {"output_tokens": 1},
+    },
     {"type": "message_stop"},
 )
 BLOCK = (
@@ -141,8 +150,12 @@ BLOCK = (
     {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
     {"type": "content_block_stop", "index": 0},
 )
-LIST = answer({"data": [{"id": "claude-local", "status": {"value": "loaded"}}, {"id": "small", "status": {"value": "loaded"}}]})
-SYSTEM = answer({"error": {"message": "System message must be at the beginning", "type": "server_error", "code": 500}}, 500)
+LIST = answer(
+    {"data": [{"id": "claude-local", "status": {"value": "loaded"}}, {"id": "small", "status": {"value": "loaded"}}]}
+)
+SYSTEM = answer(
+    {"error": {"message": "System message must be at the beginning", "type": "server_error", "code": 500}}, 500
+)
 
 
 def state(value: str, **more: Any) -> Reply:
@@ -160,7 +173,11 @@ def state(value: str, **more: Any) -> Reply:
             {"GET /health": lambda h: answer({}, Access_Control_Allow_Origin=h["Origin"])},
             "GET /health from http://evil.example",
         ),
-        ("server.origin", {"OPTIONS /v1/messages": answer({}, Access_Control_Allow_Origin="*")}, "OPTIONS /v1/messages"),
+        (
+            "server.origin",
+            {"OPTIONS /v1/messages": answer({}, Access_Control_Allow_Origin="*")},
+            "OPTIONS /v1/messages",
+        ),
         ("server.model", {"GET /v1/models": answer({"data": []})}, "does not know the model claude-local"),
         ("server.model", {"GET /v1/models": state("unloaded", failed=True, exit_code=1)}, "cannot be loaded (exit 1)"),
         ("server.model", {"GET /v1/models": LIST, "GET /props": answer({})}, "names no context window"),
@@ -216,15 +233,20 @@ def test_a_model_that_is_not_loaded_is_loaded_and_waited_for(tmp_path: Path) -> 
 
 
 def test_a_model_that_never_loads_is_given_up(tmp_path: Path) -> None:
-    with Misbehaving({"GET /v1/models": state("loading")}) as server, bench_for(tmp_path, server.url) as bench:
-        with pytest.raises(Failed, match="still loading after 1 s"):
-            door.load(bench, "claude-local", seconds=1)
+    replies: dict[str, Any] = {"GET /v1/models": state("loading")}
+    with (
+        Misbehaving(replies) as server, bench_for(tmp_path, server.url) as bench,
+        pytest.raises(Failed, match="still loading after 1 s"),
+    ):  # fmt: skip
+        door.load(bench, "claude-local", seconds=1)
 
 
 def test_an_error_of_the_real_form_is_read(tmp_path: Path) -> None:
-    with ScriptedBackend([error(500, "boom")], models=MODELS, token=TOKEN) as backend, bench_for(tmp_path, backend.url) as b:
-        with pytest.raises(Failed, match="HTTP 500: boom"):
-            row(b, "messages.plain").run(b)
+    with (
+        ScriptedBackend([error(500, "boom")], models=MODELS, token=TOKEN) as backend, bench_for(tmp_path, backend.url) as b,
+        pytest.raises(Failed, match="HTTP 500: boom"),
+    ):  # fmt: skip
+        row(b, "messages.plain").run(b)
 
 
 @pytest.fixture(autouse=True)

@@ -98,7 +98,8 @@ def _client(bench: Workbench) -> anthropic.Anthropic:
         auth_token=token(bench),
         max_retries=0,
         timeout=ANSWER,
-        http_client=anthropic.DefaultHttpxClient(trust_env=False),
+        # No proxy of the environment: the SDK reads those itself, whatever trust_env says.
+        http_client=anthropic.DefaultHttpxClient(mounts=dict.fromkeys(("http://", "https://", "all://"))),
     )
 
 
@@ -115,16 +116,17 @@ def _with_sdk(bench: Workbench, stream: bool) -> str:
                     raise Failed(f"the SDK saw no message_stop, only {', '.join(sorted(seen))}", REPORT)
             else:
                 message = client.messages.create(**asked)
+            said = "".join(block.text for block in message.content if block.type == "text").strip()
+            counted = message.usage.output_tokens
     except anthropic.AnthropicError as error:
         raise Failed(
             f"anthropic {anthropic.__version__} refuses the answer: {type(error).__name__}: {error}", REPORT
         ) from None
-    except (AssertionError, RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise Failed(
             f"anthropic {anthropic.__version__} stumbles over the answer: {type(error).__name__}: {error}", REPORT
         ) from None
-    said = "".join(block.text for block in message.content if block.type == "text").strip()
-    if not said or message.role != "assistant" or message.usage.output_tokens < 1:
+    if not said or message.role != "assistant" or counted < 1:
         raise Failed(f"anthropic {anthropic.__version__} read {message.to_json(indent=None)[:160]}", REPORT)
     return f"anthropic {anthropic.__version__} read {said[:60]!r}, stop reason {message.stop_reason}"
 
