@@ -59,7 +59,7 @@ def test_dry_on_a_new_account_raises_nothing_and_leaves_only_the_venv(home: Path
 
 def test_an_interrupted_run_says_so_and_does_not_pretend(home: Path) -> None:
     process = subprocess.Popen(
-        ["su", "-", USER, "-c", f"cd claude-local && exec ./provision {DATA}"],
+        ["su", "-", USER, "--session-command", f"cd claude-local && exec ./provision {DATA}"],
         stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None

@@ -86,6 +86,13 @@ def test_what_docker_lacks_is_named(tmp_path: Path, name: str, answers: dict[str
 
 
 @pytest.mark.parametrize(
+    "line", ["version: 0.6.0-dev (build 11434, commit b11434)", "version: 11434 (b11434)", "version: b11434"]
+)
+def test_the_build_number_is_found_in_every_form_of_the_version(tmp_path: Path, line: str) -> None:
+    assert evidence(deployed(tmp_path, docker=docker_answers(build=(0, line))), "image.build") == line
+
+
+@pytest.mark.parametrize(
     ("name", "path", "value", "words"),
     [
         ("present", "Config.Image", "claude-local/llama-server:old", "was made from"),

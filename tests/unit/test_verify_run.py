@@ -89,6 +89,14 @@ def test_nobody_at_the_door_is_a_failure_with_the_command_that_starts_it(tmp_pat
     assert found["a"].fix.startswith("docker start claude-local-server")
 
 
+def test_a_connection_that_breaks_is_not_called_nobody(tmp_path: Path) -> None:
+    def breaks(bench: Workbench) -> str:
+        raise requests.ConnectionError("Remote end closed connection without response")
+
+    found = rows(tmp_path, Check("a", "A", breaks))
+    assert "broke: Remote end closed" in found["a"].evidence and "docker logs" in found["a"].fix
+
+
 def test_a_stumbling_check_is_a_failure_not_a_traceback(tmp_path: Path) -> None:
     def stumbles(bench: Workbench) -> str:
         return str({}["x"])

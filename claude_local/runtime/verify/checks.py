@@ -141,8 +141,10 @@ def _outcome(check: Check, bench: Workbench) -> tuple[str, str, str]:
         return "FAIL", failed.what, failed.fix
     except TimeIsUp:
         return "FAIL", f"no result after {check.limit:.0f} s", bench.logs_command
-    except NoConnection:
-        return "FAIL", f"nobody answers at {bench.parameters.server_url}", bench.start_command
+    except NoConnection as error:
+        if "refused" in str(error):
+            return "FAIL", f"nobody answers at {bench.parameters.server_url}", bench.start_command
+        return "FAIL", f"the connection to {bench.parameters.server_url} broke: {error}", bench.logs_command
     except RequestException as error:
         return "FAIL", f"{type(error).__name__}: {error}", bench.logs_command
     except Exception as error:

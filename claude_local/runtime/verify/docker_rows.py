@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,7 @@ def _build(bench: Workbench) -> str:
         raise Failed(
             f"llama-server --version fails in the image: {answer.last_line}", "./provision    (builds it again)"
         )
-    if wanted not in line.replace("b", " ").replace("(", " ").split():
+    if re.search(rf"(?<![\d.])b?{wanted}(?![\d.])", line) is None:
         raise Failed(f"found {line!r}, build {wanted} was expected", "./provision    (builds it again)")
     return line
 

@@ -24,6 +24,8 @@ class Server:
         self.url = url
         self._session = requests.Session()
         self._session.trust_env = False
+        # A connection a request: llama-server ends idle ones after 5 s, and a POST must not meet one that just ended.
+        self._session.headers["Connection"] = "close"
         if key is not None:
             self._session.headers["Authorization"] = f"Bearer {key}"
 
