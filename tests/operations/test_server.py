@@ -143,9 +143,12 @@ CONFIGURED = {
 def written(monkeypatch: Any) -> dict[str, str]:
     """What configured() writes: path -> text."""
     texts: dict[str, str] = {}
-    monkeypatch.setattr(
-        user_files.whole_file, "_inner", lambda dest, text, mode: iter([texts.__setitem__(dest, text)][:0])
-    )
+
+    def whole_file(dest: str, text: str, mode: str) -> list[str]:
+        texts[dest] = text
+        return []
+
+    monkeypatch.setattr(user_files.whole_file, "_inner", whole_file)
     run(monkeypatch, configured, Host({"Placements": PLACED}), **CONFIGURED)
     return texts
 
@@ -276,7 +279,7 @@ def test_a_server_that_does_not_answer_shows_its_log_and_what_to_try(monkeypatch
     host = Host({"ServerAnswers": False, "DockerClient": CLIENT, "DockerContainer": found("running", "x")})
     host.succeeds = False
     host.output = ["0.1 E failed to open GGUF file '/models/small.gguf'", "[server] the model failed to load"]
-    wait, logs = run(monkeypatch, answering, host, **ANSWERING)
+    _, logs = run(monkeypatch, answering, host, **ANSWERING)
     assert "docker logs --tail" in logs and host.sudo == [False, True]
     (message,) = host.logged
     assert "does not answer: the model failed to load\n" in message

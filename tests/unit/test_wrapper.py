@@ -201,6 +201,7 @@ def test_traffic_and_updates_are_off_and_long_prompts_have_time(home: Home, back
     env = home.started["env"]
     for name in (
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+        "CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL",
         "DISABLE_TELEMETRY",
         "DISABLE_ERROR_REPORTING",
         "DISABLE_AUTOUPDATER",
