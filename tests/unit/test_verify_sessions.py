@@ -475,7 +475,13 @@ def test_a_fingerprint_of_a_big_tree_stays_cheap(tmp_path: Path) -> None:
 
 RULE = "─" * 80
 PROMPT = ["Claude Code v2.1.330", RULE, "❯\u00a0", RULE, "  ⏸ plan mode on (shift+tab to cycle)"]
-TRUST = [" Accessing workspace:", " /home/u/project", " Quick safety check", " ❯ No, exit", "   Yes, I trust this folder"]
+TRUST = [
+    " Accessing workspace:",
+    " /home/u/project",
+    " Quick safety check",
+    " ❯ No, exit",
+    "   Yes, I trust this folder",
+]
 
 
 def test_the_screens_are_told_apart() -> None:

@@ -22,23 +22,27 @@ class Server:
 
     def __init__(self, url: str, key: str | None) -> None:
         self.url = url
-        self._session = requests.Session()
-        self._session.trust_env = False
-        # A connection a request: llama-server ends idle ones after 5 s, and a POST must not meet one that just ended.
-        self._session.headers["Connection"] = "close"
+        self._headers = {"Connection": "close"}
         if key is not None:
-            self._session.headers["Authorization"] = f"Bearer {key}"
+            self._headers["Authorization"] = f"Bearer {key}"
+
+    def _ask(self, method: str, path: str, timeout: float, **more: Any) -> requests.Response:
+        # A connection a request: the server ends idle ones, and a POST must not meet one that has just ended.
+        session = requests.Session()
+        session.trust_env = False
+        session.headers.update(self._headers)
+        return session.request(method, self.url + path, timeout=timeout, **more)
 
     def get(self, path: str, *, timeout: float = QUICK, **headers: str) -> requests.Response:
-        return self._session.get(self.url + path, timeout=timeout, headers=headers)
+        return self._ask("GET", path, timeout, headers=headers)
 
     def options(self, path: str, **headers: str) -> requests.Response:
-        return self._session.options(self.url + path, timeout=QUICK, headers=headers)
+        return self._ask("OPTIONS", path, QUICK, headers=headers)
 
     def post(
         self, path: str, body: dict[str, Any], *, timeout: float = ANSWER, stream: bool = False
     ) -> requests.Response:
-        return self._session.post(self.url + path, json=body, timeout=timeout, stream=stream)
+        return self._ask("POST", path, timeout, json=body, stream=stream)
 
 
 def server(bench: Workbench) -> Server:
