@@ -66,8 +66,8 @@ def test_claude_local_answers() -> None:
 
 def test_another_profile_answers_under_its_own_name() -> None:
     done = run(
-        str(WRAPPER), "--model", "qwen2.5-coder-0.5b", "-p", "Reply with the word ready.", "--output-format", "json",
-        timeout=600,
+        str(WRAPPER), "--model", "qwen2.5-coder-0.5b", "--tools", "", "-p", "Reply with the word ready.",
+        "--output-format", "json", timeout=600,
     )  # fmt: skip
     assert done.returncode == 0
     assert "qwen2.5-coder-0.5b" in json.loads(done.stdout)["modelUsage"]
