@@ -47,9 +47,10 @@ class Server:
         except (ValueError, KeyError, TypeError):
             raise NotReady(f"{self.url} is not llama-server in router mode") from None
 
-    def load(self, model: str) -> None:
-        """Ask for a model; returns at once."""
-        self.session.post(f"{self.url}/models/load", json={"model": model}, timeout=10)
+    def load(self, model: str) -> bool:
+        """Ask for a model; returns at once. False: another model has the only place and is answering somebody."""
+        answer = self.session.post(f"{self.url}/models/load", json={"model": model}, timeout=10)
+        return "model limit reached" not in answer.text
 
     def answers(self, model: str, seconds: float) -> requests.Response:
         """One token from the model; waits at most ``seconds``."""
@@ -95,8 +96,7 @@ def wait(
                 if asked:
                     raise NotReady("the model failed to load")
                 # A failure of an earlier time is worth another try.
-                server.load(ACTIVE)
-                asked = True
+                asked = server.load(ACTIVE)
         except requests.Timeout:
             state = "busy"
         except requests.RequestException:

@@ -23,11 +23,12 @@ class Clock:
 class Scripted(Server):
     """A server whose active profile goes through ``states``; the last one stays. None: nothing listens."""
 
-    def __init__(self, *states: str | None, status: int = 200) -> None:
+    def __init__(self, *states: str | None, status: int = 200, busy: int = 0) -> None:
         self.url = "http://127.0.0.1:1"
         self.states = list(states)
         self.status = status
         self.loads = 0
+        self.busy = busy
 
     def models(self) -> dict[str, dict[str, Any]]:
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
@@ -35,8 +36,9 @@ class Scripted(Server):
             raise requests.ConnectionError
         return {"claude-local": {"value": state}, "other": {"value": "unloaded"}}
 
-    def load(self, model: str) -> None:
+    def load(self, model: str) -> bool:
         self.loads += 1
+        return self.loads > self.busy
 
     def answers(self, model: str, seconds: float) -> requests.Response:
         answer = requests.Response()
@@ -68,6 +70,12 @@ def test_an_unloaded_model_is_loaded() -> None:
     server = Scripted("unloaded", "loading", "loaded")
     waiting(server)
     assert server.loads == 1
+
+
+def test_a_place_that_another_model_holds_is_waited_for() -> None:
+    server = Scripted(*["unloaded"] * 4, "loading", "loaded", busy=3)
+    waiting(server)
+    assert server.loads == 4
 
 
 def test_a_server_that_never_listens_is_given_up_long_before_the_timeout() -> None:

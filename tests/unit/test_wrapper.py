@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +306,27 @@ def test_a_loading_server_is_waited_for_with_a_word_on_stderr(home: Home) -> Non
     assert done.returncode == 0 and done.stdout == ""
     assert "loading the model" in done.stderr
     assert home.started["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32768"
+
+
+def test_a_place_that_another_profile_holds_is_waited_for(home: Home) -> None:
+    answers = [(500, {"error": {"message": "model limit reached, try again later"}})] * 2
+    answers.append((200, {"default_generation_settings": {"n_ctx": 32768}}))
+
+    class Router(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Router) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = home.run("-p", "x", server=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert done.returncode == 0
+    assert "busy with another model" in done.stderr
 
 
 def test_a_server_that_never_gets_ready_ends_with_the_command_that_shows_why(tmp_path: Path, closed_port: int) -> None:

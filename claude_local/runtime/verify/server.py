@@ -112,6 +112,10 @@ def model_status(bench: Workbench, model: str) -> dict[str, Any] | None:
     return None
 
 
+# What the router (b11434) answers while --models-max models are loaded and none of them is idle.
+BUSY = "model limit reached"
+
+
 def load(bench: Workbench, model: str, seconds: float = LOAD) -> float:
     """Have ``model`` loaded (the router may unload another); the seconds that took. Raises Failed."""
     begin = time.monotonic()
@@ -127,12 +131,15 @@ def load(bench: Workbench, model: str, seconds: float = LOAD) -> float:
             raise Failed(f"{model} cannot be loaded (exit {status.get('exit_code', 'unknown')})", bench.logs_command)
         if state == "unloaded" and not asked:
             response = server(bench).post("/models/load", {"model": model}, timeout=QUICK)
-            if response.status_code not in (200, 400):
+            if BUSY in response.text:  # another profile is answering somebody: its turn ends
+                state = "waiting for another model to finish"
+            elif response.status_code not in (200, 400):
                 raise Failed(f"loading {model}: {refusal(response)}", bench.logs_command)
-            asked = True
+            else:
+                asked = True
         if time.monotonic() - begin > seconds:
-            raise Failed(f"{model} is still {state} after {seconds:.0f} s", bench.logs_command)
-        bench.say(f"{model} is {state}")
+            raise Failed(f"{model} is not loaded after {seconds:.0f} s: {state}", bench.logs_command)
+        bench.say(f"{model}: {state}")
         time.sleep(0.5)
 
 

@@ -1,0 +1,199 @@
+"""The chat template of the small Qwen2.5-Coder models: what the model gets to read, and what llama-server makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = (ROOT / "files/chat-templates/qwen2.5-coder.jinja").read_text()
+
+READ = {
+    "type": "function",
+    "function": {
+        "name": "Read",
+        "description": "Reads a file.\n\nMore about it. Much more.",
+        "parameters": {"type": "object", "properties": {"file_path": {"type": "string"}}, "required": ["file_path"]},
+    },
+}
+GLOB = {"type": "function", "function": {"name": "Glob", "parameters": {"type": "object", "properties": {}}}}
+
+
+def call(name: str, arguments: Any, identifier: str = "c1") -> dict[str, Any]:
+    return {"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def result(text: Any, identifier: str = "c1") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": identifier, "content": text}
+
+
+USER = {"role": "user", "content": "What is in a.txt?"}
+CALLED = {"role": "assistant", "content": "", "tool_calls": [call("Read", {"file_path": "/w/a.txt"})]}
+
+
+@pytest.fixture(params=[True, False], ids=["trimmed blocks", "plain blocks"])
+def render(request: pytest.FixtureRequest) -> Any:
+    """Renders messages; with and without jinja's block trimming, because engines differ in it."""
+    environment = jinja2.Environment(
+        trim_blocks=request.param, lstrip_blocks=request.param, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    template = environment.from_string(SOURCE)
+
+    def rendered(messages: list[dict[str, Any]], tools: Any = None, add_generation_prompt: bool = True) -> str:
+        filled = [{"content": None, "tool_calls": None, **message} for message in messages]
+        return template.render(messages=filled, tools=tools, add_generation_prompt=add_generation_prompt)
+
+    return rendered
+
+
+def turns(prompt: str) -> list[tuple[str, str]]:
+    """(role, text) of every finished turn of ``prompt``."""
+    return re.findall(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>\n", prompt, re.DOTALL)
+
+
+def test_a_conversation_without_tools_is_plain_chatml(render: Any) -> None:
+    prompt = render([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
+    assert prompt == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_the_generation_prompt_is_only_there_when_asked_for(render: Any) -> None:
+    assert render([USER]).endswith("<|im_start|>assistant\n")
+    assert not render([USER], add_generation_prompt=False).endswith("<|im_start|>assistant\n")
+
+
+def test_tools_are_listed_as_json_with_the_fenced_form_to_answer_in(render: Any) -> None:
+    role, system = turns(render([USER], tools=[READ, GLOB]))[0]
+    assert role == "system"
+    listed = re.search(r"<tools>\n(.*)\n</tools>", system, re.DOTALL)
+    assert listed and [json.loads(line)["name"] for line in listed[1].splitlines()] == ["Read", "Glob"]
+    assert '```json\n{"name": "TOOL", "arguments": {"PARAMETER": "VALUE"}}\n```' in system
+    assert "- Read: Reads a file.\n" in system  # the first sentence only
+    assert "- Glob: .\n" in system  # a tool without a description is no error
+
+
+def test_a_past_call_is_rendered_in_the_fenced_form(render: Any) -> None:
+    expected = '```json\n{"name": "Read", "arguments": {"file_path": "/w/a.txt"}}\n```'
+    assert turns(render([USER, CALLED, result("x")], tools=[READ]))[2] == ("assistant", expected)
+    as_text = {**CALLED, "tool_calls": [call("Read", '{"file_path": "/w/a.txt"}')]}
+    assert turns(render([USER, as_text, result("x")], tools=[READ]))[2] == ("assistant", expected)
+
+
+def test_text_before_a_call_stands_before_the_fence(render: Any) -> None:
+    said = {**CALLED, "content": [{"type": "text", "text": "Let me look."}]}
+    assert turns(render([USER, said, result("x")], tools=[READ]))[2][1].startswith("Let me look.\n```json\n")
+
+
+def test_parallel_calls_share_one_fence(render: Any) -> None:
+    both = {**CALLED, "tool_calls": [call("Read", {"file_path": "a"}), call("Read", {"file_path": "b"}, "c2")]}
+    spoken = turns(render([USER, both, result("A"), result("B", "c2")], tools=[READ]))[2][1]
+    assert spoken.count("```json") == 1
+    calls = json.loads("[" + spoken.removeprefix("```json\n").removesuffix("\n```") + "]")
+    assert [each["arguments"]["file_path"] for each in calls] == ["a", "b"]
+
+
+def test_parallel_results_are_one_user_turn_that_says_the_tool_has_run(render: Any) -> None:
+    both = {**CALLED, "tool_calls": [call("Read", {"file_path": "a"}), call("Read", {"file_path": "b"}, "c2")]}
+    role, answer = turns(render([USER, both, result("A"), result("B", "c2")], tools=[READ]))[3]
+    assert role == "user"
+    assert answer.startswith("<tool_response>\nA\n</tool_response>\n<tool_response>\nB\n</tool_response>\n\n")
+    assert answer.count("The tool has run") == 1
+
+
+def test_only_tool_results_get_the_reminder(render: Any) -> None:
+    prompt = render([USER, CALLED, result("x"), {"role": "assistant", "content": "x"}, USER], tools=[READ])
+    users = [text for role, text in turns(prompt) if role == "user"]
+    assert ["The tool has run" in text for text in users] == [False, True, False]
+    assert users[0] == users[2] == "What is in a.txt?"
+
+
+def test_the_next_request_starts_with_what_the_last_one_rendered(render: Any) -> None:
+    """Else the server's prompt cache is lost at every step of a tool loop."""
+    conversation = [USER, CALLED, result("x"), {"role": "assistant", "content": "done"}, USER, CALLED, result("y")]
+    for end in range(1, len(conversation)):
+        shorter = render(conversation[:end], tools=[READ], add_generation_prompt=False)
+        if conversation[end]["role"] == "assistant":
+            assert render(conversation, tools=[READ]).startswith(shorter)
+
+
+def test_leading_system_messages_become_the_system_turn(render: Any) -> None:
+    prompt = render([{"role": "system", "content": "One."}, {"role": "system", "content": "Two."}, USER])
+    assert turns(prompt)[0] == ("system", "One.\n\nTwo.")
+
+
+def test_a_system_message_in_the_middle_is_folded_into_the_user_turn(render: Any) -> None:
+    note = {"role": "system", "content": [{"type": "text", "text": "Skills: none."}]}
+    prompt = render([{"role": "system", "content": "Be brief."}, USER, note])
+    assert [role for role, _ in turns(prompt)] == ["system", "user"]
+    # Before the user's words: the words stay the last thing that the model reads.
+    assert turns(prompt)[1][1] == "<system-reminder>\nSkills: none.\n</system-reminder>\nWhat is in a.txt?"
+
+
+def test_a_system_message_after_the_last_answer_is_not_lost(render: Any) -> None:
+    prompt = render([USER, {"role": "assistant", "content": "x"}, {"role": "system", "content": "Plan mode is on."}])
+    assert "Plan mode is on." in turns(prompt)[-1][1]
+
+
+def test_text_blocks_are_joined_and_images_left_out(render: Any) -> None:
+    content = [
+        {"type": "text", "text": "one"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "text", "text": "two"},
+    ]
+    assert turns(render([{"role": "user", "content": content}]))[1][1] == "one\ntwo"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [{"role": "system", "content": "only this"}],
+        [{"role": "assistant", "content": "first"}],
+        [{"role": "user", "content": None}],
+        [{"role": "user", "content": []}],
+        [{"role": "someone", "content": "hello"}],
+        [result("without a call")],
+        [USER, USER, CALLED, CALLED],
+    ],
+)
+def test_odd_conversations_render_without_an_error(render: Any, messages: list[dict[str, Any]]) -> None:
+    for tools in (None, [], [READ]):
+        assert render(messages, tools=tools).endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.integration
+def test_llama_server_renders_the_same_prompt(render: Any) -> None:
+    """llama-server's own engine, asked through /apply-template (nothing is generated).
+
+    CLAUDE_LOCAL_TEST_SERVER names a llama-server with this template; without it the deployed one is asked.
+    """
+    server = os.environ.get("CLAUDE_LOCAL_TEST_SERVER", "http://127.0.0.1:8080")
+    token = Path.home() / ".config/claude-local/token"
+    headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.is_file() else {}
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]},
+        {"role": "system", "content": "Skills: none."},
+        {"role": "assistant", "content": "Wait.", "tool_calls": [call("Read", '{"file_path": "é<"}')]},
+        result("A"),
+        result("B", "c2"),
+    ]
+    answer = requests.post(
+        f"{server}/apply-template",
+        json={"model": "claude-local", "messages": messages, "tools": [READ]},
+        headers=headers,
+        timeout=300,
+    )
+    assert answer.status_code == 200, answer.text
+    # The tool line depends on how an engine orders and spaces JSON; everything else must be the same.
+    expected = re.sub(r"<tools>.*</tools>", "", render(messages, tools=[READ]), flags=re.DOTALL)
+    assert re.sub(r"<tools>.*</tools>", "", answer.json()["prompt"], flags=re.DOTALL) == expected
