@@ -172,10 +172,21 @@ def test_a_second_attempt_is_allowed_and_told_a_third_is_not(stage: Callable[[Pl
     assert len(tries) == 4
 
 
-def test_a_weak_model_is_not_mistaken_for_a_broken_machine(stage: Callable[[Play], Workbench]) -> None:
-    with stage(says("I cannot.")) as bench, pytest.raises(Failed) as caught:
-        run_row(bench, "claude.write")
-    assert "too weak" in caught.value.fix and "scripted" in caught.value.fix
+def test_a_weak_model_of_the_users_choice_is_not_mistaken_for_a_broken_machine(
+    stage: Callable[[Play], Workbench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stage(says("I cannot.")) as bench:
+        with pytest.raises(Failed) as caught:
+            run_row(bench, "claude.write")
+        assert "too weak" in caught.value.fix and "scripted" in caught.value.fix
+        monkeypatch.setattr(claude_session, "PROVEN", frozenset())
+        with pytest.raises(Skipped, match="the machine works .* small is too weak: out.txt on disk is None"):
+            run_row(bench, "claude.write")
+
+
+@pytest.fixture(autouse=True)
+def _the_labs_profile_is_known_to_use_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claude_session, "PROVEN", frozenset({"small"}))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ WORDS = ("pelican", "walnut", "lantern", "harbour", "cinnamon", "glacier", "trum
 # Seconds: a session with the scripted backend; one with the real model, cold, on two cores (a prompt of 3,000 to 6,000
 # tokens at 80 tokens a second, twice, and a few answers); the terminal.
 SCRIPTED, MODEL_SESSION, START = 90.0, 600.0, 60.0
+# Profiles whose model uses Glob, Read and Write reliably (benchmarks/tool_use.py); with any other, failing at it is
+# reported and does not fail the machine.
+PROVEN = frozenset({"qwen2.5-coder-1.5b"})
 WEAK = "the machine works if the scripted rows pass; this model is too weak for tools: choose another default_profile"
 WRAPPER = "./provision"
 # What a start with the sandbox enabled makes in the real ~/.claude whatever CLAUDE_CONFIG_DIR says (seen with 2.1.330):
@@ -221,6 +224,10 @@ def _window(bench: Workbench) -> str:
 Judge = Callable[[Session, Path, str], str]
 
 
+# Model requests that one task may take: the longest right way is two; a weak model that repeats its call ends here.
+TURNS = "6"
+
+
 def _with_model(bench: Workbench, prompt: str, judge: Judge, *, with_files: bool = True) -> str:
     """Let the real model do one thing, at most twice; ``judge`` returns the evidence or raises Failed."""
     place = home(bench)
@@ -232,7 +239,7 @@ def _with_model(bench: Workbench, prompt: str, judge: Judge, *, with_files: bool
         bench.say(f"the real model works, attempt {attempt}")
         session = place.claude(
             "-p", prompt.format(secret=secret), "--permission-mode", "acceptEdits", "--output-format", "stream-json",
-            "--verbose", timeout=MODEL_SESSION,
+            "--verbose", "--max-turns", TURNS, timeout=MODEL_SESSION,
         )  # fmt: skip
         try:
             if (trouble := session.trouble()) is not None:
@@ -242,9 +249,19 @@ def _with_model(bench: Workbench, prompt: str, judge: Judge, *, with_files: bool
             return f"{evidence} ({session.ended.seconds:.0f} s){again}"
         except Failed as failed:
             if first is not None:
-                raise Failed(f"twice: {failed.what}", failed.fix) from None
+                raise too_weak(bench, failed) from None
             first = failed
     raise AssertionError("unreachable")
+
+
+def too_weak(bench: Workbench, failed: Failed) -> Exception:
+    """What a model's second failure at a tool means. These rows run only where the scripted one passed, so the machine
+    works: a fault with a profile that is known to use tools, else no more than a remark on the model."""
+    if bench.parameters.default in PROVEN:
+        return Failed(f"twice: {failed.what}", failed.fix)
+    return Skipped(
+        f"the machine works (the scripted row passed), {bench.parameters.default} is too weak: {failed.what}"
+    )
 
 
 def _what_it_did(session: Session) -> str:
@@ -384,9 +401,12 @@ def checks(default: str) -> list[Check]:
               needs=(*ready, "server.model"), limit=3 * START),
         Check("claude.chat", "chat works with the real model", _chat, needs=model, limit=once),
         Check("claude.context", "Claude Code knows the true context window", _window, needs=("claude.chat",)),
-        Check("claude.glob", "the real model uses Glob", _model_glob, needs=("claude.chat",), limit=2 * once),
-        Check("claude.read", "the real model uses Read", _model_read, needs=("claude.chat",), limit=2 * once),
-        Check("claude.write", "the real model uses Write", _model_write, needs=("claude.chat",), limit=2 * once),
+        Check("claude.glob", "the real model uses Glob", _model_glob,
+              needs=("claude.chat", "scripted.glob"), limit=2 * once),
+        Check("claude.read", "the real model uses Read", _model_read,
+              needs=("claude.chat", "scripted.read"), limit=2 * once),
+        Check("claude.write", "the real model uses Write", _model_write,
+              needs=("claude.chat", "scripted.write"), limit=2 * once),
         Check("claude.connections", "sessions talk to the local server and to nothing else", _connections, needs=ready),
         Check("credentials.planted", "a cloud login is neither touched nor sent", _planted, needs=ready,
               limit=SCRIPTED + 30),
