@@ -8,6 +8,8 @@ from typing import Any, TypedDict
 
 from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
 
+from claude_local.facts.yes_or_no import YesOrNo
+
 
 class Client(TypedDict):
     """``client``: path of the docker command to use, the first that can build with BuildKit, else the first at all;
@@ -95,7 +97,7 @@ class DockerPackages(FactBase[dict[str, list[str]]]):
         return {"installed": [], "candidates": []}
 
 
-class Answers(FactBase[bool]):
+class Answers(YesOrNo):
     """Whether an https address answers within 15 seconds (5 to connect)."""
 
     def command(self, url: str) -> StringCommand:
@@ -103,13 +105,6 @@ class Answers(FactBase[bool]):
             "curl --connect-timeout 5 --max-time 15 -fsSL -o /dev/null", QuoteString(url), "2>/dev/null",
             "&& echo yes || true",
         )  # fmt: skip
-
-    def process(self, output: list[str]) -> bool:
-        return output[-1].strip() == "yes"
-
-    @staticmethod
-    def default() -> bool:
-        return False
 
 
 class Groups(FactBase[list[str]]):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
+from claude_local.facts.yes_or_no import YesOrNo
+
 
 class CpuFlags(FactBase[list[str]]):
     """The flags of the first processor in /proc/cpuinfo (``flags`` on x86, ``Features`` on ARM)."""
@@ -19,7 +21,7 @@ class CpuFlags(FactBase[list[str]]):
         return []
 
 
-class LlamaSource(FactBase[bool]):
+class LlamaSource(YesOrNo):
     """Whether ``folder`` holds the pinned sources of a llama.cpp build; hashes all of it (0.3 s)."""
 
     def command(self, python: str, build: int, folder: str) -> StringCommand:
@@ -27,10 +29,3 @@ class LlamaSource(FactBase[bool]):
             "test -x", QuoteString(python), "&&", QuoteString(python), "-m claude_local.runtime.source --check",
             str(int(build)), QuoteString(folder), "2>/dev/null && echo yes || true",
         )  # fmt: skip
-
-    def process(self, output: list[str]) -> bool:
-        return output[-1].strip() == "yes"
-
-    @staticmethod
-    def default() -> bool:
-        return False

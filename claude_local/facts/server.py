@@ -8,6 +8,8 @@ from typing import Any, TypedDict
 
 from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
 
+from claude_local.facts.yes_or_no import YesOrNo
+
 
 class MachineMemory(FactBase[int]):
     """The machine's memory in MiB."""
@@ -101,7 +103,7 @@ class Hashes(FactBase[dict[str, str]]):
         return {}
 
 
-class ServerAnswers(FactBase[bool]):
+class ServerAnswers(YesOrNo):
     """Whether the server runs and has a model ready: one request, no generation."""
 
     def command(self, python: str, port: int, token: str) -> StringCommand:
@@ -109,10 +111,3 @@ class ServerAnswers(FactBase[bool]):
             "test -x", QuoteString(python), "&&", QuoteString(python), "-m claude_local.runtime.server_wait --check",
             "--port", str(int(port)), "--token", QuoteString(token), "2>/dev/null && echo yes || true",
         )  # fmt: skip
-
-    def process(self, output: list[str]) -> bool:
-        return output[-1].strip() == "yes"
-
-    @staticmethod
-    def default() -> bool:
-        return False

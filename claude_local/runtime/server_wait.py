@@ -22,6 +22,10 @@ SILENT_SECONDS = 45
 PROGRESS_SECONDS = 5.0
 
 
+# What the router (b11434) answers while --models-max models are loaded and none of them is idle.
+BUSY = "model limit reached"
+
+
 class NotReady(Exception):
     """The server will not answer; the message says why."""
 
@@ -50,7 +54,7 @@ class Server:
     def load(self, model: str) -> bool:
         """Ask for a model; returns at once. False: another model has the only place and is answering somebody."""
         answer = self.session.post(f"{self.url}/models/load", json={"model": model}, timeout=10)
-        return "model limit reached" not in answer.text
+        return BUSY not in answer.text
 
     def answers(self, model: str, seconds: float) -> requests.Response:
         """One token from the model; waits at most ``seconds``."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import requests
 
+from claude_local.runtime.server_wait import BUSY
 from claude_local.runtime.verify.checks import Check, Failed
 from claude_local.runtime.verify.configuration import token
 from claude_local.runtime.verify.workbench import Workbench
@@ -110,10 +111,6 @@ def model_status(bench: Workbench, model: str) -> dict[str, Any] | None:
             status = entry.get("status")
             return status if isinstance(status, dict) else {"value": "loaded"}
     return None
-
-
-# What the router (b11434) answers while --models-max models are loaded and none of them is idle.
-BUSY = "model limit reached"
 
 
 def load(bench: Workbench, model: str, seconds: float = LOAD) -> float:
