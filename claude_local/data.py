@@ -19,6 +19,9 @@ SCHEMA = json.loads((Path(__file__).parent / "schemas" / "settings.schema.json")
 
 # First words of our settings: another key that starts with one of them is a misspelling, not somebody else's data.
 PREFIXES = tuple(sorted({name.split("_")[0] for name in SCHEMA["properties"]}))
+PATH_SETTINGS = (
+    "model_dir", "model_search_dirs", "commands_dir", "fence_writable", "fence_hidden", "fence_visible",
+)  # fmt: skip
 # pyinfra's own data keys that happen to share a first word.
 FOREIGN = frozenset({"docker_identifier", "docker_user", "docker_platform", "docker_architecture"})
 
@@ -63,6 +66,13 @@ class Settings:
     home_default_mode: str
     home_enforced_keys: list[str]
     commands_dir: str
+    fence_domains: list[str]
+    fence_ports: list[int]
+    fence_writable: list[str]
+    fence_hidden: list[str]
+    fence_visible: list[str]
+    fence_environment: list[str]
+    fence_sockets: list[str]
     verify_deep: bool
     verify_only: str
 
@@ -91,8 +101,12 @@ def _allowed(error: ValidationError) -> str:
         return f"{low} to {high}" if high is not None and low is not None else f"at least {low}"
     if rule == "pattern":
         schema_name = str(error.path[0]) if error.path else ""
-        if schema_name in ("model_dir", "model_search_dirs", "commands_dir"):
+        if schema_name in PATH_SETTINGS:
             return "a path that starts with / or ~/"
+        if schema_name == "fence_domains":
+            return "a domain such as pypi.org, *.npmjs.org or pypi.org:443, or *"
+        if schema_name == "fence_environment":
+            return "the name of an environment variable"
         if schema_name == "model_hub":
             return "an http:// or https:// address"
         return f"a text like {value}"

@@ -101,6 +101,16 @@ class Paths:
         return join(self.server_dir, "chat-templates")
 
     @property
+    def fence_config(self) -> str:
+        """fence.json: which layers of the fence work here and what they let through (claude_local.fence.config)."""
+        return join(self.share, "fence.json")
+
+    @property
+    def fence_launcher(self) -> str:
+        """The program that puts Claude Code behind the outer fence; the wrapper ends in it."""
+        return join(self.lib, "claude_local", "runtime", "fence", "launch.py")
+
+    @property
     def profiles(self) -> str:
         """profiles.json: what the wrapper needs to know of each placed profile."""
         return join(self.share, "profiles.json")

@@ -73,6 +73,23 @@ home_enforced_keys = ["permissions.disableAutoMode"]
 # Where claude-local is installed; put onto PATH for bash, zsh and fish.
 commands_dir = "~/bin"
 
+# --- fence --------------------------------------------------------------------------------------------------------
+# Domains that sandboxed commands may reach, e.g. ["pypi.org", "*.npmjs.org"]; ["*"]: all. Not empty: hooks and MCP
+# servers of a session reach the whole network.
+fence_domains = []
+# Further ports on 127.0.0.1 that sessions may reach (llama-server and the management API always).
+fence_ports = []
+# Further paths that sessions may write, e.g. ["~/.cache/uv", "~/.npm"].
+fence_writable = []
+# Further paths that sessions must not see.
+fence_hidden = []
+# Paths that are hidden by default (docs/guide.md lists them) and that sessions may read all the same.
+fence_visible = []
+# Environment variables whose name looks like a credential (..._TOKEN, ..._API_KEY) and that sessions get all the same.
+fence_environment = []
+# What of the desktop sessions may use: "ssh-agent", "gpg-agent", "display".
+fence_sockets = []
+
 # --- verify -------------------------------------------------------------------------------------------------------
 # Hash every model file again, also those whose stamp says that nothing changed (about a second for each GB).
 verify_deep = False
