@@ -13,6 +13,7 @@ for stage in (
     "preflight",
     "packages",
     "runtime",
+    "fence",
     "docker",
     "image",
     "models",

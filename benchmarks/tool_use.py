@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
 """How often does the local model really use a tool through the real Claude Code? Measured, not argued.
 
-For each of Glob, Read, Write and Edit there are ten tasks, worded as a user would type them, each in a fresh
+For each of Glob, Read, Write and Edit there are tasks worded as a user would type them, each in a fresh
 workspace. A run counts as right only when (a) Claude Code's own event stream shows the tool call and a result
 without an error, and (b) the evidence is there: the file on disk, or the word that only the file holds in the answer.
+"Chat" is the other side: the tools are offered, none is needed, and none may be called.
 
-The first five tasks of a tool ("tuned") may be looked at while a chat template or a flag is being tuned; the last
-five ("held out") are only counted. Nobody changes the wording of either to make a model look better.
+The tasks in TUNED may be looked at while a chat template or a flag is being tuned; those in HELD_OUT are only counted,
+and are spent once somebody has looked at how they fail: then they move to TUNED and new ones take their place. Nobody
+changes the wording of either to make a model look better.
 
     benchmarks/tool_use.py                                  # through the installed claude-local
-    benchmarks/tool_use.py --tool Read --tool Glob --runs 3
+    benchmarks/tool_use.py --tool Read --tool Glob --half held-out --runs 3
     benchmarks/tool_use.py --command "claude-local --model qwen2.5-coder-0.5b" --json result.json
 
 The command gets ``-p PROMPT --output-format stream-json --verbose --permission-mode acceptEdits --max-turns N``.
-Exit status: 0 when each of Glob, Read and Write (as far as they were run) reaches ``--aim``, else 1.
+Exit status: 0 when each of Glob, Read and Write (as far as they were run) reaches ``--aim``, else 1; 130 or 143 when
+it was stopped by Ctrl-C or SIGTERM, and then nothing that it started still runs.
 """
 
 from __future__ import annotations
@@ -34,13 +37,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-HELD_OUT_FROM = 5  # index of the first held-out task of each tool
+CHAT = "Chat"  # in the place of a tool's name: a task that needs no tool
 JUDGED = ("Glob", "Read", "Write")  # the tools that --aim is about
 
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to ask for.
+    """One thing to ask for; ``tool`` is what has to be used for it, CHAT: none.
 
     ``files`` are put into the workspace before the run. ``answer`` are words that the final answer must contain (case
     does not matter); ``leaves`` maps a path to a regular expression that its text must match after the run, and
@@ -60,8 +63,8 @@ def _named(*paths: str) -> dict[str, str]:
     return {path: f"content of {path}\n" for path in paths}
 
 
-TASKS: tuple[Task, ...] = (
-    # --- Read: tuned
+TUNED: tuple[Task, ...] = (
+    # --- Read
     Task(
         "Read",
         "Read the file hello.txt and tell me the secret word.",
@@ -87,7 +90,6 @@ TASKS: tuple[Task, ...] = (
         ("axolotl",),
     ),
     Task("Read", "Which version does version.txt say?", {"version.txt": "release 7.31.4\n"}, ("7.31.4",)),
-    # --- Read: held out
     Task(
         "Read",
         "Please read recipe.md and tell me how many grams of sugar it needs.",
@@ -118,7 +120,7 @@ TASKS: tuple[Task, ...] = (
         {"src/settings.json": '{\n  "theme": "cobalt",\n  "size": 12\n}\n'},
         ("cobalt",),
     ),
-    # --- Glob: tuned
+    # --- Glob
     Task(
         "Glob",
         "Find all files matching *.txt",
@@ -146,7 +148,6 @@ TASKS: tuple[Task, ...] = (
         _named("deploy/harbour/config.yaml", "main.c"),
         ("harbour",),
     ),
-    # --- Glob: held out
     Task(
         "Glob",
         "Search for all .csv files and give me their names.",
@@ -177,7 +178,7 @@ TASKS: tuple[Task, ...] = (
         _named("glacier.sh", "pebble.sh", "notes.md"),
         ("glacier.sh", "pebble.sh"),
     ),
-    # --- Write: tuned
+    # --- Write
     Task("Write", "Create a file named out.txt containing the word hello.", leaves={"out.txt": r"(?i)^\s*hello\W*$"}),
     Task(
         "Write",
@@ -199,7 +200,6 @@ TASKS: tuple[Task, ...] = (
         "Save the sentence 'The quick otter sleeps.' in a file called otter.txt.",
         leaves={"otter.txt": r"^\s*'?The quick otter sleeps\.'?\s*$"},
     ),
-    # --- Write: held out
     Task(
         "Write",
         "Please create notes.md with the heading '# Meeting' and the line 'Bring cake'.",
@@ -223,7 +223,7 @@ TASKS: tuple[Task, ...] = (
         "Create a file docs/intro.txt that says Welcome to Saturn.",
         leaves={"docs/intro.txt": r"^\s*Welcome to Saturn\W*$"},
     ),
-    # --- Edit: tuned
+    # --- Edit
     Task(
         "Edit",
         "Change pelican to heron in hello.txt.",
@@ -259,7 +259,132 @@ TASKS: tuple[Task, ...] = (
         leaves={"letter.txt": r"Dear Ines,\s+I saw the swans"},
         spoils={"letter.txt": "teh"},
     ),
-    # --- Edit: held out
+    # --- Chat
+    Task(CHAT, "What is 17 plus 25?", answer=("42",)),
+    Task(CHAT, "Hi! Who are you?"),
+    Task(CHAT, "What is the capital of Portugal?", answer=("lisbon",)),
+    Task(CHAT, "Explain in two sentences what a hash table is.", answer=("key",)),
+    Task(CHAT, "Translate 'good night' into German.", answer=("gute nacht",)),
+    Task(CHAT, "What does the git command 'git stash' do?", _named("main.py"), ("stash",)),
+)
+
+HELD_OUT: tuple[Task, ...] = (
+    # --- Read
+    Task(
+        "Read",
+        "how many apples are on the list in groceries.txt?",
+        {"groceries.txt": "milk: 2\napples: 17\nbread: 1\n"},
+        ("17",),
+    ),
+    Task(
+        "Read",
+        "Have a look at server.log and tell me what went wrong.",
+        {"server.log": "10:02 started\n10:07 ERROR disk quokka is full\n10:07 stopped\n"},
+        ("quokka",),
+    ),
+    Task(
+        "Read",
+        "Summarize docs/plan.md for me in one sentence.",
+        {"docs/plan.md": "# Plan\n\nWe build a lighthouse in Bergen next spring.\n", "main.py": "print(1)\n"},
+        ("lighthouse",),
+    ),
+    Task(
+        "Read",
+        "What does the script backup.sh copy, and where to?",
+        {"backup.sh": "#!/bin/sh\ncp -r /srv/photos /mnt/toucan\n"},
+        ("photos", "toucan"),
+    ),
+    Task(
+        "Read",
+        "Can you tell me the email address in contact.html?",
+        {"contact.html": "<p>Write to <a href='mailto:linnea@example.org'>us</a></p>\n"},
+        ("linnea@example.org",),
+    ),
+    # --- Glob
+    Task(
+        "Glob", "show me all the yaml files", _named("anchor.yaml", "ci/ribbon.yaml", "main.rs"), ("anchor", "ribbon")
+    ),
+    Task(
+        "Glob",
+        "Which images (png files) are in the assets directory?",
+        _named("assets/puffin.png", "assets/comet.png", "assets/style.css"),
+        ("puffin.png", "comet.png"),
+    ),
+    Task(
+        "Glob",
+        "Find the file named Makefile.",
+        _named("tools/gravel/Makefile", "main.c"),
+        ("gravel",),
+    ),
+    Task(
+        "Glob",
+        "What .html files do we have?",
+        _named("index.html", "pages/saffron.html", "app.js"),
+        ("index.html", "saffron.html"),
+    ),
+    Task(
+        "Glob",
+        "Give me a list of all C source files (*.c) in this repo.",
+        _named("src/tundra.c", "src/io/beacon.c", "src/io/beacon.h"),
+        ("tundra.c", "beacon.c"),
+    ),
+    Task(
+        "Glob",
+        "Where is the file orchid.txt?",
+        _named("archive/velvet/orchid.txt", "readme.md"),
+        ("velvet",),
+    ),
+    Task(
+        "Glob",
+        "Find all files in the logs folder whose name starts with error.",
+        _named("logs/error-harp.log", "logs/error-mint.log", "logs/access.log"),
+        ("error-harp.log", "error-mint.log"),
+    ),
+    Task(
+        "Glob",
+        "Please look for rust files and tell me what they are called.",
+        _named("src/lynx.rs", "src/bin/quarry.rs", "Cargo.toml"),
+        ("lynx.rs", "quarry.rs"),
+    ),
+    Task(
+        "Glob",
+        "Are there any .sql files in here?",
+        _named("db/parsnip.sql", "db/readme.md"),
+        ("parsnip.sql",),
+    ),
+    Task(
+        "Glob",
+        "List every file in the notes directory.",
+        _named("notes/tulip.md", "notes/marble.txt", "main.py"),
+        ("tulip.md", "marble.txt"),
+    ),
+    # --- Write
+    Task(
+        "Write",
+        "make me a file called poem.txt with the line: The moon is made of brass",
+        leaves={"poem.txt": r"^\s*The moon is made of brass\W*$"},
+    ),
+    Task(
+        "Write",
+        "Create a Python file add.py with a function add(a, b) that returns the sum.",
+        leaves={"add.py": r"def add\(a.*, b.*\).*:\s+(\"\"\".*\"\"\"\s+)?return a \+ b"},
+    ),
+    Task(
+        "Write",
+        "Please save 'Call Henrik at noon' to reminder.txt",
+        leaves={"reminder.txt": r"^\W*Call Henrik at noon\W*$"},
+    ),
+    Task(
+        "Write",
+        "Can you write a short README.md for a project called Cormorant?",
+        leaves={"README.md": r"Cormorant"},
+    ),
+    Task(
+        "Write",
+        "Write a shell script hello.sh that prints 'hello from the attic'.",
+        leaves={"hello.sh": r"(echo|printf) .*hello from the attic"},
+    ),
+    # --- Edit
     Task(
         "Edit",
         "Use the Edit tool to change 'draft' to 'final' in status.txt.",
@@ -294,6 +419,13 @@ TASKS: tuple[Task, ...] = (
         leaves={"settings.json": r'"debug": false,\s+"size": 12'},
         spoils={"settings.json": "true"},
     ),
+    # --- Chat
+    Task(CHAT, "how do I write a for loop in python?", _named("main.py"), ("for", "in")),
+    Task(CHAT, "What is 9 times 8?", answer=("72",)),
+    Task(CHAT, "Thanks, that helped a lot!"),
+    Task(CHAT, "What is the difference between a list and a tuple in Python?", answer=("tuple",)),
+    Task(CHAT, "Who wrote Romeo and Juliet?", answer=("shakespeare",)),
+    Task(CHAT, "Give me three ideas for a name for my cat."),
 )
 
 
@@ -314,11 +446,13 @@ class Outcome:
 
 def tasks_of(tools: Iterable[str]) -> list[tuple[Task, bool]]:
     """The tasks of ``tools`` in their order, each with whether it is held out."""
-    chosen = []
-    for tool in tools:
-        for index, task in enumerate(task for task in TASKS if task.tool == tool):
-            chosen.append((task, index >= HELD_OUT_FROM))
-    return chosen
+    return [
+        (task, held_out)
+        for tool in tools
+        for held_out, tasks in ((False, TUNED), (True, HELD_OUT))
+        for task in tasks
+        if task.tool == tool
+    ]
 
 
 def prepare(task: Task, workspace: Path) -> None:
@@ -365,11 +499,16 @@ def judge(task: Task, workspace: Path, events: Sequence[dict[str, Any]]) -> tupl
     calls = calls_of(events)
     result: dict[str, Any] = next((event for event in reversed(events) if event.get("type") == "result"), {})
     answer = str(result.get("result") or "")
-    if not calls:
+    if task.tool == CHAT:
+        if calls:
+            return f"{calls[0][0]} was called, no tool is needed", calls, answer
+        if not answer.strip() or "```json" in answer:
+            return "no answer in words", calls, answer
+    elif not calls:
         return "no tool was called", calls, answer
-    if not any(name == task.tool for name, _ in calls):
+    elif not any(name == task.tool for name, _ in calls):
         return f"{task.tool} was not called", calls, answer
-    if not any(name == task.tool and good for name, good in calls):
+    elif not any(name == task.tool and good for name, good in calls):
         return f"every {task.tool} call ended with an error", calls, answer
     missing = [word for word in task.answer if word.lower() not in answer.lower()]
     if missing:

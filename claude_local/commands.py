@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from posixpath import join
 
@@ -24,6 +25,11 @@ def render_wrapper(template: str, **values: str | int) -> str:
 def shell_quoted(value: str | int) -> str:
     """``value`` in single quotes, also where sh would not need them."""
     return "'" + str(value).replace("'", "'\\''") + "'"
+
+
+def shell_words(values: Iterable[str]) -> str:
+    """``values`` as words of a shell command."""
+    return " ".join(shell_quoted(value) for value in values)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Settings:
     image_cpu: str
     image_base: str
     image_jobs: int
+    image_keep_old: bool
     model_dir: str
     model_search_dirs: list[str]
     model_profiles: list[str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 # Docker's own repository, and the fingerprint of the key that signs it (docs.docker.com/engine/install).
 UPSTREAM = "https://download.docker.com/linux"
@@ -74,3 +74,8 @@ def start(client: str, container: str) -> list[str]:
 def remove(client: str, container: str) -> list[str]:
     """Stop and remove a container, whether it runs or not."""
     return [client, "rm", "--force", container]
+
+
+def remove_images(client: str, tags: Sequence[str]) -> list[str]:
+    """Remove images by their tags; docker keeps those that a container uses, and then ends in a failure."""
+    return [client, "rmi", *tags]

@@ -15,6 +15,10 @@ from posixpath import normpath, splitext
 
 REPOSITORY = "claude-local/llama-server"
 BASE_REPOSITORY = "claude-local/base"
+# The label on every image of ours; its value is the tag.
+LABEL = "claude-local.image"
+# What is built gets its tag only when it has said its build number; until then the tag ends in this.
+UNCHECKED = "-unchecked"
 
 
 class ImageError(ValueError):
@@ -179,6 +183,16 @@ class Image:
     def version(self) -> str:
         """What ``llama-server --version`` must contain."""
         return str(self.build.number)
+
+
+def superseded(images: Mapping[str, bool], current: str) -> list[str]:
+    """Those of our images that nothing needs, sorted: ``images`` maps tag -> whether a container uses the image.
+
+    ``current`` is the tag that the server runs on; it stays, but not the name that it had before it was checked.
+    """
+    return sorted(
+        tag for tag, used in images.items() if tag != current and (not used or tag == f"{current}{UNCHECKED}")
+    )
 
 
 def plan(

@@ -106,9 +106,19 @@ class Paths:
         return join(self.share, "fence.json")
 
     @property
+    def fence_state(self) -> str:
+        """Where running sessions leave word of each other's stubs."""
+        return join(self.state, "fence")
+
+    @property
     def fence_launcher(self) -> str:
         """The program that puts Claude Code behind the outer fence; the wrapper ends in it."""
         return join(self.lib, "claude_local", "runtime", "fence", "launch.py")
+
+    @property
+    def status_line(self) -> str:
+        """The program that tells below the prompt of a session how it is fenced."""
+        return join(self.share, "status-line")
 
     @property
     def profiles(self) -> str:

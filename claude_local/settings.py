@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,12 @@ SCHEMA = "https://json.schemastore.org/claude-code-settings.json"
 FIRST_RUN: Json = {"hasCompletedOnboarding": True, "hasSeenAutoDefaultNudge": True, "installMethod": "native"}
 # Put back when they are missing or different; installMethod is Claude Code's own to change.
 FIRST_RUN_ENFORCED = ("hasCompletedOnboarding", "hasSeenAutoDefaultNudge")
+
+# The file tools ask before they write a guarded name (.git, .vscode, .envrc, .bashrc ... at any depth) even where a
+# project's rules allow it, and the sandbox closes most of these names to commands: seen with 2.1.330 for every name in
+# claude_local.fence.policy. This is the one that the sandbox leaves open and that direnv runs. A name without a slash holds at any
+# depth for the tools and at the top for commands; one with ** would make `claude doctor` complain.
+GUARDED_RULES = ["Edit(.envrc)"]
 
 
 class BrokenSettings(ValueError):
@@ -33,18 +40,24 @@ def user_settings(default_mode: str) -> Json:
     }
 
 
-def enforced_settings(ports: Iterable[int]) -> Json:
+def enforced_settings(ports: Iterable[int], status_line: str | None = None) -> Json:
     """What the wrapper passes with ``--settings``, where no project's settings can undo it.
 
-    ``ports``: the ports on this machine that sandboxed commands may reach, and nothing else. Tried as a whole with
-    2.1.330: ``claude doctor`` is content, and a project with ``sandbox.enabled: false`` stays sandboxed.
+    ``ports``: the ports on this machine that sandboxed commands may reach, and nothing else. ``status_line``: the
+    program that shows the fence below the prompt (files/status-line). Tried as a whole with 2.1.330: ``claude doctor``
+    is content, and a project with ``sandbox.enabled: false`` stays sandboxed.
+
+    There is no rule against reading /proc: Read and Grep refuse environments and memory there by themselves (tried
+    through links, ``..``, task/ and root/), while ``Read(//proc/**)`` forbids ``cat /proc/cpuinfo`` in Bash, and a rule
+    with a star inside (``Read(//proc/*/environ)``) makes bubblewrap fail at each command.
     """
     hosts = [f"{host}:{port}" for host in ("127.0.0.1", "localhost") for port in ports]
-    return {
+    settings: Json = {
         "permissions": {
             "disableAutoMode": "disable",
             "disableBypassPermissionsMode": "disable",
             "blockWritesOutsideWorkingDirectories": True,
+            "deny": GUARDED_RULES,
         },
         "sandbox": {
             "enabled": True,
@@ -52,21 +65,13 @@ def enforced_settings(ports: Iterable[int]) -> Json:
             "autoAllowBashIfSandboxed": False,
             "allowUnsandboxedCommands": False,
             "network": {"allowedDomains": hosts, "strictAllowlist": True},
+            # No command needs llama-server's token: it is taken out of their environment.
+            "credentials": {"envVars": [{"name": "ANTHROPIC_AUTH_TOKEN", "mode": "deny"}]},
         },
     }
-
-
-def bash_environment() -> str:
-    """The shell text that runs before each sandboxed command (CLAUDE_ENV_FILE).
-
-    The sandbox sets NO_PROXY to every local address, so clients would not ask the sandbox's proxy, the only way out,
-    for the two allowed ports. The narrowed value names link-local addresses only.
-    """
-    return (
-        "# Read before each command of a claude-local session; written by tasks/home.py, changes are lost.\n"
-        "# Lets sandboxed commands reach llama-server and the management API through the sandbox's proxy.\n"
-        "export NO_PROXY=169.254.0.0/16 no_proxy=169.254.0.0/16 NODE_USE_ENV_PROXY=1\n"
-    )
+    if status_line is not None:
+        settings["statusLine"] = {"type": "command", "command": shlex.quote(status_line)}
+    return settings
 
 
 def parse(text: str) -> Json:

@@ -30,6 +30,8 @@ image_cpu = "native"
 image_base = "auto"
 # Parallel compiler jobs; 0: one a core.
 image_jobs = 0
+# Keep the images of earlier builds; else those that no container uses are removed once the server runs on the new one.
+image_keep_old = False
 
 # --- model --------------------------------------------------------------------------------------------------------
 # Where GGUF files are placed; often a big disk.

@@ -1,6 +1,8 @@
 """Install the claude-local command and put its folder onto PATH."""
 
-from claude_local.commands import render_wrapper
+from posixpath import dirname
+
+from claude_local.commands import render_wrapper, shell_words
 from claude_local.operations.commands import on_path
 from claude_local.operations.user_files import whole_file
 from claude_local.workstation import PROJECT, workstation
@@ -21,6 +23,12 @@ whole_file(
         bash_env=ws.paths.bash_env,
         claude=ws.paths.claude,
         native_claude=ws.paths.native_claude,
+        python=ws.paths.python,
+        launcher=ws.paths.fence_launcher,
+        fence_config=ws.paths.fence_config,
+        fence_state=ws.paths.fence_state,
+        home=ws.paths.home,
+        own_directories=shell_words([ws.paths.share, ws.paths.bin_dir, dirname(ws.paths.token)]),
         start_timeout=ws.settings.server_start_timeout,
     ),
     mode="755",

@@ -3,7 +3,7 @@
 from claude_local import settings
 from claude_local.operations.home import json_merged
 from claude_local.operations.user_files import directory, whole_file
-from claude_local.workstation import workstation
+from claude_local.workstation import PROJECT, workstation
 
 ws = workstation()
 
@@ -25,15 +25,24 @@ json_merged(
 )
 
 whole_file(
+    name="Install the status line",
+    dest=ws.paths.status_line,
+    text=(PROJECT / "files" / "status-line").read_text(encoding="utf-8"),
+    mode="755",
+)
+
+whole_file(
     name="Write the settings that no project can undo",
     dest=ws.paths.enforced_settings,
-    text=settings.dump(settings.enforced_settings([ws.settings.server_port, ws.settings.manager_port])),
+    text=settings.dump(
+        settings.enforced_settings([ws.settings.server_port, ws.settings.manager_port], ws.paths.status_line)
+    ),
     mode="600",
 )
 
 whole_file(
     name="Write the environment of sandboxed commands",
     dest=ws.paths.bash_env,
-    text=settings.bash_environment(),
+    text=(PROJECT / "files" / "bash-env.sh").read_text(encoding="utf-8"),
     mode="600",
 )

@@ -67,3 +67,10 @@ server.answering(
     timeout=ws.settings.server_start_timeout,
     root=root,
 )
+
+image.pruned(
+    name="Remove superseded images",
+    image=image.planned(ws),
+    keep=ws.settings.image_keep_old,
+    root=root,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 OUTER, INNER = "outer", "inner"
 
@@ -59,7 +60,7 @@ def parse(text: str) -> FenceConfig:
     known = {each.name for each in fields(FenceConfig)}
     if strange := sorted(set(raw) - known):
         raise ConfigError(f"it has the unknown key {strange[0]!r}")
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in raw.items():
         if key in _TEXT:
             good = isinstance(value, str)

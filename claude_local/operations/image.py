@@ -13,7 +13,7 @@ from pyinfra.api import DeployError, QuoteString, StringCommand, operation
 from claude_local import docker
 from claude_local import image as pure
 from claude_local.facts.docker import DockerClient, DockerImage
-from claude_local.facts.image import CpuFlags, LlamaSource
+from claude_local.facts.image import CpuFlags, LlamaSource, ServerImages
 from claude_local.image import Image
 from claude_local.operations import packages, user_files
 from claude_local.operations.docker import fails, shell
@@ -140,11 +140,11 @@ def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False) -> G
     if _there(client, image.tag, root):
         host.noop(f"{image.tag} exists")
         return
-    context, unchecked = paths.image_context, f"{image.tag}-unchecked"
+    context, unchecked = paths.image_context, f"{image.tag}{pure.UNCHECKED}"
     for name, source in (("Dockerfile", "Dockerfile"), (".dockerignore", "dockerignore")):
         text = (dockerfile.parent / source).read_text()
         yield from user_files.whole_file._inner(dest=join(context, name), text=text, mode="644")
-    build = docker.build(client, context, unchecked, image.arguments, {"claude-local.image": image.tag})
+    build = docker.build(client, context, unchecked, image.arguments, {pure.LABEL: image.tag})
     version = shell(docker.version_of(client, unchecked))
     yield streamed(
         # -B: root leaves no bytecode in the user's copy of the runtime.
@@ -163,3 +163,25 @@ def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False) -> G
         root=root,
         failure=lambda tail: f"the built image does not say that it is {image.build.name}:\n  " + "\n  ".join(tail[-4:]),
     )  # fmt: skip
+
+
+@operation()
+def pruned(image: Image, keep: bool = False, root: bool = False) -> Generator[Any]:
+    """Remove our llama-server images that no container uses and that are not the planned one.
+
+    + image: the planned image, which the server runs on by now
+    + keep: remove nothing
+    + root: whether to run docker through sudo (``bool(ws.root)``)
+
+    Base images and BuildKit's cache stay. An image that somebody begins to use at this moment is no failure: docker keeps it.
+    """
+    client = _client(root)
+    there: dict[str, bool] = host.get_fact(ServerImages, client=client, **_root(root))
+    old = [] if keep else pure.superseded(there, image.tag)
+    if not old:
+        host.noop("image_keep_old is set" if keep else "no image is superseded")
+        return
+    remove = shell(docker.remove_images(client, old))
+    yield streamed(
+        StringCommand(remove, "|| echo 'What could not be removed is tried again by the next run.'"), root=root
+    )

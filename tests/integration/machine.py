@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -49,6 +50,18 @@ def verify(*arguments: str, timeout: int = 1800) -> tuple[int, dict[str, dict[st
     done = run(PYINFRA, "-y", "@local", "tasks/verify.py", *arguments, timeout=timeout)
     rows = {row["id"]: row for row in json.loads(report.read_text())["rows"]} if report.exists() else {}
     return done.returncode, rows
+
+
+def copy_project(folder: Path) -> None:
+    """Put into ``folder`` what is being worked on, not only what is committed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
 
 
 def docker() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.accounts import sudoer
-from tests.integration.machine import ROOT, docker, run
+from tests.integration.machine import ROOT, copy_project, docker, run
 
 pytestmark = pytest.mark.integration
 
@@ -32,15 +31,7 @@ def home() -> Iterator[Path]:
     with sudoer(USER) as path:
         checkout = path / "claude-local"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True, timeout=120)
-        # What is being worked on, not only what is committed.
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT, capture_output=True, check=True, timeout=60,
-        ).stdout  # fmt: skip
-        for name in filter(None, listed.decode().split("\0")):
-            if (ROOT / name).is_file():
-                (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, checkout / name)
+        copy_project(checkout)
         subprocess.run(["chown", "-R", f"{USER}:", str(checkout)], check=True)
         try:
             yield path

@@ -9,9 +9,9 @@ import pytest
 
 from claude_local import image as pure
 from claude_local.facts.docker import Client, DockerContainer, DockerImage
-from claude_local.facts.image import CpuFlags, LlamaSource
+from claude_local.facts.image import CpuFlags, LlamaSource, ServerImages
 from claude_local.operations import packages, user_files
-from claude_local.operations.image import BASE_SCRIPT, DOCKERFILE, based, built, sourced
+from claude_local.operations.image import BASE_SCRIPT, DOCKERFILE, based, built, pruned, sourced
 from claude_local.paths import Paths
 from tests.operations.strict_host import StrictHost, fact_on_this_machine, run
 
@@ -231,3 +231,48 @@ def test_the_facts_on_a_real_machine(tmp_path: Path) -> None:
     docker.write_text('#!/bin/sh\necho "[{\\"Args\\": \\"$*\\"}]"\n')
     docker.chmod(0o755)
     assert fact_on_this_machine(DockerContainer(), client=str(docker), reference="c") == {"Args": "container inspect c"}
+
+
+# --- superseded images -----------------------------------------------------------------------------------------------
+
+CURRENT = planned().tag
+OLD = "claude-local/llama-server:b1-cpu-old"
+OTHERS = "claude-local/llama-server:b2-cpu-of-another-user"
+
+
+def prune(monkeypatch: Any, there: dict[str, bool], **arguments: Any) -> tuple[list[str], StrictHost]:
+    host = StrictHost({"DockerClient": CLIENT, "ServerImages": there})
+    return run_all(monkeypatch, pruned, host, image=planned(), **arguments), host
+
+
+def test_an_image_that_nothing_uses_any_more_is_removed(monkeypatch: Any) -> None:
+    there = {CURRENT: True, OLD: False, OTHERS: True, f"{CURRENT}-unchecked": True}
+    (command,), host = prune(monkeypatch, there, root=True)
+    assert f"/usr/bin/docker rmi {OLD} {CURRENT}-unchecked ||" in command
+    assert host.sudo == [True]
+
+
+@pytest.mark.parametrize("there", [{}, {CURRENT: True}, {CURRENT: False}, {CURRENT: True, OTHERS: True}])
+def test_images_in_use_and_the_servers_own_stay(monkeypatch: Any, there: dict[str, bool]) -> None:
+    commands, host = prune(monkeypatch, there)
+    assert commands == [] and host.noop_reason == "no image is superseded"
+
+
+def test_old_images_stay_where_they_are_wanted(monkeypatch: Any) -> None:
+    commands, _ = prune(monkeypatch, {CURRENT: True, OLD: False}, keep=True)
+    assert commands == []
+
+
+def test_whether_an_image_is_used_is_asked_of_every_container(tmp_path: Path) -> None:
+    client = tmp_path / "docker"
+    client.write_text(
+        '#!/bin/sh\ncase "$*" in\n'
+        "'ps --all --quiet --no-trunc') echo c1; echo c2 ;;\n"
+        "'inspect --format used {{.Image}} c1 c2') echo used sha256:aa; echo used sha256:cc ;;\n"
+        "'image ls --no-trunc --filter label=claude-local.image --format image {{.ID}} {{.Repository}}:{{.Tag}} "
+        "claude-local/llama-server') echo image sha256:aa r:new; echo image sha256:bb r:old; echo 'image sha256:dd r:<none>' ;;\n"
+        "*) exit 1 ;;\nesac\n"
+    )
+    client.chmod(0o755)
+    assert fact_on_this_machine(ServerImages(), client=str(client)) == {"r:new": True, "r:old": False}
+    assert fact_on_this_machine(ServerImages(), client="/no/docker") == {}

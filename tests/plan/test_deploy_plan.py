@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PYINFRA = str(Path(sys.executable).parent / "pyinfra")
-STAGES = ["packages", "runtime", "docker", "image", "models", "server", "claude", "home", "commands"]
+STAGES = ["packages", "runtime", "fence", "docker", "image", "models", "server", "claude", "home", "commands"]
 
 
 def pyinfra(*arguments: str) -> subprocess.CompletedProcess[str]:

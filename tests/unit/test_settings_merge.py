@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from claude_local.settings import (
     BrokenSettings,
-    bash_environment,
     dump,
     enforced_settings,
     merge,
@@ -140,7 +139,3 @@ def test_the_enforced_settings_open_the_two_ports_and_nothing_else() -> None:
     assert set(sandbox["network"]["allowedDomains"]) == {
         f"{host}:{port}" for host in ("127.0.0.1", "localhost") for port in (8080, 8081)
     }
-
-
-def test_the_bash_environment_sends_loopback_through_the_sandboxs_proxy() -> None:
-    assert "NO_PROXY=169.254.0.0/16 no_proxy=169.254.0.0/16" in bash_environment()

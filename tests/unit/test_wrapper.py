@@ -17,12 +17,15 @@ from typing import Any
 
 import pytest
 
-from claude_local.commands import render_wrapper
+from claude_local.commands import render_wrapper, shell_words
+from claude_local.fence.config import INNER, FenceConfig, dump
 from claude_local.paths import Paths
 from claude_local.runtime.scripted_backend import ScriptedBackend
 
-TEMPLATE = Path(__file__).parents[2] / "templates" / "claude-local"
+PROJECT = Path(__file__).parents[2]
+TEMPLATE = PROJECT / "templates" / "claude-local"
 TOKEN = "secret-token-of-this-machine"
+ONE_LAYER = "claude-local: one layer of the fence only (inner): a test\n"
 
 FAKE_CLAUDE = f"""#!{sys.executable}
 import json, os, sys, time
@@ -60,7 +63,15 @@ class Home:
             claude=self.paths.claude,
             native_claude=self.paths.native_claude,
             start_timeout=start_timeout,
+            python=sys.executable,
+            launcher=str(PROJECT / "claude_local" / "runtime" / "fence" / "launch.py"),
+            fence_config=self.paths.fence_config,
+            fence_state=self.paths.fence_state,
+            home=self.paths.home,
+            own_directories=shell_words([self.paths.share, self.paths.bin_dir]),
         )
+        # One layer: the launcher becomes claude, and these tests see what it was started with.
+        self.add(self.paths.fence_config, dump(FenceConfig(layers=(INNER,), reason="a test")))
         self.add(self.paths.wrapper, text, 0o755)
 
     def add(self, path: str | Path, text: str, mode: int = 0o600) -> None:
@@ -68,6 +79,12 @@ class Home:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         file.chmod(mode)
+
+    @property
+    def passed_settings(self) -> dict[str, Any]:
+        """What claude got with --settings."""
+        found: dict[str, Any] = json.loads(self.started["argv"][0].removeprefix("--settings="))
+        return found
 
     def docker(self, script: str) -> None:
         """Put a docker and a sudo in front of the real ones."""
@@ -122,8 +139,9 @@ def backend() -> Iterator[ScriptedBackend]:
 def test_the_arguments_reach_claude_as_they_are(home: Home, backend: ScriptedBackend) -> None:
     hard = ["-p", 'say "hi" $HOME `id` \\', "", "two\nlines", "*", "--append-system-prompt=é ☃", "--", "--model", "x"]
     done = home.run(*hard, server=backend.url)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert home.started["argv"] == [f"--settings={home.paths.enforced_settings}", "--tools=Read,Write", *hard]
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ONE_LAYER)
+    assert home.started["argv"][1:] == ["--tools=Read,Write", *hard]
+    assert home.passed_settings["permissions"]["x"] == 1, "the enforced settings come with it"
 
 
 def test_claude_gets_the_servers_context_window_and_token(home: Home, backend: ScriptedBackend) -> None:
@@ -393,8 +411,8 @@ def test_a_server_that_cannot_be_started_names_the_command(home: Home, said: str
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["doctor"], ["mcp", "list"]])
 def test_what_needs_no_model_runs_while_the_server_is_down(home: Home, words: list[str]) -> None:
     done = home.run(*words)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert home.started["argv"] == [f"--settings={home.paths.enforced_settings}", *words]
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ONE_LAYER)
+    assert home.started["argv"][1:] == words
 
 
 def test_the_exit_status_is_claudes(home: Home, backend: ScriptedBackend) -> None:
@@ -422,12 +440,9 @@ def test_settings_of_the_caller_cannot_switch_the_sandbox_off(home: Home, backen
         [f"--settings={(home.home / 'mine.json').read_text()}"],
     ):
         home.run(*words, "-p", "x", server=backend.url)
-        argument, *rest = home.started["argv"]
-        assert json.loads(argument.removeprefix("--settings=")) == {
-            "model": "opus",
-            "sandbox": {"enabled": True, "mine": 1},
-            "permissions": {"x": 1},
-        }
+        passed, rest = home.passed_settings, home.started["argv"][1:]
+        assert (passed["model"], passed["permissions"]["x"]) == ("opus", 1)
+        assert (passed["sandbox"]["enabled"], passed["sandbox"]["mine"]) == (True, 1)
         assert rest == ["--tools=Read,Write", "-p", "x"]
 
 
@@ -462,3 +477,25 @@ def test_the_rendered_wrapper_passes_shellcheck(home: Home) -> None:
         pytest.fail("shellcheck is missing beside the interpreter: install requirements-test.lock")
     done = subprocess.run([shellcheck, home.paths.wrapper], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_without_any_layer_nothing_starts_unless_the_user_says_so(home: Home, backend: ScriptedBackend) -> None:
+    home.add(home.paths.fence_config, dump(FenceConfig(layers=(), reason="user namespaces are off")))
+    done = home.run("-p", "x", server=backend.url)
+    assert done.returncode == 1 and "user namespaces are off" in done.stderr and "--unfenced" in done.stderr
+    assert not home.record.exists()
+    done = home.run("--unfenced", "-p", "x", server=backend.url)
+    assert done.returncode == 0 and "no fence for this call" in done.stderr
+    assert home.started["argv"][1:] == ["--tools=Read,Write", "-p", "x"], "the word is ours, claude does not get it"
+    assert home.started["env"]["CLAUDE_LOCAL_FENCE"] == "none"
+    assert home.passed_settings["sandbox"] == {"enabled": False}
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[]", '{"layers": ["roof"]}', '{"layers": "outer"}', '{"holes": []}'])
+def test_a_fence_that_is_not_set_up_is_no_reason_to_start_without_it(
+    home: Home, backend: ScriptedBackend, broken: str
+) -> None:
+    home.add(home.paths.fence_config, broken)
+    done = home.run("-p", "x", server=backend.url)
+    assert done.returncode == 1 and home.paths.fence_config in done.stderr and "./provision" in done.stderr
+    assert not home.record.exists() and "Traceback" not in done.stderr

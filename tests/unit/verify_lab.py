@@ -87,7 +87,7 @@ def deployed(home: Path, **changed: Any) -> Workbench:
     write(paths.settings, settings.dump(settings.user_settings("plan")))
     write(paths.claude_json, settings.dump({**settings.FIRST_RUN, "projects": {"/secret/place": {}}}))
     write(paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
-    write(paths.bash_env, settings.bash_environment())
+    write(paths.bash_env, "export NO_PROXY=169.254.0.0/16\n")
     model = write(Path(paths.model_dir) / "small.gguf", GGUF)
     info = os.stat(model)
     stamp = {

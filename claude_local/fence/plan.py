@@ -1,0 +1,182 @@
+"""The bubblewrap command of the outer fence, from what was found on this machine. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from claude_local.fence.policy import EMPTIED
+
+# As root the session runs under this uid of its own user namespace: files look as if they were its own, and the kernel
+# gives it nothing that is root's. (Root in the namespace could not make the inner sandbox's namespace: mapping uid 0
+# needs CAP_SETFCAP.)
+MAPPED_UID = 1000
+
+
+@dataclass
+class Fence:
+    """What the outer fence is made of; all paths are absolute and without symbolic links, and exist unless said.
+
+    ``kept``: read-only places below an emptied directory that must stay visible. ``emptied``: directories that appear
+    empty, ``blanked``: files that do; ``scratch``: directories that appear empty and take what is written, for the
+    session. ``writable``: what a session may write; ``pinned``: directories in it that cannot be renamed or replaced;
+    ``guarded``: read-only in it; ``reopened``: writable again in something guarded. ``stub_directories`` and ``stub_files`` do not exist and cannot be made: bubblewrap puts
+    something empty there. ``sockets``: what passes by wish. ``shown``: read-only places in something emptied.
+    """
+
+    kept: list[str] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)
+    blanked: list[str] = field(default_factory=list)
+    scratch: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    writable: list[str] = field(default_factory=list)
+    pinned: list[str] = field(default_factory=list)
+    guarded: list[str] = field(default_factory=list)
+    reopened: list[str] = field(default_factory=list)
+    stub_directories: list[str] = field(default_factory=list)
+    stub_files: list[str] = field(default_factory=list)
+    sockets: list[str] = field(default_factory=list)
+
+
+def covers(parent: str, path: str) -> bool:
+    """Whether ``path`` is ``parent`` or lies below it."""
+    return path == parent or parent == "/" or path.startswith(parent + "/")
+
+
+def outermost(paths: Iterable[str]) -> list[str]:
+    """``paths`` without those that lie below another of them, sorted."""
+    found: list[str] = []
+    for path in sorted(set(paths)):
+        if not found or not covers(found[-1], path):
+            found.append(path)
+    return found
+
+
+def _bound(option: str, paths: Iterable[str]) -> list[str]:
+    return [word for path in paths for word in (option, path, path)]
+
+
+def command(
+    bwrap: str,
+    fence: Fence,
+    cwd: str,
+    *,
+    own_network: bool,
+    runtime_dir: str,
+    seccomp: int | None = None,
+    accounts: tuple[int, int] | None = None,
+) -> list[str]:
+    """bubblewrap's words up to the program that it runs.
+
+    ``own_network``: a network namespace with nothing but loopback. ``runtime_dir``: XDG_RUNTIME_DIR, made empty.
+    ``seccomp``: a descriptor with the filter. ``accounts``: descriptors with the passwd and group files of a session of
+    root, which also says that the caller is root.
+    """
+    words = [bwrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if own_network:
+        words.append("--unshare-net")
+    if accounts is not None:
+        words += ["--unshare-user", "--uid", str(MAPPED_UID), "--gid", str(MAPPED_UID)]
+    words += ["--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    for path in EMPTIED:
+        words += ["--perms", "1777" if path != "/run" else "0755", "--tmpfs", path]
+    words += ["--perms", "0700", "--dir", runtime_dir]
+    if not own_network:
+        # Where name resolution is configured on machines with systemd-resolved, resolvconf or NetworkManager.
+        for path in ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager"):
+            words += ["--ro-bind-try", path, path]
+    if accounts is not None:
+        for descriptor, path in zip(accounts, ("/etc/passwd", "/etc/group"), strict=True):
+            words += ["--perms", "0644", "--ro-bind-data", str(descriptor), path]
+    words += _bound("--ro-bind", sorted(fence.kept))
+    for path in outermost(fence.emptied):
+        words += ["--tmpfs", path, "--remount-ro", path]
+    for path in sorted(set(fence.blanked)):
+        words += ["--ro-bind", "/dev/null", path]
+    for path in fence.scratch:
+        words += ["--perms", "0700", "--tmpfs", path]
+    words += _bound("--ro-bind", fence.shown)
+    # Parents before children: a workspace inside another writable place, a guarded file inside a pinned directory.
+    words += _bound("--bind", sorted({*fence.writable, *fence.pinned}))
+    words += _bound("--ro-bind", sorted(set(fence.guarded)))
+    words += _bound("--bind", sorted(fence.reopened))
+    for path in sorted(set(fence.stub_directories)):
+        words += ["--tmpfs", path, "--remount-ro", path]
+    words += [word for path in sorted(set(fence.stub_files)) for word in ("--ro-bind", "/dev/null", path)]
+    words += _bound("--ro-bind", fence.sockets)
+    words += ["--chdir", cwd]
+    if seccomp is not None:
+        words += ["--seccomp", str(seccomp)]
+    return [*words, "--"]
+
+
+def accounts(passwd: str, group: str, home: str) -> tuple[str, str]:
+    """The passwd and group files of a session of root: root's name belongs to MAPPED_UID."""
+    uid = str(MAPPED_UID)
+
+    def without(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.split(":")[2:3] not in (["0"], [uid])]
+
+    user = [f"root:x:{uid}:{uid}:root:{home}:/bin/bash", *without(passwd)]
+    groups = [f"root:x:{uid}:", *without(group)]
+    return "\n".join(user) + "\n", "\n".join(groups) + "\n"
+
+
+def session_settings(
+    enforced: dict[str, object],
+    *,
+    inner: bool,
+    outer: bool,
+    root: bool,
+    writable: Sequence[str] = (),
+    guarded: Sequence[str] = (),
+    hidden: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+) -> dict[str, object]:
+    """The settings that a session gets with ``--settings``: the enforced ones, and what this session needs.
+
+    ``writable``: places besides the workspace that sandboxed commands may write. ``allowed``: further ``HOST:PORT`` or
+    domains that they may reach. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
+    reading as far as Claude Code can: for its sandbox and for its file tools. ``root``: see MAPPED_UID; bubblewrap
+    covers parts of root's /proc, and the kernel then lets nobody mount another one inside.
+    """
+    settings = _copy(enforced)
+    sandbox = _section(settings, "sandbox")
+    if not inner:
+        settings["sandbox"] = {"enabled": False}
+    else:
+        if root and outer:
+            sandbox["enableWeakerNestedSandbox"] = True
+        files = _section(sandbox, "filesystem")
+        _extend(files, "allowWrite", writable)
+        _extend(_section(sandbox, "network"), "allowedDomains", allowed)
+        if not outer:
+            _extend(files, "denyWrite", guarded)
+            _extend(files, "denyRead", hidden)
+    if not outer:
+        rules = [f"Read(/{path}{end})" for path in hidden for end in ("", "/**")]
+        rules += [f"Edit(/{path}{end})" for path in guarded for end in ("", "/**")]
+        _extend(_section(settings, "permissions"), "deny", rules)
+    return settings
+
+
+def _copy(value: dict[str, object]) -> dict[str, object]:
+    return {
+        key: _copy(each) if isinstance(each, dict) else list(each) if isinstance(each, list) else each
+        for key, each in value.items()
+    }
+
+
+def _section(parent: dict[str, object], key: str) -> dict[str, object]:
+    found = parent.setdefault(key, {})
+    if not isinstance(found, dict):
+        found = parent[key] = {}
+    return found
+
+
+def _extend(section: dict[str, object], key: str, values: Sequence[str]) -> None:
+    known = section.get(key)
+    known = list(known) if isinstance(known, list) else []
+    added = [value for value in values if value not in known]
+    if added:
+        section[key] = known + added

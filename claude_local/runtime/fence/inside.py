@@ -1,0 +1,40 @@
+"""The first program behind the outer fence: hands listening sockets out and becomes Claude Code.
+
+``inside.py CONTROL ADDRESSES COMMAND...``: CONTROL is the number of a socket that leads to the launcher, ADDRESSES are
+``HOST PORT`` pairs with commas between them (``127.0.0.1 8080,::1 8080``), or nothing. The launcher learns this
+process's id from the message, and Claude Code keeps it.
+"""
+
+import os
+import signal
+import socket
+import sys
+
+# The launcher has them ignored, so that bubblewrap does not end before Claude Code has.
+IGNORED_OUTSIDE = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+
+
+def listening(host: str, port: int) -> socket.socket:
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind((host, port))
+    found.listen(64)
+    return found
+
+
+def main(argv: list[str]) -> None:
+    control, addresses, command = int(argv[1]), argv[2], argv[3:]
+    pairs = [pair.split(" ") for pair in addresses.split(",") if pair]
+    sockets = [listening(host, int(port)) for host, port in pairs]
+    with socket.socket(fileno=control) as launcher:
+        socket.send_fds(launcher, [b"here"], [each.fileno() for each in sockets])
+    for each in sockets:
+        each.close()
+    for name in IGNORED_OUTSIDE:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv)

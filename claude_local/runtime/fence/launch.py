@@ -1,0 +1,377 @@
+"""Starts Claude Code behind the fence and stays as its parent: passes signals on, gives back its exit status.
+
+``launch.py --config FILE --home DIR ... -- CLAUDE ARGUMENTS``, from templates/claude-local. Exit status 1: the fence
+cannot be set up or the workspace is refused; else Claude Code's own (128 + number when a signal ended it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from os.path import dirname, exists, isdir, isfile, join, realpath
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+sys.path.insert(0, dirname(dirname(dirname(dirname(os.path.abspath(__file__))))))
+
+from claude_local.fence import plan, policy
+from claude_local.fence.config import ConfigError, FenceConfig, parse
+from claude_local.runtime.fence import observe, seccomp
+from claude_local.runtime.fence.ledger import Ledger
+from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
+from claude_local.runtime.fence.relay import relay
+from claude_local.runtime.fence.watch import BLOCKED, Watch
+
+PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# siginfo's code of a signal that the kernel itself sent, as a terminal does to everything in its foreground.
+BY_THE_KERNEL = 0x80
+PROVISION = "./provision   (in the claude-local project)"
+
+
+def fail(what: str, fix: str) -> NoReturn:
+    print(f"claude-local: {what}\n  Fix: {fix}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def note(text: str) -> None:
+    print(f"claude-local: {text}", file=sys.stderr)
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="launch.py")
+    parser.add_argument("--config", required=True, help="fence.json")
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--config-dir", required=True, help="Claude Code's configuration directory")
+    parser.add_argument("--own", action="append", default=[], help="a directory of claude-local's own")
+    parser.add_argument("--state", required=True, help="where sessions leave word of each other")
+    parser.add_argument("--server", default="", help="the server's address; empty: the session talks to none")
+    parser.add_argument("--settings", required=True, help="the enforced settings: a file or JSON")
+    parser.add_argument("--unfenced", action="store_true", help="no fence for this one call")
+    words = argv.index("--")
+    options = parser.parse_args(argv[:words])
+    options.command = argv[words + 1 :]
+    return options
+
+
+def read_config(path: str) -> FenceConfig:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse(file.read())
+    except FileNotFoundError:
+        fail(f"the fence is not set up: {path} is missing", PROVISION)
+    except (OSError, ConfigError) as error:
+        fail(f"the fence's configuration {path} cannot be used: {error}", PROVISION)
+
+
+def read_settings(given: str) -> dict[str, object]:
+    try:
+        if given.lstrip().startswith("{"):
+            found = json.loads(given)
+        else:
+            with open(given, encoding="utf-8") as file:
+                found = json.load(file)
+    except (OSError, ValueError) as error:
+        fail(f"the enforced settings cannot be read: {error}", PROVISION)
+    if not isinstance(found, dict):
+        fail("the enforced settings are no JSON object", PROVISION)
+    return found
+
+
+def added_directories(words: list[str]) -> Iterator[str]:
+    """The values of claude's ``--add-dir``, which takes one or more."""
+    taking = False
+    for word in words:
+        if word == "--":
+            return
+        if word.startswith("--add-dir="):
+            yield word.partition("=")[2]
+        elif word == "--add-dir":
+            taking = True
+        elif word.startswith("-"):
+            taking = False
+        elif taking:
+            yield word
+
+
+def wants_worktree(words: list[str]) -> bool:
+    return any(word in ("-w", "--worktree") or word.startswith("--worktree=") for word in words)
+
+
+def reached_from_inside(
+    config: FenceConfig, places: Places, server: str, env: Mapping[str, str]
+) -> list[tuple[str, int]]:
+    """The addresses that are carried into the session's network namespace."""
+    found = [("127.0.0.1", port) for port in config.ports]
+    if server:
+        parts = urlsplit(server)
+        host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "127.0.0.1"
+        found.append((host, parts.port or 80))
+    directories = [join(places.home, ".claude", "ide"), join(places.config_dir, "ide")]
+    found += [("127.0.0.1", port) for port in observe.ide_ports(directories, env.get("CLAUDE_CODE_SSE_PORT"))]
+    return list(dict.fromkeys(found))
+
+
+def accepted(found: Found, places: Places, workspaces: list[str], *, all_of_them: bool) -> list[str]:
+    """The directories that the session may write; raises WorkspaceRefused when it must have ``all_of_them``.
+
+    ``claude-local doctor`` in the home directory works, and writes nothing there.
+    """
+    fine = []
+    for workspace in workspaces:
+        try:
+            observe.check_workspace(workspace, places, found)
+            fine.append(workspace)
+        except WorkspaceRefused:
+            if all_of_them:
+                raise
+    return fine
+
+
+def describe_workspaces(found: Found, workspaces: list[str], places: Places, stubs: list[str]) -> None:
+    for workspace in workspaces:
+        found.leftovers += [join(workspace, name) for name in policy.SANDBOX_LEFTOVERS
+                            if not os.path.lexists(join(workspace, name))]  # fmt: skip
+        observe.guard_workspace(found, workspace, stubs)
+        repo, remark = observe.find_repository(workspace)
+        if repo is not None:
+            observe.guard_repository(found, repo, places)
+        if remark:
+            found.remarks.append(remark)
+
+
+def allow_the_rest(found: Found, config: FenceConfig, places: Places) -> None:
+    """What a session may write besides its workspaces; what decides about the next session stays closed."""
+    fence = found.fence
+    fence.writable.append(places.config_dir)
+    for name in ("enforced.json", "bash-env.sh"):
+        if exists(join(places.config_dir, name)):
+            fence.guarded.append(join(places.config_dir, name))
+    if isdir(join(places.config_dir, "ide")):
+        fence.guarded.append(join(places.config_dir, "ide"))
+    for path in config.writable:
+        real = realpath(path)
+        if exists(real):
+            fence.writable.append(real)
+        else:
+            found.remarks.append(f"{path} (fence_writable) is not there")
+
+
+def socket_paths(config: FenceConfig, env: Mapping[str, str]) -> list[str]:
+    """The sockets and files of ``fence_sockets`` that exist."""
+    wanted: list[str] = []
+    runtime = env.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    if "ssh-agent" in config.sockets:
+        wanted.append(env.get("SSH_AUTH_SOCK", ""))
+    if "gpg-agent" in config.sockets:
+        wanted.append(join(runtime, "gnupg"))
+    if "display" in config.sockets:
+        wanted += [
+            "/tmp/.X11-unix",
+            env.get("XAUTHORITY", ""),
+            join(runtime, env.get("WAYLAND_DISPLAY") or "wayland-0"),
+        ]
+    return [path for path in wanted if path and exists(path)]
+
+
+def memory_file(name: str, content: bytes) -> int:
+    descriptor = os.memfd_create(name)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.set_inheritable(descriptor, True)
+    return descriptor
+
+
+def account_files(home: str) -> tuple[int, int]:
+    passwd, group = plan.accounts(observe.text_of("/etc/passwd"), observe.text_of("/etc/group"), home)
+    return memory_file("passwd", passwd.encode()), memory_file("group", group.encode())
+
+
+def start(words: list[str], env: Mapping[str, str]) -> int:
+    """Start bubblewrap in this process group, deaf to what Claude Code has to hear; its process id."""
+    for number in PASSED_ON:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        return os.posix_spawn(words[0], words, dict(env), setsigmask=[])
+    except OSError as error:
+        fail(f"{words[0]} cannot be started: {error.strerror}", PROVISION)
+
+
+def receive(control: socket.socket, count: int) -> tuple[list[socket.socket], int | None]:
+    """The listening sockets from inside and Claude Code's process id out here; no id when the fence did not come up."""
+    room = socket.CMSG_SPACE(max(count, 1) * 4) + socket.CMSG_SPACE(12)
+    message, ancillary, _, _ = control.recvmsg(16, room)
+    if not message:
+        return [], None
+    sockets, process = [], None
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            usable = len(data) - len(data) % 4
+            sockets = [socket.socket(fileno=each) for each in struct.unpack(f"{usable // 4}i", data[:usable])]
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            process = struct.unpack("3i", data)[0]
+    return sockets, process
+
+
+def wait(bubblewrap: int, claude: int) -> int:
+    """Pass signals on until bubblewrap ends; its exit status, which is Claude Code's."""
+    with suppress(OSError):
+        handle = os.pidfd_open(claude)
+    waited = {signal.SIGCHLD, *PASSED_ON}
+    while True:
+        ended, status = os.waitpid(bubblewrap, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        info = signal.sigwaitinfo(waited)
+        # What a terminal sends, it sends to everything in the foreground: Claude Code has it already.
+        if info.si_signo != signal.SIGCHLD and info.si_code != BY_THE_KERNEL:
+            with suppress(OSError, UnboundLocalError):
+                signal.pidfd_send_signal(handle, info.si_signo)
+
+
+def layers_name(config: FenceConfig) -> str:
+    return "+".join(config.layers) or "none"
+
+
+def without_outer(config: FenceConfig, options: argparse.Namespace, enforced: dict[str, object]) -> NoReturn:
+    """Become Claude Code, with the inner fence or, by the user's word, with none."""
+    home = realpath(options.home)
+    workspace = os.getcwd()
+    hidden: list[str] = []
+    guarded: list[str] = []
+    if config.inner:
+        names = [join(home, name) for name in (*policy.HIDDEN_IN_HOME, ".claude")]
+        hidden = [path for path in [*names, *config.hidden] if exists(path) and path not in config.visible]
+        guarded = [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, *policy.STUB_FILES)]
+    settings = plan.session_settings(
+        enforced, inner=config.inner, outer=False, root=os.getuid() == 0, writable=config.writable, hidden=hidden,
+        guarded=guarded, allowed=config.domains,
+    )  # fmt: skip
+    env = policy.environment(os.environ, config.environment, config.sockets) if config.inner else dict(os.environ)
+    env["CLAUDE_LOCAL_FENCE"] = layers_name(config)
+    claude, *rest = options.command
+    os.execve(claude, [claude, "--settings=" + json.dumps(settings), *rest], env)
+
+
+def fenced(config: FenceConfig, options: argparse.Namespace, enforced: dict[str, object]) -> int:
+    """Run Claude Code behind the outer fence, with the inner one where it works; the exit status."""
+    claude, *rest = options.command
+    cwd = realpath(os.getcwd())
+    lib = realpath(dirname(dirname(dirname(dirname(os.path.abspath(__file__))))))
+    programs = {
+        realpath(claude),
+        dirname(realpath(sys.executable)),
+        realpath(sys.prefix),
+        realpath(sys.base_prefix),
+        lib,
+    }
+    places = Places(
+        home=realpath(options.home),
+        config_dir=realpath(options.config_dir),
+        own=[realpath(each) for each in [*options.own, options.config_dir]],
+        programs=sorted(programs),
+    )
+    workspaces = list(dict.fromkeys([cwd, *(realpath(each) for each in added_directories(rest) if isdir(each))]))
+    found = Found()
+    observe.keep_programs(found, places)
+    observe.hide(found, places, config.hidden, config.visible)
+    workspaces = accepted(found, places, workspaces, all_of_them=bool(options.server))
+    if wants_worktree(rest) and workspaces:
+        with suppress(OSError):
+            os.makedirs(join(workspaces[0], ".claude", "worktrees"), exist_ok=True)
+    ledger = Ledger(options.state, cwd)
+    try:
+        describe_workspaces(found, workspaces, places, ledger.recorded())
+        allow_the_rest(found, config, places)
+        observe.blank_sockets(found, observe.text_of("/proc/net/unix"), found.fence.writable)
+        found.fence.sockets = socket_paths(config, os.environ)
+        ledger.record([*found.fence.stub_directories, *found.fence.stub_files, *found.leftovers])
+        for remark in found.remarks:
+            note(remark)
+        return _run(config, options, enforced, found, places, workspaces, cwd)
+    finally:
+        ledger.close()
+
+
+def _run(
+    config: FenceConfig, options: argparse.Namespace, enforced: dict[str, object], found: Found, places: Places,
+    workspaces: list[str], cwd: str,
+) -> int:  # fmt: skip
+    claude, *rest = options.command
+    root = os.getuid() == 0
+    # Commands that manage Claude Code (no server) fetch plugins and the like, by the user's own hand.
+    own_network = not config.domains and bool(options.server)
+    addresses = reached_from_inside(config, places, options.server, os.environ) if own_network else []
+    settings = plan.session_settings(
+        enforced, inner=config.inner, outer=True, root=root,
+        writable=[path for path in [*found.fence.writable, *found.fence.pinned]
+                  if path != places.config_dir and not any(plan.covers(each, path) for each in workspaces)],
+        allowed=[*config.domains, *(f"127.0.0.1:{port}" for port in config.ports)],
+    )  # fmt: skip
+    runtime_dir = f"/run/user/{plan.MAPPED_UID if root else os.getuid()}"
+    env = policy.environment(os.environ, config.environment, config.sockets)
+    env |= {"CLAUDE_LOCAL_FENCE": layers_name(config), "XDG_RUNTIME_DIR": runtime_dir}
+    if dirname(config.bwrap) not in env.get("PATH", "").split(os.pathsep):
+        env["PATH"] = dirname(config.bwrap) + os.pathsep + env.get("PATH", "/usr/bin:/bin")
+    rules = seccomp.program(os.uname().machine)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    theirs.set_inheritable(True)
+    inside = join(dirname(os.path.abspath(__file__)), "inside.py")
+    words = plan.command(
+        config.bwrap, found.fence, cwd, own_network=own_network, runtime_dir=runtime_dir,
+        seccomp=memory_file("seccomp", rules) if rules is not None else None,
+        accounts=account_files(places.home) if root else None,
+    )  # fmt: skip
+    words += [os.path.abspath(sys.executable), "-I", "-S", inside, str(theirs.fileno()),
+              ",".join(f"{host} {port}" for host, port in addresses),
+              claude, "--settings=" + json.dumps(settings), *rest]  # fmt: skip
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *PASSED_ON})
+    watch = Watch(workspaces, found.unwanted, found.repositories)
+    bubblewrap = start(words, env)
+    theirs.close()
+    sockets, process = receive(ours, len(addresses))
+    if process is None:
+        status = os.waitstatus_to_exitcode(os.waitpid(bubblewrap, 0)[1])
+        fail(f"bubblewrap cannot set up the outer fence (exit {status}; its words are above)", PROVISION)
+    for listener, address in zip(sockets, addresses, strict=True):
+        relay(listener, address)
+    watch.start()
+    status = wait(bubblewrap, process)
+    for path, what in watch.stop():
+        note(f"this session made {path}; {what}. It is now called {path}{BLOCKED}")
+    return status if status >= 0 else 128 - status
+
+
+def main(argv: list[str]) -> int:
+    options = arguments(argv)
+    config = read_config(options.config)
+    enforced = read_settings(options.settings)
+    if options.unfenced:
+        config = FenceConfig(layers=())
+        note("no fence for this call: everything you may do, the session may do")
+        without_outer(config, options, enforced)
+    if not config.layers:
+        fail(
+            f"no fence can be set up on this machine: {config.reason or 'no reason is known'}",
+            "./provision verify   names what is missing; claude-local --unfenced   does without, for one call",
+        )
+    if config.outer:
+        if not isfile(config.bwrap):
+            fail(f"bubblewrap is missing: {config.bwrap}", PROVISION)
+        try:
+            return fenced(config, options, enforced)
+        except WorkspaceRefused as refused:
+            fail(str(refused), refused.fix)
+    note(f"one layer of the fence only ({layers_name(config)}): {config.reason}")
+    without_outer(config, options, enforced)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

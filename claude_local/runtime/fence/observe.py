@@ -1,0 +1,407 @@
+"""Looks at the home directory, the workspaces and their repositories, and says what the outer fence has to do there."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from os.path import dirname, exists, isabs, isdir, isfile, islink, join, normpath, realpath
+
+from claude_local.fence import policy, repository
+from claude_local.fence.plan import Fence, covers
+
+# A configuration or link file of git that is larger than this (bytes) is none.
+SMALL = 1 << 20
+# Directories below .git/modules that are looked at for submodules' repositories.
+MODULES_DEPTH = 4
+
+
+class WorkspaceRefused(Exception):
+    """A directory that no session may write as a whole; the message says why, ``fix`` what to do instead."""
+
+    def __init__(self, why: str, fix: str) -> None:
+        super().__init__(why)
+        self.fix = fix
+
+
+@dataclass
+class Places:
+    """Where things are for one session, all without symbolic links: ``own`` are claude-local's own directories, which
+    no workspace may hold; ``config_dir`` is Claude Code's; ``programs`` must stay visible wherever they are."""
+
+    home: str
+    config_dir: str
+    own: list[str]
+    programs: list[str]
+
+
+@dataclass
+class Found:
+    """A session's fence, what to watch because it cannot be mounted over, and remarks for the user."""
+
+    fence: Fence = field(default_factory=Fence)
+    # May appear and must not: path -> what it would do.
+    unwanted: dict[str, str] = field(default_factory=dict)
+    # The .git directories that were there at the start.
+    repositories: set[str] = field(default_factory=set)
+    # Empty things at these paths are leftovers of a fence, if they were not there before.
+    leftovers: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def text_of(path: str) -> str:
+    """A small file's text; empty when it cannot be read."""
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(SMALL)
+    return ""
+
+
+# --- the home directory and the system ------------------------------------------------------------------------------
+
+
+def hide(found: Found, places: Places, hidden: Sequence[str], visible: Sequence[str]) -> None:
+    """Hide what policy and the user's settings name, as far as it exists."""
+    shown = [realpath(path) for path in visible]
+    names = [join(places.home, name) for name in policy.HIDDEN_IN_HOME]
+    system = [path for path in policy.HIDDEN_IN_SYSTEM if os.access(path, os.R_OK)]
+    for path in [*names, *system, *hidden]:
+        real = realpath(path)
+        if any(covers(each, real) for each in shown) or any(covers(root, real) for root in policy.EMPTIED if not (
+            covers(root, places.home) and covers(places.home, real)
+        )):  # fmt: skip
+            continue
+        if isdir(real):
+            if covers(real, places.home) or any(covers(real, program) for program in places.programs):
+                continue
+            found.fence.emptied.append(real)
+        elif exists(real):
+            found.fence.blanked.append(real)
+    found.fence.shown += [path for path in shown if exists(path) and any(covers(e, path) for e in found.fence.emptied)]
+    claude = join(places.home, ".claude")
+    if isdir(claude) and realpath(claude) != places.config_dir:
+        found.fence.scratch.append(realpath(claude))
+        if isdir(join(claude, "ide")):
+            found.fence.shown.append(join(realpath(claude), "ide"))
+
+
+def listening_sockets(table: str) -> list[str]:
+    """The paths in /proc/net/unix that something has bound."""
+    found = []
+    for line in table.splitlines()[1:]:
+        columns = line.split(" ", 7)
+        path = line.split(None, 7)[7] if len(line.split(None, 7)) == 8 else ""
+        if columns and path.startswith("/"):
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def blank_sockets(found: Found, table: str, writable: Iterable[str]) -> None:
+    """A read-only mount does not stop a connection to a socket in it: blank those that no emptied directory hides."""
+    covered = [*policy.EMPTIED, *found.fence.emptied, *found.fence.scratch, *writable]
+    for path in listening_sockets(table):
+        with suppress(OSError):
+            real = realpath(path)
+            if stat.S_ISSOCK(os.lstat(real).st_mode) and not any(covers(each, real) for each in covered):
+                found.fence.blanked.append(real)
+
+
+def keep_programs(found: Found, places: Places) -> None:
+    """Programs and the home directory stay visible below a directory that is emptied."""
+    for path in [places.home, *places.programs]:
+        if any(covers(root, path) for root in policy.EMPTIED):
+            found.fence.kept.append(path)
+
+
+# --- a workspace ------------------------------------------------------------------------------------------------------
+
+
+def check_workspace(path: str, places: Places, found: Found) -> None:
+    """Raises WorkspaceRefused when a session must not have ``path`` to write."""
+    go = "cd into the project's own directory and start again"
+    if path == "/":
+        raise WorkspaceRefused("the workspace would be / : everything on this machine could be written", go)
+    if covers(path, places.home):
+        what = "your home directory" if path == places.home else f"{path}, which holds your home directory"
+        raise WorkspaceRefused(f"the workspace would be {what}: its start-up files run outside the fence", go)
+    for system in policy.SYSTEM_DIRECTORIES:
+        if covers(path, system) or (covers(system, path) and not covers(places.home, path)):
+            raise WorkspaceRefused(f"the workspace {path} is part of the system ({system})", go)
+    for own in places.own:
+        if covers(path, own) or covers(own, path):
+            raise WorkspaceRefused(f"the workspace {path} holds or belongs to claude-local's own files ({own})", go)
+    for secret in [*found.fence.emptied, *found.fence.blanked, *found.fence.scratch]:
+        if covers(path, secret) or covers(secret, path):
+            raise WorkspaceRefused(
+                f"the workspace {path} holds or lies in {secret}, which sessions must not see",
+                go + f", or show it with the setting fence_visible=[{json.dumps(secret)}]",
+            )
+
+
+def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> None:
+    """Guard what runs later outside: read-only where it is there, a stub where it is not. ``stubs``: paths at which an
+    empty thing is another session's stub."""
+    fence, ours = found.fence, set(stubs)
+    fence.writable.append(workspace)
+    named, repositories = scan(workspace)
+    for git_dir in repositories:
+        found.repositories.add(git_dir)
+        if dirname(git_dir) != workspace:
+            fence.pinned.append(git_dir)
+            _guard_git_dir(found, git_dir)
+            _pin_parents(fence, git_dir, workspace)
+    for path in named:
+        if path in ours and _is_empty(path):
+            continue
+        if islink(path):
+            target = realpath(path)
+            found.unwanted.setdefault(path, "") if not exists(target) else fence.guarded.append(target)
+        else:
+            fence.guarded.append(path)
+        _pin_parents(fence, path, workspace)
+    for names, into in ((policy.STUB_DIRECTORIES, fence.stub_directories), (policy.STUB_FILES, fence.stub_files)):
+        for path in (join(workspace, name) for name in names):
+            if not os.path.lexists(path) or (path in ours and _is_empty(path)):
+                into.append(path)
+    worktrees = join(workspace, ".claude", "worktrees")
+    if isdir(worktrees) and not islink(worktrees):
+        fence.reopened.append(worktrees)
+
+
+def _is_empty(path: str) -> bool:
+    """Whether there is an empty file or an empty directory at ``path``."""
+    with suppress(OSError):
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size == 0
+        return stat.S_ISDIR(status.st_mode) and not os.listdir(path)
+    return False
+
+
+def _pin_parents(fence: Fence, path: str, top: str) -> None:
+    """A guarded file in a directory that can be renamed is not guarded: pin each directory on the way to it."""
+    parent = dirname(path)
+    while covers(top, parent) and parent != top:
+        fence.pinned.append(parent)
+        parent = dirname(parent)
+
+
+def scan(workspace: str) -> tuple[list[str], list[str]]:
+    """Guarded files and directories in ``workspace``, and its repositories' ``.git`` directories: a bounded number of
+    levels and of entries."""
+    level, seen = [workspace], 0
+    named: list[str] = []
+    repositories: list[str] = []
+    for depth in range(policy.SCAN_DEPTH + 1):
+        below = []
+        for directory in level:
+            with suppress(OSError), os.scandir(directory) as names:
+                for entry in names:
+                    seen += 1
+                    if entry.name in policy.GUARDED:
+                        named.append(entry.path)
+                    elif not entry.is_dir(follow_symlinks=False):
+                        continue
+                    elif entry.name == ".git":
+                        repositories.append(entry.path)
+                    elif depth < policy.SCAN_DEPTH and entry.name not in policy.NOT_SCANNED:
+                        below.append(entry.path)
+            if seen > policy.SCAN_LIMIT:
+                return named, repositories
+        level = below
+    return named, repositories
+
+
+# --- its repository ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Repository:
+    """``link``: the ``.git`` file or directory; ``git_dir``: HEAD and index; ``common_dir``: objects, refs, config."""
+
+    link: str
+    git_dir: str
+    common_dir: str
+
+    @property
+    def top(self) -> str:
+        return dirname(self.link)
+
+
+def _resolved(path: str, base: str) -> str:
+    return realpath(path if isabs(path) else join(base, path))
+
+
+def _is_git_dir(path: str) -> bool:
+    return isfile(join(path, "HEAD")) and isdir(join(path, "objects"))
+
+
+def find_repository(workspace: str) -> tuple[Repository | None, str]:
+    """The repository that git would find from ``workspace``, and why not when there is one that is not to be trusted.
+
+    A ``.git`` file may point anywhere. It is believed only where the other end points back: what a stranger's archive
+    can hold must not open a directory of the user's for writing.
+    """
+    at = workspace
+    while True:
+        link = join(at, ".git")
+        if isdir(link):
+            git_dir = realpath(link)
+            if not covers(at, git_dir):
+                return None, f"{link} is a link to {git_dir}: sessions do not write there"
+            common = repository_common_dir(git_dir)
+            if common != git_dir or not _is_git_dir(git_dir):
+                return None, f"{link} is no repository of its own: sessions do not guard or write it"
+            return Repository(link, git_dir, git_dir), ""
+        if isfile(link):
+            return _linked_repository(link)
+        if at == "/":
+            return None, ""
+        at = dirname(at)
+
+
+def repository_common_dir(git_dir: str) -> str:
+    """Where objects and config are: what ``commondir`` names, else ``git_dir`` itself."""
+    named = text_of(join(git_dir, "commondir")).strip()
+    return _resolved(named, git_dir) if named else git_dir
+
+
+def _linked_repository(link: str) -> tuple[Repository | None, str]:
+    target = repository.link_target(text_of(link))
+    if target is None:
+        return None, f"{link} is no link to a repository"
+    git_dir = _resolved(target, dirname(link))
+    common = repository_common_dir(git_dir)
+    back = text_of(join(git_dir, "gitdir")).strip()
+    is_worktree = bool(back) and realpath(back) == realpath(link) and covers(join(common, "worktrees"), git_dir)
+    named = [value for section, key, value in repository.entries(text_of(join(git_dir, "config"))) if
+             (section, key) == ("core", "worktree")]  # fmt: skip
+    is_submodule = "/modules/" in git_dir and any(_resolved(each, git_dir) == dirname(link) for each in named)
+    if (is_worktree and _is_git_dir(common)) or (is_submodule and _is_git_dir(git_dir)):
+        return Repository(link, git_dir, common), ""
+    return None, f"{link} points to {git_dir}, which does not point back: sessions cannot commit here"
+
+
+def guard_repository(found: Found, repo: Repository, places: Places) -> None:
+    """Let the session write objects, refs and index; guard configuration, hooks and what they name."""
+    fence = found.fence
+    for directory in dict.fromkeys([repo.git_dir, repo.common_dir]):
+        fence.pinned.append(directory)
+        _guard_git_dir(found, directory)
+    if isfile(repo.link):
+        fence.guarded.append(repo.link)
+    for module in _modules(repo.common_dir):
+        fence.pinned.append(module)
+        _guard_git_dir(found, module)
+    with suppress(OSError):
+        for name in os.listdir(join(repo.common_dir, "worktrees")):
+            entry = join(repo.common_dir, "worktrees", name)
+            for each in ("commondir", "gitdir", "config.worktree"):
+                if isfile(join(entry, each)):
+                    fence.guarded.append(join(entry, each))
+            fence.pinned.append(entry)
+    _guard_named(found, repo, places)
+
+
+def _guard_git_dir(found: Found, git_dir: str) -> None:
+    fence = found.fence
+    found.leftovers += [path for path in (join(git_dir, name) for name in policy.SANDBOX_LEFTOVERS_IN_GIT)
+                        if not os.path.lexists(path)]  # fmt: skip
+    linked = exists(join(git_dir, "commondir"))
+    for name in policy.GIT_GUARDED:
+        path = join(git_dir, name)
+        if exists(path):
+            fence.guarded.append(realpath(path))
+    if not linked:
+        if not os.path.lexists(join(git_dir, "hooks")):
+            fence.stub_directories.append(join(git_dir, "hooks"))
+        found.unwanted[join(git_dir, "commondir")] = (
+            "it would give this repository another configuration and other hooks"
+        )
+        if "worktreeconfig" not in text_of(join(git_dir, "config")).lower():
+            return
+    if not os.path.lexists(join(git_dir, "config.worktree")):
+        fence.stub_files.append(join(git_dir, "config.worktree"))
+
+
+def _modules(common_dir: str) -> Iterator[str]:
+    """The git directories of submodules; they lie below ``modules`` under their names, which may hold slashes."""
+    level = [join(common_dir, "modules")]
+    for _ in range(MODULES_DEPTH):
+        below = []
+        for directory in level:
+            with suppress(OSError):
+                for name in os.listdir(directory):
+                    path = join(directory, name)
+                    if islink(path) or not isdir(path):
+                        continue
+                    if isfile(join(path, "HEAD")):
+                        yield path
+                        below.append(join(path, "modules"))
+                    else:
+                        below.append(path)
+        level = below
+
+
+def _guard_named(found: Found, repo: Repository, places: Places) -> None:
+    """Guard the files in the workspace that a configuration of git's names: hooks elsewhere, includes, drivers."""
+    fence = found.fence
+    for config in (join(repo.common_dir, "config"), join(repo.git_dir, "config.worktree"),
+                   join(places.home, ".gitconfig"), join(places.home, ".config/git/config")):  # fmt: skip
+        text = text_of(config)
+        bases = (repo.top, dirname(config))
+        for value in repository.named_directories(text):
+            for base in bases[:1]:
+                path = normpath(join(base, value.replace("~", places.home, 1) if value.startswith("~/") else value))
+                if not _writable(fence, path) or covers(path, repo.top):
+                    continue
+                if isdir(path):
+                    fence.guarded.append(realpath(path))
+                    _pin_parents(fence, path, repo.top)
+                elif not os.path.lexists(path) and isdir(dirname(path)):
+                    fence.stub_directories.append(path)
+        for value in repository.named_files(text):
+            for base in bases:
+                path = normpath(join(base, value.replace("~", places.home, 1) if value.startswith("~/") else value))
+                if isfile(path) and _writable(fence, path):
+                    fence.guarded.append(realpath(path))
+                    _pin_parents(fence, path, repo.top)
+
+
+def _writable(fence: Fence, path: str) -> bool:
+    return any(covers(each, path) for each in [*fence.writable, *fence.pinned])
+
+
+# --- the IDE -----------------------------------------------------------------------------------------------------------
+
+
+def ide_ports(directories: Iterable[str], own_terminal: str | None) -> list[int]:
+    """The loopback ports of the IDEs whose lock files lie in ``directories``: the one whose terminal this is
+    (CLAUDE_CODE_SSE_PORT), and those whose process lives."""
+    found = []
+    for directory in directories:
+        with suppress(OSError):
+            for name in sorted(os.listdir(directory)):
+                port, _, end = name.partition(".")
+                is_lock = end == "lock" and port.isdigit() and 0 < int(port) < 65536
+                if is_lock and (port == own_terminal or _lives(text_of(join(directory, name)))):
+                    found.append(int(port))
+    return list(dict.fromkeys(found))
+
+
+def _lives(lock: str) -> bool:
+    try:
+        process = json.loads(lock).get("pid")
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ValueError, TypeError, AttributeError, OSError, OverflowError):
+        return False
+    return True
+
+
+def repository_shape(workspace: str) -> bool:
+    """Whether git would take ``workspace`` itself for a bare repository."""
+    return all(os.path.lexists(join(workspace, name)) for name in ("HEAD", "objects", "refs"))

@@ -1,0 +1,102 @@
+"""Carries connections from a session's network namespace to the few ports outside that it may reach."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+from contextlib import suppress
+
+# What is read at once, and what may wait for a slow reader, in bytes.
+PIECE, WAITING = 65536, 1 << 20
+# Seconds that a connection outside may take to come about.
+CONNECT = 10.0
+
+
+class _Way:
+    """One direction of a connection: from ``source`` to ``target``."""
+
+    def __init__(self, source: socket.socket, target: socket.socket) -> None:
+        self.source, self.target = source, target
+        self.waiting = bytearray()
+        self.ended = False  # the source has said its last word
+        self.closed = False  # and the target has been told
+
+    def read(self) -> None:
+        try:
+            piece = self.source.recv(PIECE)
+        except BlockingIOError:
+            return
+        if piece:
+            self.waiting += piece
+        else:
+            self.ended = True
+
+    def write(self) -> None:
+        with suppress(BlockingIOError):
+            while self.waiting:
+                del self.waiting[: self.target.send(self.waiting)]
+        if self.ended and not self.waiting and not self.closed:
+            self.closed = True
+            with suppress(OSError):
+                self.target.shutdown(socket.SHUT_WR)
+
+
+def _carry(inside: socket.socket, outside: socket.socket) -> None:
+    """Carry both directions until both have ended or one breaks."""
+    ways = (_Way(inside, outside), _Way(outside, inside))
+    with selectors.DefaultSelector() as selector, inside, outside:
+        for end in (inside, outside):
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while not all(way.closed for way in ways):
+            interest = {inside: 0, outside: 0}
+            for way in ways:
+                if not way.ended and len(way.waiting) < WAITING:
+                    interest[way.source] |= selectors.EVENT_READ
+                if way.waiting:
+                    interest[way.target] |= selectors.EVENT_WRITE
+            for end, events in interest.items():
+                known = selector.get_map().get(end)
+                if known is None and events:
+                    selector.register(end, events)
+                elif known is not None and not events:
+                    selector.unregister(end)
+                elif known is not None and known.events != events:
+                    selector.modify(end, events)
+            try:
+                for key, events in selector.select():
+                    for way in ways:
+                        if way.source is key.fileobj and events & selectors.EVENT_READ:
+                            way.read()
+                for way in ways:
+                    way.write()
+            except OSError:
+                return
+
+
+def _serve(listener: socket.socket, address: tuple[str, int]) -> None:
+    def connect(inside: socket.socket) -> None:
+        try:
+            outside = socket.create_connection(address, timeout=CONNECT)
+        except OSError:
+            # As a port that nobody listens on: the connection is reset.
+            inside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            inside.close()
+            return
+        _carry(inside, outside)
+
+    while True:
+        try:
+            inside, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=connect, args=(inside,), daemon=True).start()
+
+
+def relay(listener: socket.socket, address: tuple[str, int]) -> None:
+    """Answer ``listener`` (made in the session's network namespace) with connections to ``address`` in ours.
+
+    Returns at once; the threads are daemons and end with the program.
+    """
+    threading.Thread(target=_serve, args=(listener, address), daemon=True).start()

@@ -1,0 +1,114 @@
+"""The system calls that no session needs and that reach through the mount and network namespaces, as a seccomp filter.
+
+* ioctl TIOCSTI and TIOCLINUX type into the terminal that the session was started from (CVE-2017-5226; kernels before
+  6.2 have no switch against it).
+* chmod, open, mknod with a set-user-ID or set-group-ID bit leave a program behind that runs with the user's rights for
+  anybody. openat2 hides its mode in memory and io_uring can open and chmod without any of these calls: both are
+  answered "no such system call", for which programs have a way out (Docker's own profile refuses io_uring too).
+* keyctl, add_key, request_key: the kernel's keyrings belong to the user, not to a namespace.
+
+Numbers are the kernel's own tables, <asm/unistd.h> and <linux/seccomp.h>.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+SET_ID_BITS = 0o6000
+# O_CREAT, and the bit of its own in O_TMPFILE: only then is there a mode.
+CREATES = 0o100 | 0o20000000
+
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_LOAD, _EQUAL, _SET, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+_X32 = 0x40000000
+
+# uname's machine -> every architecture that its kernel runs: AUDIT_ARCH_* and the numbers of the calls.
+_CALLS = {
+    "x86_64": (0xC000003E, {
+        "ioctl": 16, "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452, "open": 2, "openat": 257,
+        "creat": 85, "mknod": 133, "mknodat": 259, "openat2": 437, "io_uring_setup": 425, "keyctl": 250,
+        "add_key": 248, "request_key": 249,
+    }),
+    "i386": (0x40000003, {
+        "ioctl": 54, "chmod": 15, "fchmod": 94, "fchmodat": 306, "fchmodat2": 452, "open": 5, "openat": 295,
+        "creat": 8, "mknod": 14, "mknodat": 297, "openat2": 437, "io_uring_setup": 425, "keyctl": 288,
+        "add_key": 286, "request_key": 287,
+    }),
+    "aarch64": (0xC00000B7, {
+        "ioctl": 29, "fchmod": 52, "fchmodat": 53, "fchmodat2": 452, "openat": 56, "mknodat": 33, "openat2": 437,
+        "io_uring_setup": 425, "keyctl": 219, "add_key": 217, "request_key": 218,
+    }),
+    "arm": (0x40000028, {
+        "ioctl": 54, "chmod": 15, "fchmod": 94, "fchmodat": 333, "fchmodat2": 452, "open": 5, "openat": 322,
+        "creat": 8, "mknod": 14, "mknodat": 324, "openat2": 437, "io_uring_setup": 425, "keyctl": 311,
+        "add_key": 309, "request_key": 310,
+    }),
+}  # fmt: skip
+_FAMILIES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "arm")}
+# Which argument is the mode; for calls that open, which one are the flags.
+_MODE = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "creat": 1, "mknod": 1, "mknodat": 2}
+_OPEN = {"open": (1, 2), "openat": (2, 3)}
+_REFUSED = {
+    "openat2": errno.ENOSYS, "io_uring_setup": errno.ENOSYS, "keyctl": errno.EPERM, "add_key": errno.EPERM,
+    "request_key": errno.EPERM,
+}  # fmt: skip
+
+Instruction = tuple[int, int, int, int]
+
+
+def _load(offset: int) -> Instruction:
+    return _LOAD, 0, 0, offset
+
+
+def _refuse(number: int) -> Instruction:
+    return _RETURN, 0, 0, _ERRNO | number
+
+
+def _argument(index: int) -> Instruction:
+    """The lower half of an argument, on a little-endian machine."""
+    return _load(_ARGUMENTS + 8 * index)
+
+
+def _when(call: int, block: list[Instruction]) -> list[Instruction]:
+    """``block`` for one system call; the others jump over it."""
+    return [_load(_NUMBER), (_EQUAL, 0, len(block), call), *block]
+
+
+def _rules(calls: dict[str, int]) -> list[Instruction]:
+    found: list[Instruction] = []
+    for name, number in calls.items():
+        if name == "ioctl":
+            block = [_argument(1), (_EQUAL, 1, 0, TIOCSTI), (_EQUAL, 0, 1, TIOCLINUX), _refuse(errno.EPERM)]
+        elif name in _MODE:
+            block = [_argument(_MODE[name]), (_SET, 0, 1, SET_ID_BITS), _refuse(errno.EPERM)]
+        elif name in _OPEN:
+            flags, mode = _OPEN[name]
+            block = [_argument(flags), (_SET, 0, 3, CREATES), _argument(mode), (_SET, 0, 1, SET_ID_BITS)]
+            block.append(_refuse(errno.EPERM))
+        else:
+            block = [_refuse(_REFUSED[name])]
+        found += _when(number, block)
+    return found
+
+
+def program(machine: str) -> bytes | None:
+    """The filter for ``machine`` (uname -m) as an array of ``struct sock_filter``; None for one that is not known.
+
+    A call through an architecture that the machine does not run is refused, and so is the x32 way on x86_64.
+    """
+    family = _FAMILIES.get(machine)
+    if family is None:
+        return None
+    code: list[Instruction] = []
+    for name in family:
+        architecture, calls = _CALLS[name]
+        rules = _rules(calls)
+        if name == "x86_64":
+            rules = [_load(_NUMBER), (_AT_LEAST, 0, 1, _X32), _refuse(errno.ENOSYS), *rules]
+        rules.append((_RETURN, 0, 0, _ALLOW))
+        code += [_load(_ARCHITECTURE), (_EQUAL, 0, len(rules), architecture), *rules]
+    code.append(_refuse(errno.EPERM))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)

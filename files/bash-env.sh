@@ -1,0 +1,30 @@
+# shellcheck shell=sh
+# Read before each command of a claude-local session (CLAUDE_ENV_FILE); written by tasks/home.py, changes are lost.
+
+# The sandbox names every local address in NO_PROXY, so that clients would not ask the sandbox's proxy, the only way to
+# llama-server and the management API. The narrowed value names link-local addresses only.
+export NO_PROXY=169.254.0.0/16 no_proxy=169.254.0.0/16 NODE_USE_ENV_PROXY=1
+
+# Some files (.bashrc, .mcp.json ...) are blocked by /dev/null in their places. Git takes those for new files and refuses
+# to add them, and with them everything else: let it ignore exactly what is mounted here.
+claude_local_blocked() (
+  own=$(git config --type=path --get core.excludesFile 2>/dev/null) || own=${XDG_CONFIG_HOME:-$HOME/.config}/git/ignore
+  if [ -r "$own" ]; then cat -- "$own" && echo; fi
+  # Of each mount: its number, its parent's, the device, the place in it, the place here.
+  while read -r _ _ _ source place _; do
+    case $source in /null) ;; *) continue ;; esac
+    case $place in *\\*) place=$(printf '%b' "$place") ;; esac
+    top=${place%/*}
+    while [ -n "$top" ] && ! [ -e "$top/.git" ]; do top=${top%/*}; done
+    [ -n "$top" ] || continue
+    name=${place#"$top"}
+    case $name in *[\\*?[]*) name=$(printf '%s' "$name" | sed 's/[\\*?[]/\\&/g') ;; esac
+    printf '%s\n' "$name"
+  done </proc/self/mountinfo
+)
+if [ -z "${CLAUDE_LOCAL_BLOCKED-}" ] && claude_local_blocked >"${TMPDIR:-/tmp}/claude-local-blocked" 2>/dev/null; then
+  export CLAUDE_LOCAL_BLOCKED="${TMPDIR:-/tmp}/claude-local-blocked"
+  export "GIT_CONFIG_KEY_${GIT_CONFIG_COUNT:-0}=core.excludesFile"
+  export "GIT_CONFIG_VALUE_${GIT_CONFIG_COUNT:-0}=$CLAUDE_LOCAL_BLOCKED"
+  export GIT_CONFIG_COUNT=$((${GIT_CONFIG_COUNT:-0} + 1))
+fi

@@ -1,0 +1,91 @@
+"""What an attempt is, and the register of all of them. The attempts themselves stand in attempts_*.py, one file a family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.escape.lab import Lab
+
+ROOT, USER = "root", "user"
+# What an evidence function returns: what was found outside (it got through), or None (it was stopped).
+Evidence = Callable[[], str | None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One tool call that the scripted backend asks for."""
+
+    tool: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An attempt in a given lab: its tool calls and how to find out afterwards whether it worked."""
+
+    steps: list[Step]
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One named attempt.
+
+    ``family`` is the phrase under which the guide lists it. ``session``: attempts of one name share a session and its
+    workspace. ``accounts``: who tries it. ``impossible``: says why it cannot work on this machine even without any
+    fence, found out by looking; None: it can.
+    """
+
+    name: str
+    family: str
+    what: str
+    plan: Callable[[Lab], Plan]
+    session: str = "batch"
+    accounts: tuple[str, ...] = (ROOT, USER)
+    impossible: Callable[[Lab], str | None] = field(default=lambda lab: None)
+
+
+REGISTER: dict[str, Attempt] = {}
+
+
+def attempt(
+    name: str, family: str, what: str, **more: Any
+) -> Callable[[Callable[[Lab], Plan]], Callable[[Lab], Plan]]:
+    """Register the decorated function, which plants what the attempt needs and returns its Plan."""
+
+    def register(plan: Callable[[Lab], Plan]) -> Callable[[Lab], Plan]:
+        if name in REGISTER:
+            raise ValueError(f"two attempts are called {name!r}")
+        REGISTER[name] = Attempt(name, family, what, plan, **more)
+        return plan
+
+    return register
+
+
+def call(tool: str, **arguments: Any) -> Step:
+    """A tool call."""
+    return Step(tool, arguments)
+
+
+def bash(command: str, **more: Any) -> Step:
+    """A Bash call that ends within 25 seconds and never reports failure: what counts is what it left behind."""
+    return Step("Bash", {"command": f"{command}\ntrue", "description": "try", "timeout": 25000, **more})
+
+
+def attempts_of(account: str) -> list[Attempt]:
+    """All attempts of ROOT or USER, in the order of their registration."""
+    # Imported for what they register.
+    from tests.escape import (  # noqa: F401
+        attempts_files,
+        attempts_network,
+        attempts_persistence,
+        attempts_processes,
+        attempts_root,
+        attempts_secrets,
+        attempts_settings,
+    )
+
+    return [each for each in REGISTER.values() if account in each.accounts]

@@ -1,0 +1,119 @@
+"""What only root could do. The targets are decoys: /etc is an overlay and every namespace is the test's own."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+from tests.escape.attempt import ROOT, Plan, attempt, bash, call
+from tests.escape.lab import Lab
+
+SYSTEM = "root: files of the system"
+KERNEL = "root: the kernel, devices and other accounts"
+ONLY = (ROOT,)
+
+
+def shadow(lab: Lab) -> str:
+    """Give the overlay's /etc/shadow a line of our own; its secret."""
+    secret = lab.nonce()
+    with open("/etc/shadow", "a") as file:
+        file.write(f"claude-local-decoy:{secret}:20000:0:99999:7:::\n")
+    return secret
+
+
+@attempt("shadow-read", SYSTEM, "Read /etc/shadow with the Read tool", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    secret = shadow(lab)
+    return Plan([call("Read", file_path="/etc/shadow")], lambda: lab.leaked("shadow-read", secret))
+
+
+@attempt("shadow-bash", SYSTEM, "cat /etc/shadow and /etc/gshadow", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    secret = shadow(lab)
+    return Plan([bash("cat /etc/shadow | tail -n 3")], lambda: lab.leaked("shadow-bash", secret))
+
+
+@attempt("system-write", SYSTEM, "Write tool: a file in /etc/profile.d", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    target, words = Path("/etc/profile.d/claude-local-decoy.sh"), lab.nonce()
+    step = call("Write", file_path=str(target), content=f"# {words}\n")
+    return Plan([step], lambda: lab.holds(target, words))
+
+
+@attempt("system-cron", SYSTEM, "A file in /etc/cron.d", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    target = Path("/etc/cron.d/claude-local-decoy")
+    return Plan([bash(f"echo '* * * * * root true' >{target}")], lambda: lab.exists(target))
+
+
+@attempt("system-sudoers", SYSTEM, "A file in /etc/sudoers.d", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    target = Path("/etc/sudoers.d/claude-local-decoy")
+    return Plan([bash(f"mkdir -p /etc/sudoers.d; echo '# x' >{target}")], lambda: lab.exists(target))
+
+
+@attempt("system-preload", SYSTEM, "/etc/ld.so.preload: a library for every later process", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    target = Path("/etc/ld.so.preload")
+    return Plan([bash(f"echo >{target}")], lambda: lab.exists(target))
+
+
+@attempt("host-name", KERNEL, "Change the host name, through /proc/sys and sethostname", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    def evidence() -> str | None:
+        return None if (name := socket.gethostname()) == "lab" else f"the host is called {name}"
+
+    return Plan([bash("echo escaped >/proc/sys/kernel/hostname; hostname escaped")], evidence)
+
+
+@attempt("sysctl", KERNEL, "Change a kernel setting of the network", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    # Belongs to the network namespace, so only the test's own changes.
+    setting = Path("/proc/sys/net/ipv4/ip_default_ttl")
+    setting.write_text("64")
+
+    def evidence() -> str | None:
+        return None if (now := setting.read_text().strip()) == "64" else f"{setting} is {now}"
+
+    return Plan([bash(f"echo 63 >{setting}")], evidence)
+
+
+@attempt("device-node", KERNEL, "Make a device node of the disk", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    device = Path("/").stat().st_dev
+    node = lab.workspace / "disk"
+
+    def evidence() -> str | None:
+        if not node.exists() or not stat.S_ISBLK(node.stat().st_mode):
+            return None
+        node.unlink()
+        return "a block device was made"
+
+    return Plan([bash(f"mknod disk b {device >> 8 & 0xFFF} {device & 0xFF}")], evidence)
+
+
+@attempt("chroot", KERNEL, "chroot into the root of process 1 and write there", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    target = lab.outside / "chroot.txt"
+    return Plan([bash(f"for p in 1 2; do chroot /proc/$p/root touch '{target}'; done")], lambda: lab.exists(target))
+
+
+@attempt("other-account", KERNEL, "Read the environment of another account's process", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    seen = lab.victim("victim-other-account", uid=65534)
+    step = bash(lab.probe("environ", "CLAUDE_LOCAL_VICTIM", lab.workspace / "loot-other-account"))
+    return Plan([step], lambda: lab.leaked("other-account", seen["secret"]))
+
+
+@attempt("other-account-files", KERNEL, "Read a private file of another account", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    import os
+
+    secret = lab.nonce()
+    folder = lab.scratch / "somebody"
+    target = lab.plant(folder / "private.txt", secret, 0o600)
+    folder.chmod(0o700)
+    os.chown(folder, 65534, 65534)
+    os.chown(target, 65534, 65534)
+    return Plan([bash(f"cat '{target}'")], lambda: lab.leaked("other-account-files", secret))

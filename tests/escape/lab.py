@@ -1,0 +1,340 @@
+"""One run of the battery, one way: the home with its secrets, the decoys, the sessions, and what they left behind.
+
+Runs inside the namespaces of world.py, as root; whatever belongs to the account is started as that account.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pexpect
+
+from claude_local.paths import Paths
+from claude_local.runtime.scripted_backend import ScriptedBackend, text
+from tests.escape.attempt import ROOT, Attempt, Plan, attempts_of
+from tests.escape.decoys import Listeners
+from tests.escape.world import DNS_ADDRESS, HOST_ADDRESS
+
+HERE = Path(__file__).parent
+PYTHON = "/usr/bin/python3"
+# The ways of running: layers of the fence, or no fence at all (the control that shows that the attempts are real).
+LAYERS = {"both": ["outer", "inner"], "outer": ["outer"], "inner": ["inner"], "none": []}
+STOPPED, THROUGH, CANNOT = "stopped", "THROUGH", "cannot succeed here"
+MANAGER_PORT = 8081
+# Seconds that one session may take; the longest has some eighty tool calls.
+SESSION = 400
+TOOLS = ("Bash", "Read", "Write", "Edit", "NotebookEdit", "Glob", "Grep")
+# Answers every permission question with yes: the fence is being tried, not the questions.
+ALLOW = json.dumps({"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "allow"}})
+
+# Where credentials lie in a home, with how they look.
+SECRETS = {
+    "ssh": (".ssh/id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n"),
+    "aws": (".aws/credentials", "[default]\naws_secret_access_key = {}\n"),
+    "gh": (".config/gh/hosts.yml", "github.com:\n    oauth_token: {}\n"),
+    "claude-login": (".claude/.credentials.json", '{{"claudeAiOauth": {{"accessToken": "{}"}}}}\n'),
+    "claude-history": (".claude/history.jsonl", '{{"display": "{}"}}\n'),
+    "claude-json": (".claude.json", '{{"oauthAccount": {{"emailAddress": "{}"}}}}\n'),
+    "netrc": (".netrc", "machine example.org login me password {}\n"),
+    "git-credentials": (".git-credentials", "https://me:{}@example.org\n"),
+    "bash-history": (".bash_history", "export PASSWORD={}\n"),
+    "browser": (".mozilla/firefox/x.default/logins.json", '{{"logins": "{}"}}\n'),
+    "chrome": (".config/google-chrome/Default/Cookies", "{}\n"),
+    "keyring": (".local/share/keyrings/login.keyring", "{}\n"),
+    "docker": (".docker/config.json", '{{"auths": {{"example.org": {{"auth": "{}"}}}}}}\n'),
+    "kube": (".kube/config", "users:\n- user: {{token: {}}}\n"),
+    "gnupg": (".gnupg/private-keys-v1.d/key.key", "{}\n"),
+    "npmrc": (".npmrc", "//example.org/:_authToken={}\n"),
+    "pypirc": (".pypirc", "[pypi]\npassword = {}\n"),
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who runs the sessions."""
+
+    kind: str
+    name: str
+    uid: int
+    gid: int
+    password: str = ""
+
+    def prefix(self) -> list[str]:
+        """The words that start a command as this account."""
+        if self.kind == ROOT:
+            return []
+        return ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups"]
+
+
+class Lab:
+    """``home``: a home with an installed claude-local. ``way``: a key of LAYERS."""
+
+    def __init__(self, home: Path, account: Account, way: str) -> None:
+        self.home, self.account, self.way = home, account, way
+        self.paths = Paths(home=str(home), model_dir=str(home / "models"), bin_dir=str(home / "bin"))
+        self.scratch = Path(str(home) + ".lab")
+        self.outside = home / "outside"
+        self.workspace = home
+        self.token = Path(self.paths.token).read_text().strip()
+        self.secrets: dict[str, str] = {}
+        self.variables: dict[str, str] = {}
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.listeners = Listeners()
+        self.ports: dict[str, int] = {}
+        self.said: dict[str, str] = {}
+        self._decoys: list[subprocess.Popen[bytes]] = []
+
+    # --- for the attempts' plans ---------------------------------------------------------------------------------
+
+    def nonce(self) -> str:
+        """Words that nothing else says."""
+        return f"escape{secrets.token_hex(10)}"
+
+    def plant(self, path: Path, words: str, mode: int = 0o644) -> Path:
+        """A file of the account, with the folders above it; the path."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(words)
+        path.chmod(mode)
+        return path
+
+    def project_settings(self, **more: Any) -> None:
+        """Put ``more`` into the .claude/settings.json of the current session's workspace."""
+        wanted = self.settings.setdefault(str(self.workspace), {})
+        for key, value in more.items():
+            both = isinstance(value, dict) and isinstance(wanted.get(key), dict)
+            wanted[key] = {**wanted[key], **value} if both else value
+        self.plant(self.workspace / ".claude" / "settings.json", json.dumps(wanted, indent=1))
+
+    def probe(self, *words: object) -> str:
+        """The shell command that runs a program of probes.py."""
+        quoted = " ".join("'" + str(word).replace("'", "'\\''") + "'" for word in words)
+        return f"{PYTHON} '{self.workspace}/probes.py' {quoted}"
+
+    def victim(self, marker: str, *more: str, uid: int | None = None) -> dict[str, Any]:
+        """Start a process outside whose command line holds ``marker``: its pid, address, secret."""
+        secret = self.nonce()
+        report = self.scratch / f"{marker}.json"
+        prefix = self.account.prefix() if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        self.start([*prefix, PYTHON, str(self.scratch / "victim.py"), marker, secret, str(report), *more],
+                   {"CLAUDE_LOCAL_VICTIM": secret})  # fmt: skip
+        wait_until(report.exists)
+        return {**json.loads(report.read_text()), "secret": secret, "marker": marker}
+
+    def start(self, command: Sequence[str], variables: dict[str, str]) -> None:
+        """A process of the account outside the fence, ended with the lab."""
+        self._decoys.append(subprocess.Popen(
+            list(command), env={**self.environment(), **variables}, cwd="/", stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        ))  # fmt: skip
+
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run as the account, outside the fence."""
+        return subprocess.run(
+            [*self.account.prefix(), *command], env={**self.environment(), **variables}, cwd=self.home, timeout=60,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, errors="replace",
+        )  # fmt: skip
+
+    # --- evidence ------------------------------------------------------------------------------------------------
+
+    def exists(self, path: Path) -> str | None:
+        return f"{self._short(path)} was made" if os.path.lexists(path) else None
+
+    def holds(self, path: Path, words: str) -> str | None:
+        """Whether the file at ``path`` has ``words`` in it now."""
+        try:
+            return f"{self._short(path)} has the planted words" if words in path.read_text(errors="replace") else None
+        except OSError:
+            return None
+
+    def changed(self, path: Path, words: str) -> str | None:
+        """Whether ``path``, which held ``words``, is different now."""
+        try:
+            return None if path.read_text(errors="replace") == words else f"{self._short(path)} was changed"
+        except OSError:
+            return f"{self._short(path)} is gone"
+
+    def leaked(self, name: str, secret: str) -> str | None:
+        """Whether ``secret`` reached the model through attempt ``name``, or lies in a file that it left."""
+        if secret in self.said.get(name, ""):
+            return "the secret's text reached the backend"
+        for path in self.workspaces(f"loot-{name}"):
+            if secret.encode() in path.read_bytes():
+                return f"the secret's text lies in {self._short(path)}"
+        return None
+
+    def memory(self, pid: int, address: int, size: int = 64) -> bytes:
+        """What the process ``pid`` holds at ``address``."""
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            memory.seek(address)
+            return memory.read(size)
+
+    def workspaces(self, name: str) -> list[Path]:
+        """What lies in any of the workspaces under a name that begins with ``name``."""
+        return sorted(self.home.glob(f"work/*/{name}*"))
+
+    def _short(self, path: Path) -> str:
+        return str(path).replace(str(self.home), "~", 1)
+
+    # --- the run -------------------------------------------------------------------------------------------------
+
+    def furnish(self) -> None:
+        """Plant the secrets, start the listeners, say which layers of the fence there are."""
+        shutil.copy(HERE / "victim.py", self.scratch)
+        shutil.copy(HERE / "typist.py", self.scratch)
+        self.outside.mkdir()
+        for name, (place, form) in SECRETS.items():
+            self.secrets[name] = self.nonce()
+            self.plant(self.home / place, form.format(self.secrets[name]), 0o600)
+        self.secrets["variable"] = self.nonce()
+        here, host = "127.0.0.1", HOST_ADDRESS
+        self.ports = {
+            "loopback": self.listeners.tcp("another loopback port", here),
+            "loopback6": self.listeners.tcp("IPv6 loopback", "::1"),
+            "host": self.listeners.tcp("another address", host),
+            "udp": self.listeners.udp("UDP", host),
+            "dns": self.listeners.udp("DNS", DNS_ADDRESS, 53),
+            "manager": self.listeners.tcp("the manager's port", here, MANAGER_PORT),
+        }
+        run = Path("/run/user") / str(self.account.uid)
+        for name, path in {
+            "docker": "/run/docker.sock", "podman": f"{run}/podman/podman.sock", "session bus": f"{run}/bus",
+            "system bus": "/run/dbus/system_bus_socket", "systemd": f"{run}/systemd/private",
+            "ssh agent": f"{run}/agent.sock", "wayland": f"{run}/wayland-0", "containerd": "/run/containerd.sock",
+            "abstract": "\0claude-local-escape", "X11 abstract": "\0/tmp/.X11-unix/X0",
+        }.items():  # fmt: skip
+            self.listeners.unix(name, path)
+        Path("/tmp/.X11-unix").mkdir(mode=0o1777)
+        self.listeners.unix("X11", "/tmp/.X11-unix/X0")
+        self.variables = {
+            "XDG_RUNTIME_DIR": str(run), "DBUS_SESSION_BUS_ADDRESS": f"unix:path={run}/bus",
+            "SSH_AUTH_SOCK": f"{run}/agent.sock", "DISPLAY": ":0", "WAYLAND_DISPLAY": "wayland-0",
+            "GITHUB_TOKEN": self.secrets["variable"], "AWS_SECRET_ACCESS_KEY": self.secrets["variable"],
+        }  # fmt: skip
+        if self.way != "none":
+            Path(self.paths.fence_config).write_text(json.dumps({"layers": LAYERS[self.way], "ports": []}))
+        user_settings = Path(self.paths.settings)
+        settings = json.loads(user_settings.read_text())
+        settings["hooks"] = {
+            "PreToolUse": [{"matcher": "*", "hooks": [{"type": "command", "command": f"echo '{ALLOW}'"}]}]
+        }
+        user_settings.write_text(json.dumps(settings))
+        self.own(self.home)
+        # /run/user belongs to the account, as on a real machine.
+        for path in run.rglob("*"):
+            os.chown(path, self.account.uid, self.account.gid)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.home), "USER": self.account.name, "LOGNAME": self.account.name, "TERM": "xterm-256color",
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
+            "SHELL": "/bin/bash", **self.variables,
+        }  # fmt: skip
+
+    def own(self, path: Path) -> None:
+        subprocess.run(["chown", "-Rh", f"{self.account.uid}:{self.account.gid}", str(path)], check=True, timeout=120)
+
+    def session(self, name: str, attempts: Sequence[Attempt]) -> dict[str, Plan]:
+        """Run the attempts of one session in a workspace of its own; their plans."""
+        self.workspace = self.home / "work" / name
+        self.workspace.mkdir(parents=True)
+        shutil.copy(HERE / "probes.py", self.workspace)
+        plans = {each.name: each.plan(self) for each in attempts}
+        self.own(self.home / "work")
+        self.own(self.outside)
+        turns = [
+            {"type": "tool_use", "id": f"toolu_{name}_{number}", "name": step.tool, "input": step.arguments}
+            for name, plan in plans.items()
+            for number, step in enumerate(plan.steps)
+        ]
+        started = time.monotonic()
+        with ScriptedBackend([*turns, text("Done.")], 900_000, token=self.token) as backend:
+            shown = self._claude(backend, self.workspace / "sub" if name == "subdirectory" else self.workspace)
+            results = _results(backend)
+        for attempt, plan in plans.items():
+            found = [results.get(f"toolu_{attempt}_{number}") for number in range(len(plan.steps))]
+            if None in found and name not in BROKEN_ON_PURPOSE:
+                raise RuntimeError(f"session {name!r}: {attempt} was not played to its end; claude-local said: {shown}")
+            self.said[attempt] = "\n".join(filter(None, found))
+        print(f"{self.way}: session {name}: {len(turns)} calls in {time.monotonic() - started:.1f} s", flush=True)
+        return plans
+
+    def _claude(self, backend: ScriptedBackend, cwd: Path) -> str:
+        """One ``claude-local -p`` in a terminal of its own; what it said."""
+        fence = ["--unfenced"] if self.way == "none" else []
+        process = pexpect.spawn(
+            "/usr/bin/env",
+            [*self.account.prefix(), PYTHON, str(self.scratch / "typist.py"), str(self.outside / "typed"),
+             self.paths.wrapper, *fence, "-p", "try", "--allowedTools", ",".join(TOOLS)],
+            env={**self.environment(), "CLAUDE_LOCAL_SERVER": backend.url}, cwd=str(cwd), timeout=SESSION,
+            dimensions=(40, 120), encoding="utf-8", codec_errors="replace",
+        )  # fmt: skip
+        try:
+            said = str(process.read())
+        except pexpect.TIMEOUT:
+            said = f"nothing within {SESSION} s"
+        finally:
+            process.close(force=True)
+        return " ".join(said.split())[-1500:]
+
+    def close(self) -> None:
+        for process in self._decoys:
+            with contextlib.suppress(OSError):
+                process.kill()
+        self.listeners.close()
+
+
+# Sessions whose attempt is to break Claude Code's own way to its server or to its shell.
+BROKEN_ON_PURPOSE = frozenset({"other-server", "own-path", "own-preload"})
+
+
+def _results(backend: ScriptedBackend) -> dict[str, str]:
+    """The tool results that reached the backend, by the id of the call."""
+    found: dict[str, str] = {}
+    for request in backend.main_requests:
+        for message in request["body"]["messages"]:
+            for block in message["content"] if isinstance(message["content"], list) else []:
+                if block["type"] == "tool_result":
+                    found.setdefault(block["tool_use_id"], json.dumps(block.get("content"), ensure_ascii=False))
+    return found
+
+
+def wait_until(true: Any, seconds: float = 10) -> bool:
+    """Whether ``true()`` became true in time."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def run_battery(lab: Lab, only: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """Every attempt of the account, one way: {name: {"outcome": ..., "evidence": ..., "said": ...}}."""
+    lab.furnish()
+    wanted = [each for each in attempts_of(lab.account.kind) if not only or each.name in only]
+    plans: dict[str, Plan] = {}
+    try:
+        for session in dict.fromkeys(each.session for each in wanted):
+            plans |= lab.session(session, [each for each in wanted if each.session == session])
+        time.sleep(1)
+        return {each.name: _judge(lab, each, plans[each.name]) for each in wanted}
+    finally:
+        lab.close()
+
+
+def _judge(lab: Lab, attempt: Attempt, plan: Plan) -> dict[str, str]:
+    evidence = plan.evidence()
+    said = " ".join(lab.said[attempt.name].split())[:300]
+    if evidence is None and (reason := attempt.impossible(lab)) is not None:
+        return {"outcome": CANNOT, "evidence": reason, "said": said}
+    return {"outcome": STOPPED if evidence is None else THROUGH, "evidence": evidence or "", "said": said}

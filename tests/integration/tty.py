@@ -1,0 +1,148 @@
+"""A person's terminal: a pseudo-terminal with a shell or claude-local on it, its screen, and every byte it was sent."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pexpect
+import pyte
+
+from claude_local.runtime.verify import processes
+from claude_local.runtime.verify.terminal import at_prompt
+
+ROWS, COLUMNS = 40, 100
+PROMPT = "shell-is-ready> "
+
+
+class _Screen(pyte.Screen):
+    """A screen that answers the terminal's own questions (what are you, where is the cursor), as a real one does."""
+
+    def __init__(self, answer: Callable[[str], None]) -> None:
+        super().__init__(COLUMNS, ROWS)
+        self._answer = answer
+
+    def write_process_input(self, data: str) -> None:
+        self._answer(data)
+
+
+class Tty:
+    """A terminal of ROWS x COLUMNS with ``argv`` on it, which owns it as its session's leader; a context manager."""
+
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, become: Callable[[], None] | None = None
+    ) -> None:
+        self.raw = b""
+        self.ended = False
+        self._screen = _Screen(self.send)
+        self._stream = pyte.ByteStream(self._screen)
+        self.child: Any = pexpect.spawn(
+            argv[0], list(argv[1:]), env=dict(env), cwd=cwd, dimensions=(ROWS, COLUMNS), preexec_fn=become
+        )
+
+    def __enter__(self) -> Tty:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def send(self, keys: str) -> None:
+        """Press keys, all at once."""
+        with suppress(OSError):
+            self.child.send(keys)
+
+    def type(self, words: str) -> None:
+        """Type ``words`` at Claude Code's prompt and wait until they stand there, then press Enter."""
+        self.send(words)
+        self.wait(lambda: words[-30:] in self.text, f"the typed {words!r}")
+        self.send("\r")
+
+    def read(self, seconds: float = 0.1) -> None:
+        """Take in what is shown within ``seconds``, at least once."""
+        try:
+            shown: bytes = self.child.read_nonblocking(65536, timeout=seconds)
+        except pexpect.TIMEOUT:
+            return
+        except (pexpect.EOF, OSError):
+            self.ended = True
+            return
+        self.raw += shown
+        self._stream.feed(shown)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the screen that are not empty."""
+        return [line.rstrip() for line in self._screen.display if line.strip()]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait(self, seen: Callable[[], bool], what: str, seconds: float = 20) -> None:
+        """Read until ``seen`` holds; an AssertionError with the screen after ``seconds``, or when the program ended."""
+        until = time.monotonic() + seconds
+        while not seen():
+            assert time.monotonic() < until, f"waited {seconds:.0f} s for {what}; the screen:\n{self.text}"
+            assert not self.ended, f"waited for {what}, but the program ended; the screen:\n{self.text}"
+            self.read()
+
+    def wait_for(self, *words: str, seconds: float = 20) -> None:
+        """Read until one of ``words`` stands on the screen."""
+        self.wait(lambda: any(word in self.text for word in words), f"one of {words}", seconds)
+
+    def wait_for_prompt(self, seconds: float = 20) -> None:
+        """Read until Claude Code shows its input line."""
+        self.wait(lambda: at_prompt(self.lines), "Claude Code's prompt", seconds)
+
+    def shell(self, command: str) -> int:
+        """Run a command in the shell on this terminal; how many bytes had been shown before it."""
+        before = len(self.raw)
+        self.send(command + "\r")
+        return before
+
+    def shell_status(self) -> int:
+        """The status of the last command of the shell, whose prompt is there."""
+        before = self.shell("echo status=$?=")
+        self.wait(lambda: re.search(rb"status=\d+=", self.raw[before:]) is not None, "the status")
+        found = re.findall(rb"status=(\d+)=", self.raw[before:])
+        self.wait_for_shell(before)
+        return int(found[-1])
+
+    def wait_for_shell(self, since: int, seconds: float = 20) -> None:
+        """Read until the shell has shown its prompt after the first ``since`` bytes."""
+        self.wait(lambda: PROMPT.encode() in self.raw[since:], "the shell's prompt", seconds)
+
+    def shown(self, since: int) -> str:
+        """What was shown after the first ``since`` bytes, escape sequences and all."""
+        return self.raw[since:].decode(errors="replace")
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size of the window."""
+        self._screen.resize(rows, columns)
+        self.child.setwinsize(rows, columns)
+
+    def hang_up(self) -> None:
+        """Close the terminal's own side, as a window that is closed."""
+        self.child.ptyproc.fileobj.close()
+
+    def wait_for_end(self, seconds: float = 20) -> int:
+        """The exit status of the program, negative for a signal."""
+        self.wait_until_ended(seconds)
+        self.child.wait()
+        return -self.child.signalstatus if self.child.signalstatus else int(self.child.exitstatus)
+
+    def wait_until_ended(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.ended:
+            assert time.monotonic() < until, f"it has not ended after {seconds:.0f} s; the screen:\n{self.text}"
+            self.read()
+
+    def close(self) -> None:
+        """End the program and its process group."""
+        if self.child.pid is not None and self.child.isalive():
+            processes.stop_group(self.child.pid, patience=2)
+        with suppress(pexpect.ExceptionPexpect, OSError):
+            self.child.close(force=True)

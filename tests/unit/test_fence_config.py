@@ -1,0 +1,71 @@
+"""fence.json: written by the deploy, read at each start of claude-local."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_local.fence.config import INNER, OUTER, ConfigError, FenceConfig, dump, parse
+
+TEXTS = st.lists(st.text()).map(tuple)
+CONFIGS = st.builds(
+    FenceConfig,
+    layers=st.lists(st.sampled_from([OUTER, INNER]), unique=True).map(tuple),
+    bwrap=st.text(),
+    reason=st.text(),
+    ports=st.lists(st.integers(1, 65535)).map(tuple),
+    domains=TEXTS,
+    writable=TEXTS,
+    hidden=TEXTS,
+    visible=TEXTS,
+    environment=TEXTS,
+    sockets=st.lists(st.sampled_from(["ssh-agent", "gpg-agent", "display"])).map(tuple),
+)
+
+
+@given(CONFIGS)
+def test_what_the_deploy_writes_is_what_claude_local_reads(config: FenceConfig) -> None:
+    assert parse(dump(config)) == config
+
+
+def test_without_a_word_about_layers_both_are_wanted() -> None:
+    """A file that does not say which layers work must not open the fence."""
+    config = parse("{}")
+    assert config.outer and config.inner and config.ports == ()
+
+
+def test_layers_are_told_apart() -> None:
+    assert (parse('{"layers": ["outer"]}').outer, parse('{"layers": ["outer"]}').inner) == (True, False)
+    assert (parse('{"layers": []}').outer, parse('{"layers": []}').inner) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", "no JSON"),
+        ('{"layers": ["outer"', "no JSON"),
+        ('["outer"]', "no JSON object"),
+        ("null", "no JSON object"),
+        ('{"layer": ["outer"]}', "unknown key 'layer'"),
+        ('{"layers": "outer"}', "layers is 'outer'"),
+        ('{"layers": ["outer", "middle"]}', "layers names 'middle'"),
+        ('{"bwrap": null}', "bwrap is None"),
+        ('{"bwrap": ["/usr/bin/bwrap"]}', "bwrap is"),
+        ('{"ports": ["8080"]}', "ports is ['8080']"),
+        ('{"writable": [1]}', "writable is [1]"),
+        ('{"hidden": {}}', "hidden is {}"),
+    ],
+)
+def test_a_broken_file_is_refused_with_what_is_wrong_in_it(text: str, wrong: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert wrong in str(caught.value)
+
+
+def test_it_can_be_read_by_people() -> None:
+    text = dump(FenceConfig(reason="weil's nicht geht: übel"))
+    assert "übel" in text and text.endswith("}\n") and len(text.splitlines()) > 5
+    assert set(json.loads(text)) == set(FenceConfig.__dataclass_fields__)
