@@ -74,16 +74,17 @@ def _in_double_quotes(directory: str, home: str) -> str:
 
 
 def block_files(home: str, seen: ShellStartup) -> list[str]:
-    """The files that get the marked block: each shell's interactive file and bash's login file.
+    """The files that get the marked block: each shell's interactive file and its login file.
 
     A login bash reads the first of .bash_profile, .bash_login and .profile, and only that. zsh counts when it is
-    installed or configured.
+    installed or configured; a login zsh that runs one command (``su - USER -c``, a desktop's launcher) reads .zprofile
+    alone.
     """
     login = [join(home, name) for name in (".bash_profile", ".bash_login", ".profile")]
     files = [join(home, ".bashrc"), next((path for path in login if path in seen.existing), login[-1])]
-    zshrc = join(home, ".zshrc")
-    if "zsh" in seen.shells or zshrc in seen.existing:
-        files.append(zshrc)
+    zsh = [join(home, name) for name in (".zshrc", ".zprofile")]
+    if "zsh" in seen.shells or any(path in seen.existing for path in zsh):
+        files += zsh
     return files
 
 
@@ -99,7 +100,7 @@ def fish_path(home: str, seen: ShellStartup) -> str | None:
 
 def candidates(home: str) -> list[str]:
     """Every path whose presence decides what :func:`block_files` and :func:`fish_path` answer."""
-    names = (".bashrc", ".bash_profile", ".bash_login", ".profile", ".zshrc", join(".config", "fish"))
+    names = (".bashrc", ".bash_profile", ".bash_login", ".profile", ".zshrc", ".zprofile", join(".config", "fish"))
     return [join(home, name) for name in names]
 
 

@@ -16,7 +16,8 @@ claude_local_blocked() (
     case $place in *\\*) place=$(printf '%b' "$place") ;; esac
     top=${place%/*}
     while [ -n "$top" ] && ! [ -e "$top/.git" ]; do top=${top%/*}; done
-    [ -n "$top" ] || continue
+    # No repository yet: where the file is, one may be made in this very command.
+    [ -n "$top" ] || top=${place%/*}
     name=${place#"$top"}
     case $name in *[\\*?[]*) name=$(printf '%s' "$name" | sed 's/[\\*?[]/\\&/g') ;; esac
     printf '%s\n' "$name"

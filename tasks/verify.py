@@ -17,6 +17,7 @@ verified(
         "model_dir": ws.paths.model_dir,
         "bin_dir": ws.paths.bin_dir,
         "server_port": ws.settings.server_port,
+        "manager_port": ws.settings.manager_port,
         "container": ws.settings.server_container,
         "image": image.tag,
         "build": image.build.number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
 
 from claude_local.fence import apparmor, plan
 from claude_local.fence.probe import BWRAP, COPY, AppArmor, Bubblewrap, Result, Symptoms
@@ -71,8 +71,9 @@ if PATH="$PATH:/usr/sbin:/sbin" command -v apparmor_parser >/dev/null 2>&1; then
 if test -e /etc/apparmor.d/abi/4.0; then echo abi_4; fi
 if test -f "$1"; then echo "profile $(sha256sum <"$1" | cut -d ' ' -f 1)"; fi
 for each in "$kernel"/policy/profiles/*; do
-  attached=$(cat "$each/attach" 2>/dev/null) || continue
-  case $attached in *bwrap*) echo "loaded $attached $(cat "$each/name" 2>/dev/null)" ;; esac
+  name=$(cat "$each/name" 2>/dev/null) || continue
+  # Where the parser did not note the attachment, it reads <unknown>.
+  case "$name $(cat "$each/attach" 2>/dev/null)" in *bwrap*) echo "loaded $name" ;; esac
 done
 true
 """
@@ -104,38 +105,36 @@ class FenceExperiments(FactBase[Symptoms]):
 
     def process(self, output: list[str]) -> Symptoms:
         known: dict[str, Any] = {}
-        sysctls, results = {}, dict[str, dict[str, Result]]()
-        programs = dict[str, tuple[str, str]]()
-        for line in output:
-            tag, _, rest = line.partition(" ")
-            if tag == "uid":
-                known["uid"] = int(rest)
-            elif tag == "sysctl":
-                name, _, sysctls_value = rest.partition(" ")
-                sysctls[name] = sysctls_value.strip()
-            elif tag == "container":
-                known["container"] = rest.strip()
-            elif tag == "socat":
-                known["socat"] = True
-            elif tag == "bwrap":
-                path, digest, version = f"{rest} ".split(" ", 2)
-                programs[path] = (digest, version.removeprefix("bubblewrap").strip())
-            elif tag == "try":
-                path, name, status = rest.split(" ")
-                results.setdefault(path, {})[name] = Result(int(status))
-            elif tag == "said":
-                path, name, said = rest.split(" ", 2)
-                before = results[path][name]
-                results[path][name] = Result(before.status, f"{before.said}\n{said}".strip())
-
-        def bubblewrap(path: str) -> Bubblewrap | None:
-            if path not in programs:
-                return None
-            digest, version = programs[path]
-            return Bubblewrap(path, version, digest, results.get(path, {}))
-
+        sysctls: dict[str, str] = {}
+        programs: dict[str, Bubblewrap] = {}
+        results: dict[str, dict[str, Result]] = {}
+        try:
+            for line in output:
+                tag, _, rest = line.partition(" ")
+                if tag == "uid":
+                    known["uid"] = int(rest)
+                elif tag == "sysctl":
+                    name, value = rest.split()
+                    sysctls[name] = value
+                elif tag == "container":
+                    known["container"] = rest.strip()
+                elif tag == "socat":
+                    known["socat"] = True
+                elif tag == "bwrap":
+                    path, digest, version = rest.split(" ", 2)
+                    results[path] = {}
+                    programs[path] = Bubblewrap(path, version.removeprefix("bubblewrap").strip(), digest, results[path])
+                elif tag == "try":
+                    path, name, status = rest.split(" ")
+                    results[path][name] = Result(int(status))
+                elif tag == "said":
+                    path, name, said = rest.split(" ", 2)
+                    before = results[path][name]
+                    results[path][name] = Result(before.status, f"{before.said}\n{said}".strip())
+        except (KeyError, ValueError) as error:
+            raise FactProcessError(f"the fence's probe printed something unexpected: {line!r}: {error}") from None
         return Symptoms(
-            distribution=bubblewrap(self.bwrap), copy=bubblewrap(self.copy), sysctls=sysctls, **known
+            distribution=programs.get(self.bwrap), copy=programs.get(self.copy), sysctls=sysctls, **known
         )  # fmt: skip
 
     @staticmethod
@@ -152,7 +151,7 @@ class FenceRootView(FactBase[RootView]):
 
     def process(self, output: list[str]) -> RootView:
         flags = dict.fromkeys(("enabled", "loadable", "parser", "abi_4"), False)
-        loaded, settable, profile = {}, set(), ""
+        loaded, settable, profile = set[str](), set[str](), ""
         for line in output:
             tag, _, rest = line.partition(" ")
             if tag in flags:
@@ -162,9 +161,8 @@ class FenceRootView(FactBase[RootView]):
             elif tag == "profile":
                 profile = rest
             elif tag == "loaded":
-                attached, _, name = rest.partition(" ")
-                loaded[name] = attached
-        return RootView(AppArmor(loaded=loaded, profile=profile, **flags), frozenset(settable))
+                loaded.add(rest)
+        return RootView(AppArmor(loaded=frozenset(loaded), profile=profile, **flags), frozenset(settable))
 
     @staticmethod
     def default() -> RootView:

@@ -52,7 +52,7 @@ HIDDEN_IN_SYSTEM = (
     "/etc/ssh/ssh_host_ed25519_key", "/etc/krb5.keytab", "/etc/wireguard", "/etc/openvpn",
     "/etc/NetworkManager/system-connections", "/etc/letsencrypt", "/etc/docker/key.json", "/etc/kubernetes",
     "/var/lib/docker", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/libvirt", "/var/lib/NetworkManager",
-    "/var/spool/cron", "/var/spool/at", "/var/backups", "/var/log", "/boot",
+    "/var/spool/cron", "/var/spool/at", "/var/backups",
 )  # fmt: skip
 
 # Fresh and empty in each session: sockets of Docker, D-Bus, systemd, tmux, X11, Wayland, agents live in them.

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from claude_local.fence.apparmor import profile_sha256
+from claude_local.fence.apparmor import NAME, profile_sha256
 from claude_local.fence.config import INNER, OUTER
 
 BWRAP = "/usr/bin/bwrap"
@@ -59,15 +59,15 @@ class AppArmor:
     """AppArmor as root sees it.
 
     ``loadable``: this machine's root can load profiles. ``parser``: apparmor_parser is there. ``abi_4``: it knows the
-    features of AppArmor 4, user namespaces among them. ``loaded``: name and attachment of each loaded profile that has
-    to do with bubblewrap. ``profile``: sha256 of our profile's file, empty without one.
+    features of AppArmor 4, user namespaces among them. ``loaded``: the names of the loaded profiles that are called or
+    attached like bubblewrap. ``profile``: sha256 of our profile's file, empty without one.
     """
 
     enabled: bool = False
     loadable: bool = False
     parser: bool = False
     abi_4: bool = False
-    loaded: Mapping[str, str] = field(default_factory=dict)
+    loaded: frozenset[str] = frozenset()
     profile: str = ""
 
 
@@ -185,7 +185,7 @@ def _allowed(seen: Symptoms) -> bool:
         seen.copy is not None
         and _in_step(seen)
         and ours.profile == profile_sha256(COPY, ours.abi_4)
-        and COPY in ours.loaded.values()
+        and NAME in ours.loaded
     )
 
 
@@ -257,11 +257,11 @@ def _apparmor_is_the_cause(seen: Symptoms, said: str) -> bool:
         return False
     if not _is_refusal(said):
         return False
-    return seen.sysctls.get(RESTRICT, "0") != "0" or any(path != COPY for path in seen.apparmor.loaded.values())
+    return seen.sysctls.get(RESTRICT, "0") != "0" or any(name != NAME for name in seen.apparmor.loaded)
 
 
 def _apparmor_cause(seen: Symptoms) -> Cause:
-    others = [name for name, path in seen.apparmor.loaded.items() if path != COPY]
+    others = [name for name in seen.apparmor.loaded if name != NAME]
     what = "AppArmor restricts user namespaces" if seen.sysctls.get(RESTRICT, "0") != "0" else "AppArmor is in the way"
     if others:
         what += f" (profile {', '.join(sorted(others))} for bubblewrap)"

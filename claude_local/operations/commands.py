@@ -21,8 +21,8 @@ def on_path(directory: str, home: str) -> Generator[Any]:
     + directory: the folder of the commands
     + home: the user's home directory
 
-    A marked block in .bashrc, in the file that a login bash reads, and in .zshrc; a file of our own for fish. zsh and fish
-    only where they are installed or configured. What the user wrote is kept; modes and links stay.
+    A marked block in .bashrc, in the file that a login bash reads, in .zshrc and .zprofile; a file of our own for fish.
+    zsh and fish only where they are installed or configured. What the user wrote is kept; modes and links stay.
     """
     there = host.get_fact(UserFiles, paths=candidates(home))
     shells: list[str] = host.get_fact(Shells)

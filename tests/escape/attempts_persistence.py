@@ -261,7 +261,7 @@ in_home("cloud-settings-write", SHELL, ".claude/settings.json", tool="Write")
 def own_file(name: str, what: str, attribute: str) -> None:
     """Change one of claude-local's own files, from Bash and with Write."""
 
-    @attempt(name, OURS, what)
+    @attempt(name, OURS, what, session="own-enforced")
     def _(lab: Lab) -> Plan:
         words, target = lab.nonce(), Path(getattr(lab.paths, attribute))
         if not target.exists():

@@ -123,7 +123,7 @@ class Lab:
     def victim(self, marker: str, *more: str, uid: int | None = None) -> dict[str, Any]:
         """Start a process outside whose command line holds ``marker``: its pid, address, secret."""
         secret = self.nonce()
-        report = self.scratch / f"{marker}.json"
+        report = self.scratch / "reports" / f"{marker}.json"
         prefix = self.account.prefix() if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
         self.start([*prefix, PYTHON, str(self.scratch / "victim.py"), marker, secret, str(report), *more],
                    {"CLAUDE_LOCAL_VICTIM": secret})  # fmt: skip
@@ -192,6 +192,8 @@ class Lab:
         shutil.copy(HERE / "victim.py", self.scratch)
         shutil.copy(HERE / "typist.py", self.scratch)
         self.outside.mkdir()
+        (self.scratch / "reports").mkdir()
+        (self.scratch / "reports").chmod(0o1777)
         for name, (place, form) in SECRETS.items():
             self.secrets[name] = self.nonce()
             self.plant(self.home / place, form.format(self.secrets[name]), 0o600)
@@ -220,7 +222,9 @@ class Lab:
             "SSH_AUTH_SOCK": f"{run}/agent.sock", "DISPLAY": ":0", "WAYLAND_DISPLAY": "wayland-0",
             "GITHUB_TOKEN": self.secrets["variable"], "AWS_SECRET_ACCESS_KEY": self.secrets["variable"],
         }  # fmt: skip
-        if self.way != "none":
+        if self.way == "none":
+            Path(self.paths.enforced_settings).write_text("{}")
+        else:
             Path(self.paths.fence_config).write_text(json.dumps({"layers": LAYERS[self.way], "ports": []}))
         user_settings = Path(self.paths.settings)
         settings = json.loads(user_settings.read_text())
@@ -296,6 +300,9 @@ class Lab:
 # Sessions whose attempt is to break Claude Code's own way to its server or to its shell.
 BROKEN_ON_PURPOSE = frozenset({"other-server", "own-path", "own-preload"})
 
+# The session that spoils the settings for those after it.
+LAST = "own-enforced"
+
 
 def _results(backend: ScriptedBackend) -> dict[str, str]:
     """The tool results that reached the backend, by the id of the call."""
@@ -324,7 +331,7 @@ def run_battery(lab: Lab, only: Sequence[str] = ()) -> dict[str, dict[str, str]]
     wanted = [each for each in attempts_of(lab.account.kind) if not only or each.name in only]
     plans: dict[str, Plan] = {}
     try:
-        for session in dict.fromkeys(each.session for each in wanted):
+        for session in sorted({each.session for each in wanted}, key=lambda name: (name == LAST, name)):
             plans |= lab.session(session, [each for each in wanted if each.session == session])
         time.sleep(1)
         return {each.name: _judge(lab, each, plans[each.name]) for each in wanted}

@@ -25,10 +25,11 @@ def _run(*command: str) -> None:
 def furnish(scratch: Path, uid: int) -> None:
     """Set up the namespaces that this process was started in (UNSHARE). ``scratch`` holds what /etc gets."""
     _run("ip", "link", "set", "lo", "up")
-    _run("ip", "link", "add", "dummy0", "type", "dummy")
+    _run("ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire1")
     for address in (HOST_ADDRESS, DNS_ADDRESS):
-        _run("ip", "addr", "add", f"{address}/24", "dev", "dummy0")
-    _run("ip", "link", "set", "dummy0", "up")
+        _run("ip", "addr", "add", f"{address}/24", "dev", "wire0")
+    for end in ("wire0", "wire1"):
+        _run("ip", "link", "set", end, "up")
     _run("hostname", "lab")
     upper, work = scratch / "etc", scratch / "etc.work"
     upper.mkdir()

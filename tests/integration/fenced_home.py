@@ -83,9 +83,10 @@ class Person:
         return path
 
     def workspace(self, name: str, parent: Path | None = None) -> Path:
-        """A new directory of theirs, in the home by default."""
+        """A new directory of theirs that they trust, in the home by default."""
         path = (parent or self.home) / name
         path.mkdir(parents=True)
+        self.trust(path)
         return self.own(path)
 
     def environment(self, backend: ScriptedBackend | None = None, **more: str) -> dict[str, str]:
@@ -204,11 +205,11 @@ class Person:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
 
-    def trust(self, directory: str = "/") -> None:
-        """Answer the folder-trust question for ``directory`` and all below it."""
+    def trust(self, directory: Path) -> None:
+        """Answer the folder-trust question for ``directory``, and what is below it up to the next repository."""
         path = Path(self.paths.claude_json)
         known = json.loads(path.read_text())
-        known.setdefault("projects", {})[directory] = {"hasTrustDialogAccepted": True}
+        known.setdefault("projects", {})[str(directory)] = {"hasTrustDialogAccepted": True}
         path.write_text(json.dumps(known))
 
     @property
@@ -253,7 +254,6 @@ def _install(person: Person) -> Person:
     )
     Path(paths.venv).symlink_to(sys.prefix)
     person.deploy()
-    person.trust()
     (home / ".gitconfig").write_text("[user]\n\tname = Ada Example\n\temail = ada@example.org\n")
     if person.uid:
         # All but the program, which may be a hard link to somebody else's.

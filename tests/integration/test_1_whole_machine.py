@@ -49,8 +49,8 @@ def test_a_second_deploy_changes_nothing() -> None:
 
 
 def test_each_stage_alone_changes_nothing_either() -> None:
-    stages = ["preflight", "packages", "runtime", "docker", "image", "models", "server", "claude", "home", "commands"]
-    for stage in stages:
+    first = ["preflight", "packages", "runtime", "fence", "docker"]
+    for stage in [*first, "image", "models", "server", "claude", "home", "commands"]:
         done = run(PYINFRA, "--json", "-y", "@local", f"tasks/{stage}.py", timeout=300)
         assert done.returncode == 0
         if done.stdout.strip():

@@ -60,6 +60,15 @@ class Tty:
         self.wait(lambda: words[-30:] in self.text, f"the typed {words!r}")
         self.send("\r")
 
+    def press_until(self, key: str, seen: Callable[[], bool], what: str) -> None:
+        """Press ``key`` again and again until ``seen`` holds: a dialog that was just drawn does not listen yet."""
+        for _ in range(20):
+            self.send(key)
+            with suppress(AssertionError):
+                self.wait(seen, what, 1)
+                return
+        raise AssertionError(f"pressed {key!r} twenty times for {what}; the screen:\n{self.text}")
+
     def read(self, seconds: float = 0.1) -> None:
         """Take in what is shown within ``seconds``, at least once."""
         try:

@@ -34,7 +34,8 @@ def test_a_bare_home_gets_bashs_two_files(monkeypatch: Any) -> None:
 
 
 def test_files_that_have_it_are_left_alone(monkeypatch: Any) -> None:
-    there = {name: UserFile("644", f"alias a=b\n{BLOCK}".encode()) for name in (".bashrc", ".bash_profile", ".zshrc")}
+    names = (".bashrc", ".bash_profile", ".zshrc", ".zprofile")
+    there = {name: UserFile("644", f"alias a=b\n{BLOCK}".encode()) for name in names}
     there[".config/fish"] = UserFile("755")
     there[".config/fish/conf.d/claude-local.fish"] = UserFile("644", fish_file("/home/u/bin", HOME).encode())
     assert uploads(monkeypatch, there, ["bash", "zsh", "fish"]) == []
@@ -44,6 +45,7 @@ def test_zsh_and_fish_are_served_where_they_are(monkeypatch: Any) -> None:
     there = {name: UserFile("644", BLOCK.encode()) for name in (".bashrc", ".profile")}
     assert uploads(monkeypatch, there, ["bash", "zsh", "fish"]) == [
         ".zshrc.claude-local-new",
+        ".zprofile.claude-local-new",
         ".config/fish/conf.d/claude-local.fish.claude-local-new",
     ]
 

@@ -87,7 +87,8 @@ def test_the_login_file_is_the_one_that_bash_reads(existing: set[str], login: st
 
 def test_zsh_and_fish_only_where_they_are_installed_or_configured() -> None:
     assert f"{HOME}/.zshrc" in block_files(HOME, nothing(shells={"zsh"}))
-    assert f"{HOME}/.zshrc" in block_files(HOME, nothing(existing={f"{HOME}/.zshrc"}))
+    for name in (".zshrc", ".zprofile"):
+        assert block_files(HOME, nothing(existing={f"{HOME}/{name}"}))[2:] == [f"{HOME}/.zshrc", f"{HOME}/.zprofile"]
     wanted = f"{HOME}/.config/fish/conf.d/claude-local.fish"
     assert fish_path(HOME, nothing(shells={"fish"})) == wanted
     assert fish_path(HOME, nothing(existing={f"{HOME}/.config/fish"})) == wanted

@@ -65,7 +65,7 @@ UBUNTU_WITH_OURS = Symptoms(
     copy=OUR_COPY,
     socat=True,
     sysctls=RESTRICTED,
-    apparmor=replace(UBUNTU, loaded={apparmor.NAME: COPY}, profile=PROFILE),
+    apparmor=replace(UBUNTU, loaded=frozenset({apparmor.NAME}), profile=PROFILE),
 )
 
 
@@ -141,7 +141,7 @@ def test_ubuntus_restriction_without_a_profile_gets_ours(symptom: Result) -> Non
 
 
 def test_the_stock_profile_lets_the_outer_fence_work_and_ours_helps_the_inner_one() -> None:
-    stock = replace(UBUNTU, loaded={"bwrap": "/usr/bin/bwrap"})
+    stock = replace(UBUNTU, loaded=frozenset({"bwrap"}))
     seen = replace(GOOD, distribution=bubblewrap(OK, SETGROUPS, SETGROUPS), sysctls=RESTRICTED, apparmor=stock)
     found = decide(seen)
     assert found.layers == (OUTER,) and found.actions == (AllowCopy(abi_4=True),)
@@ -150,20 +150,20 @@ def test_the_stock_profile_lets_the_outer_fence_work_and_ours_helps_the_inner_on
 
 def test_the_stock_profile_is_the_cause_also_where_the_restriction_is_off() -> None:
     """anthropic-experimental/sandbox-runtime 429."""
-    stock = replace(UBUNTU, loaded={"bwrap": "/usr/bin/bwrap"})
+    stock = replace(UBUNTU, loaded=frozenset({"bwrap"}))
     sysctls = {"kernel.apparmor_restrict_unprivileged_userns": "0"}
     seen = replace(GOOD, distribution=bubblewrap(OK, SETGROUPS, SETGROUPS), sysctls=sysctls, apparmor=stock)
     assert decide(seen).actions == (AllowCopy(abi_4=True),)
 
 
 def test_a_profile_of_the_user_that_works_is_enough() -> None:
-    simple = replace(UBUNTU, loaded={"bwrap": "/usr/bin/bwrap"})
+    simple = replace(UBUNTU, loaded=frozenset({"bwrap"}))
     found = decide(replace(GOOD, sysctls=RESTRICTED, apparmor=simple))
     assert (found.layers, found.bwrap, found.actions) == ((OUTER, INNER), BWRAP, ())
 
 
 def test_two_profiles_that_stand_in_each_others_way_get_ours_on_another_file() -> None:
-    two = replace(UBUNTU, loaded={"bwrap": "/usr/bin/bwrap", "my-bwrap": "/usr/bin/bwrap"})
+    two = replace(UBUNTU, loaded=frozenset({"bwrap", "my-bwrap"}))
     found = decide(replace(GOOD, distribution=all_with(RTM_NEWADDR), sysctls=RESTRICTED, apparmor=two))
     assert found.actions == (AllowCopy(abi_4=True),) and "bwrap, my-bwrap" in found.reason
 

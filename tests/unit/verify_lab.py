@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_local import settings
+from claude_local.fence.config import FenceConfig, dump
 from claude_local.runtime.verify.parameters import Parameters
 from claude_local.runtime.verify.workbench import Workbench
 
@@ -61,6 +62,7 @@ def altered(path: str, value: Any) -> dict[str, Any]:
 def parameters(home: Path, **changed: Any) -> Parameters:
     values: dict[str, Any] = {
         "home": str(home), "model_dir": str(home / "models"), "bin_dir": str(home / "bin"), "server_port": 8080,
+        "manager_port": 8081,
         "container": "claude-local-server", "image": IMAGE, "build": 11434, "profiles": ("small",), "default": "small",
         "claude_tested": "2.1.330", "claude_minimum": "2.1.330",
         "enforced_settings": {"permissions.disableAutoMode": "disable"}, "docker": docker_answers(), **changed,
@@ -87,6 +89,7 @@ def deployed(home: Path, **changed: Any) -> Workbench:
     write(paths.settings, settings.dump(settings.user_settings("plan")))
     write(paths.claude_json, settings.dump({**settings.FIRST_RUN, "projects": {"/secret/place": {}}}))
     write(paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
+    write(paths.fence_config, dump(FenceConfig(ports=(8080, 8081))))
     write(paths.bash_env, "export NO_PROXY=169.254.0.0/16\n")
     model = write(Path(paths.model_dir) / "small.gguf", GGUF)
     info = os.stat(model)

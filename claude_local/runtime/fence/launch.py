@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from os.path import dirname, exists, isdir, isfile, join, realpath
+from os.path import dirname, exists, isdir, isfile, islink, join, realpath
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -27,7 +27,7 @@ from claude_local.runtime.fence import observe, seccomp
 from claude_local.runtime.fence.ledger import Ledger
 from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
 from claude_local.runtime.fence.relay import relay
-from claude_local.runtime.fence.watch import BLOCKED, Watch
+from claude_local.runtime.fence.watch import Watch
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # siginfo's code of a signal that the kernel itself sent, as a terminal does to everything in its foreground.
@@ -134,7 +134,9 @@ def accepted(found: Found, places: Places, workspaces: list[str], *, all_of_them
     return fine
 
 
-def describe_workspaces(found: Found, workspaces: list[str], places: Places, stubs: list[str]) -> None:
+def describe_workspaces(found: Found, workspaces: list[str], places: Places, stubs: list[str]) -> list[str]:
+    """Guard the workspaces and their repositories; the git directories outside them that a session may write."""
+    outside = []
     for workspace in workspaces:
         found.leftovers += [join(workspace, name) for name in policy.SANDBOX_LEFTOVERS
                             if not os.path.lexists(join(workspace, name))]  # fmt: skip
@@ -142,8 +144,10 @@ def describe_workspaces(found: Found, workspaces: list[str], places: Places, stu
         repo, remark = observe.find_repository(workspace)
         if repo is not None:
             observe.guard_repository(found, repo, places)
+            outside += [repo.git_dir, repo.common_dir]
         if remark:
             found.remarks.append(remark)
+    return outside
 
 
 def allow_the_rest(found: Found, config: FenceConfig, places: Places) -> None:
@@ -156,9 +160,8 @@ def allow_the_rest(found: Found, config: FenceConfig, places: Places) -> None:
     if isdir(join(places.config_dir, "ide")):
         fence.guarded.append(join(places.config_dir, "ide"))
     for path in config.writable:
-        real = realpath(path)
-        if exists(real):
-            fence.writable.append(real)
+        if exists(path):
+            fence.writable.append(realpath(path))
         else:
             found.remarks.append(f"{path} (fence_writable) is not there")
 
@@ -221,6 +224,7 @@ def receive(control: socket.socket, count: int) -> tuple[list[socket.socket], in
 
 def wait(bubblewrap: int, claude: int) -> int:
     """Pass signals on until bubblewrap ends; its exit status, which is Claude Code's."""
+    handle = None
     with suppress(OSError):
         handle = os.pidfd_open(claude)
     waited = {signal.SIGCHLD, *PASSED_ON}
@@ -230,8 +234,8 @@ def wait(bubblewrap: int, claude: int) -> int:
             return os.waitstatus_to_exitcode(status)
         info = signal.sigwaitinfo(waited)
         # What a terminal sends, it sends to everything in the foreground: Claude Code has it already.
-        if info.si_signo != signal.SIGCHLD and info.si_code != BY_THE_KERNEL:
-            with suppress(OSError, UnboundLocalError):
+        if info.si_signo != signal.SIGCHLD and info.si_code != BY_THE_KERNEL and handle is not None:
+            with suppress(OSError):
                 signal.pidfd_send_signal(handle, info.si_signo)
 
 
@@ -284,11 +288,13 @@ def fenced(config: FenceConfig, options: argparse.Namespace, enforced: dict[str,
     workspaces = accepted(found, places, workspaces, all_of_them=bool(options.server))
     if wants_worktree(rest) and workspaces:
         with suppress(OSError):
-            os.makedirs(join(workspaces[0], ".claude", "worktrees"), exist_ok=True)
+            if not islink(join(workspaces[0], ".claude")):
+                os.makedirs(join(workspaces[0], ".claude", "worktrees"), exist_ok=True)
     ledger = Ledger(options.state, cwd)
     try:
-        describe_workspaces(found, workspaces, places, ledger.recorded())
+        outside = describe_workspaces(found, workspaces, places, ledger.recorded())
         allow_the_rest(found, config, places)
+        observe.settle(found, [*found.fence.writable, *outside])
         observe.blank_sockets(found, observe.text_of("/proc/net/unix"), found.fence.writable)
         found.fence.sockets = socket_paths(config, os.environ)
         ledger.record([*found.fence.stub_directories, *found.fence.stub_files, *found.leftovers])
@@ -333,7 +339,7 @@ def _run(
               ",".join(f"{host} {port}" for host, port in addresses),
               claude, "--settings=" + json.dumps(settings), *rest]  # fmt: skip
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *PASSED_ON})
-    watch = Watch(workspaces, found.unwanted, found.repositories)
+    watch = Watch(workspaces, found.unwanted, found.links, found.repositories)
     bubblewrap = start(words, env)
     theirs.close()
     sockets, process = receive(ours, len(addresses))
@@ -344,8 +350,8 @@ def _run(
         relay(listener, address)
     watch.start()
     status = wait(bubblewrap, process)
-    for path, what in watch.stop():
-        note(f"this session made {path}; {what}. It is now called {path}{BLOCKED}")
+    for path, what, new in watch.stop():
+        note(f"this session made {path}; {what}. It is now called {new}")
     return status if status >= 0 else 128 - status
 
 

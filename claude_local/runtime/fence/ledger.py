@@ -55,7 +55,9 @@ class Ledger:
 
 
 def remove_if_empty(path: str) -> None:
-    """Remove an empty file or an empty directory; anything else stays."""
+    """Remove an empty file or an empty directory; anything else stays, and so does what lies behind a link."""
+    if os.path.realpath(os.path.dirname(path)) != os.path.dirname(path):
+        return
     with suppress(OSError):
         status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):

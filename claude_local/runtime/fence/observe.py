@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from os.path import dirname, exists, isabs, isdir, isfile, islink, join, normpath, realpath
+from os.path import dirname, exists, isabs, isdir, isfile, islink, join, realpath
 
 from claude_local.fence import policy, repository
 from claude_local.fence.plan import Fence, covers
@@ -49,13 +49,20 @@ class Found:
     repositories: set[str] = field(default_factory=set)
     # Empty things at these paths are leftovers of a fence, if they were not there before.
     leftovers: list[str] = field(default_factory=list)
+    # Guarded names that are symbolic links, and where they lead.
+    links: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 
 def text_of(path: str) -> str:
-    """A small file's text; empty when it cannot be read."""
-    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(SMALL)
+    """The beginning of a file's text; empty when it is no plain file that can be read (a pipe would keep us waiting)."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return os.read(descriptor, SMALL).decode("utf-8", "replace")
+        finally:
+            os.close(descriptor)
     return ""
 
 
@@ -156,10 +163,9 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
         if path in ours and _is_empty(path):
             continue
         if islink(path):
-            target = realpath(path)
-            found.unwanted.setdefault(path, "") if not exists(target) else fence.guarded.append(target)
-        else:
-            fence.guarded.append(path)
+            # No mount can hold the link itself in its place, see watch.py.
+            found.links[path] = os.readlink(path)
+        fence.guarded.append(realpath(path))
         _pin_parents(fence, path, workspace)
     for names, into in ((policy.STUB_DIRECTORIES, fence.stub_directories), (policy.STUB_FILES, fence.stub_files)):
         for path in (join(workspace, name) for name in names):
@@ -252,6 +258,8 @@ def find_repository(workspace: str) -> tuple[Repository | None, str]:
             if not covers(at, git_dir):
                 return None, f"{link} is a link to {git_dir}: sessions do not write there"
             common = repository_common_dir(git_dir)
+            if os.stat(git_dir).st_uid != os.getuid():
+                return None, f"{link} belongs to somebody else: sessions do not write there"
             if common != git_dir or not _is_git_dir(git_dir):
                 return None, f"{link} is no repository of its own: sessions do not guard or write it"
             return Repository(link, git_dir, git_dir), ""
@@ -313,7 +321,7 @@ def _guard_git_dir(found: Found, git_dir: str) -> None:
     for name in policy.GIT_GUARDED:
         path = join(git_dir, name)
         if exists(path):
-            fence.guarded.append(realpath(path))
+            fence.guarded.append(path)
     if not linked:
         if not os.path.lexists(join(git_dir, "hooks")):
             fence.stub_directories.append(join(git_dir, "hooks"))
@@ -351,27 +359,56 @@ def _guard_named(found: Found, repo: Repository, places: Places) -> None:
     for config in (join(repo.common_dir, "config"), join(repo.git_dir, "config.worktree"),
                    join(places.home, ".gitconfig"), join(places.home, ".config/git/config")):  # fmt: skip
         text = text_of(config)
-        bases = (repo.top, dirname(config))
         for value in repository.named_directories(text):
-            for base in bases[:1]:
-                path = normpath(join(base, value.replace("~", places.home, 1) if value.startswith("~/") else value))
-                if not _writable(fence, path) or covers(path, repo.top):
-                    continue
-                if isdir(path):
-                    fence.guarded.append(realpath(path))
-                    _pin_parents(fence, path, repo.top)
-                elif not os.path.lexists(path) and isdir(dirname(path)):
-                    fence.stub_directories.append(path)
+            path = _resolved(_expanded(value, places.home), repo.top)
+            if not _writable(fence, path) or covers(path, repo.top):
+                continue
+            if isdir(path):
+                fence.guarded.append(path)
+            elif not os.path.lexists(path) and isdir(dirname(path)):
+                fence.stub_directories.append(path)
+            _pin_parents(fence, path, repo.top)
         for value in repository.named_files(text):
-            for base in bases:
-                path = normpath(join(base, value.replace("~", places.home, 1) if value.startswith("~/") else value))
+            for base in (repo.top, dirname(config)):
+                path = _resolved(_expanded(value, places.home), base)
                 if isfile(path) and _writable(fence, path):
-                    fence.guarded.append(realpath(path))
+                    fence.guarded.append(path)
                     _pin_parents(fence, path, repo.top)
+
+
+def _expanded(value: str, home: str) -> str:
+    return join(home, value[2:]) if value.startswith("~/") else value
 
 
 def _writable(fence: Fence, path: str) -> bool:
     return any(covers(each, path) for each in [*fence.writable, *fence.pinned])
+
+
+# --- last of all ---------------------------------------------------------------------------------------------------------
+
+
+def settle(found: Found, roots: Sequence[str]) -> None:
+    """Keep of a fence only what cannot open anything: ``roots`` are the directories that the session may write.
+
+    A workspace is somebody else's text: a link in it, or a path in its configuration, may lead anywhere. What is mounted
+    over itself must be where its name says, inside one of the roots; mounted outside, it would be shown or writable.
+    """
+    fence = found.fence
+
+    def inside(path: str) -> bool:
+        return any(covers(root, path) for root in roots)
+
+    fence.pinned = [
+        path for path in dict.fromkeys(fence.pinned) if isdir(path) and realpath(path) == path and inside(path)
+    ]
+    fence.guarded = [path for path in dict.fromkeys(map(realpath, fence.guarded))
+                     if exists(path) and inside(path) and not any(covers(path, root) for root in roots)]  # fmt: skip
+    fence.reopened = [path for path in fence.reopened if realpath(path) == path and inside(path)]
+    for name in ("stub_directories", "stub_files"):
+        wanted = [path for path in getattr(fence, name)
+                  if realpath(dirname(path)) == dirname(path) and isdir(dirname(path)) and inside(path)
+                  and not any(covers(guarded, path) for guarded in fence.guarded)]  # fmt: skip
+        setattr(fence, name, list(dict.fromkeys(wanted)))
 
 
 # --- the IDE -----------------------------------------------------------------------------------------------------------

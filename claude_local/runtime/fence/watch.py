@@ -1,36 +1,71 @@
-"""Watches a running session's workspace for what no mount can keep away: git directories that come about.
+"""Watches a running session's workspaces for what no mount can keep away: git directories that come about.
 
 A session may make a repository (``git init`` is everyday work), and git takes some files at their word wherever they
 appear. What would run outside the fence is renamed as soon as it is seen, and the user is told at the end.
+
+This runs outside the fence and works on names that a session chooses: every directory is opened without following
+links, and every rename happens inside an opened directory.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from os.path import isdir, isfile, islink, join
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from os.path import basename, dirname, join, relpath
 
 from claude_local.fence import repository
-from claude_local.runtime.fence.observe import repository_shape, scan, text_of
+from claude_local.runtime.fence.observe import SMALL, repository_shape, scan
 
 # Appended to the name of what was put out of action.
 BLOCKED = ".claude-local-blocked"
-# Seconds between two looks: about forty lstat calls each.
+# Seconds between two looks: about forty calls of lstat each.
 PAUSE = 0.25
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def opened(top: str, below: str) -> Iterator[int]:
+    """A descriptor of the directory ``below`` in ``top``, reached without any link. Raises OSError."""
+    descriptor = os.open(top, _DIRECTORY)
+    try:
+        for name in below.split("/"):
+            if name not in ("", "."):
+                inner = os.open(name, _DIRECTORY, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _text(directory: int, name: str) -> str:
+    """The text of a plain file in an opened directory; empty when there is none."""
+    with suppress(OSError):
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                return os.read(file, SMALL).decode("utf-8", "replace")
+        finally:
+            os.close(file)
+    return ""
 
 
 class Watch:
     """Looks every PAUSE seconds, and more thoroughly in ``stop``. ``unwanted``: path -> what it would do, none of which
-    is there now. ``workspaces`` are looked at for repositories that come about; ``known`` are those that were there."""
+    is there now. ``links``: guarded names that are symbolic links, and where they lead. ``workspaces`` are looked at for
+    repositories that come about; ``known`` are those that were there."""
 
-    def __init__(self, workspaces: Sequence[str], unwanted: dict[str, str], known: Iterable[str] = ()) -> None:
-        self.unwanted = dict(unwanted)
+    def __init__(
+        self, workspaces: Sequence[str], unwanted: dict[str, str], links: dict[str, str], known: Iterable[str] = ()
+    ) -> None:
         self.workspaces, self.known = list(workspaces), set(known)
+        self.unwanted, self.links = dict(unwanted), dict(links)
         self.bare = [each for each in workspaces if not repository_shape(each)]
         self.fresh = [each for each in workspaces if not os.path.lexists(join(each, ".git"))]
-        self.blocked: list[tuple[str, str]] = []
+        self.blocked: list[tuple[str, str, str]] = []
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
 
@@ -41,45 +76,69 @@ class Watch:
         while not self._done.wait(PAUSE):
             self.look()
 
-    def stop(self) -> list[tuple[str, str]]:
-        """Each path that was renamed, and what it would have done."""
+    def stop(self) -> list[tuple[str, str, str]]:
+        """What was renamed: the path, what it would have done, the path that it has now."""
         self._done.set()
         self._thread.join(timeout=5)
         self.look()
         for workspace in self.workspaces:
             for git_dir in scan(workspace)[1]:
                 if git_dir not in self.known:
-                    self._look_at_fresh(git_dir)
+                    self._look_at_fresh(workspace, relpath(git_dir, workspace))
         return self.blocked
 
     def look(self) -> None:
         for path, what in self.unwanted.items():
-            self._block(path, what)
+            if os.path.lexists(path):
+                self._block_in(dirname(path), "", basename(path), what)
+        for path, target in self.links.items():
+            with suppress(OSError):
+                if not os.path.islink(path) or os.readlink(path) != target:
+                    self._block_in(dirname(path), "", basename(path), "it takes the place of a guarded link")
         for workspace in self.bare:
             if repository_shape(workspace):
-                self._block(join(workspace, "HEAD"), "git would take the workspace for a repository with its own hooks")
+                what = "git would take the workspace for a repository with its own hooks"
+                self._block_in(workspace, "", "HEAD", what)
         for workspace in self.fresh:
-            self._look_at_fresh(join(workspace, ".git"))
+            self._look_at_fresh(workspace, ".git")
 
-    def _look_at_fresh(self, link: str) -> None:
-        if isfile(link) or islink(link):
-            self._block(link, "it points git to a repository that this session chose")
-        elif isdir(link):
-            if any(repository.named_files(text_of(join(link, "config")))) or any(
-                repository.named_directories(text_of(join(link, "config")))
-            ):
-                self._block(join(link, "config"), "the new repository's configuration runs programs")
-            self._block(join(link, "commondir"), "it would give the new repository another configuration")
-            with suppress(OSError):
-                for name in os.listdir(join(link, "hooks")):
-                    if not name.endswith((".sample", BLOCKED)):
-                        self._block(join(link, "hooks", name), "git would run it as a hook of the new repository")
-
-    def _block(self, path: str, what: str) -> None:
-        if not os.path.lexists(path):
+    def _look_at_fresh(self, top: str, below: str) -> None:
+        """A repository that this session made: what would run in it outside the fence."""
+        path = join(top, below)
+        try:
+            kind = os.lstat(path).st_mode
+        except OSError:
             return
-        free = next(f"{path}{BLOCKED}{number or ''}" for number in range(1000)
-                    if not os.path.lexists(f"{path}{BLOCKED}{number or ''}"))  # fmt: skip
+        if not stat.S_ISDIR(kind):
+            self._block_in(
+                top, dirname(below), basename(below), "it points git to a repository that this session chose"
+            )
+            return
+        with suppress(OSError), opened(top, below) as directory:
+            config = _text(directory, "config")
+            if repository.named_files(config) or repository.named_directories(config):
+                self._block(directory, path, "config", "the new repository's configuration runs programs")
+            self._block(directory, path, "commondir", "it would give the new repository another configuration")
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if stat.S_ISLNK(os.lstat("hooks", dir_fd=directory).st_mode):
+                    self._block(directory, path, "hooks", "git would run hooks from where it leads")
+                    return
+                with opened(top, join(below, "hooks")) as hooks:
+                    for name in os.listdir(hooks):
+                        if not name.endswith((".sample", BLOCKED)):
+                            what = "git would run it as a hook of the new repository"
+                            self._block(hooks, join(path, "hooks"), name, what)
+
+    def _block_in(self, top: str, below: str, name: str, what: str) -> None:
+        with suppress(OSError), opened(top, below) as directory:
+            self._block(directory, join(top, below).rstrip("/"), name, what)
+
+    def _block(self, directory: int, path: str, name: str, what: str) -> None:
+        """Rename ``name`` in an opened directory; ``path`` is that directory's, for the report."""
+        names = set(os.listdir(directory))
+        if name not in names:
+            return
+        new = next(each for number in range(len(names) + 1) if (each := f"{name}{BLOCKED}{number or ''}") not in names)
         with suppress(OSError):
-            os.rename(path, free)
-            self.blocked.append((path, what))
+            os.rename(name, new, src_dir_fd=directory, dst_dir_fd=directory)
+            self.blocked.append((join(path, name), what, join(path, new)))

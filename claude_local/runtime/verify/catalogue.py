@@ -6,6 +6,7 @@ from claude_local.runtime.verify import (
     claude_session,
     configuration,
     docker_rows,
+    fence_rows,
     machine,
     messages_api,
     models,
@@ -25,5 +26,6 @@ def catalogue(parameters: Parameters) -> list[Check]:
         *configuration.checks(),
         *server.checks(default),
         *messages_api.checks(profiles, default),
+        *fence_rows.checks(),
         *claude_session.checks(default),
     ]

@@ -12,10 +12,11 @@ from typing import Any
 from claude_local.runtime.scripted_backend import ScriptedBackend, text, tool_use
 from claude_local.runtime.verify import processes, terminal
 from claude_local.runtime.verify.checks import Check, Failed, Skipped, one_line
+from claude_local.runtime.verify.configuration import fence_config
 from claude_local.runtime.verify.fingerprint import differences, fingerprint
 from claude_local.runtime.verify.network import Destinations
 from claude_local.runtime.verify.server import MODEL, context_window
-from claude_local.runtime.verify.session import Session, home, words
+from claude_local.runtime.verify.session import Session, home, tool_answers
 from claude_local.runtime.verify.terminal import Terminal
 from claude_local.runtime.verify.workbench import Workbench
 
@@ -29,8 +30,8 @@ SCRIPTED, MODEL_SESSION, START = 90.0, 600.0, 60.0
 PROVEN = frozenset({"qwen2.5-coder-1.5b"})
 WEAK = "the machine works if the scripted rows pass; this model is too weak for tools: choose another default_profile"
 WRAPPER = "./provision"
-# What a start with the sandbox enabled makes in the real ~/.claude whatever CLAUDE_CONFIG_DIR says (seen with 2.1.330):
-# mount points, always empty. Only an outer fence can keep them away.
+# What a start with the inner sandbox alone makes in the real ~/.claude whatever CLAUDE_CONFIG_DIR says (seen with
+# 2.1.330): a mount point, always empty. The outer fence keeps it away.
 SANDBOX_STUBS = frozenset({".claude/ssh"})
 
 
@@ -128,25 +129,14 @@ class Scripted:
 
     def result(self, tool: str) -> str:
         """What ``tool`` returned, as the backend received it. Raises Failed or Skipped."""
-        names: dict[str, str] = {}
-        found: dict[str, tuple[str, bool]] = {}
-        for request in self.requests:
-            body = request["body"] if isinstance(request["body"], dict) else {}
-            for message in body.get("messages") or []:
-                for block in message["content"] if isinstance(message.get("content"), list) else []:
-                    if block.get("type") == "tool_use":
-                        names[block["id"]] = block["name"]
-                    elif block.get("type") == "tool_result":
-                        answer = words(block.get("content")), bool(block.get("is_error"))
-                        found[names.get(block.get("tool_use_id", ""), "")] = answer
+        found = {answer.tool: answer for answer in tool_answers(self.requests).values()}
         if tool not in found:
             if self.offered() and tool not in self.offered():
                 raise Skipped(f"the profile's tool set has no {tool} ({', '.join(sorted(self.offered()))})")
             raise Failed(self.session.trouble() or f"{tool} was asked for and never ran", WRAPPER)
-        said, bad = found[tool]
-        if bad:
-            raise Failed(f"{tool} failed: {one_line(said, 160)}", WRAPPER)
-        return said
+        if found[tool].bad:
+            raise Failed(f"{tool} failed: {one_line(found[tool].said, 160)}", WRAPPER)
+        return found[tool].said
 
 
 def _scripted(bench: Workbench) -> Scripted:
@@ -341,9 +331,9 @@ def _planted(bench: Workbench) -> str:
         if not path.exists() or path.read_bytes() != content:
             raise Failed(f"~/{name} was changed by a session", WRAPPER)
     new = {str(path.relative_to(place.root)): path for path in (place.root / ".claude").rglob("*")}
-    stubs = sorted(
-        name for name, path in new.items() if name in SANDBOX_STUBS and path.is_dir() and not any(path.iterdir())
-    )
+    # Nothing is accepted where the outer fence works.
+    accepted = frozenset() if fence_config(bench).outer else SANDBOX_STUBS
+    stubs = sorted(name for name, path in new.items() if name in accepted and path.is_dir() and not any(path.iterdir()))
     extra = sorted(new.keys() - place.login.files.keys() - set(stubs))
     if extra:
         raise Failed(f"sessions left {', '.join(extra[:4])} in ~/.claude", WRAPPER)

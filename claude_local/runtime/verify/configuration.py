@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.runtime.verify import session
 from claude_local.runtime.verify.checks import Check, Failed
 from claude_local.runtime.verify.parameters import holds, value_at
@@ -50,6 +51,17 @@ def _token(bench: Workbench) -> str:
     if mine not in servers:
         raise Failed(f"{bench.paths.token} and the server's copy {bench.paths.api_key_file} differ")
     return f"mode 0600, {len(mine)} characters, the server has the same"
+
+
+def fence_config(bench: Workbench) -> FenceConfig:
+    """fence.json of this workstation. Raises Failed."""
+    path = Path(bench.paths.fence_config)
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Failed(f"{path} is missing: the fence was never set up") from None
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise Failed(f"{path} cannot be used: {error}") from None
 
 
 def _wrapper(bench: Workbench) -> str:

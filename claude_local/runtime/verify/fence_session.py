@@ -11,7 +11,9 @@ import json
 import os
 import secrets
 import shlex
+import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +21,9 @@ from typing import Any
 
 import requests
 
-from claude_local.fence.config import ConfigError, FenceConfig
-from claude_local.fence.config import parse as parse_config
 from claude_local.runtime.scripted_backend import Block, ScriptedBackend, text, tool_use
-from claude_local.runtime.verify.checks import Failed
+from claude_local.runtime.verify.checks import Failed, one_line
+from claude_local.runtime.verify.configuration import fence_config, token
 from claude_local.runtime.verify.listener import Listener, PortTaken
 from claude_local.runtime.verify.session import Session, TemporaryHome, ToolAnswer, home, tool_answers
 from claude_local.runtime.verify.workbench import Workbench
@@ -48,17 +49,6 @@ PROJECT_SETTINGS = {
 GIT_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n"
 
 
-def configuration(bench: Workbench) -> FenceConfig:
-    """fence.json of this workstation. Raises Failed."""
-    path = Path(bench.paths.fence_config)
-    try:
-        return parse_config(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Failed(f"{path} is missing: the fence was never set up") from None
-    except (OSError, UnicodeDecodeError, ConfigError) as error:
-        raise Failed(f"{path} cannot be used: {error}") from None
-
-
 def sockets() -> list[str]:
     """The sockets of this machine through which a session could have something done for it; those that are there."""
     runtime = f"/run/user/{os.getuid()}"
@@ -67,7 +57,14 @@ def sockets() -> list[str]:
         "/run/systemd/private", f"{runtime}/bus", f"{runtime}/systemd/private", f"{runtime}/docker.sock",
         f"{runtime}/podman/podman.sock", *(os.environ.get(name, "") for name in ("SSH_AUTH_SOCK",)),
     ]  # fmt: skip
-    return [path for path in dict.fromkeys(known) if path and Path(path).is_socket()]
+    return [path for path in dict.fromkeys(known) if path and _is_socket(path)]
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 @dataclass
@@ -75,7 +72,7 @@ class Service:
     """A port that commands must reach: who listens there, what to ask, and a part of the right answer."""
 
     port: int
-    asked: str
+    asked: list[str]
     answer: str
     stand_in: bool
 
@@ -95,43 +92,45 @@ def service(port: int, method: str, path: str, harmless: str) -> Iterator[Servic
             status = requests.get(url + harmless, timeout=10, allow_redirects=False).status_code
         except requests.RequestException as error:
             raise Failed(f"something listens on 127.0.0.1:{port} and does not answer: {error}") from None
-        yield Service(port, f"{url}{harmless}", f"HTTP {status}", stand_in=False)
+        yield Service(port, [url + harmless], f"HTTP {status}", stand_in=False)
         return
     with listener:
-        yield Service(port, f"-X {method} {url}{path}", word, stand_in=True)
+        yield Service(port, ["-X", method, url + path], word, stand_in=True)
 
 
+# What Bash is asked to do; the names in capitals are arrays that are set before it.
 SCRIPT = r"""
+exec >"$PWD/verify-fence.out" 2>&1
 say() { printf '\n@@ %s\n' "$1"; }
 writes() {
   local target
   for target; do
-    if (: >>"$target") 2>/dev/null; then printf 'wrote %s\n' "$target"; else printf 'refused %s\n' "$target"; fi
+    if { mkdir -p "${target%/*}" && printf 'planted\n' >>"$target"; } 2>/dev/null; then printf 'wrote %s\n' "$target"
+    else printf 'refused %s\n' "$target"; fi
   done
 }
+answers() { curl -sS --max-time 10 -w ' HTTP %{http_code}\n' "$@" 2>&1; }
 say layers; printenv CLAUDE_LOCAL_FENCE
 say process; grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status
-say inside; writes inside.txt; temporary=$(mktemp 2>&1) && printf 'wrote %s\n' "$temporary"
-say outside; writes {outside}
-say secrets; cat {secrets} 2>&1; env
-say claude; cat {claude} 2>&1; writes {claude_new}
-say server; curl -sS --max-time 10 -w ' HTTP %{{http_code}}\n' {server} 2>&1
-say manager; curl -sS --max-time 10 -w ' HTTP %{{http_code}}\n' {manager} 2>&1
+say inside; writes "$PWD/inside.txt" "${TMPDIR:-/tmp}/verify-temporary.txt"
+say outside; writes "${OUTSIDE[@]}"
+say secrets; cat "${SECRETS[@]}" 2>&1; env
+say server; answers "${SERVER[@]}"
+say manager; answers "${MANAGER[@]}"
 say elsewhere
-for way in '' '--noproxy *' '-x http://127.0.0.1:{port}'; do
-  set -f; curl -sS --max-time 5 $way http://127.0.0.1:{port}/ 2>&1; set +f; echo
+for way in '--url' '--noproxy * --url' "-x $ELSEWHERE --url"; do
+  set -f; curl -sS --max-time 5 $way "$ELSEWHERE/" 2>&1; set +f
 done
-(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>&1 && echo opened
-say sudo; if command -v sudo >/dev/null; then sudo -n id -u 2>&1; else echo 'no sudo here'; fi
+(exec 3<>"/dev/tcp/127.0.0.1/${ELSEWHERE##*:}") 2>&1 && echo opened
+say sudo; if command -v sudo >/dev/null; then sudo -n id -u 2>&1; else echo 'there is no sudo here'; fi
 say sockets
-for path in {sockets}; do
+for path in "${SOCKETS[@]}"; do
   curl -s --max-time 3 --unix-socket "$path" http://localhost/ >/dev/null 2>&1
   case $? in 7) printf 'refused %s\n' "$path" ;; *) printf 'reached %s\n' "$path" ;; esac
 done
 say processes
-for directory in /proc/[0-9]*; do tr '\0' ' ' <"$directory/cmdline" 2>/dev/null; echo; done
-kill -0 {pid} 2>&1 && echo "process {pid} can be signalled"
-say guarded; writes {guarded}
+for file in /proc/[0-9]*/cmdline; do (tr '\0\n' '  ' <"$file" | cut -c -200 && echo) 2>/dev/null; done
+say guarded; writes "${GUARDED[@]}"
 say end
 """
 
@@ -141,7 +140,7 @@ class FenceSession:
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
-        self.config = configuration(bench)
+        self.config = fence_config(bench)
         self.place: TemporaryHome = home(bench)
         self.inside = self.place.home / "verify-fence"
         self.workspace = self.place.root / "verify-fence"
@@ -182,20 +181,20 @@ class FenceSession:
     def _content(self, path: Path) -> bytes | None:
         return path.read_bytes() if path.is_file() else None
 
-    def _script(self, server: Service, manager: Service, other: Listener, pid: int) -> str:
-        def below(base: Path, names: list[str]) -> str:
-            return " ".join(shlex.quote(str(base / name)) for name in names)
+    def _script(self, elsewhere: Listener) -> str:
+        inside_home = [self.new, self.old, ".claude-local/verify-new", ".claude/verify-new"]
+        arrays = {
+            "OUTSIDE": [str(self.place.home / name) for name in inside_home],
+            "SECRETS": [str(self.place.home / name) for name in self.read_names],
+            "SERVER": self.server.asked,
+            "MANAGER": self.manager.asked,
+            "ELSEWHERE": [f"http://127.0.0.1:{elsewhere.port}"],
+            "SOCKETS": self.sockets,
+            "GUARDED": [str(self.inside / name) for name in GUARDED],
+        }
+        return "".join(f"{name}=({shlex.join(words)})\n" for name, words in arrays.items()) + SCRIPT
 
-        return SCRIPT.format(
-            outside=below(self.place.home, [self.new, self.old, ".claude-local/verify-new"]),
-            secrets=below(self.place.home, [*self.decoys, ".config/claude-local/token"]),
-            claude=below(self.place.home, [".claude/.credentials.json", ".claude.json"]),
-            claude_new=below(self.place.home, [".claude/.credentials.json", ".claude.json"]),
-            server=server.asked, manager=manager.asked, port=other.port, pid=pid,
-            sockets=" ".join(map(shlex.quote, self.sockets)), guarded=below(self.inside, list(GUARDED)),
-        )  # fmt: skip
-
-    def _calls(self) -> list[Block]:
+    def _planned(self) -> list[Block]:
         """The tool calls, each with an id that says what it is for."""
 
         def call(name: str, tool: str, **given: Any) -> Block:
@@ -225,33 +224,34 @@ class FenceSession:
     def _run(self) -> None:
         parameters = self.bench.parameters
         self.sockets = sockets()
+        self.calls = self._planned()
         os.symlink(self.place.home / self.new, self.workspace / "link.txt")
         with contextlib.ExitStack() as stack:
             other = stack.enter_context(Listener(f"elsewhere {self.word}"))
             self.server = stack.enter_context(service(parameters.server_port, "GET", "/health", "/health"))
             self.manager = stack.enter_context(service(parameters.manager_port, "POST", "/switch", "/status"))
             neighbour = subprocess.Popen(
-                ["sleep", "120", f"--verify={self.word}"] if False else ["sh", "-c", "sleep 120", f"neighbour-{self.word}"],
-                env=self.bench.environment(), start_new_session=True,
+                [sys.executable, "-c", "import time; time.sleep(120)", self.word],
+                env=self.bench.environment(), start_new_session=True, stdin=subprocess.DEVNULL,
             )  # fmt: skip
             stack.callback(neighbour.wait)
             stack.callback(neighbour.kill)
-            (self.workspace / "verify-fence.sh").write_text(
-                self._script(self.server, self.manager, other, neighbour.pid), encoding="utf-8"
-            )
-            backend = stack.enter_context(ScriptedBackend([*self._calls(), text("All have run.")], n_ctx=32768))
+            (self.workspace / "verify-fence.sh").write_text(self._script(other), encoding="utf-8")
+            backend = stack.enter_context(ScriptedBackend([*self.calls, text("All have run.")], n_ctx=32768))
             self.session: Session = self.place.claude(
                 "-p", "Run the tools.", "--permission-mode", "acceptEdits", "--tools=Bash,Read,Write,Edit",
                 "--allowedTools", "Bash", "--allowedTools", "Read(//**)", "--allowedTools", "Edit(//**)",
                 "--output-format", "stream-json", "--verbose",
-                timeout=SESSION, server=backend.url, folder=self.inside, **self.variables,
+                timeout=SESSION, server=backend.url, folder=self.inside, variables=self.variables,
             )  # fmt: skip
             self.neighbour_lives = neighbour.poll() is None
             self.requests = list(backend.requests)
             self.turns = len(backend.main_requests)
             self.elsewhere = other.met
         self.answers: dict[str, ToolAnswer] = tool_answers(self.requests)
-        self.sections = sections(self.answers["bash"].said) if "bash" in self.answers else {}
+        report = self.workspace / "verify-fence.out"
+        self.printed = report.read_text(encoding="utf-8", errors="replace") if report.is_file() else ""
+        self.sections = sections(self.printed)
 
     # --- what the rows ask ---
 
@@ -262,16 +262,32 @@ class FenceSession:
         return self.answers[name]
 
     def bash(self, section: str) -> list[str]:
-        """The lines of a section of the script's output. Raises Failed when Bash did not get there."""
+        """The lines of a section of what the commands printed. Raises Failed when Bash did not get there."""
         said = self.answer("bash")
         if section not in self.sections or "end" not in self.sections:
-            raise Failed(f"Bash did not run the commands: {said.said.strip() or 'it said nothing'}"[:300])
+            raise Failed(f"Bash did not run the commands: {one_line(said.said or self.printed[-200:], 200)!r}")
         return [line for line in self.sections[section] if line.strip()]
 
-    def leaked(self, words: dict[str, str]) -> list[str]:
-        """The names of ``words`` whose value reached the model in any request."""
+    def secrets(self) -> dict[str, str]:
+        """What must stay unseen, by its name."""
+        login = dict(
+            zip(("~/.claude", "~/.claude (refresh token)", "~/.claude.json"), self.place.login.secrets, strict=True)
+        )
+        return {**self.decoys, **self.variables, **login, "the API token": token(self.bench)}
+
+    def leaked(self) -> list[str]:
+        """The names of secrets that reached the model in any request."""
         everything = json.dumps([request["body"] for request in self.requests], ensure_ascii=False)
-        return [name for name, word in words.items() if word in everything]
+        return [name for name, word in self.secrets().items() if word in everything]
+
+    def now(self, name: str) -> bytes | None:
+        """What a guarded file holds now; None when it is not there."""
+        return self._content(self.workspace / name)
+
+    def left_over(self) -> list[str]:
+        """Names in the workspace that neither verify nor an allowed call made."""
+        mine = {".git", ".claude", "verify-fence.sh", "verify-fence.out", "link.txt", "inside.txt", "written.txt"}
+        return sorted(path.name for path in self.workspace.iterdir() if path.name not in mine)
 
 
 def sections(said: str) -> dict[str, list[str]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import threading
 from types import TracebackType
 
 from claude_local.runtime.verify.checks import Failed
+
+
+class PortTaken(Exception):
+    """Somebody else listens on the port already."""
 
 
 class Listener:
@@ -48,11 +53,9 @@ class Listener:
     def _reply(self, guest: socket.socket) -> None:
         with guest:
             guest.settimeout(5)
-            try:
+            with contextlib.suppress(OSError):
                 if guest.recv(65536):
                     guest.sendall(self._answer)
-            except OSError:
-                pass
 
     def __enter__(self) -> Listener:
         self._thread.start()
@@ -60,12 +63,6 @@ class Listener:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         # Closing alone does not wake a thread that waits in accept.
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._socket.close()
-
-
-class PortTaken(Exception):
-    """Somebody else listens on the port already."""

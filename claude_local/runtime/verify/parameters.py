@@ -21,8 +21,8 @@ class ParametersError(ValueError):
 class Parameters:
     """The deploy's settings that checks are held against.
 
-    ``home``, ``model_dir``, ``bin_dir``: absolute directories (see claude_local.paths). ``server_port``: llama-server's
-    port on 127.0.0.1. ``container``, ``image``: names in Docker. ``build``: llama.cpp's build number. ``profiles``: the
+    ``home``, ``model_dir``, ``bin_dir``: absolute directories (see claude_local.paths). ``server_port``, ``manager_port``:
+    llama-server's and the management API's ports on 127.0.0.1. ``container``, ``image``: names in Docker. ``build``: llama.cpp's build number. ``profiles``: the
     ids that should be placed, ``default``: the active one. ``claude_tested``, ``claude_minimum``: versions of Claude
     Code. ``enforced_settings``: key paths of settings.json whose value the deploy insists on. ``docker``: what Docker
     said when the deploying connection asked it (see docker_rows.SCRIPT); None: verify asks itself.
@@ -32,6 +32,7 @@ class Parameters:
     model_dir: str
     bin_dir: str
     server_port: int
+    manager_port: int
     container: str
     image: str
     build: int
@@ -70,7 +71,13 @@ _OPTIONAL = {"docker"}
 _WORDS = {str: "a text", int: "a whole number", list: "a list of texts", dict: "an object"}
 
 
-_KINDS: dict[str, type[Any]] = {"server_port": int, "build": int, "profiles": list, "enforced_settings": dict}
+_KINDS: dict[str, type[Any]] = {
+    "server_port": int,
+    "manager_port": int,
+    "build": int,
+    "profiles": list,
+    "enforced_settings": dict,
+}
 
 
 def parse(text: str) -> Parameters:
@@ -95,7 +102,7 @@ def parse(text: str) -> Parameters:
             problems.append(f"{name}: found {value!r}, it must be a list of texts")
         elif name in ("home", "model_dir", "bin_dir") and not value.startswith("/"):
             problems.append(f"{name}: found {value!r}, it must be an absolute path")
-        elif name == "server_port" and not 1 <= value <= 65535:
+        elif name in ("server_port", "manager_port") and not 1 <= value <= 65535:
             problems.append(f"{name}: found {value}, it must be 1 to 65535")
     if problems:
         raise ParametersError(problems)

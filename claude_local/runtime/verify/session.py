@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,33 @@ def words(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(str(block.get("text", "")) for block in content if isinstance(block, dict))
     return ""
+
+
+@dataclass(frozen=True)
+class ToolAnswer:
+    """What one tool call returned, as the backend received it."""
+
+    tool: str
+    said: str
+    bad: bool
+
+
+def tool_answers(requests: Sequence[dict[str, Any]]) -> dict[str, ToolAnswer]:
+    """The tool results in what a scripted backend recorded, by the call's id."""
+    names: dict[str, str] = {}
+    found: dict[str, ToolAnswer] = {}
+    for request in requests:
+        body = request["body"] if isinstance(request["body"], dict) else {}
+        for message in body.get("messages") or []:
+            for block in message["content"] if isinstance(message.get("content"), list) else []:
+                if block.get("type") == "tool_use":
+                    names[block["id"]] = block["name"]
+                elif block.get("type") == "tool_result":
+                    name = str(block.get("tool_use_id"))
+                    found[name] = ToolAnswer(
+                        names.get(name, ""), words(block.get("content")), bool(block.get("is_error"))
+                    )
+    return found
 
 
 def parse_events(text: str) -> list[dict[str, Any]]:
@@ -204,6 +231,13 @@ class TemporaryHome:
         for name, text in files.items():
             (self.workspace / name).write_text(text, encoding="utf-8")
 
+    def trust(self, folder: Path) -> None:
+        """Answer the folder-trust question for ``folder``, a path inside."""
+        file = self.root / Path(self.bench.paths.claude_json).relative_to(self.home)
+        known = json.loads(file.read_text(encoding="utf-8"))
+        known.setdefault("projects", {})[str(folder)] = {"hasTrustDialogAccepted": True}
+        file.write_text(json.dumps(known), encoding="utf-8")
+
     def _programs(self) -> list[Path]:
         """What must be visible inside: the runtime, the commands, the token, Claude Code wherever it is installed."""
         paths = self.bench.paths
@@ -222,13 +256,16 @@ class TemporaryHome:
                 found.append(path)
         return sorted(found, key=lambda path: len(path.parts))
 
-    def inside(self, argv: Sequence[str]) -> list[str]:
-        """``argv`` under bubblewrap, in the workspace, with the temporary home; all of it dies with bubblewrap."""
+    def inside(self, argv: Sequence[str], folder: Path | None = None) -> list[str]:
+        """``argv`` under bubblewrap with the temporary home, in ``folder`` (the workspace); all of it dies with bubblewrap.
+
+        The state directory is empty and takes what is written: sessions leave word of each other there.
+        """
         binds = [word for path in self._programs() for word in ("--ro-bind", str(path), str(path))]
         return [
             "bwrap", "--die-with-parent", "--dev-bind", "/", "/",
-            "--tmpfs", "/tmp", "--bind", str(self.root), str(self.home), *binds,
-            "--chdir", str(self.workspace_inside), "--", *argv,
+            "--tmpfs", "/tmp", "--bind", str(self.root), str(self.home), *binds, "--tmpfs", self.bench.paths.state,
+            "--chdir", str(folder or self.workspace_inside), "--", *argv,
         ]  # fmt: skip
 
     def environment(self, server: str | None = None) -> dict[str, str]:
@@ -254,13 +291,18 @@ class TemporaryHome:
             self.root / f"peers-{self._runs}", self.bench.marker, use_strace=self.strace, inside=self.home
         )
 
-    def claude(self, *arguments: str, timeout: float, server: str | None = None, watched: bool = False) -> Session:
-        """Run ``claude-local ARGUMENTS`` to its end. Raises Failed when the wrapper cannot be started at all."""
+    def claude(
+        self, *arguments: str, timeout: float, server: str | None = None, watched: bool = False,
+        folder: Path | None = None, variables: Mapping[str, str] | None = None,
+    ) -> Session:  # fmt: skip
+        """Run ``claude-local ARGUMENTS`` to its end, in ``folder`` (a path inside; the workspace) and with ``variables``
+        in its environment. Raises Failed when the wrapper cannot be started at all."""
         watch = self.watch() if watched else None
         argv = [*(watch.prefix() if watch else []), self.bench.paths.wrapper, *arguments]
         peers = None
         try:
-            ended = processes.run(self.inside(argv), timeout=timeout, env=self.environment(server), cwd=str(self.root))
+            env = {**self.environment(server), **(variables or {})}
+            ended = processes.run(self.inside(argv, folder), timeout=timeout, env=env, cwd=str(self.root))
         except OSError as error:
             raise Failed(f"bwrap cannot be started: {error.strerror}") from None
         finally:
