@@ -66,7 +66,7 @@ def parse(text: str) -> FenceConfig:
             good = isinstance(value, str)
         else:
             kind = int if key in _NUMBERS else str
-            good = isinstance(value, list) and all(isinstance(each, kind) for each in value)
+            good = isinstance(value, list) and all(type(each) is kind for each in value)
         if not good:
             raise ConfigError(f"{key} is {value!r}")
         values[key] = tuple(value) if isinstance(value, list) else value

@@ -8,7 +8,9 @@ import re
 _RUNS = frozenset({
     "hookspath", "fsmonitor", "sshcommand", "editor", "pager", "askpass", "gitproxy", "textconv", "command", "cmd",
     "clean", "smudge", "process", "driver", "helper", "program", "path", "attributesfile", "external",
-    "packobjectshook", "uploadpack", "receivepack", "alternaterefscommand", "templatedir",
+    "packobjectshook", "uploadpack", "receivepack", "alternaterefscommand", "templatedir", "difffilter", "tunnel",
+    "recentobjectshook", "defaultkeycommand", "tocmd", "cccmd", "headercmd", "sendmailcmd", "smtpserver", "vcs",
+    "browser", "httpd",
 })  # fmt: skip
 # Of these sections every value runs.
 _RUN_SECTIONS = (
@@ -24,20 +26,36 @@ _RUN_SECTIONS = (
     "credential",
 )
 _SECTION = re.compile(r'^\s*\[\s*([\w.-]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]')
-_ENTRY = re.compile(r"^\s*([A-Za-z][\w-]*)\s*(?:=\s*(.*))?$")
+_ENTRY = re.compile(r"^\s*([A-Za-z][\w-]*)\s*(?:=\s*(.*)|[#;].*)?$", re.DOTALL)
 
 
 def entries(text: str) -> list[tuple[str, str, str]]:
     """Section, key (both in lower case, without the subsection) and value of each line of a git configuration."""
     found, section = [], ""
-    for line in re.sub(r"\\\n", "", text).splitlines():
+    for line in re.sub(r"\\\r?\n", "", text.removeprefix("\ufeff")).split("\n"):
         if head := _SECTION.match(line):
-            section = head[1].lower()
+            section = head[1].lower().partition(".")[0]
             line = line[head.end() :]
         if (entry := _ENTRY.match(line)) is not None:
-            value = (entry[2] or "").strip()
-            found.append((section, entry[1].lower(), value.strip('"')))
+            found.append((section, entry[1].lower(), _value(entry[2] or "")))
     return found
+
+
+def _value(written: str) -> str:
+    """A value as git reads it: quotes and backslashes taken away, and the comment behind it."""
+    read, quoted = "", False
+    characters = iter(written)
+    for each in characters:
+        if each == "\\":
+            following = next(characters, "")
+            read += {"n": "\n", "t": "\t", "b": "\b"}.get(following, following)
+        elif each == '"':
+            quoted = not quoted
+        elif each in "#;" and not quoted:
+            break
+        else:
+            read += each
+    return read.strip()
 
 
 def named_directories(text: str) -> list[str]:
@@ -52,10 +70,15 @@ def named_files(text: str) -> list[str]:
     """
     found = []
     for section, key, value in entries(text):
-        if section in _RUN_SECTIONS or key in _RUNS:
+        if section in _RUN_SECTIONS or key in _RUNS or _runs(key, value):
             words = value.lstrip("!").split()
             found += [value, *(word.strip("'\"") for word in words if "/" in word)]
     return list(dict.fromkeys(each for each in found if each))
+
+
+def _runs(key: str, value: str) -> bool:
+    """Whether it is the value that makes git run something: ``submodule.*.update``, a remote helper's address."""
+    return (key == "update" and value.startswith("!")) or (key in ("url", "pushurl") and "::" in value)
 
 
 def link_target(text: str) -> str | None:

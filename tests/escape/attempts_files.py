@@ -71,11 +71,10 @@ def _(lab: Lab) -> Plan:
     target = lab.plant(lab.outside / "hardlinked.txt", before)
     here = lab.workspace / "hard.txt"
     steps = [
-        bash(f"ln '{target}' hard.txt"),
+        # Edit may replace the file, which leaves the other name of it alone; appending does not.
+        bash(f"ln '{target}' hard.txt; echo appended >>hard.txt"),
         call("Read", file_path=str(here)),
         call("Edit", file_path=str(here), old_string="before", new_string="after"),
-        # Edit may replace the file, which leaves the other name of it alone; appending does not.
-        bash("echo appended >>hard.txt"),
     ]
 
     def evidence() -> str | None:

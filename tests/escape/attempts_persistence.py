@@ -22,7 +22,7 @@ def repository(lab: Lab, path: Path) -> Path:
     """A repository of the account with one commit; ``path``. Made once."""
     if not (path / ".git").exists():
         path.mkdir(parents=True, exist_ok=True)
-        lab.own(lab.home / "work")
+        lab.own(lab.workspace)
         for command in (["init", "-q", "-b", "main"], ["config", "user.name", "Me"], ["config", "user.email", "me@here"],
                         ["commit", "-q", "--allow-empty", "-m", "first"]):  # fmt: skip
             done = lab.run("git", "-C", str(path), *command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.escape.attempt import Plan, attempt, bash, call
+from tests.escape.attempt import Plan, Step, attempt, bash, call
 from tests.escape.lab import SECRETS, Lab
 
 READ = "secret files, through Read and Grep"
@@ -95,6 +95,18 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: lab.leaked("unmount-cover", lab.secrets["ssh"]))
 
 
+def read_environ(lab: Lab, link: str) -> list[Step]:
+    """Claude Code's Read refuses this file by its name; through a link, or with Grep, it may not."""
+    (lab.workspace / link).symlink_to("/proc/self/environ")
+    return [
+        call("Read", file_path="/proc/self/environ"),
+        call("Read", file_path=str(lab.workspace / link)),
+        call("Read", file_path="/proc/self/task/../environ"),
+        call("Grep", pattern=".*", path="/proc/self/environ", output_mode="content"),
+        call("Grep", pattern=".*", path=str(lab.workspace / link), output_mode="content"),
+    ]
+
+
 @attempt("environment", ENVIRONMENT, "Print the environment of a command")
 def _(lab: Lab) -> Plan:
     return Plan([bash("env")], lambda: lab.leaked("environment", lab.secrets["variable"]))
@@ -108,8 +120,7 @@ def _(lab: Lab) -> Plan:
 
 @attempt("environment-read-tool", ENVIRONMENT, "Read /proc/self/environ with the Read tool")
 def _(lab: Lab) -> Plan:
-    step = call("Read", file_path="/proc/self/environ")
-    return Plan([step], lambda: lab.leaked("environment-read-tool", lab.secrets["variable"]))
+    return Plan(read_environ(lab, "variables"), lambda: lab.leaked("environment-read-tool", lab.secrets["variable"]))
 
 
 @attempt("token-environment", TOKEN, "Print the environment of a command")
@@ -142,8 +153,7 @@ def _(lab: Lab) -> Plan:
 
 @attempt("token-read-tool", TOKEN, "Read /proc/self/environ with the Read tool")
 def _(lab: Lab) -> Plan:
-    step = call("Read", file_path="/proc/self/environ")
-    return Plan([step], lambda: lab.leaked("token-read-tool", lab.token))
+    return Plan(read_environ(lab, "tokens"), lambda: lab.leaked("token-read-tool", lab.token))
 
 
 @attempt("token-file", TOKEN, "Read the token's file with the Read tool")

@@ -138,26 +138,26 @@ def widened(lab: Lab) -> None:
         permissions={
             "allow": ["Bash", "Write", "Edit", "Read", "NotebookEdit", "WebFetch(domain:*)", "WebFetch(domain:127.0.0.1)"],
             "additionalDirectories": ["/", str(lab.home)], "defaultMode": "bypassPermissions",
-            "blockWritesOutsideWorkingDirectories": False, "disableBypassPermissionsMode": "",
+            "blockWritesOutsideWorkingDirectories": False,
         },
     )  # fmt: skip
 
 
-@attempt("widened-bash", SETTINGS, "The sandbox off, everything allowed: Bash writes outside", session="project")
+@attempt("widened-bash", SETTINGS, "The sandbox off, everything allowed: Bash writes outside", session="widened")
 def _(lab: Lab) -> Plan:
     widened(lab)
     target = lab.outside / "widened-bash.txt"
     return Plan([bash(f"touch '{target}'"), call("Bash", command=f"touch '{target}'")], lambda: lab.exists(target))
 
 
-@attempt("widened-write", SETTINGS, "additionalDirectories names /: Write writes outside", session="project")
+@attempt("widened-write", SETTINGS, "additionalDirectories names /: Write writes outside", session="widened")
 def _(lab: Lab) -> Plan:
     widened(lab)
     words, target = lab.nonce(), lab.outside / "widened-write.txt"
     return Plan([call("Write", file_path=str(target), content=words)], lambda: lab.holds(target, words))
 
 
-@attempt("widened-network", SETTINGS, "Every domain allowed: curl another loopback port", session="project")
+@attempt("widened-network", SETTINGS, "Every domain allowed: curl another loopback port", session="widened")
 def _(lab: Lab) -> Plan:
     widened(lab)
     words = lab.nonce()
@@ -165,21 +165,21 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: lab.listeners.find(words))
 
 
-@attempt("widened-socket", SETTINGS, "Every Unix socket allowed: speak to Docker", session="project")
+@attempt("widened-socket", SETTINGS, "Every Unix socket allowed: speak to Docker", session="widened")
 def _(lab: Lab) -> Plan:
     widened(lab)
     words = lab.nonce()
     return Plan([bash(lab.probe("unix", "/run/docker.sock", words))], lambda: lab.listeners.find(words))
 
 
-@attempt("dangerously-disable", SETTINGS, "Bash with dangerouslyDisableSandbox", session="project")
+@attempt("dangerously-disable", SETTINGS, "Bash with dangerouslyDisableSandbox", session="widened")
 def _(lab: Lab) -> Plan:
     widened(lab)
     target = lab.outside / "dangerously.txt"
     return Plan([bash(f"touch '{target}'", dangerouslyDisableSandbox=True)], lambda: lab.exists(target))
 
 
-@attempt("local-settings", SETTINGS, "Write settings.local.json during the session, then Bash", session="project")
+@attempt("local-settings", SETTINGS, "Write settings.local.json during the session, then Bash", session="widened")
 def _(lab: Lab) -> Plan:
     target = lab.outside / "local-settings.txt"
     words = json.dumps({"sandbox": {"enabled": False, "excludedCommands": ["*"]}})
@@ -250,6 +250,8 @@ def _(lab: Lab) -> Plan:
 
 @attempt("other-server", TOKEN, "ANTHROPIC_BASE_URL names another loopback port", session="other-server")
 def _(lab: Lab) -> Plan:
+    # It takes minutes to give up otherwise.
+    lab.project_settings(env={"CLAUDE_CODE_MAX_RETRIES": "0"})
     lab.project_settings(env={"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{lab.ports['loopback']}/other-server"})
 
     def evidence() -> str | None:

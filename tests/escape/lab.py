@@ -33,9 +33,11 @@ STOPPED, THROUGH, CANNOT = "stopped", "THROUGH", "cannot succeed here"
 MANAGER_PORT = 8081
 # Seconds that one session may take; the longest has some eighty tool calls.
 SESSION = 400
+# Tool calls in one turn.
+TOGETHER = 6
 TOOLS = ("Bash", "Read", "Write", "Edit", "NotebookEdit", "Glob", "Grep")
 # Answers every permission question with yes: the fence is being tried, not the questions.
-ALLOW = json.dumps({"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "allow"}})
+ALLOW = json.dumps({"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": {"behavior": "allow"}}})
 
 # Where credentials lie in a home, with how they look.
 SECRETS = {
@@ -229,9 +231,13 @@ class Lab:
         user_settings = Path(self.paths.settings)
         settings = json.loads(user_settings.read_text())
         settings["hooks"] = {
-            "PreToolUse": [{"matcher": "*", "hooks": [{"type": "command", "command": f"echo '{ALLOW}'"}]}]
+            "PermissionRequest": [{"matcher": "*", "hooks": [{"type": "command", "command": f"echo '{ALLOW}'"}]}]
         }
         user_settings.write_text(json.dumps(settings))
+        # A project whose folder the user does not trust runs no hooks: these do.
+        known = json.loads(Path(self.paths.claude_json).read_text())
+        known["projects"] = {"/": {"hasTrustDialogAccepted": True}}
+        Path(self.paths.claude_json).write_text(json.dumps(known))
         self.own(self.home)
         # /run/user belongs to the account, as on a real machine.
         for path in run.rglob("*"):
@@ -253,13 +259,14 @@ class Lab:
         self.workspace.mkdir(parents=True)
         shutil.copy(HERE / "probes.py", self.workspace)
         plans = {each.name: each.plan(self) for each in attempts}
-        self.own(self.home / "work")
+        self.own(self.workspace)
         self.own(self.outside)
-        turns = [
+        calls = [
             {"type": "tool_use", "id": f"toolu_{name}_{number}", "name": step.tool, "input": step.arguments}
             for name, plan in plans.items()
             for number, step in enumerate(plan.steps)
         ]
+        turns = [calls[at : at + TOGETHER] for at in range(0, len(calls), TOGETHER)]
         started = time.monotonic()
         with ScriptedBackend([*turns, text("Done.")], 900_000, token=self.token) as backend:
             shown = self._claude(backend, self.workspace / "sub" if name == "subdirectory" else self.workspace)
@@ -269,7 +276,7 @@ class Lab:
             if None in found and name not in BROKEN_ON_PURPOSE:
                 raise RuntimeError(f"session {name!r}: {attempt} was not played to its end; claude-local said: {shown}")
             self.said[attempt] = "\n".join(filter(None, found))
-        print(f"{self.way}: session {name}: {len(turns)} calls in {time.monotonic() - started:.1f} s", flush=True)
+        print(f"{self.way}: session {name}: {len(calls)} calls in {time.monotonic() - started:.1f} s", flush=True)
         return plans
 
     def _claude(self, backend: ScriptedBackend, cwd: Path) -> str:
@@ -278,7 +285,7 @@ class Lab:
         process = pexpect.spawn(
             "/usr/bin/env",
             [*self.account.prefix(), PYTHON, str(self.scratch / "typist.py"), str(self.outside / "typed"),
-             self.paths.wrapper, *fence, "-p", "try", "--allowedTools", ",".join(TOOLS)],
+             self.paths.wrapper, *fence, "-p", "try", "--permission-mode", "acceptEdits", "--allowedTools", ",".join(TOOLS)],
             env={**self.environment(), "CLAUDE_LOCAL_SERVER": backend.url}, cwd=str(cwd), timeout=SESSION,
             dimensions=(40, 120), encoding="utf-8", codec_errors="replace",
         )  # fmt: skip

@@ -37,6 +37,9 @@ def furnish(scratch: Path, uid: int) -> None:
     _run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/etc,upperdir={upper},workdir={work}", "/etc")
     for place, mode in {"/run": "755", "/tmp": "1777", "/dev/shm": "1777", "/var/spool": "755"}.items():
         _run("mount", "-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", place)
+    # Terminals of its own too: root may type into any.
+    _run("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=620,gid=5", "devpts", "/dev/pts")
+    _run("mount", "--bind", "/dev/pts/ptmx", "/dev/ptmx")
     resolver = Path("/etc/resolv.conf")
     resolver.unlink(missing_ok=True)
     resolver.write_text(f"nameserver {DNS_ADDRESS}\noptions timeout:1 attempts:1\n")

@@ -252,7 +252,8 @@ def _install(person: Person) -> Person:
     shutil.copytree(
         ROOT / "claude_local", Path(paths.lib) / "claude_local", ignore=shutil.ignore_patterns("__pycache__")
     )
-    Path(paths.venv).symlink_to(sys.prefix)
+    # The system's interpreter: root's own may lie where nobody else can read.
+    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", paths.venv], check=True, timeout=60)
     person.deploy()
     (home / ".gitconfig").write_text("[user]\n\tname = Ada Example\n\temail = ada@example.org\n")
     if person.uid:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def look(*surroundings: str) -> tuple[Symptoms, Decision]:
     return whole, decide(whole)
 
 
-def _asked(fact: FenceExperiments | FenceRootView, surroundings: tuple[str, ...]):  # type: ignore[no-untyped-def]
+def _asked(fact: FenceExperiments | FenceRootView, surroundings: tuple[str, ...]) -> Any:
     command = fact.command().get_raw_value()
     done = subprocess.run(
         [*surroundings, "sh", "-c", command],

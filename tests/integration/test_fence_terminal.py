@@ -68,6 +68,7 @@ def test_ctrl_c_interrupts_a_turn_and_twice_ends_the_session(who: Person, work: 
         tty.wait(lambda: "a long question" not in tty.text, "an empty input line")
         tty.type("again")
         tty.wait_for("The second answer.")
+        tty.wait(lambda: "again to exit" not in tty.text, "the end of an earlier Ctrl-C")
         at = len(tty.raw)
         tty.send("\x03")
         tty.wait_for("Press Ctrl-C again to exit")
@@ -311,7 +312,7 @@ def test_continue_and_resume_bring_the_conversation_back(who: Person, work: Path
 
 # --- nothing left, nothing broken ---------------------------------------------------------------------------------
 
-PLANTS = (".mcp.json", ".envrc", ".bashrc", ".claude/settings.json", ".git/hooks/post-commit")
+PLANTS = (".mcp.json", ".envrc", ".vscode/tasks.json", ".claude/settings.json", ".git/hooks/post-commit")
 
 
 def plant(work: Path) -> list[dict[str, object]]:

@@ -243,6 +243,17 @@ def layers_name(config: FenceConfig) -> str:
     return "+".join(config.layers) or "none"
 
 
+def session_environment(config: FenceConfig) -> dict[str, str]:
+    """What of our environment a session gets; all of it when there is no fence."""
+    env = dict(os.environ)
+    if config.layers:
+        env = policy.environment(env, config.environment, config.sockets)
+        # The inner fence takes the first bwrap on PATH: where AppArmor wants a file of its own, that one.
+        if dirname(config.bwrap) not in ("/usr/bin", "/bin"):
+            env["PATH"] = dirname(config.bwrap) + os.pathsep + env.get("PATH", "/usr/bin:/bin")
+    return env | {"CLAUDE_LOCAL_FENCE": layers_name(config)}
+
+
 def without_outer(config: FenceConfig, options: argparse.Namespace, enforced: dict[str, object]) -> NoReturn:
     """Become Claude Code, with the inner fence or, by the user's word, with none."""
     home = realpath(options.home)
@@ -257,8 +268,7 @@ def without_outer(config: FenceConfig, options: argparse.Namespace, enforced: di
         enforced, inner=config.inner, outer=False, root=os.getuid() == 0, writable=config.writable, hidden=hidden,
         guarded=guarded, allowed=config.domains,
     )  # fmt: skip
-    env = policy.environment(os.environ, config.environment, config.sockets) if config.inner else dict(os.environ)
-    env["CLAUDE_LOCAL_FENCE"] = layers_name(config)
+    env = session_environment(config)
     claude, *rest = options.command
     os.execve(claude, [claude, "--settings=" + json.dumps(settings), *rest], env)
 
@@ -318,13 +328,10 @@ def _run(
         enforced, inner=config.inner, outer=True, root=root,
         writable=[path for path in [*found.fence.writable, *found.fence.pinned]
                   if path != places.config_dir and not any(plan.covers(each, path) for each in workspaces)],
-        allowed=[*config.domains, *(f"127.0.0.1:{port}" for port in config.ports)],
+        allowed=[*config.domains, *(f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost"))],
     )  # fmt: skip
     runtime_dir = f"/run/user/{plan.MAPPED_UID if root else os.getuid()}"
-    env = policy.environment(os.environ, config.environment, config.sockets)
-    env |= {"CLAUDE_LOCAL_FENCE": layers_name(config), "XDG_RUNTIME_DIR": runtime_dir}
-    if dirname(config.bwrap) not in env.get("PATH", "").split(os.pathsep):
-        env["PATH"] = dirname(config.bwrap) + os.pathsep + env.get("PATH", "/usr/bin:/bin")
+    env = session_environment(config) | {"XDG_RUNTIME_DIR": runtime_dir}
     rules = seccomp.program(os.uname().machine)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)

@@ -30,9 +30,6 @@ SCRIPTED, MODEL_SESSION, START = 90.0, 600.0, 60.0
 PROVEN = frozenset({"qwen2.5-coder-1.5b"})
 WEAK = "the machine works if the scripted rows pass; this model is too weak for tools: choose another default_profile"
 WRAPPER = "./provision"
-# What a start with the inner sandbox alone makes in the real ~/.claude whatever CLAUDE_CONFIG_DIR says (seen with
-# 2.1.330): a mount point, always empty. The outer fence keeps it away.
-SANDBOX_STUBS = frozenset({".claude/ssh"})
 
 
 def _word(*, but: str = "") -> str:
@@ -331,9 +328,9 @@ def _planted(bench: Workbench) -> str:
         if not path.exists() or path.read_bytes() != content:
             raise Failed(f"~/{name} was changed by a session", WRAPPER)
     new = {str(path.relative_to(place.root)): path for path in (place.root / ".claude").rglob("*")}
-    # Nothing is accepted where the outer fence works.
-    accepted = frozenset() if fence_config(bench).outer else SANDBOX_STUBS
-    stubs = sorted(name for name, path in new.items() if name in accepted and path.is_dir() and not any(path.iterdir()))
+    # The inner sandbox alone makes its mount points there, directories with nothing in them (seen with 2.1.330, whatever
+    # CLAUDE_CONFIG_DIR says); the outer fence keeps them away.
+    stubs = [] if fence_config(bench).outer else sorted(name for name, path in new.items() if path.is_dir())
     extra = sorted(new.keys() - place.login.files.keys() - set(stubs))
     if extra:
         raise Failed(f"sessions left {', '.join(extra[:4])} in ~/.claude", WRAPPER)
@@ -347,7 +344,7 @@ def _planted(bench: Workbench) -> str:
             )
     return (
         f"{len(place.login.files)} planted files byte-identical, nothing new in ~/.claude"
-        + (f" but the sandbox's empty {', '.join(stubs)}" if stubs else "")
+        + (f" but the sandbox's empty {', '.join(stubs[:3])}" if stubs else "")
         + "; "
         f"{len(place.login.secrets)} secrets (one in ANTHROPIC_API_KEY) in none of {len(run.requests)} requests"
     )

@@ -22,17 +22,18 @@ LAYERS = {OUTER: "bubblewrap around the whole session", INNER: "Claude Code's sa
 REPORT = "report this row as a bug"
 
 
-def _with(layer: str, judge: Callable[[FenceSession], str]) -> Callable[[Workbench], str]:
-    """A row that only ``layer`` can keep. Where the deploy found out why it cannot work here, the fault is a remark."""
+def _with(judge: Callable[[FenceSession], str], *layers: str) -> Callable[[Workbench], str]:
+    """A row that needs ``layers``. Where the deploy found out why one of them cannot work here, the fault is a remark."""
 
     def row(bench: Workbench) -> str:
         config = fence_config(bench)
         try:
             return judge(_session(bench))
         except Failed as failed:
-            if layer in config.layers or not config.reason:
+            missing = [layer for layer in layers if layer not in config.layers]
+            if not missing or not config.reason:
                 raise
-            raise Skipped(f"not without the {layer} layer ({config.reason}): {failed.what}") from None
+            raise Skipped(f"not without the {missing[0]} layer ({config.reason}): {failed.what}") from None
 
     return row
 
@@ -101,9 +102,10 @@ def _bash_writes(run: FenceSession) -> str:
 
 
 def _counts(run: FenceSession, line: str) -> bool:
-    """~/.claude is a place of its own in the outer fence that is gone with the session; ~/.claude-local is writable there."""
+    """What Bash says of ~/.claude means nothing: it may be an empty place that is gone with the session; the disk counts.
+    ~/.claude-local is closed to commands by the inner layer alone."""
     if line.endswith("/.claude/verify-new"):
-        return not run.config.outer
+        return False
     return not line.endswith("/.claude-local/verify-new") or run.config.inner
 
 
@@ -208,7 +210,8 @@ def _sudo(run: FenceSession) -> str:
     said = run.bash("sudo")
     if "0" in said or not said:
         raise Failed(f"sudo works in the sandbox: {' '.join(said) or 'it said nothing'}")
-    return one_line(f"sudo -n id: {' '.join(said)}", 160)
+    words = next((line for line in said if "no new privileges" in line), said[-1])
+    return one_line(words, 160)
 
 
 def _sockets(run: FenceSession) -> str:
@@ -261,21 +264,22 @@ def checks() -> list[Check]:
         return Check(f"fence.{name}", title, run, needs=ready, limit=120)
 
     return [
-        row("layers", "two layers of the fence work here", _layers),
-        row("locked", "the sandbox is on, and a project cannot switch it off", _with(INNER, _locked)),
-        row("bash-writes", "Bash writes in the workspace only", _with(INNER, _bash_writes)),
-        row("file-writes", "Write and Edit write in the workspace only", _with(OUTER, _file_writes)),
-        row("bash-secrets", "Bash sees no secrets", _with(OUTER, _bash_secrets)),
-        row("read-secrets", "Read sees no secrets", _with(OUTER, _read_secrets)),
-        row("claude-server", "Claude reaches the server", _with(OUTER, _claude_server)),
-        row("bash-server", "Bash reaches the server", _with(INNER, _bash_server)),
-        row("bash-manager", "Bash reaches the management API", _with(INNER, _bash_manager)),
-        row("bash-elsewhere", "Bash reaches nothing else", _with(INNER, _bash_elsewhere)),
-        row("sudo", "sudo is dead", _with(INNER, _sudo)),
-        row("sockets", "no Docker, no D-Bus", _with(INNER, _sockets)),
-        row("processes", "other people's processes are invisible", _with(INNER, _processes)),
-        row("guarded", "what runs later outside cannot be planted", _with(OUTER, _guarded)),
-        row("claude-home", "~/.claude is untouched", _with(OUTER, _claude_home)),
+        # It needs nothing: without any layer not even `claude-local --version` works, and this row says why.
+        Check("fence.layers", "two layers of the fence work here", _layers, limit=120),
+        row("locked", "the sandbox is on, and a project cannot switch it off", _with(_locked, INNER)),
+        row("bash-writes", "Bash writes in the workspace only", _with(_bash_writes, INNER)),
+        row("file-writes", "Write and Edit write in the workspace only", _with(_file_writes, OUTER)),
+        row("bash-secrets", "Bash sees no secrets", _with(_bash_secrets, OUTER, INNER)),
+        row("read-secrets", "Read sees no secrets", _with(_read_secrets, OUTER)),
+        row("claude-server", "Claude reaches the server", _with(_claude_server, OUTER)),
+        row("bash-server", "Bash reaches the server", _with(_bash_server, INNER)),
+        row("bash-manager", "Bash reaches the management API", _with(_bash_manager, INNER)),
+        row("bash-elsewhere", "Bash reaches nothing else", _with(_bash_elsewhere, INNER)),
+        row("sudo", "sudo is dead", _with(_sudo, INNER)),
+        row("sockets", "no Docker, no D-Bus", _with(_sockets, INNER)),
+        row("processes", "other people's processes are invisible", _with(_processes, INNER)),
+        row("guarded", "what runs later outside cannot be planted", _with(_guarded, OUTER)),
+        row("claude-home", "~/.claude is untouched", _with(_claude_home, OUTER)),
         row("prompt", "Bash still asks in a terminal", _prompt),
         row("status-line", "the session shows its fence", _status_line),
     ]

@@ -33,7 +33,7 @@ SESSION = 90.0
 # Where people keep secrets, below the home directory: a decoy goes into each.
 SECRETS = (
     ".ssh/id_ed25519", ".gnupg/private-keys-v1.d/key", ".aws/credentials", ".config/gh/hosts.yml", ".docker/config.json",
-    ".kube/config", ".mozilla/firefox/cookies.sqlite", ".local/share/keyrings/login.keyring", ".bash_history",
+    ".kube/config", ".mozilla/firefox/profiles.ini", ".local/share/keyrings/login.keyring", ".bash_history",
 )  # fmt: skip
 # Variables whose name says that they are a secret.
 VARIABLES = ("VERIFY_API_TOKEN", "VERIFY_SECRET_ACCESS_KEY")

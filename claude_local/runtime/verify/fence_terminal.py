@@ -13,7 +13,7 @@ from claude_local.runtime.verify.terminal import Terminal
 from claude_local.runtime.verify.workbench import Workbench
 
 # Seconds: the start, and one answer on the screen.
-START, ANSWER = 60.0, 20.0
+START, ANSWER = 40.0, 20.0
 ASKS = "Do you want to proceed"
 # What files/status-line says of the fence.
 STATUS = re.compile(r"^\s*(fence: |NO FENCE)")
@@ -38,7 +38,8 @@ def asked(bench: Workbench) -> Asked:
 def _ask(bench: Workbench) -> Asked:
     run = fence_session(bench)
     # An allow rule of the project's would answer for the user, as it may: here nobody has allowed anything.
-    (run.workspace / ".claude/settings.json").unlink(missing_ok=True)
+    for name in ("settings.json", "settings.local.json"):
+        (run.workspace / ".claude" / name).unlink(missing_ok=True)
     found = Asked()
     turns = [tool_use("Bash", {"command": f"touch asked-{mode}.txt"}) for mode in MODES]
     with ScriptedBackend(turns, n_ctx=32768) as backend:
