@@ -11,10 +11,11 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,16 @@ def who(request: pytest.FixtureRequest) -> Iterator[Person]:
     with person(request.param, "claude-local-tty") as somebody:
         somebody.hook("SessionEnd", 'echo ended >>"$HOME/.claude-local/ended"')
         yield somebody
+
+
+ALONE: dict[str, object] = {}
+
+
+def behind_and_alone(what: str, measure: Callable[[tuple[str, ...]], object]) -> tuple[Any, Any]:
+    """What ``measure`` finds behind the fence and with claude alone; the latter is the same for everybody."""
+    if what not in ALONE:
+        ALONE[what] = measure(UNFENCED)
+    return measure(FENCED), ALONE[what]
 
 
 @pytest.fixture
@@ -93,8 +104,8 @@ def ctrl_c_in_print_mode(who: Person, work: Path, way: tuple[str, ...]) -> tuple
 
 def test_ctrl_c_in_print_mode_is_one_interrupt_as_without_the_fence(who: Person, work: Path) -> None:
     endings(who)
-    behind, alone = (ctrl_c_in_print_mode(who, work, way) for way in (FENCED, UNFENCED))
-    assert behind == alone and alone[2] == 1
+    behind, alone = behind_and_alone("ctrl-c", lambda way: ctrl_c_in_print_mode(who, work, way))
+    assert behind == alone == (0, 1, 1)
 
 
 def test_ctrl_z_gives_the_shell_back_and_fg_the_session(who: Person, work: Path) -> None:
@@ -181,7 +192,7 @@ def look(who: Person, work: Path, way: tuple[str, ...]) -> Look:
 
 
 def test_size_colours_mouse_and_paste_are_as_without_the_fence(who: Person, work: Path) -> None:
-    behind, alone = look(who, work, FENCED), look(who, work, UNFENCED)
+    behind, alone = behind_and_alone("look", lambda way: look(who, work, way))
     assert behind == alone
     assert behind.rules == (COLUMNS, COLUMNS - 30)
     assert "38;2" in behind.colours, "true colours"
@@ -220,8 +231,10 @@ def signalled(who: Person, work: Path, way: tuple[str, ...], number: int, termin
 def test_a_signal_reaches_claude_and_its_status_comes_back(
     who: Person, work: Path, number: signal.Signals, terminal: bool
 ) -> None:
-    behind, alone = (signalled(who, work, way, number, terminal) for way in (FENCED, UNFENCED))
-    assert behind == alone and alone[1] == 1, "claude said goodbye itself"
+    behind, alone = behind_and_alone(
+        f"{number.name} {terminal}", lambda way: signalled(who, work, way, number, terminal)
+    )
+    assert behind == alone and behind[1] == 1, "claude said goodbye itself"
 
 
 def test_a_killed_claude_is_a_killed_claude_local(who: Person, work: Path) -> None:
@@ -263,13 +276,13 @@ def test_everything_ends_when_the_terminal_is_closed(who: Person, work: Path) ->
 def test_exit_status_and_output_are_claudes(
     who: Person, work: Path, arguments: list[str], turns: list[dict[str, str]], status: int
 ) -> None:
-    seen = []
-    for way in (FENCED, UNFENCED):
+    def measure(way: tuple[str, ...]) -> tuple[int, str, str]:
         with SlowBackend(*turns) as backend:
             done = who.session(backend, *way, *arguments, cwd=work)
-            ours = re.compile(r"^claude-local: .*\n", re.MULTILINE)
-            seen.append((done.returncode, done.stdout, ours.sub("", done.stderr)))
-    assert seen[0] == seen[1] and seen[0][0] == status
+        return done.returncode, done.stdout, re.sub(r"(?m)^claude-local: .*\n", "", done.stderr)
+
+    behind, alone = behind_and_alone(str(arguments + turns), measure)
+    assert behind == alone and behind[0] == status
 
 
 def test_a_wrong_profile_is_exit_2_of_our_own(who: Person, work: Path) -> None:

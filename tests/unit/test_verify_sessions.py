@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from claude_local.fence.config import FenceConfig, dump
 from claude_local.runtime.verify import claude_session, network, processes, session, terminal
 from claude_local.runtime.verify.catalogue import catalogue
 from claude_local.runtime.verify.checks import Failed, Skipped
@@ -309,13 +310,16 @@ def test_a_tool_that_the_profile_does_not_offer_is_skipped(stage: Callable[[Play
         run_row(bench, "scripted.glob")
 
 
-def test_the_sandboxs_empty_stub_is_accepted_by_name(stage: Callable[[Play], Workbench]) -> None:
+def test_the_sandboxs_empty_stubs_are_accepted_only_without_the_outer_fence(stage: Callable[[Play], Workbench]) -> None:
     def stub(place: TemporaryHome, arguments: tuple[str, ...], server: str | None) -> Session:
         found = scripted_play()(place, arguments, server)
         (place.root / ".claude/ssh").mkdir()
         return found
 
     with stage(stub) as bench:
+        with pytest.raises(Failed, match=r"sessions left \.claude/ssh in ~/\.claude"):
+            run_row(bench, "credentials.planted")
+        write(bench.paths.fence_config, dump(FenceConfig(layers=("inner",), reason="no user namespaces")))
         assert "but the sandbox's empty .claude/ssh" in run_row(bench, "credentials.planted")
 
 
