@@ -105,7 +105,7 @@ def _allowed(error: ValidationError) -> str:
         if schema_name in PATH_SETTINGS:
             return "a path that starts with / or ~/"
         if schema_name == "fence_domains":
-            return "a domain such as pypi.org, *.npmjs.org or pypi.org:443, or *"
+            return "a domain such as example.org, *.example.com or example.org:443, or *"
         if schema_name == "fence_environment":
             return "the name of an environment variable"
         if schema_name == "model_hub":

@@ -76,7 +76,7 @@ home_enforced_keys = ["permissions.disableAutoMode"]
 commands_dir = "~/bin"
 
 # --- fence --------------------------------------------------------------------------------------------------------
-# Domains that sandboxed commands may reach, e.g. ["pypi.org", "*.npmjs.org"]; ["*"]: all. Not empty: hooks and MCP
+# Domains that sandboxed commands may reach, e.g. ["example.org", "*.example.com"]; ["*"]: all. Not empty: hooks and MCP
 # servers of a session reach the whole network.
 fence_domains = []
 # Further ports on 127.0.0.1 that sessions may reach (llama-server and the management API always).

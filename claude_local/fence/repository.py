@@ -25,37 +25,31 @@ _RUN_SECTIONS = (
     "includeif",
     "credential",
 )
-_SECTION = re.compile(r'^\s*\[\s*([\w.-]+)(?:\s+"((?:[^"\\]|\\.)*)")?\s*\]')
-_ENTRY = re.compile(r"^\s*([A-Za-z][\w-]*)\s*(?:=\s*(.*)|[#;].*)?$", re.DOTALL)
+_SPACE = re.compile(r"\s*")
+_SECTION = re.compile(r'\[[ \t]*([\w.-]+)(?:[ \t]+"(?:[^"\\\n]|\\.)*")?[ \t]*\]')
+# A value: quoted parts, escapes (of the line's end, too) and plain text up to a comment.
+_ENTRY = re.compile(r'([A-Za-z][\w-]*)[ \t]*(?:=((?:"(?:\\\r?\n|\\.|[^"\\\n])*"?|\\\r?\n|\\.|[^"\\#;\n])*))?[^\n]*')
+_ESCAPED = re.compile(r'\\(\r?\n|.)|"')
 
 
 def entries(text: str) -> list[tuple[str, str, str]]:
-    """Section, key (both in lower case, without the subsection) and value of each line of a git configuration."""
-    found, section = [], ""
-    for line in re.sub(r"\\\r?\n", "", text.removeprefix("\ufeff")).split("\n"):
-        if head := _SECTION.match(line):
-            section = head[1].lower().partition(".")[0]
-            line = line[head.end() :]
-        if (entry := _ENTRY.match(line)) is not None:
-            found.append((section, entry[1].lower(), _value(entry[2] or "")))
+    """Section, key (both in lower case, without the subsection) and value of each entry of a git configuration."""
+    found, section, at = [], "", len(text) - len(text.removeprefix("\ufeff"))
+    while (at := _SPACE.match(text, at).end()) < len(text):  # type: ignore[union-attr]
+        if head := _SECTION.match(text, at):
+            section, at = head[1].lower().partition(".")[0], head.end()
+        elif entry := _ENTRY.match(text, at):
+            value = _ESCAPED.sub(_unescaped, (entry[2] or "").strip())
+            found.append((section, entry[1].lower(), value))
+            at = entry.end()
+        else:
+            at = (text.find("\n", at) + 1) or len(text)
     return found
 
 
-def _value(written: str) -> str:
-    """A value as git reads it: quotes and backslashes taken away, and the comment behind it."""
-    read, quoted = "", False
-    characters = iter(written)
-    for each in characters:
-        if each == "\\":
-            following = next(characters, "")
-            read += {"n": "\n", "t": "\t", "b": "\b"}.get(following, following)
-        elif each == '"':
-            quoted = not quoted
-        elif each in "#;" and not quoted:
-            break
-        else:
-            read += each
-    return read.strip()
+def _unescaped(match: re.Match[str]) -> str:
+    escaped = match[1] or ""
+    return "" if escaped.endswith("\n") else {"n": "\n", "t": "\t", "b": "\b"}.get(escaped, escaped)
 
 
 def named_directories(text: str) -> list[str]:
