@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,21 @@ class Attempt:
     plan: Callable[[Lab], Plan]
     session: str = "batch"
     accounts: tuple[str, ...] = (ROOT, USER)
-    impossible: Callable[[Lab], str | None] = field(default=lambda lab: None)
+    impossible: Callable[[Lab, str], str | None] = field(default=lambda lab, name: None)
+
+
+def refused_by_claude_code(words: str) -> Callable[[Lab, str], str | None]:
+    """For ``impossible``: Claude Code's own tool refuses, with ``words``, whatever fence there is."""
+
+    def look(lab: Lab, name: str) -> str | None:
+        return f"Claude Code itself refuses: {words}" if words in lab.said.get(name, "") else None
+
+    return look
+
+
+def not_installed(program: str) -> Callable[[Lab, str], str | None]:
+    """For ``impossible``: ``program`` is not on this machine."""
+    return lambda lab, name: None if shutil.which(program) else f"{program} is not installed"
 
 
 REGISTER: dict[str, Attempt] = {}

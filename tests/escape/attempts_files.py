@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.escape.attempt import Plan, attempt, bash, call
+from tests.escape.attempt import Plan, attempt, bash, call, refused_by_claude_code
 from tests.escape.lab import Lab
 
 TOOL = "files outside, through Write, Edit and NotebookEdit"
 SHELL = "files outside, through Bash"
+LINKS = refused_by_claude_code("it is a symbolic link")
 NOTEBOOK = {
     "cells": [{"cell_type": "code", "id": "a", "source": ["before"], "metadata": {}, "outputs": [], "execution_count": None}],
     "metadata": {}, "nbformat": 4, "nbformat_minor": 5,
@@ -45,7 +46,7 @@ def _(lab: Lab) -> Plan:
     return write(lab, lab.workspace / "link" / "write-symlink.txt", lab.outside / "write-symlink.txt")
 
 
-@attempt("write-dangling-symlink", TOOL, "Write to a link whose target does not exist yet")
+@attempt("write-dangling-symlink", TOOL, "Write to a link whose target does not exist yet", impossible=LINKS)
 def _(lab: Lab) -> Plan:
     target = lab.outside / "write-dangling.txt"
     (lab.workspace / "dangling.txt").symlink_to(target)
@@ -93,7 +94,7 @@ def _(lab: Lab) -> Plan:
     return Plan(steps, lambda: lab.changed(target, "before\n"))
 
 
-@attempt("edit-symlink", TOOL, "Edit a file outside through a link in the workspace")
+@attempt("edit-symlink", TOOL, "Edit a file outside through a link in the workspace", impossible=LINKS)
 def _(lab: Lab) -> Plan:
     target = lab.plant(lab.outside / "edit-link.txt", "before\n")
     here = lab.workspace / "edit-link.txt"
@@ -116,7 +117,7 @@ def _(lab: Lab) -> Plan:
     return Plan(steps, lambda: lab.changed(target, words))
 
 
-@attempt("notebook-symlink", TOOL, "NotebookEdit through a link in the workspace")
+@attempt("notebook-symlink", TOOL, "NotebookEdit through a link in the workspace", impossible=LINKS)
 def _(lab: Lab) -> Plan:
     words = json.dumps(NOTEBOOK)
     target = lab.plant(lab.outside / "book-link.ipynb", words)

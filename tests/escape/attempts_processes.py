@@ -6,8 +6,9 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
-from tests.escape.attempt import ROOT, USER, Plan, attempt, bash
+from tests.escape.attempt import ROOT, USER, Plan, attempt, bash, not_installed
 from tests.escape.lab import Lab, wait_until
 
 RIGHTS = "sudo, su, setuid programs and namespaces"
@@ -18,9 +19,9 @@ TERMINAL = "the terminal"
 OUTLIVE = "background processes that outlive the session"
 
 
-def needs(program: str) -> dict[str, object]:
+def needs(program: str) -> dict[str, Any]:
     """An attempt that cannot work where ``program`` is not installed."""
-    return {"impossible": lambda lab: None if shutil.which(program) else f"{program} is not installed"}
+    return {"impossible": not_installed(program)}
 
 
 # --- rights -------------------------------------------------------------------------------------------------------

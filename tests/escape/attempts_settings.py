@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.escape.attempt import Plan, attempt, bash, call
+from tests.escape.attempt import Plan, attempt, bash, call, not_installed
 from tests.escape.attempts_network import mcp_server
 from tests.escape.lab import PYTHON, Lab
 
@@ -229,7 +229,7 @@ def _(lab: Lab) -> Plan:
 
 @attempt(
     "variable-preload", VARIABLES, "LD_PRELOAD with a library of the project's", session="own-preload",
-    impossible=lambda lab: None if shutil.which("gcc") else "no compiler to make a library with",
+    impossible=not_installed("gcc"),
 )  # fmt: skip
 def _(lab: Lab) -> Plan:
     target = lab.outside / "preload.txt"

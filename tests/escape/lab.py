@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ MANAGER_PORT = 8081
 SESSION = 400
 # Tool calls in one turn.
 TOGETHER = 6
+# Sessions at the same time.
+AT_ONCE = 3
 TOOLS = ("Bash", "Read", "Write", "Edit", "NotebookEdit", "Glob", "Grep")
 # Answers every permission question with yes: the fence is being tried, not the questions.
 ALLOW = json.dumps({"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": {"behavior": "allow"}}})
@@ -253,23 +256,28 @@ class Lab:
     def own(self, path: Path) -> None:
         subprocess.run(["chown", "-Rh", f"{self.account.uid}:{self.account.gid}", str(path)], check=True, timeout=120)
 
-    def session(self, name: str, attempts: Sequence[Attempt]) -> dict[str, Plan]:
-        """Run the attempts of one session in a workspace of its own; their plans."""
+    def prepare(self, name: str, attempts: Sequence[Attempt]) -> dict[str, Plan]:
+        """Make the workspace of one session, with what its attempts need; their plans."""
         self.workspace = self.home / "work" / name
         self.workspace.mkdir(parents=True)
         shutil.copy(HERE / "probes.py", self.workspace)
         plans = {each.name: each.plan(self) for each in attempts}
         self.own(self.workspace)
         self.own(self.outside)
+        return plans
+
+    def session(self, name: str, plans: dict[str, Plan]) -> None:
+        """Let Claude Code play the attempts of one session; RuntimeError when it did not get to the end."""
+        workspace = self.home / "work" / name
         calls = [
-            {"type": "tool_use", "id": f"toolu_{name}_{number}", "name": step.tool, "input": step.arguments}
-            for name, plan in plans.items()
+            {"type": "tool_use", "id": f"toolu_{attempt}_{number}", "name": step.tool, "input": step.arguments}
+            for attempt, plan in plans.items()
             for number, step in enumerate(plan.steps)
         ]
         turns = [calls[at : at + TOGETHER] for at in range(0, len(calls), TOGETHER)]
         started = time.monotonic()
         with ScriptedBackend([*turns, text("Done.")], 900_000, token=self.token) as backend:
-            shown = self._claude(backend, self.workspace / "sub" if name == "subdirectory" else self.workspace)
+            shown = self._claude(backend, workspace / "sub" if name == "subdirectory" else workspace)
             results = _results(backend)
         for attempt, plan in plans.items():
             found = [results.get(f"toolu_{attempt}_{number}") for number in range(len(plan.steps))]
@@ -277,7 +285,6 @@ class Lab:
                 raise RuntimeError(f"session {name!r}: {attempt} was not played to its end; claude-local said: {shown}")
             self.said[attempt] = "\n".join(filter(None, found))
         print(f"{self.way}: session {name}: {len(calls)} calls in {time.monotonic() - started:.1f} s", flush=True)
-        return plans
 
     def _claude(self, backend: ScriptedBackend, cwd: Path) -> str:
         """One ``claude-local -p`` in a terminal of its own; what it said."""
@@ -336,12 +343,18 @@ def run_battery(lab: Lab, only: Sequence[str] = ()) -> dict[str, dict[str, str]]
     """Every attempt of the account, one way: {name: {"outcome": ..., "evidence": ..., "said": ...}}."""
     lab.furnish()
     wanted = [each for each in attempts_of(lab.account.kind) if not only or each.name in only]
-    plans: dict[str, Plan] = {}
+    plans: dict[str, dict[str, Plan]] = {}
     try:
-        for session in sorted({each.session for each in wanted}, key=lambda name: (name == LAST, name)):
-            plans |= lab.session(session, [each for each in wanted if each.session == session])
+        for session in dict.fromkeys(each.session for each in wanted):
+            plans[session] = lab.prepare(session, [each for each in wanted if each.session == session])
+        # Most of a session is waiting: for a start, for something that must not answer.
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for done in [pool.submit(lab.session, name, plans[name]) for name in plans if name != LAST]:
+                done.result()
+        if LAST in plans:
+            lab.session(LAST, plans[LAST])
         time.sleep(1)
-        return {each.name: _judge(lab, each, plans[each.name]) for each in wanted}
+        return {each.name: _judge(lab, each, plans[each.session][each.name]) for each in wanted}
     finally:
         lab.close()
 
@@ -349,6 +362,6 @@ def run_battery(lab: Lab, only: Sequence[str] = ()) -> dict[str, dict[str, str]]
 def _judge(lab: Lab, attempt: Attempt, plan: Plan) -> dict[str, str]:
     evidence = plan.evidence()
     said = " ".join(lab.said[attempt.name].split())[:300]
-    if evidence is None and (reason := attempt.impossible(lab)) is not None:
+    if evidence is None and (reason := attempt.impossible(lab, attempt.name)) is not None:
         return {"outcome": CANNOT, "evidence": reason, "said": said}
     return {"outcome": STOPPED if evidence is None else THROUGH, "evidence": evidence or "", "said": said}

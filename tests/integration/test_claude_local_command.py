@@ -55,12 +55,15 @@ class Machine:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text(words)
         Path(self.paths.claude).symlink_to(real_claude())
+        Path(self.paths.venv).symlink_to(sys.prefix)
+        Path(self.paths.lib).mkdir()
+        (Path(self.paths.lib) / "claude_local").symlink_to(PROJECT / "claude_local")
 
     def deploy(self) -> dict[str, int]:
-        """Run the two stages; pyinfra's totals."""
-        command = [Path(sys.executable).with_name("pyinfra"), "-y", "--json", "@local"]
+        """Run the three stages; pyinfra's totals."""
+        command = [str(Path(sys.executable).with_name("pyinfra")), "-y", "--json", "@local"]
         done = subprocess.run(
-            [*command, "tasks/home.py", "tasks/commands.py"],
+            [*command, "tasks/home.py", "tasks/fence.py", "tasks/commands.py"],
             cwd=PROJECT, env=self.env, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]

@@ -399,7 +399,7 @@ def test_sessions_in_different_workspaces_do_not_see_each_other(who: Person, wor
     with ExitStack() as ends:
         running = []
         for place, other in zip(places, reversed(places), strict=True):
-            turn = tool_use("Bash", {"command": f"echo mine >own; echo strange >'{other}/strange'"})
+            turn = tool_use("Bash", {"command": f"echo mine >own; sh -c 'echo strange >{other}/strange'; true"})
             backend = ends.enter_context(SlowBackend(turn, text("Done."), hold=True))
             argv = [who.paths.wrapper, "-p", "go", "--allowedTools", "Bash"]
             process = subprocess.Popen(

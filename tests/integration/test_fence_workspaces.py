@@ -122,7 +122,7 @@ def test_a_workspace_may_be_on_another_file_system(root: Person) -> None:
 def test_a_directory_that_is_added_is_writable_and_others_are_not(user: Person) -> None:
     work, added, other = (user.workspace(f"add-{name}") for name in ("work", "dir", "other"))
     turns = [
-        tool_use("Bash", {"command": f"echo b >{added}/by-bash; echo b >{other}/by-bash"}),
+        tool_use("Bash", {"command": planting(added / "by-bash", other / "by-bash")}),
         tool_use("Write", {"file_path": str(added / "by-write"), "content": "w"}),
         tool_use("Write", {"file_path": str(added / ".envrc"), "content": "w"}),
         text("Done."),
@@ -180,19 +180,32 @@ def test_git_works_with_the_users_name_and_does_not_see_the_guards(anyone: Perso
     assert anyone.sh("git log --format='%an <%ae> %s'", repo).splitlines() == [
         f"Ada Example <ada@example.org> {subject}" for subject in ("topic", "third", "second", "first")
     ], said
-    assert anyone.sh("git status --short; git fsck --no-dangling 2>&1; git ls-files", repo).split() == ["a", "b", "c", "sub/s", "t"]
+    assert anyone.sh("git status --short; git fsck --no-dangling 2>&1; git ls-files", repo).split() == [
+        "a",
+        "b",
+        "c",
+        "sub/s",
+        "t",
+    ]
     assert "Would remove" not in said[3]
+
+
+def planting(*paths: Path | str) -> str:
+    """A command that tries to write each path; in an inner shell, because Claude Code itself refuses what it can read."""
+    return "; ".join(f"sh -c {shlex.quote(f'echo evil >>{shlex.quote(str(path))}')}" for path in paths) + "; true"
 
 
 def test_from_a_subdirectory_git_commits_and_what_runs_later_is_guarded(anyone: Person) -> None:
     repo = new_repository(anyone, "git-sub")
     config = (repo / ".git/config").read_bytes()
-    said = commands(
+    committed, refused, configured = commands(
         anyone, repo / "sub",
         "echo t >t; git add t && git commit -qm second; git log -1 --format=%s",
-        "echo evil >../.git/hooks/post-commit; git config core.hooksPath /tmp; echo evil >>../.git/config; echo o >../other/o",
+        planting("../.git/hooks/post-commit", "../.git/config", "../other/o"),
+        "git config core.hooksPath /tmp; true",
     )  # fmt: skip
-    assert said[0].splitlines()[0] == "second"
+    assert committed.splitlines()[0] == "second" and refused.count("Read-only file system") == 3
+    assert "could not lock config file" in configured or "could not write config file" in configured
     assert anyone.sh("git log -1 --format=%s; git status --short", repo) == "second\n"
     assert (repo / ".git/config").read_bytes() == config and not (repo / ".git/hooks/post-commit").exists()
     assert list((repo / "other").iterdir()) == [], "the rest of the repository is not the workspace"
@@ -203,33 +216,28 @@ def test_a_linked_worktree_commits(anyone: Person) -> None:
     tree = anyone.home / "git-tree"
     anyone.sh(f"git worktree add -q {tree}", repo)
     anyone.trust(tree)
-    before = (repo / "a").read_text()
-    commands(
-        anyone,
-        tree,
-        f"echo t >t; git add -A && git commit -qm second; echo evil >{repo}/a; echo evil >{repo}/.git/hooks/x",
-    )
+    hook = repo / ".git/hooks/post-commit"
+    _, refused = commands(anyone, tree, "echo t >t; git add -A && git commit -qm second", planting(repo / "a", hook))
+    assert refused.count("Read-only file system") == 2
     assert anyone.sh("git log -1 --format=%s git-tree", repo) == "second\n"
-    assert anyone.sh("git status --short", tree) == "" and (repo / "a").read_text() == before
-    assert not (repo / ".git/hooks/x").exists()
+    assert anyone.sh("git status --short", tree) == "" and (repo / "a").read_text() == "a\n" and not hook.exists()
 
 
 def test_a_submodule_commits_and_so_does_its_parent(anyone: Person) -> None:
     library, repo = new_repository(anyone, "git-library"), new_repository(anyone, "git-parent")
-    anyone.sh(
-        f"git -c protocol.file.allow=always submodule --quiet add {library} library; git commit -qm library", repo
-    )
-    commands(
+    add = f"git -c protocol.file.allow=always submodule --quiet add {library} library; git commit -qm library"
+    anyone.sh(add, repo)
+    module = repo / ".git/modules/library"
+    config = (module / "config").read_bytes()
+    _, refused = commands(
         anyone, repo,
         "cd library && echo n >n && git add -A && git commit -qm inner && cd .. && git add -A && git commit -qm outer",
-        "echo evil >.git/modules/library/hooks/post-commit; git -C library config core.fsmonitor evil",
+        planting(module / "hooks/post-commit", module / "config"),
     )  # fmt: skip
-    assert (
-        anyone.sh("git log -1 --format=%s; git -C library log -1 --format=%s; git status --short", repo)
-        == "outer\ninner\n"
-    )
-    assert not (repo / ".git/modules/library/hooks/post-commit").exists()
-    assert "fsmonitor" not in (repo / ".git/modules/library/config").read_text()
+    assert refused.count("Read-only file system") == 2
+    log = "git log -1 --format=%s; git -C library log -1 --format=%s; git status --short"
+    assert anyone.sh(log, repo) == "outer\ninner\n"
+    assert not (module / "hooks/post-commit").exists() and (module / "config").read_bytes() == config
 
 
 # --- what is in the home directory --------------------------------------------------------------------------------
@@ -262,5 +270,5 @@ def test_a_cache_is_writable_when_a_setting_says_so_for_commands_and_for_the_pro
     # A hook runs in Claude Code's own process, outside the sandbox of the Bash tool.
     hook = {"hooks": {"SessionEnd": [{"hooks": [{"type": "command", "command": f"echo h >>{cache}/by-hook"}]}]}}
     with user.fence_with(writable=[str(cache)] if opened else []):
-        commands(user, work, f"echo b >>{cache}/by-bash", arguments=("--settings", json.dumps(hook)))
+        commands(user, work, planting(cache / "by-bash"), arguments=("--settings", json.dumps(hook)))
     assert sorted(os.listdir(cache)) == (["by-bash", "by-hook", "kept"] if opened else ["kept"])

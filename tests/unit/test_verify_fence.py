@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +190,10 @@ def test_each_row_is_red_for_its_own_fault(
     bash = play.bash
 
     def filled(place: TemporaryHome, workspace: Path, script: str, variables: dict[str, str]) -> str:
-        play.said = {key: text.replace("{home}", str(place.home)).replace("{word}", neighbours_word())
-                     for key, text in play.said.items()}  # fmt: skip
+        for section, text in play.said.items():
+            play.said[section] = text.replace("{home}", str(place.home))
+            if "{word}" in text:
+                play.said[section] = text.replace("{word}", neighbours_word())
         return bash(place, workspace, script, variables)
 
     monkeypatch.setattr(play, "bash", filled)
@@ -201,12 +204,9 @@ def test_each_row_is_red_for_its_own_fault(
 
 def neighbours_word() -> str:
     """The word that the process beside the session has on its command line, as a session could only see it in /proc."""
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit():
-            try:
-                line = (directory / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = command.read_bytes().split(b"\0")
             if b"import time; time.sleep(120)" in line:
                 return line[-2].decode()
     raise AssertionError("verify started no process beside the session")

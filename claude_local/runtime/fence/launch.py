@@ -113,7 +113,9 @@ def reached_from_inside(
         parts = urlsplit(server)
         host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "127.0.0.1"
         found.append((host, parts.port or 80))
-    directories = [join(places.home, ".claude", "ide"), join(places.config_dir, "ide")]
+    directories = [join(places.home, ".claude", "ide")]
+    if not islink(join(places.config_dir, "ide")):
+        directories.append(join(places.config_dir, "ide"))
     found += [("127.0.0.1", port) for port in observe.ide_ports(directories, env.get("CLAUDE_CODE_SSE_PORT"))]
     return list(dict.fromkeys(found))
 
@@ -142,7 +144,9 @@ def describe_workspaces(found: Found, workspaces: list[str], places: Places, stu
                             if not os.path.lexists(join(workspace, name))]  # fmt: skip
         observe.guard_workspace(found, workspace, stubs)
         repo, remark = observe.find_repository(workspace)
-        if repo is not None:
+        if repo is None:
+            observe.guard_unbelieved(found, workspace)
+        else:
             observe.guard_repository(found, repo, places)
             outside += [repo.git_dir, repo.common_dir]
         if remark:
@@ -157,6 +161,9 @@ def allow_the_rest(found: Found, config: FenceConfig, places: Places) -> None:
     for name in ("enforced.json", "bash-env.sh"):
         if exists(join(places.config_dir, name)):
             fence.guarded.append(join(places.config_dir, name))
+    # It is there from the first session on: a lock file of a session's own would open a port to the next one.
+    with suppress(OSError):
+        os.makedirs(join(places.config_dir, "ide"), mode=0o700, exist_ok=True)
     if isdir(join(places.config_dir, "ide")):
         fence.guarded.append(join(places.config_dir, "ide"))
     for path in config.writable:
@@ -362,6 +369,16 @@ def _run(
     return status if status >= 0 else 128 - status
 
 
+def check_programs(config: FenceConfig) -> None:
+    """What the fences are made of; Claude Code's own words for a missing socat would name no way out."""
+    if config.outer and not isfile(config.bwrap):
+        fail(f"the fence cannot be set up: {config.bwrap} is missing", PROVISION)
+    path = session_environment(config).get("PATH", "/usr/bin:/bin").split(os.pathsep)
+    for name in ("bwrap", "socat") if config.inner else ():
+        if not any(os.access(join(directory, name), os.X_OK) for directory in path):
+            fail(f"the fence around commands cannot be set up: {name} is not on PATH", PROVISION)
+
+
 def main(argv: list[str]) -> int:
     options = arguments(argv)
     config = read_config(options.config)
@@ -375,9 +392,8 @@ def main(argv: list[str]) -> int:
             f"no fence can be set up on this machine: {config.reason or 'no reason is known'}",
             "./provision verify   names what is missing; claude-local --unfenced   does without, for one call",
         )
+    check_programs(config)
     if config.outer:
-        if not isfile(config.bwrap):
-            fail(f"bubblewrap is missing: {config.bwrap}", PROVISION)
         try:
             return fenced(config, options, enforced)
         except WorkspaceRefused as refused:

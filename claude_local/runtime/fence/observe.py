@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from os.path import dirname, exists, isabs, isdir, isfile, islink, join, realpath
+from os.path import basename, dirname, exists, isabs, isdir, isfile, islink, join, realpath
 
 from claude_local.fence import policy, repository
 from claude_local.fence.plan import Fence, covers
@@ -160,6 +160,8 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
             _guard_git_dir(found, git_dir)
             _pin_parents(fence, git_dir, workspace)
     for path in named:
+        if basename(path) == ".git":
+            found.repositories.add(path)
         if path in ours and _is_empty(path):
             continue
         if islink(path):
@@ -194,28 +196,32 @@ def _pin_parents(fence: Fence, path: str, top: str) -> None:
         parent = dirname(parent)
 
 
-def scan(workspace: str) -> tuple[list[str], list[str]]:
-    """Guarded files and directories in ``workspace``, and its repositories' ``.git`` directories: a bounded number of
-    levels and of entries."""
+def scan(
+    workspace: str, levels: int = policy.SCAN_DEPTH, limit: int = policy.SCAN_LIMIT
+) -> tuple[list[str], list[str]]:
+    """Guarded files and directories in ``workspace`` (``.git`` files below it among them), and its repositories'
+    ``.git`` directories: a bounded number of levels and of entries."""
     level, seen = [workspace], 0
     named: list[str] = []
     repositories: list[str] = []
-    for depth in range(policy.SCAN_DEPTH + 1):
+    for depth in range(levels + 1):
         below = []
         for directory in level:
             with suppress(OSError), os.scandir(directory) as names:
                 for entry in names:
                     seen += 1
-                    if entry.name in policy.GUARDED:
+                    if seen > limit:
+                        return named, repositories
+                    if entry.name in policy.GUARDED or f"{basename(directory)}/{entry.name}" in policy.GUARDED:
                         named.append(entry.path)
                     elif not entry.is_dir(follow_symlinks=False):
-                        continue
+                        # A submodule's or a worktree's: git goes where it points.
+                        if entry.name == ".git" and depth:
+                            named.append(entry.path)
                     elif entry.name == ".git":
                         repositories.append(entry.path)
-                    elif depth < policy.SCAN_DEPTH and entry.name not in policy.NOT_SCANNED:
+                    elif depth < levels and entry.name not in policy.NOT_SCANNED:
                         below.append(entry.path)
-            if seen > policy.SCAN_LIMIT:
-                return named, repositories
         level = below
     return named, repositories
 
@@ -287,18 +293,30 @@ def _linked_repository(link: str) -> tuple[Repository | None, str]:
     named = [value for section, key, value in repository.entries(text_of(join(git_dir, "config"))) if
              (section, key) == ("core", "worktree")]  # fmt: skip
     is_submodule = "/modules/" in git_dir and any(_resolved(each, git_dir) == dirname(link) for each in named)
-    if (is_worktree and _is_git_dir(common)) or (is_submodule and _is_git_dir(git_dir)):
+    if (is_worktree and _is_git_dir(common)) or (is_submodule and common == git_dir and _is_git_dir(git_dir)):
         return Repository(link, git_dir, common), ""
     return None, f"{link} points to {git_dir}, which does not point back: sessions cannot commit here"
+
+
+def guard_unbelieved(found: Found, workspace: str) -> None:
+    """A ``.git`` in the workspace that is not to be trusted stays as it is: git would trust what a session makes of it."""
+    link = join(workspace, ".git")
+    if islink(link):
+        found.links[link] = os.readlink(link)
+    elif exists(link):
+        found.fence.guarded.append(link)
 
 
 def guard_repository(found: Found, repo: Repository, places: Places) -> None:
     """Let the session write objects, refs and index; guard configuration, hooks and what they name."""
     fence = found.fence
+    found.repositories |= {repo.git_dir, repo.common_dir}
     for directory in dict.fromkeys([repo.git_dir, repo.common_dir]):
         fence.pinned.append(directory)
         _guard_git_dir(found, directory)
-    if isfile(repo.link):
+    if islink(repo.link) and _writable(fence, repo.top):
+        found.links[repo.link] = os.readlink(repo.link)
+    elif isfile(repo.link):
         fence.guarded.append(repo.link)
     for module in _modules(repo.common_dir):
         fence.pinned.append(module)
@@ -320,6 +338,8 @@ def _guard_git_dir(found: Found, git_dir: str) -> None:
     linked = exists(join(git_dir, "commondir"))
     for name in policy.GIT_GUARDED:
         path = join(git_dir, name)
+        if islink(path):
+            found.links[path] = os.readlink(path)
         if exists(path):
             fence.guarded.append(path)
     if not linked:
@@ -360,12 +380,16 @@ def _guard_named(found: Found, repo: Repository, places: Places) -> None:
                    join(places.home, ".gitconfig"), join(places.home, ".config/git/config")):  # fmt: skip
         text = text_of(config)
         for value in repository.named_directories(text):
-            path = _resolved(_expanded(value, places.home), repo.top)
+            written = _expanded(value, places.home)
+            _watch_links(found, os.path.normpath(join(repo.top, written)))
+            path = _resolved(written, repo.top)
             if not _writable(fence, path) or covers(path, repo.top):
                 continue
             if isdir(path):
                 fence.guarded.append(path)
-            elif not os.path.lexists(path) and isdir(dirname(path)):
+            else:
+                while not os.path.lexists(dirname(path)):
+                    path = dirname(path)
                 fence.stub_directories.append(path)
             _pin_parents(fence, path, repo.top)
         for value in repository.named_files(text):
@@ -374,6 +398,14 @@ def _guard_named(found: Found, repo: Repository, places: Places) -> None:
                 if isfile(path) and _writable(fence, path):
                     fence.guarded.append(path)
                     _pin_parents(fence, path, repo.top)
+
+
+def _watch_links(found: Found, path: str) -> None:
+    """The links on the way to ``path`` that the session could replace."""
+    while path != "/":
+        if islink(path) and _writable(found.fence, realpath(dirname(path))):
+            found.links[path] = os.readlink(path)
+        path = dirname(path)
 
 
 def _expanded(value: str, home: str) -> str:
@@ -431,10 +463,12 @@ def ide_ports(directories: Iterable[str], own_terminal: str | None) -> list[int]
 def _lives(lock: str) -> bool:
     try:
         process = json.loads(lock).get("pid")
+        if isinstance(process, bool) or process <= 0:
+            return False
         os.kill(process, 0)
     except PermissionError:
         return True
-    except (ValueError, TypeError, AttributeError, OSError, OverflowError):
+    except (ValueError, TypeError, AttributeError, OSError, OverflowError, RecursionError):
         return False
     return True
 

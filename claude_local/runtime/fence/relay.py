@@ -5,12 +5,16 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
+import time
 from contextlib import suppress
 
 # What is read at once, and what may wait for a slow reader, in bytes.
 PIECE, WAITING = 65536, 1 << 20
 # Seconds that a connection outside may take to come about.
 CONNECT = 10.0
+# Connections at once, of all ports: three descriptors each, and a process often has no more than 1024.
+CONNECTIONS = 256
+_ROOM = threading.BoundedSemaphore(CONNECTIONS)
 
 
 class _Way:
@@ -78,6 +82,12 @@ def _carry(inside: socket.socket, outside: socket.socket) -> None:
 def _serve(listener: socket.socket, address: tuple[str, int]) -> None:
     def connect(inside: socket.socket) -> None:
         try:
+            carry(inside)
+        finally:
+            _ROOM.release()
+
+    def carry(inside: socket.socket) -> None:
+        try:
             outside = socket.create_connection(address, timeout=CONNECT)
         except OSError:
             # As a port that nobody listens on: the connection is reset.
@@ -87,10 +97,15 @@ def _serve(listener: socket.socket, address: tuple[str, int]) -> None:
         _carry(inside, outside)
 
     while True:
+        _ROOM.acquire()
         try:
             inside, _ = listener.accept()
         except OSError:
-            return
+            _ROOM.release()
+            if listener.fileno() < 0:
+                return
+            time.sleep(0.1)
+            continue
         threading.Thread(target=connect, args=(inside,), daemon=True).start()
 
 

@@ -17,12 +17,15 @@ from contextlib import contextmanager, suppress
 from os.path import basename, dirname, join, relpath
 
 from claude_local.fence import repository
-from claude_local.runtime.fence.observe import SMALL, repository_shape, scan
+from claude_local.fence.plan import covers
+from claude_local.runtime.fence.observe import SMALL, find_repository, repository_shape, scan
 
 # Appended to the name of what was put out of action.
 BLOCKED = ".claude-local-blocked"
 # Seconds between two looks: about forty calls of lstat each.
 PAUSE = 0.25
+# How many levels and entries of a workspace are looked at in the end: git looks into submodules wherever they are.
+LEVELS, LIMIT = 24, 100_000
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -68,9 +71,17 @@ class Watch:
         self.blocked: list[tuple[str, str, str]] = []
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
+        self._survey = threading.Thread(target=self._look_around, daemon=True)
+        self._survey.start()
 
     def start(self) -> None:
         self._thread.start()
+
+    def _look_around(self) -> None:
+        """Repositories of the user's that lie deeper than the fence goes: they are no session's."""
+        for workspace in self.workspaces:
+            named, repositories = scan(workspace, LEVELS, LIMIT)
+            self.known.update(repositories, (path for path in named if basename(path) == ".git"))
 
     def _look_on(self) -> None:
         while not self._done.wait(PAUSE):
@@ -80,21 +91,38 @@ class Watch:
         """What was renamed: the path, what it would have done, the path that it has now."""
         self._done.set()
         self._thread.join(timeout=5)
+        self._survey.join(timeout=30)
         self.look()
         for workspace in self.workspaces:
-            for git_dir in scan(workspace)[1]:
+            named, repositories = scan(workspace, LEVELS, LIMIT)
+            for git_dir in repositories:
                 if git_dir not in self.known:
                     self._look_at_fresh(workspace, relpath(git_dir, workspace))
+            for link in named:
+                if basename(link) == ".git" and link not in self.known:
+                    self._look_at_link(workspace, link, {*self.known, *repositories})
         return self.blocked
+
+    def _look_at_link(self, workspace: str, link: str, repositories: set[str]) -> None:
+        """A ``.git`` file that this session made: fine for a worktree or a submodule of a repository that is looked at."""
+        repo = None if os.path.islink(link) else find_repository(dirname(link))[0]
+        if repo is not None and repo.link == link and repo.git_dir not in self.known:
+            if repo.common_dir != repo.git_dir and repo.common_dir in repositories:
+                return
+            if any(covers(join(each, "modules"), repo.git_dir) for each in repositories):
+                self._look_at_fresh("/", repo.git_dir.lstrip("/"))
+                return
+        self._look_at_fresh(workspace, relpath(link, workspace))
 
     def look(self) -> None:
         for path, what in self.unwanted.items():
             if os.path.lexists(path):
-                self._block_in(dirname(path), "", basename(path), what)
+                self._block_in("/", dirname(path).lstrip("/"), basename(path), what)
         for path, target in self.links.items():
             with suppress(OSError):
                 if not os.path.islink(path) or os.readlink(path) != target:
-                    self._block_in(dirname(path), "", basename(path), "it takes the place of a guarded link")
+                    what = "it takes the place of a guarded link"
+                    self._block_in("/", dirname(path).lstrip("/"), basename(path), what)
         for workspace in self.bare:
             if repository_shape(workspace):
                 what = "git would take the workspace for a repository with its own hooks"
