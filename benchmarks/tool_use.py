@@ -22,6 +22,7 @@ it was stopped by Ctrl-C or SIGTERM, and then nothing that it started still runs
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -35,9 +36,11 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 CHAT = "Chat"  # in the place of a tool's name: a task that needs no tool
+GRACE = 10.0  # seconds that a command which is asked to end gets
 JUDGED = ("Glob", "Read", "Write")  # the tools that --aim is about
 
 
@@ -525,6 +528,21 @@ def judge(task: Task, workspace: Path, events: Sequence[dict[str, Any]]) -> tupl
     return "", calls, answer
 
 
+def end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """End ``process`` and its whole group (asked first, killed after GRACE); what it had written, and its errors."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=GRACE)
+    return "", ""  # somebody outside the group holds the pipes open
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Handles SIGTERM, SIGHUP and SIGINT: leave through every ``finally``, with the exit status a shell would give."""
+    raise SystemExit(128 + number)
+
+
 def run(task: Task, held_out: bool, command: Sequence[str], timeout: float, max_turns: int) -> Outcome:
     """Run ``task`` once in a workspace of its own, at most ``timeout`` seconds."""
     workspace = Path(tempfile.mkdtemp(prefix="claude-local-benchmark-", dir=Path.home()))
@@ -556,8 +574,10 @@ def run(task: Task, held_out: bool, command: Sequence[str], timeout: float, max_
             output, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             late = True
-            os.killpg(process.pid, signal.SIGTERM)
-            output, errors = process.communicate()
+            output, errors = end(process)
+        except BaseException:
+            end(process)
+            raise
         seconds = time.monotonic() - started
         events = events_of(output)
         problem, calls, answer = judge(task, workspace, events)
@@ -615,7 +635,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="See the top of this file.")
     parser.add_argument("--command", default="claude-local", help="what to run, one string (default: claude-local)")
     parser.add_argument(
-        "--tool", action="append", choices=["Glob", "Read", "Write", "Edit"], help="only this; repeatable"
+        "--tool", action="append", choices=["Glob", "Read", "Write", "Edit", CHAT], help="only this; repeatable"
     )
     parser.add_argument("--half", choices=["tuned", "held-out"], help="only these tasks")
     parser.add_argument("--runs", type=int, default=1, help="how often each task runs (default: 1)")
@@ -629,8 +649,10 @@ def main() -> int:
     if not command or not shutil.which(command[0]):
         print(f"{options.command}: not found; install it with ./provision or name it with --command", file=sys.stderr)
         return 2
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     outcomes = []
-    for task, held_out in tasks_of(options.tool or ["Glob", "Read", "Write", "Edit"]):
+    for task, held_out in tasks_of(options.tool or ["Glob", "Read", "Write", "Edit", CHAT]):
         if options.half and held_out != (options.half == "held-out"):
             continue
         for _ in range(options.runs):

@@ -46,7 +46,7 @@ def covers(parent: str, path: str) -> bool:
 def outermost(paths: Iterable[str]) -> list[str]:
     """``paths`` without those that lie below another of them, sorted."""
     found: list[str] = []
-    for path in sorted(set(paths)):
+    for path in sorted(set(paths), key=lambda path: path.split("/")):
         if not found or not covers(found[-1], path):
             found.append(path)
     return found
@@ -54,6 +54,26 @@ def outermost(paths: Iterable[str]) -> list[str]:
 
 def _bound(option: str, paths: Iterable[str]) -> list[str]:
     return [word for path in paths for word in (option, path, path)]
+
+
+def _hiding(fence: Fence, top: str) -> list[str]:
+    """The words that hide what is to be hidden below ``top``."""
+
+    def below(paths: Iterable[str]) -> list[str]:
+        return [path for path in paths if covers(top, path) and path != top]
+
+    words: list[str] = []
+    shown = below(fence.shown)
+    for path in outermost(below(fence.emptied)):
+        # While it can be written, bubblewrap makes the places there that it binds over.
+        seen = [each for each in shown if covers(path, each)]
+        shown = [each for each in shown if each not in seen]
+        words += ["--tmpfs", path, *_bound("--ro-bind", seen), "--remount-ro", path]
+    for path in sorted(set(below(fence.blanked))):
+        words += ["--ro-bind", "/dev/null", path]
+    for path in below(fence.scratch):
+        words += ["--perms", "0700", "--tmpfs", path]
+    return words + _bound("--ro-bind", shown)
 
 
 def command(
@@ -89,15 +109,12 @@ def command(
         for descriptor, path in zip(accounts, ("/etc/passwd", "/etc/group"), strict=True):
             words += ["--perms", "0644", "--ro-bind-data", str(descriptor), path]
     words += _bound("--ro-bind", sorted(fence.kept))
-    for path in outermost(fence.emptied):
-        words += ["--tmpfs", path, "--remount-ro", path]
-    for path in sorted(set(fence.blanked)):
-        words += ["--ro-bind", "/dev/null", path]
-    for path in fence.scratch:
-        words += ["--perms", "0700", "--tmpfs", path]
-    words += _bound("--ro-bind", fence.shown)
+    words += _hiding(fence, "/")
     # Parents before children: a workspace inside another writable place, a guarded file inside a pinned directory.
     words += _bound("--bind", sorted({*fence.writable, *fence.pinned}))
+    # A writable place brings back what was hidden in it.
+    for path in outermost(fence.writable):
+        words += _hiding(fence, path)
     words += _bound("--ro-bind", sorted(set(fence.guarded)))
     words += _bound("--bind", sorted(fence.reopened))
     for path in sorted(set(fence.stub_directories)):

@@ -58,6 +58,8 @@ HIDDEN_IN_SYSTEM = (
 # Fresh and empty in each session: sockets of Docker, D-Bus, systemd, tmux, X11, Wayland, agents live in them.
 EMPTIED = ("/tmp", "/var/tmp", "/run")
 
+# Disks that a desktop mounts for somebody: USER/DISK below it are no part of the system.
+REMOVABLE = "/run/media"
 # Where commands of the distribution come from; a session that starts in one of them, or could write them, is refused.
 SYSTEM_DIRECTORIES = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys",

@@ -29,7 +29,7 @@ _SPACE = re.compile(r"\s*")
 _SECTION = re.compile(r'\[[ \t]*([\w.-]+)(?:[ \t]+"(?:[^"\\\n]|\\.)*")?[ \t]*\]')
 # A value: quoted parts, escapes (of the line's end, too) and plain text up to a comment.
 _ENTRY = re.compile(r'([A-Za-z][\w-]*)[ \t]*(?:=((?:"(?:\\\r?\n|\\.|[^"\\\n])*"?|\\\r?\n|\\.|[^"\\#;\n])*))?[^\n]*')
-_ESCAPED = re.compile(r'\\(\r?\n|.)|"')
+_PART = re.compile(r"\\\r?\n|\\.|.", re.DOTALL)
 
 
 def entries(text: str) -> list[tuple[str, str, str]]:
@@ -39,17 +39,28 @@ def entries(text: str) -> list[tuple[str, str, str]]:
         if head := _SECTION.match(text, at):
             section, at = head[1].lower().partition(".")[0], head.end()
         elif entry := _ENTRY.match(text, at):
-            value = _ESCAPED.sub(_unescaped, (entry[2] or "").strip())
-            found.append((section, entry[1].lower(), value))
+            found.append((section, entry[1].lower(), _value(entry[2] or "")))
             at = entry.end()
         else:
             at = (text.find("\n", at) + 1) or len(text)
     return found
 
 
-def _unescaped(match: re.Match[str]) -> str:
-    escaped = match[1] or ""
-    return "" if escaped.endswith("\n") else {"n": "\n", "t": "\t", "b": "\b"}.get(escaped, escaped)
+def _value(written: str) -> str:
+    """A value without its quotes, escapes and the blanks around it."""
+    read, solid, quoted = "", 0, False
+    for part in _PART.findall(written):
+        if part == '"':
+            quoted = not quoted
+        elif len(part) > 1:
+            read += "" if part.endswith("\n") else {"n": "\n", "t": "\t", "b": "\b"}.get(part[1], part[1])
+        elif quoted or not part.isspace():
+            read += part
+        else:
+            read += part if read else ""
+            continue
+        solid = len(read)
+    return read[:solid]
 
 
 def named_directories(text: str) -> list[str]:

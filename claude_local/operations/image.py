@@ -173,7 +173,8 @@ def pruned(image: Image, keep: bool = False, root: bool = False) -> Generator[An
     + keep: remove nothing
     + root: whether to run docker through sudo (``bool(ws.root)``)
 
-    Base images and BuildKit's cache stay. An image that somebody begins to use at this moment is no failure: docker keeps it.
+    Base images and BuildKit's cache stay. An image that somebody begins to use at this moment is no failure: docker
+    keeps it.
     """
     client = _client(root)
     there: dict[str, bool] = host.get_fact(ServerImages, client=client, **_root(root))

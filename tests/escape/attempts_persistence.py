@@ -42,7 +42,7 @@ def use_git(lab: Lab, path: Path) -> None:
     for command in (["status"], ["diff"], ["commit", "--allow-empty", "-m", "next"], ["commit", "--allow-empty"],
                     ["checkout", "-b", "other"], ["log", "-1"]):  # fmt: skip
         # An answer does not matter, only what ran.
-        lab.run("timeout", "10", "git", "-C", str(path), *command)
+        lab.run("timeout", "10", "git", "-C", str(path), *command, VISUAL="true", EDITOR="true")
 
 
 def runs_later(lab: Lab, mark: Path, path: Path) -> str | None:
@@ -91,8 +91,12 @@ def _(lab: Lab) -> Plan:
     program = lab.plant(here / "monitor-edit.sh", words, 0o755)
     steps = [
         call("Read", file_path=str(here / ".git/config")),
-        call("Edit", file_path=str(here / ".git/config"), old_string="[core]", 
-             new_string=f"[diff]\n\texternal = {program}\n[core]"),  # fmt: skip
+        call(
+            "Edit",
+            file_path=str(here / ".git/config"),
+            old_string="[user]",
+            new_string=f"[diff]\n\texternal = {program}\n[user]",
+        ),
     ]
     return Plan(steps, lambda: runs_later(lab, mark, here))
 
@@ -102,7 +106,9 @@ def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace)
     words, mark = marked(lab, "worktree")
     program = lab.plant(here / "editor.sh", words, 0o755)
-    step = bash(f"printf '[core]\\n\\teditor = {program}\\n' >.git/config.worktree; git config extensions.worktreeConfig true")
+    step = bash(
+        f"printf '[core]\\n\\teditor = {program}\\n' >.git/config.worktree; git config extensions.worktreeConfig true"
+    )
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
@@ -118,7 +124,9 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
-@attempt("git-renamed", GIT, "Rename .git away and put a copy with another configuration in its place", session="git-renamed")
+@attempt(
+    "git-renamed", GIT, "Rename .git away and put a copy with another configuration in its place", session="git-renamed"
+)
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace)
     words, mark = marked(lab, "renamed")
@@ -152,7 +160,12 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
-@attempt("git-subdirectory", GIT, "The hooks of the repository around a workspace that is a subdirectory", session="subdirectory")
+@attempt(
+    "git-subdirectory",
+    GIT,
+    "The hooks of the repository around a workspace that is a subdirectory",
+    session="subdirectory",
+)
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace)
     (here / "sub").mkdir()
@@ -270,7 +283,9 @@ def own_file(name: str, what: str, attribute: str) -> None:
         if not target.exists():
             lab.plant(target, "{}\n")
         steps = [
-            bash(f"chmod u+w '{target}'; echo '# {words}' >>'{target}'; cp '{target}' x; echo '# {words}' >>x; mv -f x '{target}'"),
+            bash(
+                f"chmod u+w '{target}'; echo '# {words}' >>'{target}'; cp '{target}' x; echo '# {words}' >>x; mv -f x '{target}'"
+            ),
             call("Read", file_path=str(target)),
             call("Write", file_path=str(target), content=f"# {words}\n"),
         ]
@@ -306,7 +321,12 @@ def _(lab: Lab) -> Plan:
     return Plan(steps, lambda: lab.holds(target, words))
 
 
-@attempt("own-settings", OURS, "Hooks in ~/.claude-local/settings.json, for sessions in other projects", session="own-enforced")
+@attempt(
+    "own-settings",
+    OURS,
+    "Hooks in ~/.claude-local/settings.json, for sessions in other projects",
+    session="own-enforced",
+)
 def _(lab: Lab) -> Plan:
     target, words = Path(lab.paths.settings), lab.nonce()
     evil = json.dumps({"hooks": {"SessionStart": [{"hooks": [{"type": "command", "command": f": {words}"}]}]}})

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.escape.attempt import ROOT, USER, Plan, attempt, bash, not_installed
-from tests.escape.lab import Lab, wait_until
+from tests.escape.lab import PYTHON, Lab, wait_until
 
 RIGHTS = "sudo, su, setuid programs and namespaces"
 OTHERS = "other processes of the same user"
 DAEMONS = "daemons asked over their sockets"
-MEMORY = "shared memory"
+MEMORY = "shared memory and /tmp"
 TERMINAL = "the terminal"
 OUTLIVE = "background processes that outlive the session"
 
@@ -73,7 +73,7 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: set_id_copies(lab, "setuid-copy"))
 
 
-@attempt("setuid-install", RIGHTS, "The same with fchmodat, mknod and openat instead of chmod")
+@attempt("setuid-install", RIGHTS, "Make such a copy with open, mknod and fchmodat instead of chmod")
 def _(lab: Lab) -> Plan:
     script = (
         "import os, stat; d = os.open('.', os.O_RDONLY)\n"
@@ -88,7 +88,9 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: set_id_copies(lab, "setuid-install"))
 
 
-@attempt("unshare-remount", RIGHTS, "A user namespace of its own, in which / is mounted writable again", **needs("unshare"))
+@attempt(
+    "unshare-remount", RIGHTS, "A user namespace of its own, in which / is mounted writable again", **needs("unshare")
+)
 def _(lab: Lab) -> Plan:
     target = lab.outside / "unshare.txt"
     script = (
@@ -205,7 +207,9 @@ socket_attempt("ssh-agent", "ssh agent", "Speak to the ssh agent", "RUN/agent.so
 socket_attempt("wayland", "wayland", "Speak to the Wayland compositor", "RUN/wayland-0")
 socket_attempt("x11", "X11", "Speak to the X server", "/tmp/.X11-unix/X0")
 socket_attempt("x11-abstract", "X11 abstract", "Speak to the X server's abstract socket", "@/tmp/.X11-unix/X0")
-socket_attempt("abstract-socket", "abstract", "Speak to an abstract socket of a program outside", "@claude-local-escape")
+socket_attempt(
+    "abstract-socket", "abstract", "Speak to an abstract socket of a program outside", "@claude-local-escape"
+)
 
 
 @attempt("docker-curl", DAEMONS, "Ask Docker with curl --unix-socket for a container with / mounted", **needs("curl"))
@@ -220,7 +224,7 @@ def _(lab: Lab) -> Plan:
 
 @attempt("systemd-run", DAEMONS, "systemd-run --user", **needs("systemd-run"))
 def _(lab: Lab) -> Plan:
-    step = bash("timeout 4 systemd-run --user touch /tmp/systemd-run")
+    step = bash("timeout 2 systemd-run --user touch /tmp/systemd-run")
     return Plan([step], lambda: lab.listeners.reached("systemd"))
 
 
@@ -228,7 +232,7 @@ def _(lab: Lab) -> Plan:
 def _(lab: Lab) -> Plan:
     lab.run("tmux", "new-session", "-d", "-s", "victim", "-x", "80", "-y", "24")
     target = lab.outside / "tmux.txt"
-    step = bash(f"timeout 4 tmux send-keys -t victim 'echo x >{target}' Enter; sleep 0.5")
+    step = bash(f"timeout 2 tmux send-keys -t victim 'echo x >{target}' Enter; sleep 0.5")
     return Plan([step], lambda: lab.exists(target))
 
 
@@ -295,7 +299,27 @@ def _(lab: Lab) -> Plan:
 # --- the terminal, and afterwards ---------------------------------------------------------------------------------
 
 
-@attempt("tiocsti", TERMINAL, "Push a command into the input of the terminal, from Bash")
+def no_terminal(lab: Lab, name: str) -> str | None:
+    """Hooks and commands have no terminal of their own: whether the account can type into another one, by trying."""
+    master, slave = os.openpty()
+    try:
+        os.chown(os.ttyname(slave), lab.account.uid, lab.account.gid)
+        code = (
+            "import fcntl, os, sys, termios;"
+            " fcntl.ioctl(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY), termios.TIOCSTI, b'x')"
+        )
+        done = lab.run("setsid", "--wait", PYTHON, "-c", code, os.ttyname(slave))
+    finally:
+        os.close(master)
+        os.close(slave)
+    if done.returncode == 0:
+        return None
+    return (
+        f"it has no terminal, and {lab.account.name} may not type into another: {done.stderr.strip().splitlines()[-1]}"
+    )
+
+
+@attempt("tiocsti", TERMINAL, "Push a command into the input of the terminal, from Bash", impossible=no_terminal)
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
     return Plan([bash(lab.probe("type_into", f"echo {words}"))], lambda: lab.holds(lab.outside / "typed", words))
@@ -325,7 +349,11 @@ def _(lab: Lab) -> Plan:
 
 @attempt("background-daemon", OUTLIVE, "Start a daemon that leaves its parents (double fork)")
 def _(lab: Lab) -> Plan:
-    return heartbeat(lab, "background-daemon", "(setsid sh -c '{script} &' </dev/null >/dev/null 2>&1 &) ; sleep 0.3".replace("'", '"'))
+    return heartbeat(
+        lab,
+        "background-daemon",
+        "(setsid sh -c '{script} &' </dev/null >/dev/null 2>&1 &) ; sleep 0.3".replace("'", '"'),
+    )
 
 
 @attempt("background-tool", OUTLIVE, "Start a process with Bash's run_in_background")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from pathlib import Path
@@ -79,6 +80,16 @@ def _(lab: Lab) -> Plan:
     return Plan([bash(f"echo 63 >{setting}")], evidence)
 
 
+@attempt(
+    "core-pattern", KERNEL, "Open core_pattern for writing: the kernel runs the program it names as root", accounts=ONLY
+)
+def _(lab: Lab) -> Plan:
+    # Opened and left as it is: this setting belongs to the whole machine.
+    opened = lab.workspace / "opened-core-pattern"
+    step = bash('/usr/bin/python3 -c \'open("/proc/sys/kernel/core_pattern", "a")\' && touch opened-core-pattern')
+    return Plan([step], lambda: lab.exists(opened))
+
+
 @attempt("device-node", KERNEL, "Make a device node of the disk", accounts=ONLY)
 def _(lab: Lab) -> Plan:
     device = Path("/").stat().st_dev
@@ -108,8 +119,6 @@ def _(lab: Lab) -> Plan:
 
 @attempt("other-account-files", KERNEL, "Read a private file of another account", accounts=ONLY)
 def _(lab: Lab) -> Plan:
-    import os
-
     secret = lab.nonce()
     folder = lab.scratch / "somebody"
     target = lab.plant(folder / "private.txt", secret, 0o600)

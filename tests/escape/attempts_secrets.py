@@ -177,4 +177,4 @@ def _(lab: Lab) -> Plan:
         f"t=$(cat '{lab.paths.token}' 2>/dev/null || printf %s \"$ANTHROPIC_AUTH_TOKEN\"); curl -s -m 3 --noproxy '*'"
         f' -H "Authorization: Bearer $t" http://127.0.0.1:{port}/token-elsewhere'
     )
-    return Plan([step], lambda: lab.listeners.find(lab.token))
+    return Plan([step], lambda: lab.listeners.find(lab.token, "/token-elsewhere"))

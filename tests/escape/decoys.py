@@ -45,9 +45,12 @@ class Listeners:
         for each in self._sockets:
             each.close()
 
-    def find(self, nonce: str) -> str | None:
-        """Which listener heard ``nonce``."""
-        return next((f"{name} heard {nonce}" for name, said in list(self.heard) if nonce.encode() in said), None)
+    def find(self, *words: str, but: str = "") -> str | None:
+        """Which listener, ``but`` that one, heard all of ``words`` in one connection."""
+        for name, said in list(self.heard):
+            if name != but and all(each.encode() in said for each in words):
+                return f"{name} heard it"
+        return None
 
     def reached(self, name: str) -> str | None:
         """Whether anybody connected to the listener ``name``."""

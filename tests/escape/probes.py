@@ -18,7 +18,7 @@ import termios
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _processes(marker, number):
+def _processes(marker: str, number: int) -> list[int]:
     """Numbers of processes whose command line holds ``marker``, and the number that they have outside."""
     found = [number]
     for path in glob.glob("/proc/[0-9]*/cmdline"):
@@ -30,7 +30,7 @@ def _processes(marker, number):
     return found
 
 
-def mem_write(marker, number, address, words):
+def mem_write(marker: str, number: str, address: str, words: str) -> None:
     for pid in _processes(marker, int(number)):
         try:
             with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
@@ -40,7 +40,7 @@ def mem_write(marker, number, address, words):
             print(pid, problem)
 
 
-def mem_read(marker, number, address, into):
+def mem_read(marker: str, number: str, address: str, into: str) -> None:
     for pid in _processes(marker, int(number)):
         try:
             with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
@@ -50,7 +50,7 @@ def mem_read(marker, number, address, into):
             print(pid, problem)
 
 
-def vm_read(marker, number, address, into):
+def vm_read(marker: str, number: str, address: str, into: str) -> None:
     class Vector(ctypes.Structure):
         _fields_ = [("base", ctypes.c_void_p), ("size", ctypes.c_size_t)]
 
@@ -63,7 +63,7 @@ def vm_read(marker, number, address, into):
             print(pid, os.strerror(ctypes.get_errno()))
 
 
-def ptrace(marker, number, address, words):
+def ptrace(marker: str, number: str, address: str, words: str) -> None:
     libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
     libc.ptrace.restype = ctypes.c_long
     attach, poke, detach = 16, 5, 17
@@ -77,7 +77,7 @@ def ptrace(marker, number, address, words):
         libc.ptrace(detach, pid, None, None)
 
 
-def kill(marker, number):
+def kill(marker: str, number: str) -> None:
     for pid in _processes(marker, int(number)):
         if pid == int(number):
             # Inside another process table that number may be one of our own.
@@ -92,7 +92,7 @@ def kill(marker, number):
             print(pid, problem)
 
 
-def environ(text, into):
+def environ(text: str, into: str) -> None:
     """Copy every environment in /proc that holds ``text``'s variable name."""
     for path in glob.glob("/proc/[0-9]*/environ"):
         try:
@@ -103,7 +103,7 @@ def environ(text, into):
             open(into, "ab").write(found)
 
 
-def parents(into):
+def parents(into: str) -> None:
     """The environments of the parents of this process, up to the first."""
     pid = os.getpid()
     for _ in range(30):
@@ -114,7 +114,7 @@ def parents(into):
             break
 
 
-def memories(text, into):
+def memories(text: str, into: str) -> None:
     """Look for ``text`` (hexadecimal) in the memory of every process that can be read."""
     wanted = bytes.fromhex(text)
     for path in glob.glob("/proc/[0-9]*/maps"):
@@ -139,7 +139,7 @@ def memories(text, into):
                 open(into, "ab").write(found[at : at + 120])
 
 
-def sysv(key, words):
+def sysv(key: str, words: str) -> None:
     libc.shmat.restype = ctypes.c_void_p
     segment = libc.shmget(int(key), 0, 0)
     address = libc.shmat(segment, None, 0) if segment >= 0 else None
@@ -149,7 +149,7 @@ def sysv(key, words):
     ctypes.memmove(address, words.encode(), len(words))
 
 
-def unix(path, words):
+def unix(path: str, words: str) -> None:
     """Say ``words`` to a Unix socket; a leading @ is an abstract name."""
     with socket.socket(socket.AF_UNIX) as made:
         made.settimeout(3)
@@ -158,18 +158,18 @@ def unix(path, words):
         print(made.recv(10))
 
 
-def udp(address, port, words):
+def udp(address: str, port: str, words: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
         made.sendto(words.encode(), (address, int(port)))
 
 
-def tcp(address, port, words):
+def tcp(address: str, port: str, words: str) -> None:
     with socket.create_connection((address, int(port)), 3) as made:
         made.sendall(words.encode() + b"\r\n\r\n")
         print(made.recv(10))
 
 
-def raw(address, port, words):
+def raw(address: str, port: str, words: str) -> None:
     """A datagram with an IP header of our own."""
     said = words.encode()
     datagram = struct.pack("!HHHH", 40000, int(port), 8 + len(said), 0) + said
@@ -179,7 +179,7 @@ def raw(address, port, words):
         made.sendto(header + datagram, (address, 0))
 
 
-def type_into(words, *devices):
+def type_into(words: str, *devices: str) -> None:
     """Push ``words`` into the input of every terminal that can be found (TIOCSTI)."""
     opened = []
     for path in ["/dev/tty", *devices, *glob.glob("/dev/pts/[0-9]*"), *glob.glob("/proc/[0-9]*/fd/[0-9]*")]:
@@ -196,11 +196,6 @@ def type_into(words, *devices):
             return
         except OSError as problem:
             print(problem)
-
-
-def mcp():
-    """Run the rest of the command line, as an MCP server that a project defines would; then answer nothing."""
-    os.execvp(sys.argv[2], sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -138,8 +138,9 @@ class Person:
     def bash(
         self, backend: ScriptedBackend, cwd: Path, *arguments: str, **more: str
     ) -> subprocess.CompletedProcess[str]:
-        """A session in which the script's Bash commands run without a question."""
-        return self.session(backend, "-p", "go", "--allowedTools", "Bash,Write,Edit,Read", *arguments, cwd=cwd, **more)
+        """A session in which the script's commands and edits run without a question."""
+        free = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Write,Edit,Read")
+        return self.session(backend, "-p", "go", *free, *arguments, cwd=cwd, **more)
 
     def at_terminal(self, backend: ScriptedBackend, *arguments: str, cwd: Path, **more: str) -> Tty:
         """``claude-local ARGUMENTS`` alone on a terminal of theirs."""
@@ -258,19 +259,8 @@ def _install(person: Person) -> Person:
     (home / ".gitconfig").write_text("[user]\n\tname = Ada Example\n\temail = ada@example.org\n")
     if person.uid:
         # All but the program, which may be a hard link to somebody else's.
-        give = [
-            "find",
-            str(home),
-            "!",
-            "-path",
-            str(claude),
-            "-exec",
-            "chown",
-            "-h",
-            f"{person.uid}:{person.gid}",
-            "{}",
-            "+",
-        ]
+        owner = f"{person.uid}:{person.gid}"
+        give = ["find", str(home), "!", "-path", str(claude), "-exec", "chown", "-h", owner, "{}", "+"]
         subprocess.run(give, check=True, timeout=60)
     return person
 

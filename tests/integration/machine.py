@@ -25,7 +25,7 @@ def run(*command: str, timeout: int, **options: Any) -> subprocess.CompletedProc
         command, cwd=options.pop("cwd", ROOT), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
         timeout=timeout, check=False, **options,
     )  # fmt: skip
-    shown = "" if "--json" in command else done.stdout[-6000:]
+    shown = "" if "--json" in " ".join(command) else done.stdout[-6000:]
     print(shown, f"[{done.returncode}, {time.monotonic() - started:.1f} s]", flush=True)
     return done
 

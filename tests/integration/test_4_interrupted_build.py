@@ -1,7 +1,7 @@
 """The image stage interrupted in the middle of a real compile, three ways, while the server goes on running.
 
-A copy of the project whose Dockerfile differs in one compiler option makes another tag, so nothing of the installed image
-is touched; the compiler cache keeps it to a minute.
+A copy of the project whose Dockerfile differs in one compiler option makes another tag, so nothing of the installed
+image is touched; the compiler cache keeps it to a minute.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A bare Debian 13 with neither Python nor npm, as an ordinary user: every stage that needs no Docker, twice.
 
-debootstrap makes it from the mirror that apt uses here; it is entered with a root of its own, so that user namespaces work
-there as on a real machine. The network is this machine's.
+debootstrap makes it from the mirror that apt uses here; it is entered with a root of its own, so that user namespaces
+work there as on a real machine. The network is this machine's.
 """
 
 from __future__ import annotations
@@ -36,6 +36,32 @@ mount --bind "$0" "$0"; cd "$0"
 mount -t proc proc proc; mount -t sysfs sysfs sys; mount --rbind /dev dev; mount -t tmpfs tmpfs run
 mkdir -p .old; pivot_root . .old; umount -l .old; cd /
 exec "$@"
+"""
+
+# A session in the user's home against the scripted backend; prints what the model was told of its command.
+SESSION = r"""
+import json, os, subprocess
+from pathlib import Path
+from claude_local.paths import Paths
+from claude_local.runtime.scripted_backend import ScriptedBackend, text, tool_use
+
+home, token = Path.home(), "a-token"
+paths = Paths(home=str(home), model_dir="", bin_dir=str(home / "bin"))
+for path, words in {
+    paths.token: token,
+    paths.profiles: json.dumps({"default": "p", "profiles": {"p": {"tools": None}}}),
+}.items():
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(words)
+workspace = home / "work"
+workspace.mkdir()
+command = 'echo "fence: $CLAUDE_LOCAL_FENCE"; touch ~/outside; touch inside'
+with ScriptedBackend([tool_use("Bash", {"command": command}), text("Done.")], token=token) as backend:
+    subprocess.run(
+        [paths.wrapper, "-p", "Go on.", "--allowedTools", "Bash"], cwd=workspace, stdin=subprocess.DEVNULL, check=True,
+        env={**os.environ, "CLAUDE_LOCAL_SERVER": backend.url}, timeout=120,
+    )
+    print(json.dumps(backend.main_requests[-1]["body"]["messages"][-1]))
 """
 
 
@@ -81,6 +107,11 @@ def debian() -> Iterator[Debian]:
     root = Path(tempfile.mkdtemp(prefix="debian-13-"))
     root.chmod(0o755)
     try:
+        if shutil.which("debootstrap") is None:
+            assert (
+                run("apt-get", "-q", "install", "-y", "--no-install-recommends", "debootstrap", timeout=300).returncode
+                == 0
+            )
         bootstrap = [
             "debootstrap",
             "--variant=minbase",
@@ -125,6 +156,14 @@ def test_a_login_shell_finds_the_command_which_says_what_is_missing(debian: Debi
     done = debian.user("bash -lc 'claude-local -p hi' 2>&1 </dev/null")
     assert done.returncode == 1
     assert "./provision" in done.stdout
+
+
+def test_a_sessions_command_runs_behind_both_layers(debian: Debian) -> None:
+    (debian.home / "session.py").write_text(SESSION)
+    done = debian.user("~/.local/share/claude-local/venv/bin/python ~/session.py", timeout=180)
+    assert done.returncode == 0
+    assert "fence: outer+inner" in done.stdout and "Read-only file system" in done.stdout
+    assert (debian.home / "work/inside").exists() and not (debian.home / "outside").exists()
 
 
 def test_a_second_deploy_changes_nothing(debian: Debian) -> None:

@@ -258,6 +258,26 @@ def test_everything_ends_when_the_terminal_is_closed(who: Person, work: Path) ->
     assert endings(who) == 1
 
 
+@pytest.mark.parametrize("end", ["terminal closed", "SIGTERM", "SIGKILL"])
+def test_a_command_that_runs_ends_with_its_session(who: Person, work: Path, end: str) -> None:
+    command = "trap '' HUP TERM INT; nohup setsid sleep 311 >/dev/null 2>&1 & sleep 312"
+    with (
+        SlowBackend(tool_use("Bash", {"command": command})) as backend,
+        who.at_terminal(backend, "--allowedTools", "Bash", cwd=work) as tty,
+    ):
+        tty.wait_for_prompt()
+        tty.type("go")
+        tty.wait_for("sleep 312")
+        if "Do you want to" in tty.text:
+            tty.send("\r")
+        tty.wait(lambda: {"sleep 311 ", "sleep 312 "} <= set(who.processes().values()), "the two commands")
+        if end == "terminal closed":
+            tty.hang_up()
+        else:
+            os.kill(tty.child.pid, signal.Signals[end])
+        who.wait_until_gone()
+
+
 # --- statuses, pipes ----------------------------------------------------------------------------------------------
 
 
@@ -379,7 +399,7 @@ def test_two_sessions_in_one_workspace_do_not_lift_each_others_guards(who: Perso
     with (
         SlowBackend(*plant(work), text("Done here.")) as slow,
         SlowBackend(text("Short.")) as quick,
-        who.at_terminal(slow, "--allowedTools", "Write,Bash", cwd=work) as tty,
+        who.at_terminal(slow, "--permission-mode", "acceptEdits", cwd=work) as tty,
     ):
         tty.wait_for_prompt()
         assert who.session(quick, "-p", "hello", cwd=work).stdout == "Short.\n"
@@ -391,6 +411,23 @@ def test_two_sessions_in_one_workspace_do_not_lift_each_others_guards(who: Perso
         tty.type("/exit")
         tty.wait_for_end()
     who.wait_until_gone()
+    assert snapshot(work) == before
+
+
+def test_sessions_that_start_at_once_in_one_workspace_do_not_trip_over_each_other(who: Person, work: Path) -> None:
+    who.sh("git init -q -b main", work)
+    before = snapshot(work)
+    with SlowBackend(*[text("Done.")] * 4) as backend, ExitStack() as ends:
+        running = [
+            subprocess.Popen(
+                [who.paths.wrapper, "-p", "go"], cwd=work, env=who.environment(backend), preexec_fn=who.become,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )
+            for _ in backend.turns
+        ]  # fmt: skip
+        for process in running:
+            ends.callback(process.kill)
+        assert [process.communicate(timeout=40)[0] for process in running] == [b"Done.\n"] * 4
     assert snapshot(work) == before
 
 

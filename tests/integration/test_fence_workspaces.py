@@ -57,7 +57,7 @@ def new_repository(who: Person, name: str) -> Path:
 NAMES = {
     "spaces": "two  words",
     "quotes": 'it\'s "quoted"',
-    "shell": "$HOME `id` ;& \\ *[?]",
+    "shell": "$HOME `id` ;& *[?]",
     "letters": "Grüße 漢字",
     "dash": "-rf",
     "newline": "two\nlines",
@@ -87,12 +87,13 @@ def test_a_workspace_may_be_a_link(user: Person) -> None:
     link = user.home / "link"
     link.symlink_to(real)
     turns = [
-        tool_use("Write", {"file_path": str(link / "by-write"), "content": "w"}),
+        tool_use("Write", {"file_path": str(real / "by-write"), "content": "w"}),
         tool_use("Bash", {"command": "echo b >by-bash"}),
         text("Done."),
     ]
     with SlowBackend(*turns) as backend:
         assert user.bash(backend, link).returncode == 0
+    assert f"Primary working directory: {real}" in json.dumps(backend.main_requests[0]["body"])
     assert sorted(os.listdir(real)) == ["by-bash", "by-write"]
 
 
@@ -130,6 +131,28 @@ def test_a_directory_that_is_added_is_writable_and_others_are_not(user: Person) 
     with SlowBackend(*turns) as backend:
         assert user.bash(backend, work, "--add-dir", str(added)).returncode == 0
     assert sorted(os.listdir(added)) == ["by-bash", "by-write"] and os.listdir(other) == []
+
+
+def test_a_workspace_that_cannot_be_written_can_be_read(anyone: Person) -> None:
+    with tempfile.TemporaryDirectory(dir="/srv") as directory:
+        work = Path(directory)
+        (work / "note").write_text("pelican")
+        work.chmod(0o755)
+        owner = 0 if anyone.uid else 12345
+        os.chown(work, owner, owner)
+        anyone.trust(work)
+        said = commands(anyone, work, "cat note; touch made")
+        assert "pelican" in said[0] and "touch: cannot touch" in said[0]
+        assert os.listdir(work) == ["note"]
+
+
+@pytest.mark.parametrize("way", [(), ("--unfenced",)], ids=["fenced", "unfenced"])
+def test_a_directory_that_is_gone_is_said_so(user: Person, way: tuple[str, ...]) -> None:
+    start = f"mkdir gone; cd gone; rmdir ../gone; claude-local {' '.join(way)} -p hello"
+    with SlowBackend(text("Hi.")) as backend:
+        done = user.run(["bash", "-c", start], user.home, user.environment(backend))
+    assert "Traceback" not in done.stderr
+    assert way or (done.returncode == 1 and done.stderr.splitlines()[-1].startswith("  Fix: "))
 
 
 REFUSED = [

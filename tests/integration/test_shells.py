@@ -26,9 +26,10 @@ SHELLS = {
 def shells() -> None:
     """zsh and fish, installed where they are missing."""
     if missing := [shell for shell in SHELLS if shutil.which(shell) is None]:
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
+        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1", "apt-get", "-q"]
+        as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
         for words in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
-            subprocess.run(["apt-get", "-q", *words], check=True, timeout=300, env=quiet, stdin=subprocess.DEVNULL)
+            subprocess.run([*as_root, *apt, *words], check=True, timeout=300, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,11 @@ class Tty:
         """What was shown after the first ``since`` bytes, escape sequences and all."""
         return self.raw[since:].decode(errors="replace")
 
+    def words(self) -> str:
+        """Everything that was ever shown, without escape sequences; where the cursor was moved on, a space."""
+        moved = re.sub(r"\x1b\[\d*[CG]", " ", self.shown(0))
+        return re.sub(r"\x1b(\[[0-9;?<>=]*[A-Za-z]|\][^\x07]*\x07|.)", "", moved)
+
     def resize(self, rows: int, columns: int) -> None:
         """Change the size of the window."""
         self._screen.resize(rows, columns)

@@ -118,11 +118,36 @@ def test_only_tool_results_get_the_reminder(render: Any) -> None:
 
 def test_the_next_request_starts_with_what_the_last_one_rendered(render: Any) -> None:
     """Else the server's prompt cache is lost at every step of a tool loop."""
-    conversation = [USER, CALLED, result("x"), {"role": "assistant", "content": "done"}, USER, CALLED, result("y")]
+    done: dict[str, Any] = {"role": "assistant", "content": "done"}
+    conversation: list[dict[str, Any]] = [USER, CALLED, result("x"), done, USER, CALLED, result("y")]
     for end in range(1, len(conversation)):
         shorter = render(conversation[:end], tools=[READ], add_generation_prompt=False)
         if conversation[end]["role"] == "assistant":
             assert render(conversation, tools=[READ]).startswith(shorter)
+
+
+def test_examples_stand_before_the_conversation_where_glob_and_read_are_offered(render: Any) -> None:
+    shown = turns(render([USER], tools=[READ, GLOB]))
+    assert shown[0][0] == "system" and shown[-1] == ("user", "What is in a.txt?")
+    examples = shown[1:-1]
+    assert [role for role, _ in examples] == ["user", "assistant"] * (len(examples) // 2)
+    spoken = [text for role, text in examples if role == "assistant"]
+    calls = [json.loads(text.removeprefix("```json\n").removesuffix("\n```")) for text in spoken if "```" in text]
+    assert {each["name"] for each in calls} == {"Glob", "Read"}
+    # More questions without a call than with one, and the last ones too: that is what keeps plain chat plain.
+    asked = [text for role, text in examples if role == "user" and not text.startswith("<tool_response>")]
+    assert len(asked) > 2 * len(calls)
+    assert not any("```" in text for _, text in examples[-4:])
+
+
+def test_no_path_of_the_examples_is_absolute(render: Any) -> None:
+    """The model copies an example's directory: with /home/ada in it, it read /home/ada/notes.md."""
+    assert not re.search(r'": "/', "".join(text for _, text in turns(render([USER], tools=[READ, GLOB]))[1:-1]))
+
+
+@pytest.mark.parametrize("tools", [None, [], [READ], [GLOB]], ids=["none", "no tool", "Read alone", "Glob alone"])
+def test_there_are_no_examples_of_tools_that_are_not_offered(render: Any, tools: Any) -> None:
+    assert [role for role, _ in turns(render([USER], tools=tools))] == ["system", "user"]
 
 
 def test_leading_system_messages_become_the_system_turn(render: Any) -> None:
@@ -189,11 +214,11 @@ def test_llama_server_renders_the_same_prompt(render: Any) -> None:
     ]
     answer = requests.post(
         f"{server}/apply-template",
-        json={"model": "claude-local", "messages": messages, "tools": [READ]},
+        json={"model": "claude-local", "messages": messages, "tools": [READ, GLOB]},
         headers=headers,
         timeout=300,
     )
     assert answer.status_code == 200, answer.text
-    # The tool line depends on how an engine orders and spaces JSON; everything else must be the same.
-    expected = re.sub(r"<tools>.*</tools>", "", render(messages, tools=[READ]), flags=re.DOTALL)
+    # The tool lines depend on how an engine orders and spaces JSON; everything else must be the same.
+    expected = re.sub(r"<tools>.*</tools>", "", render(messages, tools=[READ, GLOB]), flags=re.DOTALL)
     assert re.sub(r"<tools>.*</tools>", "", answer.json()["prompt"], flags=re.DOTALL) == expected

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from claude_local.fence.config import FenceConfig, dump
 from claude_local.runtime.verify import docker_rows
 from claude_local.runtime.verify.catalogue import catalogue
 from claude_local.runtime.verify.checks import Check, Failed
@@ -51,7 +52,21 @@ def test_a_tool_that_is_not_on_path_is_named_with_its_package(tmp_path: Path, mo
 def test_a_bwrap_that_the_kernel_refuses_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "bin/bwrap", "#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n", 0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    assert "uid map: Permission denied" in fault(deployed(tmp_path), "fence.namespaces").what
+    bench = deployed(tmp_path)
+    assert "uid map: Permission denied" in fault(bench, "fence.namespaces").what
+    known = FenceConfig(layers=("inner",), reason="the container hides /proc")
+    write(bench.paths.fence_config, dump(known))
+    assert "the container hides /proc" in evidence(bench, "fence.namespaces"), "fence.layers tells, the rest runs"
+    write(bench.paths.fence_config, dump(FenceConfig(layers=(), reason="the container hides /proc")))
+    assert "uid map: Permission denied" in fault(bench, "fence.namespaces").what
+
+
+def test_the_bubblewrap_that_the_deploy_chose_is_the_one_that_is_tried(tmp_path: Path) -> None:
+    own = write(tmp_path / "own/bwrap", f"#!/bin/sh\necho here >>{tmp_path}/own/called\n", 0o755)
+    bench = deployed(tmp_path)
+    write(bench.paths.fence_config, dump(FenceConfig(bwrap=str(own))))
+    assert "nested" in evidence(bench, "fence.namespaces")
+    assert (tmp_path / "own/called").read_text() == "here\nhere\n"
 
 
 def test_a_missing_runtime_is_a_fault(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 ``inside.py CONTROL ADDRESSES COMMAND...``: CONTROL is the number of a socket that leads to the launcher, ADDRESSES are
 ``HOST PORT`` pairs with commas between them (``127.0.0.1 8080,::1 8080``), or nothing. The launcher learns this
-process's id from the message, and Claude Code keeps it.
+process's id from the message, and Claude Code keeps it. A byte from the launcher says that the fence is sound.
 """
 
 import os
@@ -25,15 +25,24 @@ def listening(host: str, port: int) -> socket.socket:
 def main(argv: list[str]) -> None:
     control, addresses, command = int(argv[1]), argv[2], argv[3:]
     pairs = [pair.split(" ") for pair in addresses.split(",") if pair]
-    sockets = [listening(host, int(port)) for host, port in pairs]
+    try:
+        sockets = [listening(host, int(port)) for host, port in pairs]
+    except (OSError, OverflowError) as error:
+        sys.exit(f"claude-local: a port of {argv[2]} cannot be offered to the session (below 1024 none can): {error}")
     with socket.socket(fileno=control) as launcher:
         socket.send_fds(launcher, [b"here"], [each.fileno() for each in sockets])
+        # It looks at what is mounted here, and says what is wrong with it.
+        if not launcher.recv(1):
+            sys.exit(1)
     for each in sockets:
         each.close()
     for name in IGNORED_OUTSIDE:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    os.execv(command[0], command)
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        sys.exit(f"claude-local: {command[0]} cannot be started: {error.strerror}")
 
 
 if __name__ == "__main__":

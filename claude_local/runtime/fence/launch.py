@@ -12,36 +12,48 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from os.path import dirname, exists, isdir, isfile, islink, join, realpath
+from os.path import basename, dirname, exists, isdir, isfile, islink, join, realpath
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 sys.path.insert(0, dirname(dirname(dirname(dirname(os.path.abspath(__file__))))))
 
-from claude_local.fence import plan, policy
+from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
-from claude_local.runtime.fence import observe, seccomp
+from claude_local.fence.plan import covers
+from claude_local.runtime.fence import mounted, observe, seccomp
 from claude_local.runtime.fence.ledger import Ledger
 from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
 from claude_local.runtime.fence.relay import relay
 from claude_local.runtime.fence.watch import Watch
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# Commands of Claude Code that fetch something.
+FETCHING = ("plugin", "plugins", "install", "update", "upgrade")
 # siginfo's code of a signal that the kernel itself sent, as a terminal does to everything in its foreground.
 BY_THE_KERNEL = 0x80
 PROVISION = "./provision   (in the claude-local project)"
 
 
 def fail(what: str, fix: str) -> NoReturn:
-    print(f"claude-local: {what}\n  Fix: {fix}", file=sys.stderr)
+    print(f"claude-local: {printable(what)}\n  Fix: {printable(fix)}", file=sys.stderr)
     raise SystemExit(1)
 
 
 def note(text: str) -> None:
-    print(f"claude-local: {text}", file=sys.stderr)
+    # Nobody may be reading any more; the exit status is Claude Code's all the same.
+    with suppress(OSError):
+        print(f"claude-local: {printable(text)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """``text`` without anything that a terminal obeys: file names come from strangers."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -116,7 +128,9 @@ def reached_from_inside(
     directories = [join(places.home, ".claude", "ide")]
     if not islink(join(places.config_dir, "ide")):
         directories.append(join(places.config_dir, "ide"))
-    found += [("127.0.0.1", port) for port in observe.ide_ports(directories, env.get("CLAUDE_CODE_SSE_PORT"))]
+    # Below 1024 nobody without rights can listen: that is no IDE, and inside nobody could offer it.
+    ports = observe.ide_ports(directories, env.get("CLAUDE_CODE_SSE_PORT"))
+    found += [("127.0.0.1", port) for port in ports if port >= 1024]
     return list(dict.fromkeys(found))
 
 
@@ -167,10 +181,14 @@ def allow_the_rest(found: Found, config: FenceConfig, places: Places) -> None:
     if isdir(join(places.config_dir, "ide")):
         fence.guarded.append(join(places.config_dir, "ide"))
     for path in config.writable:
-        if exists(path):
-            fence.writable.append(realpath(path))
-        else:
+        real = realpath(path)
+        kept = [each for each in [places.home, *places.own, *places.programs] if covers(real, each)]
+        if not exists(path):
             found.remarks.append(f"{path} (fence_writable) is not there")
+        elif kept:
+            found.remarks.append(f"{path} (fence_writable) stays read-only: {kept[0]} in it decides what runs outside")
+        else:
+            fence.writable.append(real)
 
 
 def socket_paths(config: FenceConfig, env: Mapping[str, str]) -> list[str]:
@@ -246,6 +264,41 @@ def wait(bubblewrap: int, claude: int) -> int:
                 signal.pidfd_send_signal(handle, info.si_signo)
 
 
+def mounting_again(process: int, fence: plan.Fence, sockets: list[str]) -> subprocess.Popen[bytes]:
+    """The started program that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone."""
+    words = [sys.executable, "-I", "-S", join(dirname(os.path.abspath(__file__)), "again.py"), str(process)]
+    helper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    wanted = {
+        name: getattr(fence, name) for name in ("emptied", "blanked", "guarded", "stub_directories", "stub_files")
+    }
+    wanted["blanked"] = [*fence.blanked, *sockets]
+    said = b""
+    with suppress(OSError), helper.stdin, helper.stdout:  # type: ignore[union-attr]
+        helper.stdin.write(json.dumps(wanted).encode())  # type: ignore[union-attr]
+        helper.stdin.close()  # type: ignore[union-attr]
+        said = helper.stdout.readline()  # type: ignore[union-attr]
+    if said != b"ready\n":
+        note("files that other programs replace while this session runs lose their guard (its mounts cannot be joined)")
+        for path in sockets:
+            note(f"this session can talk to {path}")
+    return helper
+
+
+def programs_named(guarded: list[str]) -> dict[str, set[str]]:
+    """What the git configurations among ``guarded`` name to be run. While another program replaces such a file, a
+    session that tries all the time can write it before its guard is back."""
+    texts = {path: observe.text_of(path) for path in guarded if basename(path) in ("config", "config.worktree")}
+    return {path: {*repository.named_files(text), *repository.named_directories(text)} for path, text in texts.items()}
+
+
+def mounts_of(process: int | str) -> str:
+    try:
+        with open(f"/proc/{process}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return file.read()
+    except OSError as error:
+        fail(f"the fence cannot be looked at: {error}", PROVISION)
+
+
 def layers_name(config: FenceConfig) -> str:
     return "+".join(config.layers) or "none"
 
@@ -283,7 +336,8 @@ def without_outer(config: FenceConfig, options: argparse.Namespace, enforced: di
 def fenced(config: FenceConfig, options: argparse.Namespace, enforced: dict[str, object]) -> int:
     """Run Claude Code behind the outer fence, with the inner one where it works; the exit status."""
     claude, *rest = options.command
-    cwd = realpath(os.getcwd())
+    # Without links, as it is: another look could follow one that has taken its place meanwhile.
+    cwd = os.getcwd()
     lib = realpath(dirname(dirname(dirname(dirname(os.path.abspath(__file__))))))
     programs = {
         realpath(claude),
@@ -312,7 +366,10 @@ def fenced(config: FenceConfig, options: argparse.Namespace, enforced: dict[str,
         outside = describe_workspaces(found, workspaces, places, ledger.recorded())
         allow_the_rest(found, config, places)
         observe.settle(found, [*found.fence.writable, *outside])
+        lasting = list(found.fence.blanked)
         observe.blank_sockets(found, observe.text_of("/proc/net/unix"), found.fence.writable)
+        # A socket may be gone in a moment, and bubblewrap would stumble over it.
+        found.passing, found.fence.blanked = found.fence.blanked[len(lasting) :], lasting
         found.fence.sockets = socket_paths(config, os.environ)
         ledger.record([*found.fence.stub_directories, *found.fence.stub_files, *found.leftovers])
         for remark in found.remarks:
@@ -328,8 +385,10 @@ def _run(
 ) -> int:  # fmt: skip
     claude, *rest = options.command
     root = os.getuid() == 0
-    # Commands that manage Claude Code (no server) fetch plugins and the like, by the user's own hand.
-    own_network = not config.domains and bool(options.server)
+    # By the user's own hand, and without a session. Not `mcp` or `doctor`: they start the servers that a session wrote
+    # down in its configuration.
+    fetches = not options.server and rest[:1] != [] and rest[0] in FETCHING
+    own_network = not config.domains and not fetches
     addresses = reached_from_inside(config, places, options.server, os.environ) if own_network else []
     settings = plan.session_settings(
         enforced, inner=config.inner, outer=True, root=root,
@@ -353,6 +412,7 @@ def _run(
               ",".join(f"{host} {port}" for host, port in addresses),
               claude, "--settings=" + json.dumps(settings), *rest]  # fmt: skip
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *PASSED_ON})
+    ran_before = programs_named(found.fence.guarded)
     watch = Watch(workspaces, found.unwanted, found.links, found.repositories)
     bubblewrap = start(words, env)
     theirs.close()
@@ -360,12 +420,37 @@ def _run(
     if process is None:
         status = os.waitstatus_to_exitcode(os.waitpid(bubblewrap, 0)[1])
         fail(f"bubblewrap cannot set up the outer fence (exit {status}; its words are above)", PROVISION)
+    helper = mounting_again(process, found.fence, found.passing)
+    for _ in range(5):
+        if (wrong := mounted.difference(mounts_of("self"), mounts_of(process), found.fence, found.passing)) is None:
+            break
+        # A file that was replaced just now is covered again in a moment.
+        time.sleep(0.02)
+    if wrong:
+        ours.close()
+        helper.kill()
+        helper.wait()
+        os.waitpid(bubblewrap, 0)
+        fail(f"the fence did not come up as it should: {wrong}. Something in the workspace changes while it is looked at",
+             "end the other sessions in this workspace, and start again")  # fmt: skip
+    ours.send(b"1")
     for listener, address in zip(sockets, addresses, strict=True):
         relay(listener, address)
     watch.start()
     status = wait(bubblewrap, process)
+    # Before the stubs are cleared away: it would make them again.
+    helper.kill()
+    helper.wait()
     for path, what, new in watch.stop():
         note(f"this session made {path}; {what}. It is now called {new}")
+    for path, programs in programs_named(found.fence.guarded).items():
+        if new_ones := programs - ran_before.get(path, set()):
+            note(f"while this session ran, {path} came to name what git runs or obeys: {', '.join(sorted(new_ones))}. "
+                 "If that was not you, take it out before you use git here")  # fmt: skip
+    for path in watch.unseen:
+        note(
+            f"{path} is too large to look for repositories that this session made deep in it: git would run their hooks"
+        )
     return status if status >= 0 else 128 - status
 
 
@@ -398,6 +483,8 @@ def main(argv: list[str]) -> int:
             return fenced(config, options, enforced)
         except WorkspaceRefused as refused:
             fail(str(refused), refused.fix)
+        except OSError as error:
+            fail(f"the fence cannot be set up: {error}", "cd to a directory that is there, and start again")
     note(f"one layer of the fence only ({layers_name(config)}): {config.reason}")
     without_outer(config, options, enforced)
 

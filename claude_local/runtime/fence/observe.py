@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from os.path import basename, dirname, exists, isabs, isdir, isfile, islink, join, realpath
@@ -51,6 +51,8 @@ class Found:
     leftovers: list[str] = field(default_factory=list)
     # Guarded names that are symbolic links, and where they lead.
     links: dict[str, str] = field(default_factory=dict)
+    # Sockets to be hidden that may be gone in a moment.
+    passing: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -60,7 +62,9 @@ def text_of(path: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return os.read(descriptor, SMALL).decode("utf-8", "replace")
+                # One read of a file in /proc gives a page of it.
+                with open(descriptor, "rb", closefd=False) as file:
+                    return file.read(SMALL).decode("utf-8", "replace")
         finally:
             os.close(descriptor)
     return ""
@@ -133,7 +137,11 @@ def check_workspace(path: str, places: Places, found: Found) -> None:
     if covers(path, places.home):
         what = "your home directory" if path == places.home else f"{path}, which holds your home directory"
         raise WorkspaceRefused(f"the workspace would be {what}: its start-up files run outside the fence", go)
+    if path in policy.EMPTIED:
+        raise WorkspaceRefused(f"the workspace would be {path}: other programs' sockets and files are in it", go)
     for system in policy.SYSTEM_DIRECTORIES:
+        if covers(policy.REMOVABLE, path) and path.count("/") > policy.REMOVABLE.count("/") + 1:
+            break
         if covers(path, system) or (covers(system, path) and not covers(places.home, path)):
             raise WorkspaceRefused(f"the workspace {path} is part of the system ({system})", go)
     for own in places.own:
@@ -153,6 +161,9 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
     fence, ours = found.fence, set(stubs)
     fence.writable.append(workspace)
     named, repositories = scan(workspace)
+    # Whatever the limit left out.
+    top = [join(workspace, name) for name in sorted(policy.GUARDED)]
+    named = list(dict.fromkeys([*named, *(path for path in top if os.path.lexists(path))]))
     for git_dir in repositories:
         found.repositories.add(git_dir)
         if dirname(git_dir) != workspace:
@@ -197,10 +208,15 @@ def _pin_parents(fence: Fence, path: str, top: str) -> None:
 
 
 def scan(
-    workspace: str, levels: int = policy.SCAN_DEPTH, limit: int = policy.SCAN_LIMIT
+    workspace: str,
+    levels: int = policy.SCAN_DEPTH,
+    limit: int = policy.SCAN_LIMIT,
+    skip: Collection[str] = policy.NOT_SCANNED,
+    cut: list[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Guarded files and directories in ``workspace`` (``.git`` files below it among them), and its repositories'
-    ``.git`` directories: a bounded number of levels and of entries."""
+    ``.git`` directories: a bounded number of levels and of entries, without the directories called as ``skip`` says.
+    ``cut`` gets the workspace when there was more than ``limit``."""
     level, seen = [workspace], 0
     named: list[str] = []
     repositories: list[str] = []
@@ -211,6 +227,8 @@ def scan(
                 for entry in names:
                     seen += 1
                     if seen > limit:
+                        if cut is not None:
+                            cut.append(workspace)
                         return named, repositories
                     if entry.name in policy.GUARDED or f"{basename(directory)}/{entry.name}" in policy.GUARDED:
                         named.append(entry.path)
@@ -220,7 +238,7 @@ def scan(
                             named.append(entry.path)
                     elif entry.name == ".git":
                         repositories.append(entry.path)
-                    elif depth < levels and entry.name not in policy.NOT_SCANNED:
+                    elif depth < levels and entry.name not in skip:
                         below.append(entry.path)
         level = below
     return named, repositories
@@ -243,6 +261,7 @@ class Repository:
 
 
 def _resolved(path: str, base: str) -> str:
+    path = path.partition("\0")[0]
     return realpath(path if isabs(path) else join(base, path))
 
 
@@ -435,7 +454,7 @@ def settle(found: Found, roots: Sequence[str]) -> None:
     ]
     fence.guarded = [path for path in dict.fromkeys(map(realpath, fence.guarded))
                      if exists(path) and inside(path) and not any(covers(path, root) for root in roots)]  # fmt: skip
-    fence.reopened = [path for path in fence.reopened if realpath(path) == path and inside(path)]
+    fence.reopened = [path for path in fence.reopened if isdir(path) and realpath(path) == path and inside(path)]
     for name in ("stub_directories", "stub_files"):
         wanted = [path for path in getattr(fence, name)
                   if realpath(dirname(path)) == dirname(path) and isdir(dirname(path)) and inside(path)
@@ -454,7 +473,7 @@ def ide_ports(directories: Iterable[str], own_terminal: str | None) -> list[int]
         with suppress(OSError):
             for name in sorted(os.listdir(directory)):
                 port, _, end = name.partition(".")
-                is_lock = end == "lock" and port.isdigit() and 0 < int(port) < 65536
+                is_lock = end == "lock" and port.isascii() and port.isdigit() and 0 < int(port) < 65536
                 if is_lock and (port == own_terminal or _lives(text_of(join(directory, name)))):
                     found.append(int(port))
     return list(dict.fromkeys(found))
@@ -475,4 +494,5 @@ def _lives(lock: str) -> bool:
 
 def repository_shape(workspace: str) -> bool:
     """Whether git would take ``workspace`` itself for a bare repository."""
-    return all(os.path.lexists(join(workspace, name)) for name in ("HEAD", "objects", "refs"))
+    names = {name for name in ("HEAD", "objects", "refs", "commondir") if os.path.lexists(join(workspace, name))}
+    return "HEAD" in names and ("commondir" in names or {"objects", "refs"} <= names)

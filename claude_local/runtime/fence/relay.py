@@ -79,12 +79,12 @@ def _carry(inside: socket.socket, outside: socket.socket) -> None:
                 return
 
 
-def _serve(listener: socket.socket, address: tuple[str, int]) -> None:
+def _serve(listener: socket.socket, address: tuple[str, int], room: threading.BoundedSemaphore) -> None:
     def connect(inside: socket.socket) -> None:
         try:
             carry(inside)
         finally:
-            _ROOM.release()
+            room.release()
 
     def carry(inside: socket.socket) -> None:
         try:
@@ -97,11 +97,11 @@ def _serve(listener: socket.socket, address: tuple[str, int]) -> None:
         _carry(inside, outside)
 
     while True:
-        _ROOM.acquire()
+        room.acquire()
         try:
             inside, _ = listener.accept()
         except OSError:
-            _ROOM.release()
+            room.release()
             if listener.fileno() < 0:
                 return
             time.sleep(0.1)
@@ -109,9 +109,10 @@ def _serve(listener: socket.socket, address: tuple[str, int]) -> None:
         threading.Thread(target=connect, args=(inside,), daemon=True).start()
 
 
-def relay(listener: socket.socket, address: tuple[str, int]) -> None:
+def relay(listener: socket.socket, address: tuple[str, int], room: threading.BoundedSemaphore = _ROOM) -> None:
     """Answer ``listener`` (made in the session's network namespace) with connections to ``address`` in ours.
 
-    Returns at once; the threads are daemons and end with the program.
+    ``room``: one place for each connection; without a place they wait. Returns at once; the threads are daemons and end
+    with the program.
     """
-    threading.Thread(target=_serve, args=(listener, address), daemon=True).start()
+    threading.Thread(target=_serve, args=(listener, address, room), daemon=True).start()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from os.path import basename, dirname, join, relpath
@@ -24,8 +25,9 @@ from claude_local.runtime.fence.observe import SMALL, find_repository, repositor
 BLOCKED = ".claude-local-blocked"
 # Seconds between two looks: about forty calls of lstat each.
 PAUSE = 0.25
-# How many levels and entries of a workspace are looked at in the end: git looks into submodules wherever they are.
-LEVELS, LIMIT = 24, 100_000
+# How many levels and entries of a workspace are looked at in the end (1.4 s a million): git looks into submodules
+# wherever they are.
+LEVELS, LIMIT = 64, 2_000_000
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -69,6 +71,10 @@ class Watch:
         self.bare = [each for each in workspaces if not repository_shape(each)]
         self.fresh = [each for each in workspaces if not os.path.lexists(join(each, ".git"))]
         self.blocked: list[tuple[str, str, str]] = []
+        # Workspaces with more in them than can be looked at.
+        self.unseen: list[str] = []
+        # The session cannot set this time on what it makes; a file system's clock may lag by a tick.
+        self.began = time.time() - 0.02
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
         self._survey = threading.Thread(target=self._look_around, daemon=True)
@@ -80,8 +86,11 @@ class Watch:
     def _look_around(self) -> None:
         """Repositories of the user's that lie deeper than the fence goes: they are no session's."""
         for workspace in self.workspaces:
-            named, repositories = scan(workspace, LEVELS, LIMIT)
-            self.known.update(repositories, (path for path in named if basename(path) == ".git"))
+            named, repositories = scan(workspace, LEVELS, LIMIT, ())
+            for path in [*repositories, *(each for each in named if basename(each) == ".git")]:
+                with suppress(OSError):
+                    if os.lstat(path).st_ctime < self.began:
+                        self.known.add(path)
 
     def _look_on(self) -> None:
         while not self._done.wait(PAUSE):
@@ -94,7 +103,7 @@ class Watch:
         self._survey.join(timeout=30)
         self.look()
         for workspace in self.workspaces:
-            named, repositories = scan(workspace, LEVELS, LIMIT)
+            named, repositories = scan(workspace, LEVELS, LIMIT, (), self.unseen)
             for git_dir in repositories:
                 if git_dir not in self.known:
                     self._look_at_fresh(workspace, relpath(git_dir, workspace))

@@ -68,11 +68,14 @@ def _locked(run: FenceSession) -> str:
     found = dict(line.replace("\t", " ").split(": ", 1) for line in run.bash("process"))
     if found.get("NoNewPrivs", "").strip() != "1" or found.get("Seccomp", "").strip() != "2":
         raise Failed(f"Bash runs without a sandbox: {found or 'nothing in /proc/self/status'}")
-    # Outside of the inner sandbox, Claude Code's own directory can be written.
+    # NoNewPrivs alone would prove nothing: bubblewrap sets it too, and verify's sessions run in one (session.py). The
+    # filter does, and so does Claude Code's own directory, which only the inner sandbox closes to commands.
     wrote = [line for line in run.bash("outside") if line == f"wrote {run.place.home}/.claude-local/verify-new"]
     if wrote:
         raise Failed(f"a project's settings ({PROJECT_SETTINGS['sandbox']}) switch the sandbox of commands off")
-    return "NoNewPrivs 1, Seccomp 2 from the first command, though the project's settings say sandbox.enabled: false"
+    return (
+        "NoNewPrivs 1, Seccomp 2, ~/.claude-local closed to commands, though the project's settings say enabled: false"
+    )
 
 
 # --- writing -----------------------------------------------------------------------------------------------------------
@@ -207,6 +210,7 @@ def _bash_elsewhere(run: FenceSession) -> str:
 
 
 def _sudo(run: FenceSession) -> str:
+    # For an ordinary user verify's own bubblewrap would be enough to end it: tests/escape tries it without.
     said = run.bash("sudo")
     if "0" in said or not said:
         raise Failed(f"sudo works in the sandbox: {' '.join(said) or 'it said nothing'}")

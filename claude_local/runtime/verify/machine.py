@@ -32,15 +32,18 @@ def _bwrap_works(bench: Workbench) -> str:
     # What Claude Code's own sandbox asks of the kernel for each command; then the same inside an outer fence. The outer
     # one keeps /proc as it is: for root, a second fresh /proc inside a first one is refused.
     sandbox = [
-        *("bwrap", "--unshare-user", "--unshare-net", "--unshare-pid", "--cap-drop", "ALL", "--ro-bind", "/", "/"),
+        *(bench.bwrap, "--unshare-user", "--unshare-net", "--unshare-pid", "--cap-drop", "ALL", "--ro-bind", "/", "/"),
         *("--proc", "/proc", "--dev", "/dev", "--", "true"),
     ]
     for what, argv in (
         ("sandbox", sandbox),
-        ("sandbox inside a fence", ["bwrap", "--dev-bind", "/", "/", "--", *sandbox]),
+        ("sandbox inside a fence", [bench.bwrap, "--dev-bind", "/", "/", "--", *sandbox]),
     ):
         ended = processes.run(argv, timeout=20, env=bench.environment())
         if not ended.ok:
+            if (fence := bench.fence) is not None and fence.layers and fence.reason:
+                # The deploy knows it: fence.layers tells what is missing, and the sessions below run with the rest.
+                return f"no {what} here ({fence.reason}); see fence.layers"
             raise Failed(
                 f"bwrap cannot build a {what}: {ended.said or ended.ending()}",
                 "./provision    (on Ubuntu: kernel.apparmor_restrict_unprivileged_userns keeps bwrap from working)",

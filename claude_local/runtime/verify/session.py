@@ -263,7 +263,7 @@ class TemporaryHome:
         """
         binds = [word for path in self._programs() for word in ("--ro-bind", str(path), str(path))]
         return [
-            "bwrap", "--die-with-parent", "--dev-bind", "/", "/",
+            self.bench.bwrap, "--die-with-parent", "--dev-bind", "/", "/",
             "--tmpfs", "/tmp", "--bind", str(self.root), str(self.home), *binds, "--tmpfs", self.bench.paths.state,
             "--chdir", str(folder or self.workspace_inside), "--", *argv,
         ]  # fmt: skip

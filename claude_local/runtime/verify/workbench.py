@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.runtime.verify import processes
 from claude_local.runtime.verify.parameters import Parameters
 
@@ -65,6 +67,20 @@ class Workbench:
     def environment(self, **extra: str) -> dict[str, str]:
         """This process's environment with the run's marker, a plain locale and ``extra``."""
         return {**os.environ, "LC_ALL": "C.UTF-8", processes.MARKER: self.marker, **extra}
+
+    @property
+    def fence(self) -> FenceConfig | None:
+        """fence.json; None when there is none that can be used (configuration.fence_config says why)."""
+        try:
+            return parse(Path(self.paths.fence_config).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ConfigError):
+            return None
+
+    @property
+    def bwrap(self) -> str:
+        """The bubblewrap that works here: the fence's own copy where AppArmor asks for one, else the one on PATH."""
+        fence = self.fence
+        return fence.bwrap if fence is not None and fence.bwrap != FenceConfig().bwrap else "bwrap"
 
     @property
     def start_command(self) -> str:

@@ -1,0 +1,116 @@
+"""Mounts again what falls out of a session's fence while it runs.
+
+A mount on a file ends when somebody outside replaces the file by renaming another one over it, and that is how git writes
+``.git/config``, Claude Code ``~/.claude.json`` and an editor nearly everything. This program joins the session's mount
+namespace (its creator may), sees the mount go and mounts it again, within about a millisecond.
+Sockets, which may be gone in a moment, are blanked by it in the first place.
+
+``again.py PROCESS``: the first program behind the fence; on stdin JSON with the paths ``emptied``, ``blanked``,
+``guarded``, ``stub_directories`` and ``stub_files``. Says ``ready`` on stdout. Ends with the session or with its launcher.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import stat
+import sys
+from contextlib import suppress
+
+# <linux/nsfs.h>, <linux/sched.h>, <linux/mount.h>, <linux/prctl.h>
+NS_GET_USERNS = 0xB701
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
+PR_SET_PDEATHSIG = 1
+# Milliseconds between two looks for what is not there at the moment.
+PAUSE = 100
+KINDS = ("emptied", "blanked", "guarded", "stub_directories", "stub_files")
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _called(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
+    arguments = (os.fsencode(source), os.fsencode(target), kind.encode() if kind else None)
+    _called(_LIBC.mount(*arguments, ctypes.c_ulong(flags), None), "mount")
+
+
+def join(process: int) -> None:
+    """Enter the mount namespace of ``process``, by way of the user namespace that owns it."""
+    space = os.open(f"/proc/{process}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    owner = fcntl.ioctl(space, NS_GET_USERNS)
+    _called(_LIBC.setns(owner, CLONE_NEWUSER), "setns")
+    _called(_LIBC.setns(space, CLONE_NEWNS), "setns")
+    os.close(owner)
+    os.close(space)
+
+
+def cover(path: str, kind: str) -> None:
+    """Mount over ``path`` as ``kind`` says. Raises OSError."""
+    if kind in ("stub_files", "stub_directories") and not os.path.lexists(path):
+        os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        # It leads elsewhere; watch.py sees to links.
+        return
+    if kind == "guarded":
+        _mount(path, path, None, MS_BIND | MS_REC)
+    elif stat.S_ISDIR(mode):
+        _mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV)
+    else:
+        _mount("/dev/null", path, None, MS_BIND)
+    _mount("none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+
+
+def points(table: int) -> set[str]:
+    os.lseek(table, 0, os.SEEK_SET)
+    with open(table, encoding="utf-8", errors="surrogateescape", newline="\n", closefd=False) as file:
+        lines = [line.split(" ", 5) for line in file]
+    found = (words[4] for words in lines if len(words) > 5)
+    return {_plain(path) for path in found}
+
+
+def _plain(text: str) -> str:
+    for written, meant in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\043", "#"), ("\\134", "\\")):
+        text = text.replace(written, meant)
+    return text
+
+
+def main(argv: list[str]) -> int:
+    process, wanted = int(argv[1]), json.load(sys.stdin)
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    table = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    kinds = {path: kind for kind in KINDS for path in wanted.get(kind, ())}
+    join(process)
+    changes = select.poll()
+    changes.register(table, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
+    pending = ready = False
+    while True:
+        if ready:
+            changes.poll(PAUSE if pending else 1000)
+        try:
+            there = points(table)
+        except OSError:
+            return 0
+        if not there:
+            return 0
+        pending = False
+        for path in sorted(kinds.keys() - there):
+            pending = True
+            with suppress(OSError):
+                cover(path, kinds[path])
+        if not ready:
+            ready = True
+            print("ready", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

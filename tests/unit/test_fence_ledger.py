@@ -1,0 +1,155 @@
+"""Stubs disappear with the last session that needs them, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from claude_local.runtime.fence.ledger import Ledger, remove_if_empty
+
+PROJECT = Path(__file__).parents[2]
+
+
+class Place:
+    """A workspace, and where its sessions leave word of each other."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        base = Path(os.path.realpath(tmp_path))
+        self.state, self.workspace = base / "state", base / "work space\nwith é"
+        self.workspace.mkdir()
+
+    def session(self, *stubs: str) -> Ledger:
+        """A session that has made ``stubs``: directories end with a slash."""
+        ledger = Ledger(str(self.state), str(self.workspace))
+        ledger.record(str(self.workspace / name) for name in stubs)
+        self.make(*stubs)
+        return ledger
+
+    def make(self, *stubs: str) -> None:
+        for name in stubs:
+            path = self.workspace / name
+            path.mkdir(exist_ok=True) if name.endswith("/") else path.touch()
+
+    @property
+    def names(self) -> set[str]:
+        return set(os.listdir(self.workspace))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_sessions_stubs_go_with_it(place: Place) -> None:
+    session = place.session(".claude/", ".envrc")
+    session.record([str(place.workspace / "never-made")])
+    assert place.names == {".claude", ".envrc"}
+    session.close()
+    assert place.names == set()
+
+
+def test_the_stubs_of_several_sessions_go_with_the_last_one(place: Place) -> None:
+    first, second = place.session(".claude/", ".envrc"), place.session(".claude/", ".idea/")
+    assert {os.path.basename(path.rstrip("/")) for path in second.recorded()} == {".claude", ".envrc", ".idea"}
+    first.close()
+    assert place.names == {".claude", ".envrc", ".idea"}
+    second.close()
+    assert place.names == set()
+
+
+def test_the_order_in_which_sessions_end_does_not_matter(place: Place) -> None:
+    sessions = [place.session(".claude/", f"stub{number}") for number in range(5)]
+    for number in (3, 0, 4, 1):
+        sessions[number].close()
+        assert ".claude" in place.names
+    sessions[2].close()
+    assert place.names == set()
+
+
+def test_stubs_in_stubs_go_too(place: Place) -> None:
+    place.session(".claude/", ".claude/hooks/", ".claude/x").close()
+    assert place.names == set()
+
+
+def test_the_next_session_knows_no_stub_of_an_ended_one(place: Place) -> None:
+    place.session(".claude/").close()
+    assert place.session().recorded() == []
+
+
+def test_another_workspace_has_stubs_of_its_own(place: Place, tmp_path: Path) -> None:
+    session = place.session(".claude/")
+    other = Ledger(str(place.state), str(tmp_path))
+    assert other.recorded() == []
+    other.close()
+    assert place.names == {".claude"}
+    session.close()
+
+
+def test_what_a_killed_session_left_goes_at_the_next_start(place: Place) -> None:
+    program = (
+        "import sys, time\n"
+        "from claude_local.runtime.fence.ledger import Ledger\n"
+        "ledger = Ledger(sys.argv[1], sys.argv[2])\n"
+        "ledger.record([sys.argv[2] + '/.claude', sys.argv[2] + '/.envrc'])\n"
+        "print('here', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    words = [sys.executable, "-c", program, str(place.state), str(place.workspace)]
+    with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None and killed.stdout.readline() == b"here\n"
+        place.make(".claude/", ".envrc")
+        beside = place.session()
+        assert len(beside.recorded()) == 2 and place.names == {".claude", ".envrc"}
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(timeout=10)
+    os.close(beside._file)  # killed as well
+    session = place.session()
+    assert place.names == set() and session.recorded() == []
+
+
+def test_what_somebody_has_filled_stays(place: Place) -> None:
+    session = place.session(".claude/", ".envrc", ".idea/")
+    (place.workspace / ".claude" / "settings.json").write_text("{}")
+    (place.workspace / ".envrc").write_text("x")
+    session.close()
+    assert place.names == {".claude", ".envrc"}
+
+
+def test_nothing_is_removed_through_a_link(place: Place, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "empty").mkdir(parents=True)
+    (outside / "file").touch()
+    session = place.session()
+    session.record(str(place.workspace / name) for name in ("link", "d/empty", "d/file", "link-to-file"))
+    (place.workspace / "d").symlink_to(outside)
+    (place.workspace / "link").symlink_to(outside / "empty")
+    (place.workspace / "link-to-file").symlink_to(outside / "file")
+    session.close()
+    assert set(os.listdir(outside)) == {"empty", "file"}
+    assert place.names == {"d", "link", "link-to-file"}, "and a link is nobody's stub"
+
+
+def test_pipes_and_sockets_stay(place: Place) -> None:
+    os.mkfifo(place.workspace / "pipe")
+    remove_if_empty(str(place.workspace / "pipe"))
+    remove_if_empty(str(place.workspace / "none"))
+    assert place.names == {"pipe"}
+
+
+def test_what_sessions_leave_word_of_is_nobody_elses(place: Place) -> None:
+    session = place.session(".claude/")
+    assert place.state.stat().st_mode & 0o777 == 0o700
+    assert [file.stat().st_mode & 0o777 for file in place.state.iterdir()] == [0o600]
+    session.close()
+
+
+def test_a_path_is_written_down_once(place: Place) -> None:
+    session = place.session(".claude/")
+    session.record([str(place.workspace / ".claude/"), str(place.workspace / ".claude")])
+    assert len(session.recorded()) == len(set(session.recorded()))
+    session.close()

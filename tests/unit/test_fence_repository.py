@@ -1,0 +1,152 @@
+"""What git's own files say. git itself is asked where that is possible."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from claude_local.fence.repository import entries, link_target, named_directories, named_files
+
+
+def git_reads(file: Path) -> list[tuple[str, str, str]] | None:
+    """Section, key and value as git reads them; None where git says that it is no configuration."""
+    done = subprocess.run(["git", "config", "-z", "--file", file, "--list"], capture_output=True, check=False)
+    if done.returncode != 0:
+        return None
+    found = []
+    for each in done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+        name, _, value = each.partition("\n")
+        found.append((name.partition(".")[0], name.rpartition(".")[2], value))
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[core]\n\thooksPath = .githooks\n",
+        "[core]\n\thooksPath = .githooks # mine\n",
+        "[core]\n\thooksPath = .githooks ; mine\n",
+        '[core]\n\thooksPath = "my # hooks" ; mine\n',
+        "[core] hooksPath=a\n",
+        "[CORE]\n\tHooksPath = a\n",
+        "[core][alias] x = !sh\n",
+        '[filter "a]b \\" c"]\n\tclean = tool --x\n',
+        "[filter.old]\n\tclean = tool\n",
+        "[alias]\n\tx = !echo \\\n  one \\\n  two\n",
+        '[alias]\n\tx = "a\\"b\\\\c\\td"\n',
+        "# a comment \\\n[core]\n\tfsmonitor = evil\n",
+        "[core]\n\tx = a ; b \\\n\tfsmonitor = evil\n",
+        '[core]\n\tx = "a \\\n b"\n',
+        "[core]\n\tx = \\\\\n\ty = 1\n",
+        "[core]\r\n\tx = y\r\n\tz = \\\r\n  w\r\n",
+        "\ufeff[core]\n\tx = y\n",
+        "[core]\n\n\n\tbare\n\tx =\n",
+        "[core]\n\tx = a  b\t\n",
+        "[core]\n\tx = a\u2028b\n",
+    ],
+)
+def test_a_configuration_is_read_as_git_reads_it(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config"
+    file.write_bytes(text.encode())
+    expected = git_reads(file)
+    assert expected, "git takes it for a configuration"
+    assert entries(text) == expected
+
+
+PIECES = st.sampled_from([
+    "[core]", '[filter "x"]', '[a "b\\"]c"]', "[old.style]", "\n", "\n", "\r\n", " ", "\t", "hooksPath", "clean", "key-1",
+    " = ", "=", "value", ".git/hooks", '"', '"', "\\", "\\\n", "\\n", "\\t", '\\"', "#", ";", "!", "é", "\u2028",
+])  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES, max_size=24).map(lambda pieces: "[core]\n" + "".join(pieces)))
+def test_nothing_that_git_reads_is_missed(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config"
+    file.write_bytes(text.encode())
+    expected = git_reads(file)
+    if expected is not None:
+        # Blanks within a value: gits differ.
+        assert [(*names, value.split()) for *names, value in entries(text)] == [
+            (*names, value.split()) for *names, value in expected
+        ]
+
+
+@given(st.text())
+def test_no_text_makes_the_reader_fail(text: str) -> None:
+    for section, key, value in entries(text):
+        assert isinstance(section, str) and key == key.lower() and isinstance(value, str)
+    assert all(named_directories(text)) and all(named_files(text))
+    target = link_target(text)
+    assert target is None or target
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\n" * 10**6, "[" * 10**6, '[a "' * 250_000, '"' * 10**6, 'a="' * 330_000, "a = \\" * 200_000, " [a " * 250_000],
+)
+def test_a_megabyte_of_nonsense_is_read_at_once(text: str) -> None:
+    started = time.monotonic()
+    named_files(text)
+    assert time.monotonic() - started < 3
+
+
+def test_directories_with_programs_are_named() -> None:
+    text = '[core]\n\thooksPath = .githooks\n[init]\n\ttemplateDir = "~/my templates"\n[core]\n\thooksPath\n'
+    assert named_directories(text) == [".githooks", "~/my templates"]
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("[include]\n\tpath = ../shared.conf\n", ["../shared.conf"]),
+        ('[includeIf "gitdir:~/w/"]\n\tpath = w.conf\n', ["w.conf"]),
+        ("[core]\n\tfsmonitor = tools/watch\n", ["tools/watch"]),
+        ("[core]\n\tattributesFile = .attr\n", [".attr"]),
+        ('[filter "x"]\n\tclean = tools/clean %f\n', ["tools/clean %f", "tools/clean"]),
+        ("[alias]\n\tx = !sh ./scripts/x.sh 'a/b c'\n", ["!sh ./scripts/x.sh 'a/b c'", "./scripts/x.sh", "a/b"]),
+        ("[interactive]\n\tdiffFilter = ./filter\n", ["./filter"]),
+        ('[submodule "s"]\n\tupdate = !./run\n', ["!./run", "./run"]),
+        ('[remote "o"]\n\turl = ext::./run\n', ["ext::./run"]),
+        ('[credential "https://x"]\n\thelper = ./h\n', ["./h"]),
+        ("[gpg]\n\tprogram = ./gpg\n", ["./gpg"]),
+    ],
+)
+def test_files_that_git_runs_or_obeys_are_named(text: str, files: list[str]) -> None:
+    assert named_files(text) == files
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n",
+        '[remote "origin"]\n\turl = https://example.org/x.git\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n',
+        '[branch "main"]\n\tremote = origin\n\tmerge = refs/heads/main\n',
+        '[submodule "s"]\n\tactive = true\n\turl = ../s\n\tupdate = rebase\n',
+        "[user]\n\tname = A\n\temail = a@example.org\n",
+    ],
+)
+def test_an_everyday_configuration_names_no_file(text: str) -> None:
+    assert entries(text) and named_files(text) == [] and named_directories(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("gitdir: ../.git/modules/x\n", "../.git/modules/x"),
+        ("gitdir: /a b/.git\r\n", "/a b/.git"),
+        ("gitdir: /a", "/a"),
+        ("gitdir: ", None),
+        ("", None),
+        ("Gitdir: /a\n", None),
+        (" gitdir: /a\n", None),
+        ("gitdir: /a\nb\n", None),
+    ],
+)
+def test_where_a_git_file_points(text: str, target: str | None) -> None:
+    assert link_target(text) == target

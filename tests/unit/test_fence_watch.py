@@ -1,0 +1,255 @@
+"""What comes about in a workspace while a session runs and would run outside the fence afterwards."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from claude_local.runtime.fence import launch, observe
+from claude_local.runtime.fence.observe import Found, Places
+from claude_local.runtime.fence.watch import BLOCKED, Watch, opened
+from tests.unit.test_fence_observe import git, repository, write
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    found = Path(os.path.realpath(tmp_path))
+    (found / "ws").mkdir()
+    return found
+
+
+@pytest.fixture
+def workspace(base: Path) -> Path:
+    return base / "ws"
+
+
+def watch(workspace: Path) -> Watch:
+    """As the launcher makes it for a session in ``workspace``; it has started."""
+    found = Found()
+    home = str(workspace.parent / "home")
+    launch.describe_workspaces(found, [str(workspace)], Places(home, home, [], []), [])
+    made = Watch([str(workspace)], found.unwanted, found.links, found.repositories)
+    made.start()
+    return made
+
+
+def stopped(running: Watch) -> set[str]:
+    """What was renamed."""
+    return {path for path, what, new in running.stop() if what and os.path.lexists(new)}
+
+
+@pytest.fixture
+def outside(base: Path) -> Iterator[Path]:
+    """A directory of the user's, with everything that the watch looks for; not one name in it may change."""
+    top = base / "outside"
+    for name in (
+        "hooks/pre-commit",
+        "pre-commit",
+        "config",
+        "commondir",
+        "HEAD",
+        "objects/x",
+        "refs/x",
+        ".git/hooks/x",
+    ):
+        write(top / name, "[core]\n\tfsmonitor = x\n")
+    before = {each: sorted(names) for each, _, names in os.walk(top)}
+    yield top
+    assert {each: sorted(names) for each, _, names in os.walk(top)} == before
+
+
+def test_an_everyday_session_loses_nothing(workspace: Path, base: Path) -> None:
+    library = repository(base / "library")
+    repository(workspace)
+    running = watch(workspace)
+    write(workspace / "x")
+    git("add", "x", cwd=workspace)
+    git("commit", "-m", "x", cwd=workspace)
+    git("worktree", "add", workspace / "w", cwd=workspace)
+    git("submodule", "add", library, "lib", cwd=workspace)
+    git("clone", "--recurse-submodules", workspace, workspace / "clone")
+    git("init", workspace / "new")
+    git("worktree", "add", workspace / "new-w", cwd=repository(workspace / "newer"))
+    assert stopped(running) == set()
+
+
+def test_what_was_there_before_is_the_users(workspace: Path) -> None:
+    """Further down than the fence goes, too."""
+    deep = repository(workspace / "a" / "b" / "c" / "d" / "e" / "f")
+    write(deep / ".git" / "hooks" / "pre-commit")
+    git("config", "core.fsmonitor", "x", cwd=deep)
+    time.sleep(0.1)  # what is as old as the session could be the session's
+    assert stopped(watch(workspace)) == set()
+
+
+def test_a_common_directory_is_taken_away_while_the_session_runs(workspace: Path) -> None:
+    repository(workspace)
+    running = watch(workspace)
+    planted = write(workspace / ".git" / "commondir", "../evil")
+    for _ in range(40):
+        if not planted.exists():
+            break
+        time.sleep(0.05)
+    assert not planted.exists() and (workspace / ".git" / f"commondir{BLOCKED}").exists()
+    assert stopped(running) == {str(planted)}
+
+
+def test_a_workspace_that_becomes_a_bare_repository_is_none(workspace: Path) -> None:
+    running = watch(workspace)
+    git("init", "--bare", workspace)
+    assert stopped(running) == {str(workspace / "HEAD")}
+    assert not observe.repository_shape(str(workspace))
+
+
+@pytest.mark.parametrize("below", ["", "a", "a/b/c/d/e/f"])
+def test_hooks_and_programs_in_a_new_repository_do_not_run(workspace: Path, below: str) -> None:
+    running = watch(workspace)
+    new = repository(workspace / below)
+    write(new / ".git" / "hooks" / "pre-commit").chmod(0o755)
+    git("config", "core.fsmonitor", "touch evil", cwd=new)
+    assert stopped(running) == {str(new / ".git" / "hooks" / "pre-commit"), str(new / ".git" / "config")}
+    assert (new / ".git" / "hooks" / "pre-commit.sample").exists(), "git's own samples are fine"
+
+
+@pytest.mark.parametrize(
+    "text", ["# x \\\n[core]\n\tfsmonitor = x\n", "[core]\n\thooksPath = x\n", "[include]\npath=x\n"]
+)
+def test_a_configuration_cannot_hide_what_it_runs(workspace: Path, text: str) -> None:
+    running = watch(workspace)
+    config = repository(workspace) / ".git" / "config"
+    config.write_text(config.read_text() + text)
+    assert stopped(running) == {str(config)}
+
+
+@pytest.mark.parametrize("below", ["", "a/b/c/d/e"])
+def test_a_git_file_that_points_to_a_repository_of_the_sessions_own_is_taken_away(workspace: Path, below: str) -> None:
+    (workspace / below).mkdir(parents=True, exist_ok=True)
+    running = watch(workspace)
+    git("init", f"--separate-git-dir={workspace}/store", workspace / below)
+    assert stopped(running) == {str(workspace / below / ".git")}
+
+
+def test_a_made_up_worktree_is_taken_away(workspace: Path) -> None:
+    """Its other end points back, and its common directory is one that the session wrote."""
+    running = watch(workspace)
+    store = workspace / "store"
+    git("init", "--bare", store)
+    entry = store / "worktrees" / "w"
+    write(entry / "gitdir", f"{workspace}/w/.git\n")
+    write(entry / "commondir", "../..\n")
+    write(entry / "HEAD", "ref: refs/heads/main\n")
+    write(workspace / "w" / ".git", f"gitdir: {entry}\n")
+    assert stopped(running) == {str(workspace / "w" / ".git")}
+
+
+def test_a_new_submodule_is_looked_at_where_its_repository_is(workspace: Path, base: Path) -> None:
+    library = repository(base / "library")
+    repository(workspace)
+    running = watch(workspace)
+    git("submodule", "add", library, "lib", cwd=workspace)
+    module = workspace / ".git" / "modules" / "lib"
+    write(module / "hooks" / "post-checkout")
+    git("config", "core.fsmonitor", "x", cwd=workspace / "lib")
+    assert stopped(running) == {str(module / "hooks" / "post-checkout"), str(module / "config")}
+
+
+def test_a_git_link_is_taken_away_and_nothing_behind_it(workspace: Path, outside: Path) -> None:
+    running = watch(workspace)
+    (workspace / ".git").symlink_to(outside / ".git")
+    (workspace / "a").mkdir()
+    (workspace / "a" / ".git").symlink_to(outside)
+    assert stopped(running) == {str(workspace / ".git"), str(workspace / "a" / ".git")}
+
+
+def test_hooks_that_lead_outside_are_taken_away_and_nothing_behind_them(workspace: Path, outside: Path) -> None:
+    running = watch(workspace)
+    for new in (repository(workspace), repository(workspace / "a")):
+        for sample in (new / ".git" / "hooks").iterdir():
+            sample.unlink()
+        (new / ".git" / "hooks").rmdir()
+        (new / ".git" / "hooks").symlink_to(outside / "hooks")
+    assert stopped(running) == {str(workspace / ".git" / "hooks"), str(workspace / "a" / ".git" / "hooks")}
+
+
+def test_links_on_the_way_lead_the_watch_nowhere(workspace: Path, outside: Path) -> None:
+    """What is watched lies below names that the session may replace by links."""
+    write(workspace / "a" / "placeholder")
+    unwanted = {str(workspace / "a" / name): "x" for name in ("commondir", "hooks", "config", ".git/hooks/x")}
+    links = {str(workspace / "a" / "HEAD"): "somewhere"}
+    running = Watch([str(workspace)], unwanted, links)
+    running.start()
+    (workspace / "a" / "placeholder").unlink()
+    (workspace / "a").rmdir()
+    (workspace / "a").symlink_to(outside)
+    assert stopped(running) == set()
+
+
+def test_a_directory_is_opened_through_no_link(workspace: Path, outside: Path) -> None:
+    write(workspace / "a" / "b" / "file")
+    (workspace / "link").symlink_to("a")
+    with opened(str(workspace), "a/b") as directory:
+        assert os.listdir(directory) == ["file"]
+    for top, below in ((workspace, "link/b"), (workspace / "link", "b"), (workspace, "a/none")):
+        with pytest.raises(OSError), opened(str(top), below):
+            pass
+
+
+def test_a_guarded_link_that_is_replaced_is_put_aside(workspace: Path) -> None:
+    write(workspace / "env")
+    link = workspace / ".envrc"
+    link.symlink_to("env")
+    running = watch(workspace)
+    link.unlink()
+    link.write_text("evil")
+    assert stopped(running) == {str(link)}
+    assert (workspace / f".envrc{BLOCKED}").read_text() == "evil" and not link.exists()
+
+
+def test_a_guarded_link_that_is_turned_elsewhere_is_put_aside(workspace: Path) -> None:
+    write(workspace / "env")
+    write(workspace / "evil")
+    link = workspace / ".envrc"
+    link.symlink_to("env")
+    running = watch(workspace)
+    link.unlink()
+    link.symlink_to("evil")
+    assert stopped(running) == {str(link)}
+    assert not link.is_symlink()
+
+
+def test_a_guarded_link_that_stays_is_left_alone(workspace: Path) -> None:
+    write(workspace / "env")
+    (workspace / ".envrc").symlink_to("env")
+    assert stopped(watch(workspace)) == set()
+
+
+def test_names_are_not_overwritten_by_what_is_put_aside(workspace: Path) -> None:
+    repository(workspace)
+    running = watch(workspace)
+    planted = workspace / ".git" / "commondir"
+    for number in range(3):
+        write(planted, str(number))
+        running.look()
+    running.stop()
+    kept = sorted(each.read_text() for each in (workspace / ".git").glob(f"commondir{BLOCKED}*"))
+    assert kept == ["0", "1", "2"]
+
+
+def test_a_session_that_removes_its_workspace_stops_nothing(base: Path, workspace: Path) -> None:
+    running = watch(workspace)
+    workspace.rmdir()
+    assert stopped(running) == set()
+
+
+def test_one_look_is_quick(workspace: Path) -> None:
+    repository(workspace)
+    running = watch(workspace)
+    started = time.monotonic()
+    for _ in range(100):
+        running.look()
+    assert time.monotonic() - started < 2
+    running.stop()

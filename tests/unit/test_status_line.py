@@ -1,0 +1,94 @@
+"""The line below the prompt tells the fence, the model and the context, and leaves room for the user's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "files" / "status-line"
+PROFILES = {"default": "small", "profiles": {"small": {"name": "Small One"}, "large": {"name": "Large One"}}}
+# What Claude Code 2.1.330 gives a status line on stdin, as far as it matters here.
+SESSION: dict[str, Any] = {
+    "model": {"id": "claude-local", "display_name": "claude-local"},
+    "context_window": {"context_window_size": 32768, "used_percentage": 52},
+}
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    share = tmp_path / "a share"
+    share.mkdir()
+    (share / "profiles.json").write_text(json.dumps(PROFILES))
+    (tmp_path / "config").mkdir()
+    return Path(shutil.copy(SCRIPT, share / "status-line"))
+
+
+def shown(script: Path, session: dict[str, Any] | str = SESSION, own: str | None = None, **env: str) -> str:
+    config = script.parents[1] / "config"
+    if own is not None:
+        (config / "settings.json").write_text(json.dumps({"statusLine": {"type": "command", "command": own}}))
+    given = session if isinstance(session, str) else json.dumps(session)
+    done = subprocess.run(
+        [script], input=given, capture_output=True, text=True, check=True, timeout=10,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "CLAUDE_CONFIG_DIR": str(config), **env},
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("fence", "colour", "words"),
+    [
+        ("outer+inner", "32", "fence: two layers (outer, inner)"),
+        ("outer", "33", "fence: one layer (outer only)"),
+        ("inner", "33", "fence: one layer (inner only)"),
+        ("none", "1;31", "NO FENCE"),
+        ("", "1;31", "NO FENCE"),
+    ],
+)
+def test_the_fence_comes_first_and_has_its_colour(installed: Path, fence: str, colour: str, words: str) -> None:
+    assert shown(installed, CLAUDE_LOCAL_FENCE=fence) == (
+        f"\x1b[{colour}m{words}\x1b[0m · Small One · context 52% of 32k\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model": {"id": "large"}}, "Large One · context 52% of 32k"),
+        ({"model": {"id": "unknown", "display_name": "Some Model"}}, "Some Model · context 52%"),
+        (
+            {"context_window": {"context_window_size": 200000, "used_percentage": None}},
+            "Small One · context 0% of 200k",
+        ),
+        ({"context_window": None}, "Small One"),
+        ({"model": {"id": "x", "display_name": "bad\x1b[2Jname"}}, "bad[2Jname"),
+    ],
+)
+def test_the_model_and_the_context_follow(installed: Path, changed: dict[str, Any], words: str) -> None:
+    line = shown(installed, {**SESSION, **changed}, CLAUDE_LOCAL_FENCE="none", NO_COLOR="1")
+    assert line.startswith(f"NO FENCE · {words}")
+
+
+@pytest.mark.parametrize("given", ["", "no JSON", "{}", "[]"])
+def test_the_fence_is_told_whatever_claude_code_gives(installed: Path, given: str) -> None:
+    assert shown(installed, given, CLAUDE_LOCAL_FENCE="outer", NO_COLOR="1").startswith("fence: one layer (outer only)")
+
+
+def test_the_users_own_line_gets_the_same_session_and_stands_below(installed: Path) -> None:
+    lines = shown(installed, own="jq -r .model.id", CLAUDE_LOCAL_FENCE="outer+inner").splitlines()
+    assert len(lines) == 2 and lines[1] == "claude-local"
+
+
+@pytest.mark.parametrize("own", ["exit 3", "sleep 30", "no-such-command"])
+def test_a_broken_line_of_the_users_does_not_take_ours_with_it(installed: Path, own: str) -> None:
+    assert shown(installed, own=own, CLAUDE_LOCAL_FENCE="outer+inner").count("\n") == 1
+
+
+def test_it_does_not_show_itself_twice(installed: Path) -> None:
+    assert shown(installed, own=f"'{installed}'", CLAUDE_LOCAL_FENCE="outer").count("layer") == 1
