@@ -98,6 +98,10 @@ def command(
     if accounts is not None:
         words += ["--unshare-user", "--uid", str(MAPPED_UID), "--gid", str(MAPPED_UID)]
     words += ["--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    if accounts is not None:
+        # For /proc/sys the kernel asks only who the owner is, and outside the namespace this user is root: core_pattern
+        # would be a way out. (bubblewrap covers it only for a caller who may write the directory itself.)
+        words += ["--ro-bind", "/proc/sys", "/proc/sys"]
     for path in EMPTIED:
         words += ["--perms", "1777" if path != "/run" else "0755", "--tmpfs", path]
     words += ["--perms", "0700", "--dir", runtime_dir]

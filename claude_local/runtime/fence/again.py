@@ -5,20 +5,19 @@ A mount on a file ends when somebody outside replaces the file by renaming anoth
 namespace (its creator may), sees the mount go and mounts it again, within about a millisecond.
 Sockets, which may be gone in a moment, are blanked by it in the first place.
 
-``again.py PROCESS``: the first program behind the fence; on stdin JSON with the paths ``emptied``, ``blanked``,
-``guarded``, ``stub_directories`` and ``stub_files``. Says ``ready`` on stdout. Ends with the session or with its launcher.
+A child of the launcher's (``start``), forked before it has threads: only a process of one thread may change namespaces. It
+ends with the session or with its launcher.
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import json
 import os
 import select
 import signal
 import stat
-import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 # <linux/nsfs.h>, <linux/sched.h>, <linux/mount.h>, <linux/prctl.h>
@@ -84,33 +83,50 @@ def _plain(text: str) -> str:
     return text
 
 
-def main(argv: list[str]) -> int:
-    process, wanted = int(argv[1]), json.load(sys.stdin)
-    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def start(process: int, wanted: Mapping[str, Sequence[str]]) -> tuple[int, bool]:
+    """Start the program for the session whose first program is ``process``; its process id, and whether it keeps up the
+    mounts over ``wanted`` (kind, see KINDS -> paths). It has mounted over what was not mounted over yet by then."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            _keep(process, {path: kind for kind in KINDS for path in wanted.get(kind, ())}, writing)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as said:
+        return child, said.read(1) == b"1"
+
+
+def _keep(process: int, kinds: Mapping[str, str], ready: int) -> None:
+    # Nothing of the session's terminal, and nothing that keeps anybody waiting for an end.
+    os.setsid()
     table = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-    kinds = {path: kind for kind in KINDS for path in wanted.get(kind, ())}
+    nowhere = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, table, ready}:
+        with suppress(OSError):
+            os.close(descriptor)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    launcher = os.getppid()
     join(process)
+    # Only now: entering a user namespace takes this back.
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:
+        return
     changes = select.poll()
     changes.register(table, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
-    pending = ready = False
-    while True:
-        if ready:
-            changes.poll(PAUSE if pending else 1000)
-        try:
-            there = points(table)
-        except OSError:
-            return 0
-        if not there:
-            return 0
+    pending = True
+    while there := points(table):
         pending = False
         for path in sorted(kinds.keys() - there):
             pending = True
             with suppress(OSError):
                 cover(path, kinds[path])
-        if not ready:
-            ready = True
-            print("ready", flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+        if ready >= 0:
+            os.write(ready, b"1")
+            os.close(ready)
+            ready = -1
+        changes.poll(PAUSE if pending else 1000)

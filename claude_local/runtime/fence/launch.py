@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ sys.path.insert(0, dirname(dirname(dirname(dirname(os.path.abspath(__file__)))))
 from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.plan import covers
-from claude_local.runtime.fence import mounted, observe, seccomp
+from claude_local.runtime.fence import again, mounted, observe, seccomp
 from claude_local.runtime.fence.ledger import Ledger
 from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
 from claude_local.runtime.fence.relay import relay
@@ -116,15 +115,20 @@ def wants_worktree(words: list[str]) -> bool:
     return any(word in ("-w", "--worktree") or word.startswith("--worktree=") for word in words)
 
 
+def server_address(server: str) -> tuple[str, int]:
+    """Host and port of the server's address."""
+    parts = urlsplit(server)
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "127.0.0.1"
+    return host, parts.port or 80
+
+
 def reached_from_inside(
     config: FenceConfig, places: Places, server: str, env: Mapping[str, str]
 ) -> list[tuple[str, int]]:
     """The addresses that are carried into the session's network namespace."""
     found = [("127.0.0.1", port) for port in config.ports]
     if server:
-        parts = urlsplit(server)
-        host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "127.0.0.1"
-        found.append((host, parts.port or 80))
+        found.append(server_address(server))
     directories = [join(places.home, ".claude", "ide")]
     if not islink(join(places.config_dir, "ide")):
         directories.append(join(places.config_dir, "ide"))
@@ -264,24 +268,16 @@ def wait(bubblewrap: int, claude: int) -> int:
                 signal.pidfd_send_signal(handle, info.si_signo)
 
 
-def mounting_again(process: int, fence: plan.Fence, sockets: list[str]) -> subprocess.Popen[bytes]:
-    """The started program that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone."""
-    words = [sys.executable, "-I", "-S", join(dirname(os.path.abspath(__file__)), "again.py"), str(process)]
-    helper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    wanted = {
-        name: getattr(fence, name) for name in ("emptied", "blanked", "guarded", "stub_directories", "stub_files")
-    }
+def mounting_again(process: int, fence: plan.Fence, sockets: list[str]) -> int:
+    """The process that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone."""
+    wanted = {name: getattr(fence, name) for name in again.KINDS}
     wanted["blanked"] = [*fence.blanked, *sockets]
-    said = b""
-    with suppress(OSError), helper.stdin, helper.stdout:  # type: ignore[union-attr]
-        helper.stdin.write(json.dumps(wanted).encode())  # type: ignore[union-attr]
-        helper.stdin.close()  # type: ignore[union-attr]
-        said = helper.stdout.readline()  # type: ignore[union-attr]
-    if said != b"ready\n":
+    child, keeps = again.start(process, wanted)
+    if not keeps:
         note("files that other programs replace while this session runs lose their guard (its mounts cannot be joined)")
         for path in sockets:
             note(f"this session can talk to {path}")
-    return helper
+    return child
 
 
 def programs_named(guarded: list[str]) -> dict[str, set[str]]:
@@ -317,10 +313,13 @@ def session_environment(config: FenceConfig) -> dict[str, str]:
 def without_outer(config: FenceConfig, options: argparse.Namespace, enforced: dict[str, object]) -> NoReturn:
     """Become Claude Code, with the inner fence or, by the user's word, with none."""
     home = realpath(options.home)
-    workspace = os.getcwd()
     hidden: list[str] = []
     guarded: list[str] = []
     if config.inner:
+        try:
+            workspace = os.getcwd()
+        except OSError as error:
+            fail(f"the fence cannot be set up: {error}", "cd to a directory that is there, and start again")
         names = [join(home, name) for name in (*policy.HIDDEN_IN_HOME, ".claude")]
         hidden = [path for path in [*names, *config.hidden] if exists(path) and path not in config.visible]
         guarded = [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, *policy.STUB_FILES)]
@@ -398,6 +397,11 @@ def _run(
     )  # fmt: skip
     runtime_dir = f"/run/user/{plan.MAPPED_UID if root else os.getuid()}"
     env = session_environment(config) | {"XDG_RUNTIME_DIR": runtime_dir}
+    # The session knows a stand-in only: the relay puts the token in its place on the way to the server.
+    swap = None
+    if own_network and (token := env.get("ANTHROPIC_AUTH_TOKEN")):
+        env["ANTHROPIC_AUTH_TOKEN"] = os.urandom(32).hex()
+        swap = (env["ANTHROPIC_AUTH_TOKEN"].encode(), token.encode())
     rules = seccomp.program(os.uname().machine)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -428,19 +432,20 @@ def _run(
         time.sleep(0.02)
     if wrong:
         ours.close()
-        helper.kill()
-        helper.wait()
+        os.kill(helper, signal.SIGKILL)
+        os.waitpid(helper, 0)
         os.waitpid(bubblewrap, 0)
         fail(f"the fence did not come up as it should: {wrong}. Something in the workspace changes while it is looked at",
              "end the other sessions in this workspace, and start again")  # fmt: skip
     ours.send(b"1")
     for listener, address in zip(sockets, addresses, strict=True):
-        relay(listener, address)
+        relay(listener, address, swap=swap if address == server_address(options.server) else None)
     watch.start()
     status = wait(bubblewrap, process)
     # Before the stubs are cleared away: it would make them again.
-    helper.kill()
-    helper.wait()
+    with suppress(OSError):
+        os.kill(helper, signal.SIGKILL)
+        os.waitpid(helper, 0)
     for path, what, new in watch.stop():
         note(f"this session made {path}; {what}. It is now called {new}")
     for path, programs in programs_named(found.fence.guarded).items():
@@ -485,7 +490,10 @@ def main(argv: list[str]) -> int:
             fail(str(refused), refused.fix)
         except OSError as error:
             fail(f"the fence cannot be set up: {error}", "cd to a directory that is there, and start again")
-    note(f"one layer of the fence only ({layers_name(config)}): {config.reason}")
+    why = config.reason or "fence.json says no more"
+    note(f"one layer of the fence only ({layers_name(config)}): {why}")
+    if os.getuid() == 0:
+        note("as root this layer does not keep commands from the kernel's settings: work as an ordinary user")
     without_outer(config, options, enforced)
 
 

@@ -438,6 +438,21 @@ def _writable(fence: Fence, path: str) -> bool:
 # --- last of all ---------------------------------------------------------------------------------------------------------
 
 
+def can_appear(directory: str) -> bool:
+    """Whether a session could make something in ``directory``; as root it has no power over other people's files."""
+    try:
+        status = os.stat(directory)
+        if os.statvfs(directory).f_flag & os.ST_RDONLY:
+            return False
+    except OSError:
+        return True
+    if os.getuid() != 0:
+        # One's own can be made writable first.
+        return status.st_uid == os.getuid() or os.access(directory, os.W_OK)
+    by_group = status.st_gid in {os.getgid(), *os.getgroups()} and bool(status.st_mode & stat.S_IWGRP)
+    return status.st_uid == 0 or bool(status.st_mode & stat.S_IWOTH) or by_group
+
+
 def settle(found: Found, roots: Sequence[str]) -> None:
     """Keep of a fence only what cannot open anything: ``roots`` are the directories that the session may write.
 
@@ -458,6 +473,7 @@ def settle(found: Found, roots: Sequence[str]) -> None:
     for name in ("stub_directories", "stub_files"):
         wanted = [path for path in getattr(fence, name)
                   if realpath(dirname(path)) == dirname(path) and isdir(dirname(path)) and inside(path)
+                  and can_appear(dirname(path))
                   and not any(covers(guarded, path) for guarded in fence.guarded)]  # fmt: skip
         setattr(fence, name, list(dict.fromkeys(wanted)))
 

@@ -16,13 +16,33 @@ CONNECT = 10.0
 CONNECTIONS = 256
 _ROOM = threading.BoundedSemaphore(CONNECTIONS)
 
+# What a request's head may be, in bytes.
+HEAD = 65536
+
+
+def authorised(head: bytes, stand_in: bytes, token: bytes) -> bytes:
+    """A request's head with the token in the place of the session's stand-in, for one request: it asks for the
+    connection to be closed, because only the first head of a connection is looked at."""
+    first, *lines = head.split(b"\r\n")
+    kept = [first, b"Connection: close"]
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"authorization" and value.strip() == b"Bearer " + stand_in:
+            line = b"Authorization: Bearer " + token
+        elif name.lower() == b"x-api-key" and value.strip() == stand_in:
+            line = b"x-api-key: " + token
+        if name.lower() not in (b"connection", b"keep-alive"):
+            kept.append(line)
+    return b"\r\n".join(kept)
+
 
 class _Way:
     """One direction of a connection: from ``source`` to ``target``."""
 
-    def __init__(self, source: socket.socket, target: socket.socket) -> None:
+    def __init__(self, source: socket.socket, target: socket.socket, swap: tuple[bytes, bytes] | None = None) -> None:
         self.source, self.target = source, target
         self.waiting = bytearray()
+        self.swap = swap  # until the first request's head is complete
         self.ended = False  # the source has said its last word
         self.closed = False  # and the target has been told
 
@@ -37,6 +57,13 @@ class _Way:
             self.ended = True
 
     def write(self) -> None:
+        if self.swap is not None:
+            end = self.waiting.find(b"\r\n\r\n")
+            if end < 0 and not self.ended and len(self.waiting) < HEAD:
+                return
+            if end >= 0:
+                self.waiting[:end] = authorised(bytes(self.waiting[:end]), *self.swap)
+            self.swap = None
         with suppress(BlockingIOError):
             while self.waiting:
                 del self.waiting[: self.target.send(self.waiting)]
@@ -46,9 +73,9 @@ class _Way:
                 self.target.shutdown(socket.SHUT_WR)
 
 
-def _carry(inside: socket.socket, outside: socket.socket) -> None:
+def _carry(inside: socket.socket, outside: socket.socket, swap: tuple[bytes, bytes] | None = None) -> None:
     """Carry both directions until both have ended or one breaks."""
-    ways = (_Way(inside, outside), _Way(outside, inside))
+    ways = (_Way(inside, outside, swap), _Way(outside, inside))
     with selectors.DefaultSelector() as selector, inside, outside:
         for end in (inside, outside):
             end.setblocking(False)
@@ -58,7 +85,7 @@ def _carry(inside: socket.socket, outside: socket.socket) -> None:
             for way in ways:
                 if not way.ended and len(way.waiting) < WAITING:
                     interest[way.source] |= selectors.EVENT_READ
-                if way.waiting:
+                if way.waiting and way.swap is None:
                     interest[way.target] |= selectors.EVENT_WRITE
             for end, events in interest.items():
                 known = selector.get_map().get(end)
@@ -79,7 +106,12 @@ def _carry(inside: socket.socket, outside: socket.socket) -> None:
                 return
 
 
-def _serve(listener: socket.socket, address: tuple[str, int], room: threading.BoundedSemaphore) -> None:
+def _serve(
+    listener: socket.socket,
+    address: tuple[str, int],
+    room: threading.BoundedSemaphore,
+    swap: tuple[bytes, bytes] | None,
+) -> None:
     def connect(inside: socket.socket) -> None:
         try:
             carry(inside)
@@ -94,7 +126,7 @@ def _serve(listener: socket.socket, address: tuple[str, int], room: threading.Bo
             inside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             inside.close()
             return
-        _carry(inside, outside)
+        _carry(inside, outside, swap)
 
     while True:
         room.acquire()
@@ -109,10 +141,15 @@ def _serve(listener: socket.socket, address: tuple[str, int], room: threading.Bo
         threading.Thread(target=connect, args=(inside,), daemon=True).start()
 
 
-def relay(listener: socket.socket, address: tuple[str, int], room: threading.BoundedSemaphore = _ROOM) -> None:
+def relay(
+    listener: socket.socket,
+    address: tuple[str, int],
+    room: threading.BoundedSemaphore = _ROOM,
+    swap: tuple[bytes, bytes] | None = None,
+) -> None:
     """Answer ``listener`` (made in the session's network namespace) with connections to ``address`` in ours.
 
     ``room``: one place for each connection; without a place they wait. Returns at once; the threads are daemons and end
     with the program.
     """
-    threading.Thread(target=_serve, args=(listener, address, room), daemon=True).start()
+    threading.Thread(target=_serve, args=(listener, address, room, swap), daemon=True).start()

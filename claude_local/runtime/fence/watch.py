@@ -78,9 +78,9 @@ class Watch:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
         self._survey = threading.Thread(target=self._look_around, daemon=True)
-        self._survey.start()
 
     def start(self) -> None:
+        self._survey.start()
         self._thread.start()
 
     def _look_around(self) -> None:
