@@ -134,6 +134,14 @@ def test_ctrl_z_gives_the_shell_back_and_fg_the_session(who: Person, work: Path)
         who.wait_until_gone(but=[tty.child.pid])
 
 
+def wait_until_stopped(process: int) -> None:
+    """The shell is back at its prompt when the first of the job has stopped: the others follow in a moment."""
+    until = time.monotonic() + 5
+    while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < until, "claude itself is stopped"
+        time.sleep(0.02)
+
+
 def test_ctrl_z_in_print_mode_stops_claude_and_fg_lets_it_finish(who: Person, work: Path) -> None:
     with SlowBackend(text("It went on."), hold=True) as backend, who.shell(backend, work) as tty:
         tty.shell("claude-local -p hello")
