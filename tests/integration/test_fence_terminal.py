@@ -150,7 +150,7 @@ def test_ctrl_z_in_print_mode_stops_claude_and_fg_lets_it_finish(who: Person, wo
         tty.send("\x1a")
         tty.wait_for_shell(at)
         (claude,) = who.claudes()
-        assert Path(f"/proc/{claude}/stat").read_text().rpartition(")")[2].split()[0] == "T", "claude itself is stopped"
+        wait_until_stopped(claude)
         backend.hold = False
         at = tty.shell("fg")
         tty.wait_for_shell(at)
