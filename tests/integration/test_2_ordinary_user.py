@@ -78,7 +78,14 @@ def test_everything_of_the_user_is_the_users_and_the_token_is_private(home: Path
 
 
 def test_the_command_is_on_path_in_a_new_login_shell_and_answers(home: Path) -> None:
-    done = run("su", "-", USER, "-c", 'claude-local --tools "" -p "Reply with the word ready."', timeout=600)
+    done = run(
+        "su",
+        "-",
+        USER,
+        "-c",
+        'mkdir -p project && cd project && claude-local --tools "" -p "Reply with the word ready."',
+        timeout=600,
+    )
     assert done.returncode == 0 and done.stdout.strip()
 
 
