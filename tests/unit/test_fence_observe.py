@@ -757,3 +757,17 @@ def test_the_words_for_a_real_workspace_name_each_guard(world: World) -> None:
     )
     hooks = str(world.workspace / ".git" / "hooks")
     assert words[words.index(hooks) - 1] == "--ro-bind"
+
+
+def test_a_workspace_full_of_repositories_guards_the_first_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "REPOSITORIES", 2)
+    for name in ("a", "b", "c"):
+        subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True, timeout=30)
+    found = Found()
+    observe.guard_workspace(found, str(tmp_path))
+    guarded = {Path(path).parent.parent.name for path in found.fence.guarded if path.endswith("/.git/config")}
+    assert len(guarded) == 2
+    assert any("3 repositories; 1 of them are not guarded" in remark for remark in found.remarks)
+    assert len(found.repositories) == 3, "none of them counts as made by the session"

@@ -164,9 +164,16 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
     # Whatever the limit left out.
     top = [join(workspace, name) for name in sorted(policy.GUARDED)]
     named = list(dict.fromkeys([*named, *(path for path in top if os.path.lexists(path))]))
+    nested = [git_dir for git_dir in repositories if dirname(git_dir) != workspace]
+    unguarded = set(nested[policy.REPOSITORIES :])
+    if unguarded:
+        found.remarks.append(
+            f"{workspace} holds {len(nested)} repositories; {len(unguarded)} of them are not guarded: git there may run "
+            "what a session leaves in them. Start in one of its directories"
+        )
     for git_dir in repositories:
         found.repositories.add(git_dir)
-        if dirname(git_dir) != workspace:
+        if dirname(git_dir) != workspace and git_dir not in unguarded:
             fence.pinned.append(git_dir)
             _guard_git_dir(found, git_dir)
             _pin_parents(fence, git_dir, workspace)
