@@ -341,9 +341,11 @@ def fenced(config: FenceConfig, options: argparse.Namespace, enforced: dict[str,
     programs = {
         realpath(claude),
         dirname(realpath(sys.executable)),
+        realpath(dirname(sys.executable)),
         realpath(sys.prefix),
         realpath(sys.base_prefix),
         lib,
+        realpath(join(lib, "claude_local")),
     }
     places = Places(
         home=realpath(options.home),
