@@ -46,9 +46,11 @@ def written(path):
 seen = {{"argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(), "uid": os.getuid(), "pid": os.getpid()}}
 heard = []
 def put_down():
-    with open("record.new", "w") as record:
+    # Two sessions may do this at once, and have the same process id each.
+    new = "record.new" + str(time.time_ns())
+    with open(new, "w") as record:
         json.dump(seen | {{"heard": heard}}, record)
-    os.rename("record.new", "record.json")
+    os.rename(new, "record.json")
 if sys.argv[-1].startswith("#"):
     exec(sys.argv[-1])
 put_down()
@@ -381,7 +383,7 @@ def test_stubs_of_a_killed_session_are_gone_after_the_next(station: Station) -> 
     time.sleep(0.3)
     assert (station.workspace / ".vscode").is_dir()
     station.saw()
-    assert set(os.listdir(station.workspace)) == {"record.json"} | ({"record.new"} & set(os.listdir(station.workspace)))
+    assert [name for name in os.listdir(station.workspace) if not name.startswith("record.")] == []
 
 
 def test_what_a_session_plants_is_named_after_it(station: Station) -> None:
@@ -471,3 +473,27 @@ def test_a_session_beside_another_one_keeps_its_stubs(station: Station) -> None:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
     assert not (station.workspace / ".vscode").exists()
+
+
+def test_a_guarded_file_that_is_replaced_outside_is_guarded_again(station: Station) -> None:
+    """Git and editors write a file by renaming a new one over it, and the mount on the old one goes with it."""
+    subprocess.run(["git", "init", "-q", str(station.workspace)], check=True, timeout=30)
+    config = station.workspace / ".git" / "config"
+    program = (
+        "import threading\n"
+        "def look():\n"
+        "    while True:\n"
+        "        seen['config'] = [written('.git/config'), os.stat('.git/config').st_size]\n"
+        "        time.sleep(0.02)\n"
+        "threading.Thread(target=look, daemon=True).start()\n"
+        "time.sleep(0.1)\n"
+    )
+    with station.running(program):
+        assert station.record()["config"][0] == "Read-only file system"
+        for _ in range(3):
+            new = station.add(config.with_name("new"), config.read_text() + "# changed outside\n")
+            new.rename(config)
+            size = config.stat().st_size
+            station.wait_for(lambda size=size: station.record()["config"] == ["Read-only file system", size], 5)
+            time.sleep(0.3)
+            assert station.record()["config"] == ["Read-only file system", size]
