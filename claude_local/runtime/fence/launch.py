@@ -6,7 +6,6 @@ cannot be set up or the workspace is refused; else Claude Code's own (128 + numb
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -16,9 +15,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from os.path import basename, dirname, exists, isdir, isfile, islink, join, realpath
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 sys.path.insert(0, dirname(dirname(dirname(dirname(os.path.abspath(__file__))))))
 
@@ -55,19 +54,37 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
-def arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="launch.py")
-    parser.add_argument("--config", required=True, help="fence.json")
-    parser.add_argument("--home", required=True)
-    parser.add_argument("--config-dir", required=True, help="Claude Code's configuration directory")
-    parser.add_argument("--own", action="append", default=[], help="a directory of claude-local's own")
-    parser.add_argument("--state", required=True, help="where sessions leave word of each other")
-    parser.add_argument("--server", default="", help="the server's address; empty: the session talks to none")
-    parser.add_argument("--settings", required=True, help="the enforced settings: a file or JSON")
-    parser.add_argument("--unfenced", action="store_true", help="no fence for this one call")
-    words = argv.index("--")
-    options = parser.parse_args(argv[:words])
-    options.command = argv[words + 1 :]
+@dataclass
+class Options:
+    """What templates/claude-local says. ``config``: fence.json. ``own``: claude-local's own directories. ``state``: where
+    sessions leave word of each other. ``server``: its address; empty: the session talks to none. ``settings``: the
+    enforced ones, a file or JSON. ``command``: claude and its arguments."""
+
+    config: str = ""
+    home: str = ""
+    config_dir: str = ""
+    own: list[str] = field(default_factory=list)
+    state: str = ""
+    server: str = ""
+    settings: str = ""
+    unfenced: bool = False
+    command: list[str] = field(default_factory=list)
+
+
+def arguments(argv: list[str]) -> Options:
+    """Read by hand: argparse alone would be a twelfth of the time until Claude Code starts."""
+    first = argv.index("--")
+    options, words = Options(command=argv[first + 1 :]), iter(argv[:first])
+    for word in words:
+        name = word.removeprefix("--").replace("-", "_")
+        if name == "unfenced":
+            options.unfenced = True
+        elif name == "own":
+            options.own.append(next(words))
+        elif name in ("config", "home", "config_dir", "state", "server", "settings"):
+            setattr(options, name, next(words))
+        else:
+            fail(f"the fence's launcher does not know {word}: it and the command are of different age", PROVISION)
     return options
 
 
@@ -117,9 +134,12 @@ def wants_worktree(words: list[str]) -> bool:
 
 def server_address(server: str) -> tuple[str, int]:
     """Host and port of the server's address."""
-    parts = urlsplit(server)
-    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or "127.0.0.1"
-    return host, parts.port or 80
+    place = server.partition("://")[2].rstrip("/")
+    if place.startswith("["):
+        host, _, port = place[1:].partition("]")
+        return host, int(port.removeprefix(":") or 80)
+    host, _, port = place.partition(":")
+    return "127.0.0.1" if host == "localhost" else host, int(port or 80)
 
 
 def reached_from_inside(
@@ -310,7 +330,7 @@ def session_environment(config: FenceConfig) -> dict[str, str]:
     return env | {"CLAUDE_LOCAL_FENCE": layers_name(config)}
 
 
-def without_outer(config: FenceConfig, options: argparse.Namespace, enforced: dict[str, object]) -> NoReturn:
+def without_outer(config: FenceConfig, options: Options, enforced: dict[str, object]) -> NoReturn:
     """Become Claude Code, with the inner fence or, by the user's word, with none."""
     home = realpath(options.home)
     hidden: list[str] = []
@@ -332,7 +352,7 @@ def without_outer(config: FenceConfig, options: argparse.Namespace, enforced: di
     os.execve(claude, [claude, "--settings=" + json.dumps(settings), *rest], env)
 
 
-def fenced(config: FenceConfig, options: argparse.Namespace, enforced: dict[str, object]) -> int:
+def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -> int:
     """Run Claude Code behind the outer fence, with the inner one where it works; the exit status."""
     claude, *rest = options.command
     # Without links, as it is: another look could follow one that has taken its place meanwhile.
@@ -381,7 +401,7 @@ def fenced(config: FenceConfig, options: argparse.Namespace, enforced: dict[str,
 
 
 def _run(
-    config: FenceConfig, options: argparse.Namespace, enforced: dict[str, object], found: Found, places: Places,
+    config: FenceConfig, options: Options, enforced: dict[str, object], found: Found, places: Places,
     workspaces: list[str], cwd: str,
 ) -> int:  # fmt: skip
     claude, *rest = options.command
