@@ -18,12 +18,17 @@ ROOMY = 200_000  # tokens: no script here comes near the size at which Claude Co
 
 
 class SlowBackend(ScriptedBackend):
-    """Answers at once until ``hold`` is set, then not before it is cleared; ``asked`` is set by each held request."""
+    """Answers at once until ``hold`` is set, then not before it is cleared.
+
+    ``asked`` is set by each held request; ``left`` when the client of one has hung up: only then is it sure that it
+    takes no turn of the script.
+    """
 
     def __init__(self, *turns: Turn, hold: bool = False) -> None:
         super().__init__(turns, ROOMY, token=TOKEN)
         self.hold = hold
         self.asked = threading.Event()
+        self.left = threading.Event()
 
     def start(self) -> SlowBackend:
         super().start()
@@ -39,6 +44,7 @@ class SlowBackend(ScriptedBackend):
             until = time.monotonic() + LONGEST
             while self.hold and time.monotonic() < until:
                 if await request.is_disconnected():
+                    self.left.set()
                     return Response(status_code=499)
                 await asyncio.sleep(0.02)
         return await super()._answer(request)

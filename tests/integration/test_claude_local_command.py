@@ -20,19 +20,11 @@ import pytest
 
 from claude_local.paths import Paths
 from claude_local.runtime.scripted_backend import ScriptedBackend, is_background, text, tool_use
+from tests.integration.fenced_home import TOKEN, real_claude
 
 pytestmark = pytest.mark.integration
 
 PROJECT = Path(__file__).parents[2]
-TOKEN = "token-of-a-temporary-home"
-
-
-def real_claude() -> Path:
-    own = Paths(home=str(Path.home()), model_dir="", bin_dir="")
-    for candidate in (own.claude, own.native_claude):
-        if os.access(candidate, os.X_OK):
-            return Path(candidate).resolve()
-    pytest.skip("Claude Code is not installed for this user: run tasks/claude.py first")
 
 
 class Machine:

@@ -29,11 +29,6 @@ def who(request: pytest.FixtureRequest) -> Iterator[Person]:
 
 
 @pytest.fixture
-def work(who: Person, tmp_path: Path) -> Path:
-    return who.workspace(f"work-{tmp_path.name}")
-
-
-@pytest.fixture
 def ide(who: Person, work: Path) -> Iterator[LoopbackIde]:
     with LoopbackIde() as server, ExitStack() as after:
         lock = who.write(who.home / ".claude/ide" / f"{server.port}.lock", server.lock([work]), 0o600)

@@ -248,7 +248,10 @@ def test_the_stage_writes_what_works_and_a_second_run_changes_nothing(tmp_path: 
 
 
 def test_where_nothing_helps_the_deploy_goes_on_and_says_why(tmp_path: Path) -> None:
-    inside = [*NO_MORE_NAMESPACES, "--bind", str(tmp_path), str(tmp_path)]
+    inside = list(NO_MORE_NAMESPACES)
+    # Its /tmp is empty: what the stage needs of this project and of the test may lie there.
+    for needed in (PROJECT, sys.prefix, tmp_path):
+        inside += ["--bind", str(needed), str(needed)]
     done, totals = stage(tmp_path, *inside)
     assert totals["success"] == 1
     assert done.stderr.count("The fence is incomplete on this machine") == 1

@@ -28,11 +28,6 @@ def who(request: pytest.FixtureRequest) -> Iterator[Person]:
         yield somebody
 
 
-@pytest.fixture
-def work(who: Person, tmp_path: Path) -> Path:
-    return who.workspace(f"work-{tmp_path.name}")
-
-
 def both_and_inner() -> pytest.MarkDecorator:
     """Run with both layers and with the inner one only."""
     return pytest.mark.parametrize("layers", [["outer", "inner"], ["inner"]], ids=["both", "inner only"])

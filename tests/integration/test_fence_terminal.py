@@ -49,11 +49,6 @@ def behind_and_alone(what: str, measure: Callable[[tuple[str, ...]], object]) ->
     return measure(FENCED), ALONE[what]
 
 
-@pytest.fixture
-def work(who: Person, tmp_path: Path) -> Path:
-    return who.workspace(f"work-{tmp_path.name}")
-
-
 def endings(who: Person) -> int:
     """How many sessions said goodbye (their SessionEnd hook ran) since the last call."""
     record = Path(who.paths.config_dir) / "ended"
@@ -74,6 +69,7 @@ def test_ctrl_c_interrupts_a_turn_and_twice_ends_the_session(who: Person, work: 
         tty.wait(lambda: backend.asked.is_set() and BUSY in tty.text, "a turn that runs")
         tty.send("\x03")
         tty.wait(lambda: BUSY not in tty.text and at_prompt(tty.lines), "the interrupted turn's end")
+        assert backend.left.wait(20), "the interrupted request goes on"
         backend.hold = False
         tty.send("\x03")
         tty.wait(lambda: "a long question" not in tty.text, "an empty input line")

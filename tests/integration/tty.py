@@ -12,21 +12,10 @@ import pexpect
 import pyte
 
 from claude_local.runtime.verify import processes
-from claude_local.runtime.verify.terminal import at_prompt
+from claude_local.runtime.verify.terminal import Screen, at_prompt
 
 ROWS, COLUMNS = 40, 100
 PROMPT = "shell-is-ready> "
-
-
-class _Screen(pyte.Screen):
-    """A screen that answers the terminal's own questions (what are you, where is the cursor), as a real one does."""
-
-    def __init__(self, answer: Callable[[str], None]) -> None:
-        super().__init__(COLUMNS, ROWS)
-        self._answer = answer
-
-    def write_process_input(self, data: str) -> None:
-        self._answer(data)
 
 
 class Tty:
@@ -37,7 +26,7 @@ class Tty:
     ) -> None:
         self.raw = b""
         self.ended = False
-        self._screen = _Screen(self.send)
+        self._screen = Screen(COLUMNS, ROWS, self.send)
         self._stream = pyte.ByteStream(self._screen)
         self.child: Any = pexpect.spawn(
             argv[0], list(argv[1:]), env=dict(env), cwd=cwd, dimensions=(ROWS, COLUMNS), preexec_fn=become

@@ -56,10 +56,13 @@ class Found:
     remarks: list[str] = field(default_factory=list)
 
 
-def text_of(path: str) -> str:
-    """The beginning of a file's text; empty when it is no plain file that can be read (a pipe would keep us waiting)."""
+def text_of(path: str, flags: int = 0, directory: int | None = None) -> str:
+    """The beginning of a file's text; empty when it is no plain file that can be read (a pipe would keep us waiting).
+
+    ``flags``: more of them to open it with. ``directory``: the descriptor that a relative ``path`` starts from.
+    """
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | flags, dir_fd=directory)
         try:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 # One read of a file in /proc gives a page of it.

@@ -19,7 +19,7 @@ from os.path import basename, dirname, join, relpath
 
 from claude_local.fence import repository
 from claude_local.fence.plan import covers
-from claude_local.runtime.fence.observe import SMALL, find_repository, repository_shape, scan
+from claude_local.runtime.fence.observe import find_repository, repository_shape, scan, text_of
 
 # Appended to the name of what was put out of action.
 BLOCKED = ".claude-local-blocked"
@@ -44,18 +44,6 @@ def opened(top: str, below: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _text(directory: int, name: str) -> str:
-    """The text of a plain file in an opened directory; empty when there is none."""
-    with suppress(OSError):
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            if stat.S_ISREG(os.fstat(file).st_mode):
-                return os.read(file, SMALL).decode("utf-8", "replace")
-        finally:
-            os.close(file)
-    return ""
 
 
 class Watch:
@@ -152,7 +140,7 @@ class Watch:
             )
             return
         with suppress(OSError), opened(top, below) as directory:
-            config = _text(directory, "config")
+            config = text_of("config", os.O_NOFOLLOW, directory)
             if repository.named_files(config) or repository.named_directories(config):
                 self._block(directory, path, "config", "the new repository's configuration runs programs")
             self._block(directory, path, "commondir", "it would give the new repository another configuration")

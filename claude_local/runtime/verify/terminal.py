@@ -17,11 +17,11 @@ from claude_local.runtime.verify import processes
 COLUMNS, ROWS = 120, 40
 
 
-class _Screen(pyte.Screen):
-    """A screen that sends its answers to the program."""
+class Screen(pyte.Screen):
+    """A screen that answers the terminal's own questions (what are you, where is the cursor), as a real one does."""
 
-    def __init__(self, answer: Callable[[str], None]) -> None:
-        super().__init__(COLUMNS, ROWS)
+    def __init__(self, columns: int, rows: int, answer: Callable[[str], None]) -> None:
+        super().__init__(columns, rows)
         self._answer = answer
 
     def write_process_input(self, data: str) -> None:
@@ -29,13 +29,10 @@ class _Screen(pyte.Screen):
 
 
 class Terminal:
-    """A program on a pseudo-terminal with a screen of COLUMNS x ROWS; a context manager that ends it.
-
-    The screen answers the terminal's own questions (what are you, where is the cursor), as a real one does.
-    """
+    """A program on a pseudo-terminal with a screen of COLUMNS x ROWS; a context manager that ends it."""
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str) -> None:
-        self._screen = _Screen(self.send)
+        self._screen = Screen(COLUMNS, ROWS, self.send)
         self._stream = pyte.ByteStream(self._screen)
         self.ended = False
         self._child = pexpect.spawn(
