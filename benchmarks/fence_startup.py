@@ -96,6 +96,8 @@ class Bench:
         self._write(self.paths.claude_json, settings.dump({**settings.FIRST_RUN, **trusted}))
         self._write(self.paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
         self._write(self.paths.bash_env, (PROJECT / "files" / "bash-env.sh").read_text(encoding="utf-8"))
+        self._write(Path(self.paths.shims) / "npm", (PROJECT / "files/shims/npm").read_text(encoding="utf-8"))
+        (Path(self.paths.shims) / "npm").chmod(0o755)
         self._write(self.paths.token, "token-of-a-benchmark")
         for name, layers in VARIANTS.items():
             if layers is not None:
@@ -148,7 +150,7 @@ class Bench:
         return [
             str(self.python), "-I", "-S", str(launcher), "--config", str(self.home / f"fence-{variant}.json"),
             "--home", str(self.home), "--config-dir", self.paths.config_dir, "--state", self.paths.fence_state,
-            "--settings", self.paths.enforced_settings, "--own", self.paths.share, "--server", server, "--", *claude,
+            "--shims", self.paths.shims, "--settings", self.paths.enforced_settings, "--own", self.paths.share, "--server", server, "--", *claude,
         ]  # fmt: skip
 
     def seconds(self, variant: str, way: str, environment: Mapping[str, str]) -> float:

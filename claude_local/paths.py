@@ -121,6 +121,11 @@ class Paths:
         return join(self.share, "status-line")
 
     @property
+    def shims(self) -> str:
+        """Programs that answer Claude Code itself faster than the user's own; first on its PATH."""
+        return join(self.share, "shims")
+
+    @property
     def profiles(self) -> str:
         """profiles.json: what the wrapper needs to know of each placed profile."""
         return join(self.share, "profiles.json")

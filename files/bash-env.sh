@@ -5,6 +5,16 @@
 # llama-server and the management API. The narrowed value names link-local addresses only.
 export NO_PROXY=169.254.0.0/16 no_proxy=169.254.0.0/16 NODE_USE_ENV_PROXY=1
 
+# What answers Claude Code itself faster (files/shims) is not for commands.
+case ${CLAUDE_LOCAL_SHIMS:+:$PATH:} in
+  *:"$CLAUDE_LOCAL_SHIMS":*)
+    PATH=:$PATH:
+    PATH=${PATH%%:"$CLAUDE_LOCAL_SHIMS":*}:${PATH#*:"$CLAUDE_LOCAL_SHIMS":}
+    PATH=${PATH#:}
+    PATH=${PATH%:}
+    ;;
+esac
+
 # Some files (.bashrc, .mcp.json ...) are blocked by /dev/null in their places. Git takes those for new files and refuses
 # to add them, and with them everything else: let it ignore exactly what is mounted here.
 claude_local_blocked() (

@@ -27,6 +27,7 @@ whole_file(
         launcher=ws.paths.fence_launcher,
         fence_config=ws.paths.fence_config,
         fence_state=ws.paths.fence_state,
+        shims=ws.paths.shims,
         home=ws.paths.home,
         own_directories=shell_words([ws.paths.share, ws.paths.bin_dir, dirname(ws.paths.token)]),
         start_timeout=ws.settings.server_start_timeout,

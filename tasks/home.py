@@ -32,6 +32,13 @@ whole_file(
 )
 
 whole_file(
+    name="Install the quick answer to Claude Code's question for npm's directory",
+    dest=f"{ws.paths.shims}/npm",
+    text=(PROJECT / "files" / "shims" / "npm").read_text(encoding="utf-8"),
+    mode="755",
+)
+
+whole_file(
     name="Write the settings that no project can undo",
     dest=ws.paths.enforced_settings,
     text=settings.dump(

@@ -52,6 +52,30 @@ def new_repository(who: Person, name: str) -> Path:
     return path
 
 
+# --- programs -----------------------------------------------------------------------------------------------------
+
+NPM = """#!/bin/sh
+echo "npm $*" | tee -a "$CLAUDE_CONFIG_DIR/asked" 2>/dev/null
+"""
+
+
+def test_claude_asks_our_npm_and_commands_the_users(user: Person) -> None:
+    """Without ours Claude Code waits for npm at every start: what the fence costs most."""
+    work = user.workspace("npm")
+    theirs = user.write(user.home / "node" / "bin" / "npm", NPM, 0o755)
+    asked = Path(user.paths.config_dir) / "asked"
+    path = f"{theirs.parent}:{user.environment()['PATH']}"
+    assert commands(user, work, "npm root -g; command -v npm", PATH=path) == [f"npm root -g\n{theirs}"]
+    assert not asked.exists()
+    shim = Path(user.paths.shims) / "npm"
+    shim.rename(work / "npm")
+    try:
+        commands(user, work, "true", PATH=path)
+    finally:
+        (work / "npm").rename(shim)
+    assert asked.read_text() == "npm root -g\n", "Claude Code asks no more: the shim can go"
+
+
 # --- names and places ---------------------------------------------------------------------------------------------
 
 NAMES = {

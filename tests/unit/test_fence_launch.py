@@ -246,6 +246,16 @@ def test_the_layers_are_named_to_the_session(station: Station) -> None:
     assert json.loads(found["argv"][0].removeprefix("--settings="))["sandbox"]["enabled"] is True
 
 
+def test_the_shims_are_first_on_the_path_where_the_inner_fence_asks_them(station: Station) -> None:
+    shims = station.add(station.share / "shims" / "npm").parent
+    words = station.words
+    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--shims", str(shims), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    assert station.saw()["env"]["PATH"] == os.environ["PATH"]
+    station.configure(layers=(OUTER, INNER), reason="")
+    env = station.saw()["env"]
+    assert env["PATH"] == f"{shims}:{os.environ['PATH']}" and env["CLAUDE_LOCAL_SHIMS"] == str(shims)
+
+
 def test_secrets_in_the_environment_and_in_the_home_directory_are_not_there(station: Station) -> None:
     station.add(station.home / ".ssh" / "id_rsa")
     station.add(station.home / ".bash_history", "secret")

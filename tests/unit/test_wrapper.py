@@ -71,6 +71,7 @@ class Home:
             launcher=str(PROJECT / "claude_local" / "runtime" / "fence" / "launch.py"),
             fence_config=self.paths.fence_config,
             fence_state=self.paths.fence_state,
+            shims=self.paths.shims,
             home=self.paths.home,
             own_directories=shell_words([self.paths.share, self.paths.bin_dir]),
         )

@@ -24,11 +24,9 @@ sys.path.insert(0, dirname(dirname(dirname(dirname(os.path.abspath(__file__)))))
 from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.plan import covers
-from claude_local.runtime.fence import again, mounted, observe, seccomp
+from claude_local.runtime.fence import observe, seccomp
 from claude_local.runtime.fence.ledger import Ledger
 from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
-from claude_local.runtime.fence.relay import relay
-from claude_local.runtime.fence.watch import Watch
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # Commands of Claude Code that fetch something.
@@ -57,7 +55,7 @@ def printable(text: str) -> str:
 @dataclass
 class Options:
     """What templates/claude-local says. ``config``: fence.json. ``own``: claude-local's own directories. ``state``: where
-    sessions leave word of each other. ``server``: its address; empty: the session talks to none. ``settings``: the
+    sessions leave word of each other. ``shims``: a directory that comes first on Claude Code's PATH. ``server``: its address; empty: the session talks to none. ``settings``: the
     enforced ones, a file or JSON. ``command``: claude and its arguments."""
 
     config: str = ""
@@ -65,6 +63,7 @@ class Options:
     config_dir: str = ""
     own: list[str] = field(default_factory=list)
     state: str = ""
+    shims: str = ""
     server: str = ""
     settings: str = ""
     unfenced: bool = False
@@ -81,7 +80,7 @@ def arguments(argv: list[str]) -> Options:
             options.unfenced = True
         elif name == "own":
             options.own.append(next(words))
-        elif name in ("config", "home", "config_dir", "state", "server", "settings"):
+        elif name in ("config", "home", "config_dir", "state", "shims", "server", "settings"):
             setattr(options, name, next(words))
         else:
             fail(f"the fence's launcher does not know {word}: it and the command are of different age", PROVISION)
@@ -290,6 +289,8 @@ def wait(bubblewrap: int, claude: int) -> int:
 
 def mounting_again(process: int, fence: plan.Fence, sockets: list[str]) -> int:
     """The process that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone."""
+    from claude_local.runtime.fence import again
+
     wanted = {name: getattr(fence, name) for name in again.KINDS}
     wanted["blanked"] = [*fence.blanked, *sockets]
     child, keeps = again.start(process, wanted)
@@ -319,14 +320,18 @@ def layers_name(config: FenceConfig) -> str:
     return "+".join(config.layers) or "none"
 
 
-def session_environment(config: FenceConfig) -> dict[str, str]:
-    """What of our environment a session gets; all of it when there is no fence."""
+def session_environment(config: FenceConfig, shims: str = "") -> dict[str, str]:
+    """What of our environment a session gets; all of it when there is no fence. ``shims``: see Options."""
     env = dict(os.environ)
     if config.layers:
         env = policy.environment(env, config.environment, config.sockets)
         # The inner fence takes the first bwrap on PATH: where AppArmor wants a file of its own, that one.
         if dirname(config.bwrap) not in ("/usr/bin", "/bin"):
             env["PATH"] = dirname(config.bwrap) + os.pathsep + env.get("PATH", "/usr/bin:/bin")
+        # Only the inner fence asks what they answer. Commands get the rest of PATH alone (files/bash-env.sh).
+        if config.inner and isdir(shims):
+            env["CLAUDE_LOCAL_SHIMS"] = shims
+            env["PATH"] = shims + os.pathsep + env.get("PATH", "/usr/bin:/bin")
     return env | {"CLAUDE_LOCAL_FENCE": layers_name(config)}
 
 
@@ -347,7 +352,7 @@ def without_outer(config: FenceConfig, options: Options, enforced: dict[str, obj
         enforced, inner=config.inner, outer=False, root=os.getuid() == 0, writable=config.writable, hidden=hidden,
         guarded=guarded, allowed=config.domains,
     )  # fmt: skip
-    env = session_environment(config)
+    env = session_environment(config, options.shims)
     claude, *rest = options.command
     os.execve(claude, [claude, "--settings=" + json.dumps(settings), *rest], env)
 
@@ -418,7 +423,7 @@ def _run(
         allowed=[*config.domains, *(f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost"))],
     )  # fmt: skip
     runtime_dir = f"/run/user/{plan.MAPPED_UID if root else os.getuid()}"
-    env = session_environment(config) | {"XDG_RUNTIME_DIR": runtime_dir}
+    env = session_environment(config, options.shims) | {"XDG_RUNTIME_DIR": runtime_dir}
     # The session knows a stand-in only: the relay puts the token in its place on the way to the server.
     swap = None
     if own_network and (token := env.get("ANTHROPIC_AUTH_TOKEN")):
@@ -439,9 +444,14 @@ def _run(
               claude, "--settings=" + json.dumps(settings), *rest]  # fmt: skip
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *PASSED_ON})
     ran_before = programs_named(found.fence.guarded)
-    watch = Watch(workspaces, found.unwanted, found.links, found.repositories)
     bubblewrap = start(words, env)
     theirs.close()
+    # Read in while bubblewrap sets the fence up: it is not needed before.
+    from claude_local.runtime.fence import mounted
+    from claude_local.runtime.fence.relay import relay
+    from claude_local.runtime.fence.watch import Watch
+
+    watch = Watch(workspaces, found.unwanted, found.links, found.repositories)
     sockets, process = receive(ours, len(addresses))
     if process is None:
         status = os.waitstatus_to_exitcode(os.waitpid(bubblewrap, 0)[1])
