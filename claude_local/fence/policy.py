@@ -45,6 +45,39 @@ HIDDEN_IN_HOME = (
     ".config/Code/User/globalStorage", ".emacs.d/server", ".local/share/zoxide",
 )  # fmt: skip
 
+# Where a variable puts such things elsewhere: the names below the path in it, "" for that path itself. KUBECONFIG holds
+# several, with colons.
+MOVED = {
+    "AWS_CONFIG_FILE": ("",), "AWS_SHARED_CREDENTIALS_FILE": ("",), "AZURE_CONFIG_DIR": ("",), "BOTO_CONFIG": ("",),
+    "CARGO_HOME": ("credentials", "credentials.toml"), "CLOUDSDK_CONFIG": ("",), "CODEX_HOME": ("",),
+    "DOCKER_CONFIG": ("",), "GH_CONFIG_DIR": ("",), "GLAB_CONFIG_DIR": ("",), "GNUPGHOME": ("",),
+    "GOOGLE_APPLICATION_CREDENTIALS": ("",), "GRADLE_USER_HOME": ("gradle.properties",), "HF_TOKEN_PATH": ("",),
+    "HF_HOME": ("token", "stored_tokens"), "HISTFILE": ("",), "KAGGLE_CONFIG_DIR": ("",), "KUBECONFIG": ("",),
+    "LESSHISTFILE": ("",), "MYSQL_HISTFILE": ("",), "NETRC": ("",), "NODE_REPL_HISTORY": ("",),
+    "NPM_CONFIG_USERCONFIG": ("",), "PASSWORD_STORE_DIR": ("",), "PGPASSFILE": ("",), "PIP_CONFIG_FILE": ("",),
+    "PSQL_HISTORY": ("",), "PYTHON_HISTORY": ("",), "REDISCLI_HISTFILE": ("",), "SOPS_AGE_KEY_FILE": ("",),
+    "SQLITE_HISTORY": ("",), "TF_CLI_CONFIG_FILE": ("",), "ZDOTDIR": (".zsh_history", ".zsh_sessions"),
+    "npm_config_userconfig": ("",),
+}  # fmt: skip
+_BASES = {
+    "XDG_CONFIG_HOME": ".config/", "XDG_DATA_HOME": ".local/share/", "XDG_STATE_HOME": ".local/state/",
+    "XDG_CACHE_HOME": ".cache/",
+}  # fmt: skip
+
+
+def moved(env: Mapping[str, str]) -> list[str]:
+    """The absolute paths at which ``env`` says that something of HIDDEN_IN_HOME is kept; whether it is there, or sensible,
+    nobody has looked."""
+    found = []
+    for variable, names in MOVED.items():
+        for place in env.get(variable, "").split(":"):
+            found += [f"{place}/{name}" if name else place for name in names if place.startswith("/")]
+    for variable, usual in _BASES.items():
+        if (place := env.get(variable, "")).startswith("/"):
+            found += [f"{place}/{name.removeprefix(usual)}" for name in HIDDEN_IN_HOME if name.startswith(usual)]
+    return found
+
+
 # Hidden where the user could read them, which is root's case.
 HIDDEN_IN_SYSTEM = (
     "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd", "/etc/sudoers",

@@ -272,6 +272,22 @@ def test_secrets_in_the_environment_and_in_the_home_directory_are_not_there(stat
     assert found["env"]["HARMLESS"] == "1"
 
 
+def test_secrets_that_a_variable_puts_elsewhere_are_not_there_either(station: Station) -> None:
+    history = station.add(station.home / "state" / "history", "secret")
+    keys = station.add(station.home / "keys" / "private", "secret").parent
+    gh = station.add(station.home / "xdg" / "gh" / "hosts.yml", "secret")
+    own = station.add(station.workspace / "service.json", "of the project")
+    found = station.saw(
+        f"for name in {[str(history), str(gh), str(own)]!r}: seen[name] = written(name)\n"
+        f'seen["keys"] = listed({str(keys)!r}), listed("/usr/bin") != [], written("/dev/null")',
+        HISTFILE=str(history), GNUPGHOME=str(keys), XDG_CONFIG_HOME=str(gh.parents[1]), LESSHISTFILE="/dev/null",
+        GOOGLE_APPLICATION_CREDENTIALS=str(own), DOCKER_CONFIG="/usr", GH_CONFIG_DIR=str(station.home),
+    )  # fmt: skip
+    assert found[str(history)] == "Permission denied" and found[str(gh)] != "written"
+    assert found[str(own)] == "written"
+    assert found["keys"] == [[], True, "written"]
+
+
 def test_only_the_workspace_and_claudes_directory_are_written(station: Station) -> None:
     names = [station.home / "x", station.share / "x", Path("/etc/x"), station.workspace / "x", station.config_dir / "x"]
     station.add(station.workspace / ".envrc", "mine")

@@ -96,3 +96,16 @@ def test_the_lists_are_relative_or_absolute_as_their_readers_expect() -> None:
     assert all(path.startswith("/") for path in (*policy.HIDDEN_IN_SYSTEM, *policy.EMPTIED, *policy.SYSTEM_DIRECTORIES))
     assert set(policy.STUB_DIRECTORIES) | set(policy.STUB_FILES) <= policy.GUARDED
     assert len(set(policy.HIDDEN_IN_HOME)) == len(policy.HIDDEN_IN_HOME)
+
+
+def test_variables_say_where_secrets_are_kept_instead() -> None:
+    env = {
+        "GNUPGHOME": "/keys",
+        "KUBECONFIG": "/a/one:relative::/b/two",
+        "CARGO_HOME": "/cargo",
+        "XDG_CONFIG_HOME": "/xdg",
+    }
+    found = policy.moved(env)
+    assert {"/keys", "/a/one", "/b/two", "/cargo/credentials", "/cargo/credentials.toml", "/xdg/gh"} <= set(found)
+    assert all(path.startswith("/") for path in found) and not {"/cargo", "/xdg", "/xdg/.config/gh"} & set(found)
+    assert policy.moved({"HOME": "/home/a", "XDG_DATA_HOME": "data", "HISTFILE": ""}) == []

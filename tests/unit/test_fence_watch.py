@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -245,11 +246,25 @@ def test_a_session_that_removes_its_workspace_stops_nothing(base: Path, workspac
     assert stopped(running) == set()
 
 
-def test_one_look_is_quick(workspace: Path) -> None:
+def counted(function: Callable[..., Any], name: str, calls: list[str]) -> Callable[..., Any]:
+    def call(*words: Any, **more: Any) -> Any:
+        calls.append(name)
+        return function(*words, **more)
+
+    return call
+
+
+def test_one_look_asks_the_system_little(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks several times a second, as long as the session lives."""
     repository(workspace)
+    (workspace / "src").mkdir()
+    for number in range(1000):
+        write(workspace / "src" / f"{number}.py")
     running = watch(workspace)
-    started = time.monotonic()
-    for _ in range(100):
-        running.look()
-    assert time.monotonic() - started < 2
+    asked: list[str] = []
+    for name in ("open", "stat", "lstat", "scandir", "listdir", "readlink"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name), name, asked))
+    running.look()
+    monkeypatch.undo()
     running.stop()
+    assert 0 < len(asked) < 50, asked

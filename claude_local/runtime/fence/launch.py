@@ -346,6 +346,7 @@ def without_outer(config: FenceConfig, options: Options, enforced: dict[str, obj
         except OSError as error:
             fail(f"the fence cannot be set up: {error}", "cd to a directory that is there, and start again")
         names = [join(home, name) for name in (*policy.HIDDEN_IN_HOME, ".claude")]
+        names += observe.moved_secrets(os.environ, [workspace])
         hidden = [path for path in [*names, *config.hidden] if exists(path) and path not in config.visible]
         guarded = [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, *policy.STUB_FILES)]
     settings = plan.session_settings(
@@ -381,7 +382,7 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
     workspaces = list(dict.fromkeys([cwd, *(realpath(each) for each in added_directories(rest) if isdir(each))]))
     found = Found()
     observe.keep_programs(found, places)
-    observe.hide(found, places, config.hidden, config.visible)
+    observe.hide(found, places, [*config.hidden, *observe.moved_secrets(os.environ, workspaces)], config.visible)
     workspaces = accepted(found, places, workspaces, all_of_them=bool(options.server))
     if wants_worktree(rest) and workspaces:
         with suppress(OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from os.path import basename, dirname, exists, isabs, isdir, isfile, islink, join, realpath
@@ -99,6 +99,20 @@ def hide(found: Found, places: Places, hidden: Sequence[str], visible: Sequence[
         found.fence.scratch.append(realpath(claude))
         if isdir(join(claude, "ide")):
             found.fence.shown.append(join(realpath(claude), "ide"))
+
+
+def moved_secrets(env: Mapping[str, str], workspaces: Sequence[str]) -> list[str]:
+    """What ``env`` says is kept elsewhere (policy.MOVED): plain files, and directories that hold nothing of the system.
+    What somebody keeps in a workspace is the workspace's."""
+    found = []
+    for path in policy.moved(env):
+        with suppress(OSError):
+            mode = os.stat(path).st_mode
+            system = any(covers(realpath(path), each) for each in policy.SYSTEM_DIRECTORIES)
+            ours = any(covers(each, realpath(path)) for each in workspaces)
+            if not ours and (stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not system)):
+                found.append(path)
+    return found
 
 
 def listening_sockets(table: str) -> list[str]:
