@@ -8,11 +8,15 @@ without any fence may then do what it likes.
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 # From the ranges for documentation (RFC 5737): nobody's address.
 HOST_ADDRESS = "198.51.100.77"
 DNS_ADDRESS = "198.51.100.53"
+EMPTIED = {"/run": "755", "/tmp": "1777", "/dev/shm": "1777", "/var/spool": "755"}  # with their modes
+# What the battery itself runs from; it may lie in something emptied.
+NEEDED = (Path(__file__).resolve().parents[2], Path(sys.prefix), Path(sys.base_prefix))
 UNSHARE = (
     "unshare", "--net", "--mount", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc",
 )  # fmt: skip
@@ -35,8 +39,19 @@ def furnish(scratch: Path, uid: int) -> None:
     upper.mkdir()
     work.mkdir()
     _run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/etc,upperdir={upper},workdir={work}", "/etc")
-    for place, mode in {"/run": "755", "/tmp": "1777", "/dev/shm": "1777", "/var/spool": "755"}.items():
+    held = {}
+    for path in NEEDED:
+        if any(path.is_relative_to(place) for place in EMPTIED):
+            held[path] = scratch / f"held{len(held)}"
+            held[path].mkdir()
+            _run("mount", "-o", "bind,ro", str(path), str(held[path]))
+    for place, mode in EMPTIED.items():
         _run("mount", "-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", place)
+    for path, hold in held.items():
+        path.mkdir(parents=True, exist_ok=True)
+        _run("mount", "-o", "bind,ro", str(hold), str(path))
+        _run("umount", str(hold))
+        hold.rmdir()
     # Terminals of its own too: root may type into any.
     _run("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=620,gid=5", "devpts", "/dev/pts")
     _run("mount", "--bind", "/dev/pts/ptmx", "/dev/ptmx")
