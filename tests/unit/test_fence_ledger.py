@@ -81,13 +81,50 @@ def test_the_next_session_knows_no_stub_of_an_ended_one(place: Place) -> None:
     assert place.session().recorded() == []
 
 
-def test_another_workspace_has_stubs_of_its_own(place: Place, tmp_path: Path) -> None:
+def test_a_session_in_another_workspace_clears_away_its_own_stubs_only(place: Place, tmp_path: Path) -> None:
     session = place.session(".claude/")
     other = Ledger(str(place.state), str(tmp_path))
-    assert other.recorded() == []
+    assert other.recorded() == session.recorded() != []
+    other.record([])
     other.close()
     assert place.names == {".claude"}
     session.close()
+    assert place.names == set()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_stub_that_sessions_in_two_workspaces_need_goes_with_the_last(
+    place: Place, tmp_path: Path, first: int
+) -> None:
+    """In a repository that both are in, or a directory added to both."""
+    shared = place.workspace / ".git" / "commondir"
+    shared.parent.mkdir()
+    sessions = []
+    for name in ("one", "two"):
+        sessions.append(Ledger(str(place.state), str(tmp_path / name)))
+        sessions[-1].record([str(shared)])
+    shared.touch()
+    sessions.pop(first).close()
+    assert shared.exists()
+    sessions.pop().close()
+    assert not shared.exists()
+
+
+def test_the_stubs_of_a_killed_session_elsewhere_are_nobodys(place: Place, tmp_path: Path) -> None:
+    killed = place.session(".claude/")
+    os.close(killed._file)
+    assert Ledger(str(place.state), str(tmp_path)).recorded() == []
+
+
+def test_a_stopped_session_keeps_nobody_waiting_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_local.runtime.fence.ledger.WAIT", 0.05)
+    stopped = Ledger(str(place.state), str(place.workspace))
+    session = place.session(".claude/")
+    session.close()
+    assert place.names == {".claude"}, "the stopped one may need it"
+    stopped.record([])
+    stopped.close()
+    assert place.names == set()
 
 
 def test_what_a_killed_session_left_goes_at_the_next_start(place: Place) -> None:

@@ -5,27 +5,44 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
+
+# Seconds to wait for others at most, and between two tries.
+WAIT, PAUSE = 3.0, 0.01
 
 
 class Ledger:
     """One workspace's file in ``directory``, held by a shared lock while a session runs in it.
 
-    What a killed session left is cleared when the next one starts; while another one lives, its stubs stay. The file
-    holds paths with NUL bytes between them.
+    What a killed session left is cleared when the next one starts; while another one lives, its stubs stay: sessions in
+    different workspaces meet in a repository that both are in, or in a directory added to both. The file holds paths
+    with NUL bytes between them. ``directory`` itself is locked from the look at the others to ``record``, and while stubs
+    are cleared away.
     """
 
     def __init__(self, directory: str, workspace: str) -> None:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._among_others()
         # Two workspaces that share a file by chance clear their stubs away together, no more.
         path = os.fsencode(workspace)
-        name = f"{zlib.crc32(path):08x}{zlib.adler32(path):08x}"
-        self._file = os.open(os.path.join(directory, name), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._name = f"{zlib.crc32(path):08x}{zlib.adler32(path):08x}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(self._name, flags, 0o600, dir_fd=self._directory)
         if self._alone():
             self._clear()
         fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def _among_others(self) -> None:
+        """Be the only one that looks at the others; after WAIT all the same, because another one may be stopped."""
+        for _ in range(int(WAIT / PAUSE)):
+            with suppress(OSError):
+                fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(PAUSE)
 
     def _alone(self) -> bool:
         try:
@@ -35,25 +52,49 @@ class Ledger:
         return True
 
     def recorded(self) -> list[str]:
-        """The stubs of the sessions that run in this workspace."""
-        size = os.fstat(self._file).st_size
-        return [os.fsdecode(each) for each in os.pread(self._file, size, 0).split(b"\0") if each]
+        """The stubs of the sessions that run, in this workspace and in others."""
+        return [*_paths(self._file), *self._of_others()]
+
+    def _of_others(self) -> list[str]:
+        """The stubs of the sessions that run in other workspaces."""
+        found = []
+        for name in os.listdir(self._directory):
+            if name == self._name:
+                continue
+            with suppress(OSError):
+                file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    found += _paths(file)
+                finally:
+                    os.close(file)
+        return found
 
     def record(self, paths: Iterable[str]) -> None:
         """Write down what is about to be made."""
-        known = set(self.recorded())
+        known = set(_paths(self._file))
         os.write(self._file, b"".join(os.fsencode(path) + b"\0" for path in paths if path not in known))
+        fcntl.flock(self._directory, fcntl.LOCK_UN)
 
     def _clear(self) -> None:
-        for path in sorted(self.recorded(), reverse=True):
+        needed = set(self._of_others())
+        for path in sorted(set(_paths(self._file)) - needed, reverse=True):
             remove_if_empty(path)
         os.ftruncate(self._file, 0)
 
     def close(self) -> None:
-        """Clear the stubs away, unless another session still needs them."""
+        """Clear the stubs away, but for those that another session still needs."""
+        self._among_others()
         if self._alone():
             self._clear()
         os.close(self._file)
+        os.close(self._directory)
+
+
+def _paths(file: int) -> list[str]:
+    """What an opened ledger's file holds."""
+    return [os.fsdecode(each) for each in os.pread(file, os.fstat(file).st_size, 0).split(b"\0") if each]
 
 
 def remove_if_empty(path: str) -> None:
