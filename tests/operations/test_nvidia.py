@@ -258,6 +258,7 @@ def test_gpus_that_a_container_sees_are_enough(monkeypatch: Any) -> None:
     [
         ("Failed to initialize NVML: Driver/library version mismatch", "sudo reboot"),
         ("docker: Error response from daemon: unknown or invalid runtime name: nvidia.", "restart docker"),
+        ("docker: Error response from daemon: Unknown runtime specified nvidia.", "restart docker"),
         ("nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1", "whole driver"),
         ('exec: "nvidia-smi": executable file not found in $PATH', "apt install nvidia-smi"),
         ("Failed to initialize NVML: Unknown Error", "restart docker"),
