@@ -77,7 +77,7 @@ def planned(variant: str, bases: dict[str, str], runtime: str) -> Image:
     """The image as the deploy plans it, on stand-ins for its bases."""
     cuda = None
     if variant == "cuda":
-        cuda = Cuda(replace(TOOLKITS[-1], devel=bases["whole"]), ("89-real", "120a-real"))
+        cuda = Cuda(replace(TOOLKITS[0], devel=bases["whole"]), ("89-real", "120a-real"))
     return pure.plan(
         dockerfile=DOCKERFILE.read_text(),
         build_number=max(pure.BUILDS),

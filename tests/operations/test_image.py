@@ -41,7 +41,7 @@ def planned_cuda() -> pure.Image:
         base=pure.base_image("auto", "debian", "bookworm", "cuda"),
         arch="x86_64",
         cpu_flags=["avx2"],
-        cuda=Cuda(TOOLKITS[-1], ("89-real",)),
+        cuda=Cuda(TOOLKITS[0], ("89-real",)),
     )
 
 

@@ -31,6 +31,15 @@ machines = [
         ),
     ),
     (
+        "@fake/spark",
+        _data(
+            "== nvidia-smi",
+            _header,
+            "0, 0000000F:01:00.0, NVIDIA GB10, [N/A], [N/A], 580.95.05, Disabled, 12.1",
+            *_toolkit,
+        ),
+    ),
+    (
         "@fake/amd",
         _data(
             "== pci",

@@ -25,8 +25,8 @@ from claude_local.image_variant import TOOLKITS, Cuda
 
 DOCKERFILE = Path(__file__).parents[2] / "files" / "image" / "Dockerfile"
 BUILD = max(BUILDS)
-CUDA = Cuda(TOOLKITS[-1], ("89-real", "120a-real"))
-CUDA_13 = Cuda(TOOLKITS[0], ("89-real", "120a-real"))
+CUDA = Cuda(TOOLKITS[0], ("89-real", "120a-real"))
+CUDA_13 = Cuda(TOOLKITS[1], ("89-real", "120a-real"))
 
 
 def image(**changes: Any) -> Image:

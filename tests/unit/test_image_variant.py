@@ -35,21 +35,24 @@ def machine(*gpus: Gpu, **rest: object) -> Hardware:
 @pytest.mark.parametrize(
     ("capabilities", "driver", "version", "architectures"),
     [
-        (["8.9"], "580.95.05", "13.0.2", ("89-real",)),
+        (["8.9"], "580.95.05", "12.8.1", ("89-real",)),
         (["8.9"], "575.64.03", "12.8.1", ("89-real",)),
         (["8.6"], "525.60.13", "12.8.1", ("86-real",)),
         (["12.0"], "575.64.03", "12.8.1", ("120a-real",)),
-        (["12.0"], "590.48.01", "13.0.2", ("120a-real",)),
+        (["12.0"], "590.48.01", "12.8.1", ("120a-real",)),
+        (["7.5"], "610.57.04", "12.8.1", ("75-real",)),
+        # What came after CUDA 12.8, alone or beside others.
         (["12.1"], "580.95.05", "13.0.2", ("121a-real",)),
-        (["7.5"], "610.57.04", "13.0.2", ("75-real",)),
+        (["10.3"], "590.48.01", "13.0.2", ("103-real",)),
+        (["12.1", "8.9"], "590.48.01", "13.0.2", ("89-real", "121a-real")),
         # Before Turing there is CUDA 12 only, whatever the driver.
         (["6.1"], "580.95.05", "12.8.1", ("61-real",)),
         (["7.0"], "580.95.05", "12.8.1", ("70-real",)),
         # Several generations: one build for all, each architecture once, in order.
-        (["12.0", "8.9"], "590.48.01", "13.0.2", ("89-real", "120a-real")),
-        (["8.9", "8.9"], "590.48.01", "13.0.2", ("89-real",)),
+        (["12.0", "8.9"], "590.48.01", "12.8.1", ("89-real", "120a-real")),
+        (["8.9", "8.9"], "590.48.01", "12.8.1", ("89-real",)),
         (["8.9", "6.1"], "580.95.05", "12.8.1", ("61-real", "89-real")),
-        (["9.0"], "590.48.01", "13.0.2", ("90-real",)),
+        (["9.0"], "590.48.01", "12.8.1", ("90-real",)),
     ],
 )
 def test_cuda_is_chosen_from_driver_and_architectures(
@@ -87,6 +90,14 @@ def test_what_is_chosen_always_runs_and_nothing_is_passed_over_in_silence(
     for gpu in verdict.gpus:
         arch = int((gpu.compute_capability or "").replace(".", ""))
         assert arch in verdict.cuda.toolkit.architectures and real(arch) in verdict.cuda.architectures
+
+
+def test_of_cards_that_no_one_cuda_serves_the_greater_number_wins() -> None:
+    old, new = nvidia("6.1", "580.95.05"), nvidia("12.1", "580.95.05", 1)
+    verdict = choose(machine(old, new, replace(new, index=2)))
+    assert verdict.cuda is not None and verdict.cuda.toolkit.version == "13.0.2"
+    (missing,) = verdict.missing
+    assert "no one CUDA serves compute capability 6.1 beside the other GPUs" in missing.what
 
 
 def test_a_card_that_the_image_does_not_serve_is_hidden_from_it() -> None:

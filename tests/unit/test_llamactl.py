@@ -79,7 +79,7 @@ def test_programs_get_json(machine: Machine) -> None:
     assert found["hardware"]["container_toolkit"] == "1.18.0"
     verdict = found["verdict"]
     assert (verdict["variant"], verdict["gpus"], verdict["missing"]) == ("cuda", ["0000:01:00.0"], [])
-    assert verdict["cuda"] == {"version": "13.0.2", "architectures": ["89-real"]}
+    assert verdict["cuda"] == {"version": "12.8.1", "architectures": ["89-real"]}
 
 
 def test_a_machine_that_cannot_be_looked_at_gets_two_lines(tmp_path: Path) -> None:
