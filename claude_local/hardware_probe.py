@@ -14,7 +14,7 @@ from claude_local.hardware import Gpu, Hardware
 
 # $1: the root of the file system, for tests. Few processes, as it runs in every deploy. A network file system that does
 # not answer must not hold it up. display_attached is not asked: datacenter cards without any connector say Yes
-# (captures of drivers 580 to 610, see docs/decisions/0008). compute_cap is unknown to drivers before 510.
+# (captures of drivers 590 and 595, see docs/decisions/0008). compute_cap is unknown to drivers before 510.
 PROBE = r"""
 root=$1
 export LC_ALL=C

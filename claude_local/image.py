@@ -137,9 +137,9 @@ class Base:
     bootstrap: bool
 
 
-# What a GPU's image runs on where that is not the host's own release. CUDA: the release of NVIDIA's devel images, whose C
-# library the programs then want. Vulkan: Debian 12 and Ubuntu 22.04 have a Mesa from before cooperative matrices (Mesa 23.3
-# for AMD's), and Ubuntu 22.04 has no glslc.
+# What a GPU's image runs on where that is not the host's own release. CUDA: the release of NVIDIA's devel images, whose
+# C library the programs then want. Vulkan: Debian 12 and Ubuntu 22.04 have a Mesa from before cooperative matrices, and
+# Ubuntu 22.04 has no glslc.
 CUDA_RELEASE = ("ubuntu", "noble")
 VULKAN_RELEASES = {("debian", "bookworm"): ("debian", "trixie"), ("ubuntu", "jammy"): ("ubuntu", "noble")}
 

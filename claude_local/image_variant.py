@@ -31,9 +31,9 @@ class CudaToolkit:
     architectures: frozenset[int]
 
 
-# The first that serves most of a machine's GPUs is taken. 12.8.1 is what llama.cpp's own image is made with; 13.0 serves what
-# it cannot, and has compiler bugs on Blackwell of its own. Never 13.2.0 or 13.2.1, which compile IQ1_S, IQ2_S and IQ3_S
-# wrongly. Drivers: NVIDIA's table of minor version compatibility (13.x: 580, 12.x: 525).
+# The first that serves most of a machine's GPUs is taken. 12.8.1 is what llama.cpp's own image is made with; 13.0 serves
+# what it cannot, and has compiler bugs on Blackwell of its own. Never 13.2.0 or 13.2.1, which compile IQ1_S, IQ2_S and
+# IQ3_S wrongly. Drivers: NVIDIA's table of minor version compatibility (13.x: 580, 12.x: 525).
 TOOLKITS = (
     CudaToolkit(
         version="12.8.1",
@@ -180,8 +180,8 @@ def _unserved(gpu: Gpu, hardware: Hardware) -> Missing:
         )
     newer = [each for each in TOOLKITS if arch in each.architectures and driver_branch(gpu) < each.least_driver]
     if newer:
-        what = f"{gpu.name}: its driver {gpu.driver} is older than {newer[-1].least_driver}, which CUDA {newer[-1].version} needs"
-        return Missing(what, driver_fix(hardware))
+        needed = f"{newer[-1].least_driver}, which CUDA {newer[-1].version} needs"
+        return Missing(f"{gpu.name}: its driver {gpu.driver} is older than {needed}", driver_fix(hardware))
     known = sorted(set[int]().union(*(each.architectures for each in TOOLKITS)))
     return Missing(
         f"{gpu.name}: no one CUDA serves compute capability {gpu.compute_capability} beside the other GPUs"
@@ -208,7 +208,7 @@ def _without_driver(gpu: Gpu, hardware: Hardware) -> Missing:
 
 
 def driver_fix(hardware: Hardware) -> str:
-    """How a person installs NVIDIA's driver; claude-local never does, because it is a kernel module and wants a reboot."""
+    """How a person installs NVIDIA's driver; claude-local never does: it is a kernel module and wants a reboot."""
     if hardware.distro == "ubuntu":
         return "sudo ubuntu-drivers install && sudo reboot, then run this again"
     if hardware.distro == "debian":

@@ -155,7 +155,7 @@ def sourced(image: Image, paths: Paths, root: bool = False) -> Generator[Any]:
 
 @operation()
 def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False, gpu: Sequence[str] = ()) -> Generator[Any]:
-    """Build the image with BuildKit, check that it says its build number and finds its GPUs, and only then give it its tag.
+    """Build the image with BuildKit, check that it says its build number and finds its GPUs, then give it its tag.
 
     + image: the planned image
     + dockerfile: our Dockerfile on the controller

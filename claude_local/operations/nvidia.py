@@ -27,7 +27,9 @@ if test -d /run/systemd/system && systemctl is-active --quiet docker.service; th
 else
   kill -HUP "$(cat "$pidfile")"
 fi
-knows() { "$client" info --format '{{range $name, $_ := .Runtimes}}{{println $name}}{{end}}' 2>/dev/null | grep -qx nvidia; }
+knows() {
+  "$client" info --format '{{range $name, $_ := .Runtimes}}{{println $name}}{{end}}' 2>/dev/null | grep -qx nvidia
+}
 waited=0
 until knows; do
   if test "$waited" -ge "$seconds"; then

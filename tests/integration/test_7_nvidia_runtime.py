@@ -74,17 +74,11 @@ class Daemon:
             (self.tools / name).write_text(text)
             (self.tools / name).chmod(0o755)
         self.client = str(self.tools / "docker")
-        words = [
-            "dockerd",
-            "--data-root",
-            f"{folder}/data",
-            "--exec-root",
-            f"{folder}/exec",
-            "--pidfile",
-            str(self.pidfile),
-        ]
+        # In a network namespace of its own: a dockerd without a bridge removes the machine's docker0, and with it the
+        # network of every container.
+        words = ["unshare", "--net", "--", "dockerd", "--bridge=none", "--iptables=false", "--ip-masq=false"]
+        words += ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", str(self.pidfile)]
         words += ["--host", f"unix://{folder}/socket", "--config-file", str(self.config)]
-        words += ["--bridge=none", "--iptables=false", "--ip-masq=false"]
         environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
         with open(folder / "log", "w") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
@@ -105,11 +99,18 @@ class Daemon:
         self.process.wait(60)
 
 
+def bridges() -> set[str]:
+    """The bridges of this machine, docker0 among them."""
+    return {path.parent.name for path in Path("/sys/class/net").glob("*/bridge")}
+
+
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    before = bridges()
     made = Daemon(tmp_path)
     yield made
     made.stop()
+    assert bridges() == before, "this machine's own network is left alone"
 
 
 def test_docker_learns_of_the_runtime_while_a_container_runs_on(daemon: Daemon, monkeypatch: Any) -> None:

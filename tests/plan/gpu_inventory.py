@@ -1,13 +1,24 @@
 """Workstations with GPUs that nobody has: pyinfra's @fake, where the hardware's probe gets recorded answers."""
 
+import json
+
 _header = "index, pci.bus_id, name, memory.total [MiB], memory.free [MiB], driver_version, display_active, compute_cap"
 _machine = ["== system", "distro debian", "codename bookworm", "== memory", "MemTotal: 65536000 kB"]
+_there = json.dumps([{"Id": "sha256:1"}])
+_file = "/home/user/.local/share/claude-local/models/model.gguf"
+_placed = json.dumps({"profiles": {"qwen2.5-coder-1.5b": {"model": _file}}, "files": {}})
 _toolkit = ["== toolkit", "NVIDIA Container Toolkit CLI version 1.18.0"]
 
 
 def _data(*lines):
     # The first key that is part of a command answers it.
-    answers = {"--query-gpu=": [*_machine, *lines], "/proc/net/tcp": ["apt yes", "root yes"]}
+    answers = {
+        "--query-gpu=": [*_machine, *lines],
+        "/proc/net/tcp": ["apt yes", "root yes"],
+        "image inspect claude-local/base:": [_there],
+        "image inspect nvidia/cuda:": [_there],
+        "/state/models.json": [_placed],
+    }
     return {"fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": answers}
 
 

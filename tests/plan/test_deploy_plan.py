@@ -77,6 +77,42 @@ def test_a_machine_with_a_gpu_gets_its_image_and_what_that_needs(
         assert stages.index("tasks/docker.py") < stages.index("tasks/nvidia.py") < stages.index("tasks/image.py")
 
 
+@pytest.mark.parametrize(
+    ("machine", "build", "gpu"),
+    [
+        (
+            "two-generations",
+            ["--build-arg BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04", "--build-arg RUNTIME_BASE=claude-local/base:noble",
+             "-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DCMAKE_CUDA_ARCHITECTURES=89-real;120a-real ", "--target runtime-cuda"],
+            "--runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility "
+            "--env CUDA_DEVICE_ORDER=PCI_BUS_ID --env CUDA_CACHE_DISABLE=1",
+        ),
+        (
+            "amd",
+            ["--build-arg BASE=vulkan-sdk", "--build-arg RUNTIME_BASE=claude-local/base:trixie", "-DGGML_VULKAN=ON ",
+             "--target runtime-vulkan"],
+            "--device /dev/dri/renderD128 --group-add 105",
+        ),
+        ("no-driver", ["--build-arg BASE=claude-local/base:bookworm", "-DGGML_NATIVE=ON "], ""),
+    ],
+)  # fmt: skip
+def test_the_commands_that_build_and_run_a_variant(machine: str, build: list[str], gpu: str) -> None:
+    done = pyinfra(
+        "-y", "-vv", "tests/plan/gpu_inventory.py", "tasks/image.py", "tasks/server.py", "--limit", f"@fake/{machine}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if ">>>" in line]
+    (building,) = [line for line in lines if "docker build --progress" in line]
+    for words in build:
+        assert words in building
+    assert ("--target" in building) == bool(gpu)
+    (running,) = [line for line in lines if "docker run --label claude-local.config=" in line]
+    assert f" {gpu} claude-local/llama-server:b11434-".replace("  ", " ") in running
+    assert "--cap-drop ALL" in running and "--read-only" in running
+    devices = [line for line in lines if "--list-devices" in line]
+    assert len(devices) == bool(gpu) and all(gpu in line for line in devices)
+
+
 def test_a_variant_that_the_machine_cannot_run_is_refused_with_the_way_there() -> None:
     done = pyinfra(
         "-y", "tests/plan/gpu_inventory.py", "deploy.py", "--limit", "@fake/no-driver", "--data", "image_variant=cuda"

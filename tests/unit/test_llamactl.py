@@ -67,7 +67,8 @@ def test_a_machine_without_a_gpu_is_no_error(machine: Machine) -> None:
 
 def test_names_are_not_taken_for_markup(machine: Machine) -> None:
     machine.nvidia_smi(smi(outputs.RTX_5080.replace("NVIDIA GeForce RTX 5080", "NVIDIA [bold]odd[/] card")))
-    assert "NVIDIA [bold]odd[/] card" in hardware(machine)
+    text = hardware(machine)
+    assert text.splitlines()[1].startswith("NVIDIA [bold]odd[/] card ") and text.count("[bold]odd[/]") == 2
 
 
 def test_programs_get_json(machine: Machine) -> None:
