@@ -98,11 +98,11 @@ def test_a_machine_with_a_gpu_gets_its_image_and_what_that_needs(
 )  # fmt: skip
 def test_the_commands_that_build_and_run_a_variant(machine: str, build: list[str], gpu: str) -> None:
     done = pyinfra(
-        "-y", "-vv", "tests/plan/gpu_inventory.py", "tasks/image.py", "tasks/server.py", "--limit", f"@fake/{machine}",
+        "-y", "--debug", "tests/plan/gpu_inventory.py", "tasks/image.py", "tasks/server.py", "--limit", f"@fake/{machine}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stderr.splitlines() if ">>>" in line]
-    (building,) = [line for line in lines if "docker build --progress" in line]
+    lines = [line for line in done.stderr.splitlines() if "simulating command" in line]
+    (building,) = [line for line in lines if "docker build --progress=plain" in line]
     for words in build:
         assert words in building
     assert ("--target" in building) == bool(gpu)
