@@ -37,11 +37,91 @@ def test_every_step_is_named_in_the_imperative(plan: list[str]) -> None:
         assert step[0].isupper() and "(" not in step.split()[0], name
 
 
-@pytest.mark.parametrize("stage", ["preflight", *STAGES, "verify"])
+@pytest.mark.parametrize("stage", ["preflight", *STAGES, "nvidia", "verify"])
 def test_each_task_file_plans_alone(stage: str) -> None:
     done = pyinfra("--dry", "tests/plan/fake_inventory.py", f"tasks/{stage}.py")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("machine", "variant", "reason", "steps"),
+    [
+        (
+            "two-generations",
+            "cuda12.8.1",
+            "Image variant cuda: NVIDIA GeForce RTX 4090 (8.9, 24 GiB), NVIDIA GeForce RTX 5070 Ti (12.0, 16 GiB) "
+            "with driver 575.64.03: CUDA 12.8.1 for 89-real;120a-real",
+            ["Install NVIDIA's container toolkit", "Tell Docker of NVIDIA's runtime", "Get the images for CUDA",
+             "Check that containers see the GPUs"],
+        ),
+        ("hopper", "cuda12.8.1", "driver 590.48.01: CUDA 12.8.1 for 90-real", ["Get the images for CUDA"]),
+        ("spark", "cuda13.0.2", "NVIDIA GB10 (12.1) with driver 580.95.05: CUDA 13.0.2 for 121a-real", []),
+        ("amd", "vulkan", "Image variant vulkan: AMD Radeon RX 6700/6700 XT", ["Get the base image claude-local/base:trixie"]),
+        ("no-driver", "cpu", "NVIDIA GeForce RTX 4070 has no NVIDIA driver (nouveau", []),
+    ],
+)  # fmt: skip
+def test_a_machine_with_a_gpu_gets_its_image_and_what_that_needs(
+    machine: str, variant: str, reason: str, steps: list[str]
+) -> None:
+    done = pyinfra("--json", "tests/plan/gpu_inventory.py", "deploy.py", "--limit", f"@fake/{machine}")
+    assert done.returncode == 0, done.stderr
+    names = [operation["name"] for operation in json.loads(done.stdout)["plan"]]
+    assert any(f"Build claude-local/llama-server:b11434-{variant}-" in name for name in names)
+    assert reason in " ".join(done.stderr.split())
+    for step in steps:
+        assert any(step in name for name in names), step
+    stages = list(dict.fromkeys(name.split(" | ")[0] for name in names))
+    assert ("tasks/nvidia.py" in stages) == variant.startswith("cuda")
+    if variant.startswith("cuda"):
+        assert stages.index("tasks/docker.py") < stages.index("tasks/nvidia.py") < stages.index("tasks/image.py")
+
+
+@pytest.mark.parametrize(
+    ("machine", "build", "gpu"),
+    [
+        (
+            "two-generations",
+            ["--build-arg BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04", "--build-arg RUNTIME_BASE=claude-local/base:noble",
+             "-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DCMAKE_CUDA_ARCHITECTURES=89-real;120a-real ", "--target runtime-cuda"],
+            "--runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility "
+            "--env CUDA_DEVICE_ORDER=PCI_BUS_ID --env CUDA_CACHE_DISABLE=1",
+        ),
+        (
+            "amd",
+            ["--build-arg BASE=vulkan-sdk", "--build-arg RUNTIME_BASE=claude-local/base:trixie", "-DGGML_VULKAN=ON ",
+             "--target runtime-vulkan"],
+            "--device /dev/dri/renderD128 --group-add 105",
+        ),
+        ("no-driver", ["--build-arg BASE=claude-local/base:bookworm", "-DGGML_NATIVE=ON "], ""),
+    ],
+)  # fmt: skip
+def test_the_commands_that_build_and_run_a_variant(machine: str, build: list[str], gpu: str) -> None:
+    done = pyinfra(
+        "-y", "--debug", "tests/plan/gpu_inventory.py", "tasks/image.py", "tasks/server.py", "--limit", f"@fake/{machine}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "simulating command" in line]
+    (building,) = [line for line in lines if "docker build --progress=plain" in line]
+    for words in build:
+        assert words in building
+    assert ("--target" in building) == bool(gpu)
+    (running,) = [line for line in lines if "docker run --label claude-local.config=" in line]
+    assert f" {gpu} claude-local/llama-server:b11434-".replace("  ", " ") in running
+    assert "--cap-drop ALL" in running and "--read-only" in running
+    devices = [line for line in lines if "--list-devices" in line]
+    assert len(devices) == bool(gpu) and all(gpu in line for line in devices)
+
+
+def test_a_variant_that_the_machine_cannot_run_is_refused_with_the_way_there() -> None:
+    done = pyinfra(
+        "-y", "tests/plan/gpu_inventory.py", "deploy.py", "--limit", "@fake/no-driver", "--data", "image_variant=cuda"
+    )
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "image_variant: 'cuda' cannot run here: NVIDIA GeForce RTX 4070 has no NVIDIA driver" in said
+    assert "apt install nvidia-driver" in said
+    assert "Traceback" not in done.stderr and "Starting operation" not in done.stderr
 
 
 def test_bad_data_stops_everything_with_all_problems_and_no_operation() -> None:
