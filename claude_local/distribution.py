@@ -82,7 +82,13 @@ def distribution(found: OsRelease) -> Distribution:
 
 
 def problems(
-    found: Distribution, *, apt: bool, arch: str, userland: str = "", image_base: str = "auto", image_cpu: str = "native"
+    found: Distribution,
+    *,
+    apt: bool,
+    arch: str,
+    userland: str = "",
+    image_base: str = "auto",
+    image_cpu: str = "native",
 ) -> list[str]:
     """What of distribution and architecture stands in the way, one line each; empty: nothing.
 

@@ -38,11 +38,11 @@ class WorkstationIdentity(FactBase[Identity]):
     def command(self) -> str:
         return (
             "id -u; id -g; id -un; echo ~; uname -m; "
-            '( test ! -r /etc/os-release || . /etc/os-release; '
+            "( test ! -r /etc/os-release || . /etc/os-release; "
             'for line in "${ID:-unknown}" "${VERSION_ID:-}" "${VERSION_CODENAME:-}"; do echo "$line"; done ); '
             "test -d /run/systemd/system && echo yes || echo no; "
             "command -v sudo >/dev/null 2>&1 && echo yes || echo no; "
-            '( test ! -r /etc/os-release || . /etc/os-release; '
+            "( test ! -r /etc/os-release || . /etc/os-release; "
             'for line in "${ID_LIKE:-}" "${UBUNTU_CODENAME:-}" "${DEBIAN_CODENAME:-}" "${PRETTY_NAME:-}"; '
             'do echo "$line"; done ); '
             "dpkg --print-architecture 2>/dev/null || echo"
@@ -50,7 +50,9 @@ class WorkstationIdentity(FactBase[Identity]):
 
     def process(self, output: list[str]) -> Identity:
         lines = [line.strip() for line in output] + [""] * 15
-        uid, gid, user, home, arch, own, version, codename, systemd, sudo, like, ubuntu, debian, name, userland = lines[:15]
+        uid, gid, user, home, arch, own, version, codename, systemd, sudo, like, ubuntu, debian, name, userland = lines[
+            :15
+        ]
         found = distribution(OsRelease(own, like, version, codename, ubuntu, debian, name))
         return Identity(
             uid=int(uid),

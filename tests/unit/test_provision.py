@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = "sh env id cat cut dirname flock mkdir printf rm sha256sum sleep test uname".split()
+TOOLS = ["sh", "env", "id", "cat", "cut", "dirname", "flock", "mkdir", "rm", "sha256sum", "sleep", "uname"]
 
 
 def stand_in(folder: Path, name: str, script: str) -> None:
