@@ -39,11 +39,22 @@ DOCKER_PACKAGES_SCRIPT = script_of(DockerPackages().command(names=[]))
 
 class RecordedMachine:
     """``release``: a file's name in releases/, without its ending. ``repository``: Docker's own repository answers for
-    this release. ``registry``: base images can be pulled."""
+    this release. ``registry``: base images can be pulled. ``os_release`` and ``arch``: what it says of itself instead of
+    what is recorded; ``apt``: it has apt-get."""
 
-    def __init__(self, release: str, *, repository: bool = False, registry: bool = True) -> None:
+    def __init__(
+        self,
+        release: str,
+        *,
+        repository: bool = False,
+        registry: bool = True,
+        os_release: dict[str, str] | None = None,
+        arch: tuple[str, str] = ("x86_64", "amd64"),
+        apt: bool = True,
+    ) -> None:
         self.recorded = json.loads((RELEASES / f"{release}.json").read_text())
-        self.repository, self.registry = repository, registry
+        self.recorded["os_release"] = os_release or self.recorded["os_release"]
+        self.repository, self.registry, self.arch, self.apt = repository, registry, arch, apt
         self.packages = set(self.recorded["packages"])
         self.installed = set(self.recorded["installed"])
         self.images: set[str] = set()
@@ -83,13 +94,17 @@ class RecordedMachine:
 
     def _identity(self) -> list[str]:
         lines = self.recorded["os_release"]
-        own = [lines["ID"], lines["VERSION_ID"], lines["VERSION_CODENAME"]]
+        own = [lines.get(name, "") for name in ("ID", "VERSION_ID", "VERSION_CODENAME")]
         base = [lines.get(name, "") for name in ("ID_LIKE", "UBUNTU_CODENAME", "DEBIAN_CODENAME", "PRETTY_NAME")]
-        return ["1000", "1000", "user", "/home/user", "x86_64", *own, "yes", "yes", *base, "amd64"]
+        return ["1000", "1000", "user", "/home/user", self.arch[0], *own, "yes", "yes", *base, self.arch[1]]
 
     def _preflight(self, arguments: list[str]) -> list[str]:
         places = arguments[3:]
-        return ["apt yes", "root yes", *(f"mount /dev/sda1 ext4 {2**40} {path}" for path in places)]
+        return [
+            *(["apt yes"] if self.apt else []),
+            "root yes",
+            *(f"mount /dev/sda1 ext4 {2**40} {path}" for path in places),
+        ]
 
     def _missing(self, entries: list[str]) -> Iterable[str]:
         return (name for name in (entry.partition("=")[0] for entry in entries) if name not in self.installed)

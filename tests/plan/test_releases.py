@@ -30,20 +30,23 @@ WHOLE = ("deploy.py",)
 HOME = "/home/user"
 
 
+def pyinfra(result: Path, *files: str, **machine: Any) -> subprocess.CompletedProcess[str]:
+    """``pyinfra -y --json`` with these deploy files on the recorded machine; ``result`` then says what was done to it."""
+    env = {**os.environ, "RECORDED_MACHINE": json.dumps(machine), "RECORDED_RESULT": str(result)}
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "pyinfra"), "-y", "--json", "tests/plan/recorded_inventory.py", *files],
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+
+
 @functools.cache
 def deployed(release: str, *files: str, repository: bool = False, registry: bool = True) -> dict[str, Any]:
-    """What ``pyinfra -y`` with these deploy files did to the machine, and its ``--json`` results as ``operations``."""
-    arguments = {"release": release, "repository": repository, "registry": registry}
+    """What a deploy that succeeds did to the machine, and its ``--json`` results as ``operations``."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        env = {**os.environ, "RECORDED_MACHINE": json.dumps(arguments), "RECORDED_RESULT": str(result)}
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "pyinfra"), "-y", "--json", "tests/plan/recorded_inventory.py", *files],
-            cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        done = pyinfra(result, *files, release=release, repository=repository, registry=registry)
         assert done.returncode == 0, done.stderr[-3000:]
-        operations = json.loads(done.stdout)["results"]["operations"]
-        return {**json.loads(result.read_text()), "operations": operations}
+        return {**json.loads(result.read_text()), "operations": json.loads(done.stdout)["results"]["operations"]}
 
 
 def recorded(release: str) -> dict[str, Any]:
@@ -180,3 +183,54 @@ def test_a_package_that_a_release_does_not_have_fails_as_apt_does() -> None:
     ok, said = machine.run("( env A=b apt-get -q install --yes --no-install-recommends docker-cli jq ) 2>&1")
     assert (ok, said) == (False, ["E: Unable to locate package docker-cli"])
     assert "jq" not in machine.installed
+
+
+MINT = {
+    "ID": "linuxmint",
+    "ID_LIKE": "ubuntu debian",
+    "VERSION_ID": "22",
+    "VERSION_CODENAME": "wilma",
+    "UBUNTU_CODENAME": "noble",
+    "PRETTY_NAME": "Linux Mint 22",
+}
+FEDORA = {"ID": "fedora", "VERSION_ID": "40", "PRETTY_NAME": "Fedora Linux 40 (Workstation Edition)"}
+KALI = {"ID": "kali", "ID_LIKE": "debian", "VERSION_CODENAME": "kali-rolling", "PRETTY_NAME": "Kali GNU/Linux Rolling"}
+FOCAL = {"ID": "ubuntu", "VERSION_ID": "20.04", "VERSION_CODENAME": "focal", "PRETTY_NAME": "Ubuntu 20.04.6 LTS"}
+
+
+def test_linux_mint_gets_what_the_ubuntu_in_it_gets(tmp_path: Path) -> None:
+    files = ("tasks/preflight.py", "tasks/docker.py", "tasks/image.py")
+    done = pyinfra(tmp_path / "r", *files, release="ubuntu-24.04", repository=True, os_release=MINT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads((tmp_path / "r").read_text())
+    ((_, distro, _, sources, _),) = result["repository"]
+    assert distro == "ubuntu" and "Suites: noble\n" in sources
+    assert result["base"][0][2:4] == ["claude-local/base:noble", "ubuntu:noble"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "says"),
+    [
+        ({"os_release": FOCAL}, "distribution: found Ubuntu 20.04.6 LTS; Debian 12 or newer, or Ubuntu 22.04 or newer"),
+        ({"os_release": FEDORA, "apt": False}, "found Fedora Linux 40 (Workstation Edition), which has no apt-get; "),
+        ({"os_release": KALI}, "found Kali GNU/Linux Rolling, which does not say which Debian or Ubuntu release it is"),
+        ({"arch": ["aarch64", "armhf"]}, "architecture: found packages for armhf on aarch64; "),
+    ],
+)
+def test_what_cannot_be_set_up_is_told_in_a_line_and_left_as_it_was(
+    machine: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    done = pyinfra(tmp_path / "r", *WHOLE, release="ubuntu-24.04", **machine)
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if says in line]
+    assert len(told) == 1 and "Traceback" not in done.stderr
+    result = json.loads((tmp_path / "r").read_text())
+    assert result["installed"] == sorted(recorded("ubuntu-24.04")["installed"]) and result["uploads"] == {}
+    assert not any("apt-get" in command for command in result["ran"])
+
+
+def test_arm64_is_deployed_with_its_own_claude_code(tmp_path: Path) -> None:
+    done = pyinfra(tmp_path / "r", *WHOLE, release="ubuntu-24.04", arch=["aarch64", "arm64"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    fetches = [each for each in json.loads((tmp_path / "r").read_text())["ran"] if "claude_install" in each]
+    assert fetches and all("linux-arm64" in each for each in fetches)
