@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-GIB = 1024**3
+from claude_local.distribution import Distribution
+from claude_local.distribution import problems as distribution_problems
 
-# Oldest release of each distribution that the package names and Python (3.10) fit.
-OLDEST_RELEASE = {"debian": "12", "ubuntu": "22.04"}
-ARCHITECTURES = ("x86_64", "aarch64")
+GIB = 1024**3
 
 # Disk that building the image takes under Docker's data directory, bytes: base image, compiler layer, compiler cache
 # and result. `docker system df` after a build (Debian 12, CPU variant): 0.92 GB; the rest is room for the next one.
@@ -36,13 +35,13 @@ class Mount:
 class Findings:
     """What preflight looked at.
 
-    ``mounts`` maps a path to the file system it is (or would be) on. ``listening`` are TCP ports that somebody listens
+    ``userland`` is the architecture of dpkg's packages, empty where dpkg does not say. ``docker_snap``: the only docker
+    command is a snap's. ``mounts`` maps a path to the file system it is (or would be) on. ``listening`` are TCP ports that somebody listens
     on, ``ours`` those that our own container publishes. ``present`` maps a model file's name to the bytes of it that
     are already there. ``root_without_password``: root, or sudo asks nothing; ``terminal``: sudo could ask.
     """
 
-    distro: str
-    release: str
+    distribution: Distribution
     arch: str
     apt: bool
     uid: int
@@ -55,10 +54,8 @@ class Findings:
     present: Mapping[str, int] = field(default_factory=dict)
     image_built: bool = False
     runtime_there: bool = False
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".") if part.isdigit())
+    userland: str = ""
+    docker_snap: bool = False
 
 
 def _gib(size: int) -> str:
@@ -79,22 +76,31 @@ def disk_needs(
     return needs
 
 
-def problems(found: Findings, ports: Sequence[tuple[str, int]], needs: Sequence[tuple[str, str, int]]) -> list[str]:
+def problems(
+    found: Findings,
+    ports: Sequence[tuple[str, int]],
+    needs: Sequence[tuple[str, str, int]],
+    image_base: str = "auto",
+    image_cpu: str = "native",
+) -> list[str]:
     """One line for each thing that stands in the way, with what would help. Empty: go ahead.
 
     ``ports`` are ``(setting, port)``; ``needs`` comes from :func:`disk_needs`. File systems shared by several needs
-    are judged by their sum.
+    are judged by their sum. ``image_base`` and ``image_cpu`` are the settings.
     """
-    lines = []
-    oldest = OLDEST_RELEASE.get(found.distro)
-    if not found.apt:
+    lines = distribution_problems(
+        found.distribution,
+        apt=found.apt,
+        arch=found.arch,
+        userland=found.userland,
+        image_base=image_base,
+        image_cpu=image_cpu,
+    )
+    if found.docker_snap:
         lines.append(
-            f"distribution: found {found.distro} {found.release} without apt-get; Debian 12+ or Ubuntu 22.04+ is needed"
+            "docker: installed as a snap, which cannot read ~/.cache and ~/.local, where the image's sources and the "
+            "models are; sudo snap remove docker, and run again (it is then installed as a package)"
         )
-    elif oldest is not None and _version(found.release) and _version(found.release) < _version(oldest):
-        lines.append(f"distribution: found {found.distro} {found.release}; {found.distro} {oldest} or newer is needed")
-    if found.arch not in ARCHITECTURES:
-        lines.append(f"architecture: found {found.arch}; {' or '.join(ARCHITECTURES)} is needed")
     if found.uid != 0:
         if not found.sudo:
             lines.append(

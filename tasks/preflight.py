@@ -7,6 +7,7 @@ from pyinfra import host
 from pyinfra.api import DeployError
 
 from claude_local import preflight
+from claude_local.distribution import Distribution
 from claude_local.facts.preflight import PreflightFindings
 from claude_local.operations.image import verdict
 from claude_local.paths import expand
@@ -25,8 +26,14 @@ docker_dir = "/var/lib/docker"
 seen = host.get_fact(PreflightFindings, **look, paths=[ws.paths.home, docker_dir, ws.paths.model_dir])
 
 findings = preflight.Findings(
-    distro=ws.identity["distro"],
-    release=ws.identity["release"],
+    distribution=Distribution(
+        ws.identity["distro"],
+        ws.identity["release"],
+        ws.identity["codename"],
+        ws.identity["system"],
+        ws.identity["derived"],
+    ),
+    userland=ws.identity["userland"],
     arch=ws.identity["arch"],
     apt=seen["apt"],
     uid=ws.identity["uid"],
@@ -42,6 +49,7 @@ findings = preflight.Findings(
     },
     image_built=seen["image"],
     runtime_there=seen["runtime"],
+    docker_snap=seen["snap"],
 )
 problems = preflight.problems(
     findings,
@@ -49,6 +57,8 @@ problems = preflight.problems(
     needs=preflight.disk_needs(
         findings, ws.paths.home, docker_dir, ws.paths.model_dir, models, variant=verdict(ws).variant
     ),
+    image_base=ws.settings.image_base,
+    image_cpu=ws.settings.image_cpu,
 )
 if problems:
     raise DeployError("this machine is not ready, nothing has been changed:\n" + "\n".join(f"  {p}" for p in problems))

@@ -24,13 +24,15 @@ class Client(TypedDict):
 
 
 # Asked, not concluded from versions: a plugin "buildx" answers, or DOCKER_BUILDKIT=1 makes "build" know --progress
-# (clients 18.09 to 22 have BuildKit built in; later ones without buildx print an error instead).
+# (clients 18.09 to 22 have BuildKit built in; later ones without buildx print an error instead). A snap's client is none:
+# it cannot read hidden directories of the home directory (canonical/docker-snap 334).
 CLIENT_SCRIPT = r"""
 first= chosen=
 IFS=:
 for folder in $PATH /usr/bin; do
   candidate=$folder/docker
   test -x "$candidate" && test ! -d "$candidate" || continue
+  case $(readlink -f "$candidate" 2>/dev/null) in */snap) continue ;; esac
   case $("$candidate" --version 2>/dev/null) in Docker*) ;; *) continue ;; esac
   first=${first:-$candidate}
   if "$candidate" buildx version >/dev/null 2>&1 ||

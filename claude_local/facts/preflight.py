@@ -20,11 +20,14 @@ cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _; 
 done
 for docker in $(command -v docker) /usr/bin/docker; do
   test -x "$docker" || continue
+  case $(readlink -f "$docker") in */snap) snap=yes; continue ;; esac
+  snap=
   $as_root "$docker" port "$container" 2>/dev/null | sed -n 's/.*:\([0-9]*\)$/ours \1/p'
   test -z "$($as_root "$docker" images -q claude-local/llama-server 2>/dev/null)" || echo 'image yes'
   docker_root=$($as_root "$docker" info --format '{{.DockerRootDir}}' 2>/dev/null)
   break
 done
+test -z "${snap:-}" || echo 'snap yes'
 printf '%s\n' "$files" | while IFS= read -r file; do
   test -n "$file" || continue
   if size=$(stat -c %s "$file" 2>/dev/null || stat -c %s "$file.part" 2>/dev/null); then echo "file $size $file"; fi
@@ -40,7 +43,7 @@ true
 
 
 class PreflightFindings(FactBase[dict[str, Any]]):
-    """``{"apt", "root", "image", "runtime": bool, "listen", "ours": [port], "file": {path: bytes},
+    """``{"apt", "root", "image", "runtime", "snap": bool, "listen", "ours": [port], "file": {path: bytes},
     "mount": {path: [device, type, free bytes]}}``.
 
     Arguments: ``container`` our container's name; ``files`` absolute paths of model files; ``runtime`` a file that only
@@ -57,7 +60,7 @@ class PreflightFindings(FactBase[dict[str, Any]]):
         try:
             for line in output:
                 tag, _, rest = line.partition(" ")
-                if tag in ("apt", "root", "image", "runtime"):
+                if tag in ("apt", "root", "image", "runtime", "snap"):
                     found[tag] = True
                 elif tag in ("listen", "ours"):
                     found[tag].append(int(rest))
@@ -74,6 +77,6 @@ class PreflightFindings(FactBase[dict[str, Any]]):
     @staticmethod
     def default() -> dict[str, Any]:
         return {
-            "apt": False, "root": False, "image": False, "runtime": False,
+            "apt": False, "root": False, "image": False, "runtime": False, "snap": False,
             "listen": [], "ours": [], "file": {}, "mount": {},
         }  # fmt: skip

@@ -6,9 +6,16 @@ from typing import TypedDict
 
 from pyinfra.api import FactBase
 
+from claude_local.distribution import OsRelease, distribution
+
 
 class Identity(TypedDict):
-    """The connecting user and the machine; ``systemd`` says whether systemd runs as PID 1."""
+    """The connecting user and the machine; ``systemd`` says whether systemd runs as PID 1.
+
+    ``distro``, ``release`` and ``codename`` are those of the Debian or Ubuntu release that the machine has or is made
+    from (claude_local.distribution), ``system`` is what it calls itself, ``derived`` whether that is something else.
+    ``arch`` is the kernel's, ``userland`` that of dpkg's packages (empty without dpkg).
+    """
 
     uid: int
     gid: int
@@ -20,6 +27,9 @@ class Identity(TypedDict):
     codename: str
     systemd: bool
     sudo: bool
+    system: str
+    derived: bool
+    userland: str
 
 
 class WorkstationIdentity(FactBase[Identity]):
@@ -28,24 +38,36 @@ class WorkstationIdentity(FactBase[Identity]):
     def command(self) -> str:
         return (
             "id -u; id -g; id -un; echo ~; uname -m; "
-            '( . /etc/os-release 2>/dev/null; echo "${ID:-unknown}"; echo "${VERSION_ID:-}"; echo "${VERSION_CODENAME:-}" ); '
+            "( test ! -r /etc/os-release || . /etc/os-release; "
+            'for line in "${ID:-unknown}" "${VERSION_ID:-}" "${VERSION_CODENAME:-}"; do echo "$line"; done ); '
             "test -d /run/systemd/system && echo yes || echo no; "
-            "command -v sudo >/dev/null 2>&1 && echo yes || echo no"
+            "command -v sudo >/dev/null 2>&1 && echo yes || echo no; "
+            "( test ! -r /etc/os-release || . /etc/os-release; "
+            'for line in "${ID_LIKE:-}" "${UBUNTU_CODENAME:-}" "${DEBIAN_CODENAME:-}" "${PRETTY_NAME:-}"; '
+            'do echo "$line"; done ); '
+            "dpkg --print-architecture 2>/dev/null || echo"
         )
 
     def process(self, output: list[str]) -> Identity:
-        uid, gid, user, home, arch, distro, release, codename, systemd, sudo = (line.strip() for line in output[:10])
+        lines = [line.strip() for line in output] + [""] * 15
+        uid, gid, user, home, arch, own, version, codename, systemd, sudo, like, ubuntu, debian, name, userland = lines[
+            :15
+        ]
+        found = distribution(OsRelease(own, like, version, codename, ubuntu, debian, name))
         return Identity(
             uid=int(uid),
             gid=int(gid),
             user=user,
             home=home,
             arch=arch,
-            distro=distro,
-            release=release,
-            codename=codename,
+            distro=found.distro,
+            release=found.version,
+            codename=found.codename,
             systemd=systemd == "yes",
             sudo=sudo == "yes",
+            system=found.system,
+            derived=found.derived,
+            userland=userland,
         )
 
     @staticmethod
@@ -62,4 +84,7 @@ class WorkstationIdentity(FactBase[Identity]):
             codename="bookworm",
             systemd=True,
             sudo=True,
+            system="Debian GNU/Linux 12 (bookworm)",
+            derived=False,
+            userland="amd64",
         )

@@ -75,8 +75,9 @@ def installed(
     wanted = docker.missing_packages(known["installed"], known["candidates"], daemon=daemon)
     if not wanted:
         yield fails(
-            "apt knows no package of Docker (docker.io, docker-ce, docker-buildx): "
-            "add your distribution's main repository to apt's sources, or install Docker by hand, and run again"
+            "apt knows no package of Docker (docker.io, docker-ce, docker-buildx): add your distribution's "
+            f"{'universe' if distro == 'ubuntu' else 'main'} repository to apt's sources, or install Docker by hand, "
+            "and run again"
         )
         return
     yield from packages.installed._inner(packages=dict.fromkeys(wanted), lock_timeout=lock_timeout, root=root)

@@ -42,14 +42,15 @@ pull() {
 }
 
 # The lines of apt's own view of its sources (both file formats) that are this distribution's archive:
-# "MIRROR SUITE COMPONENT".
+# "MIRROR SUITE COMPONENT". Where Debian's sources say "stable", SUITE is the codename that the archive gives it.
 archive() {
     # shellcheck disable=SC2016  # apt expands these names
-    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)' 'Created-By: Packages' |
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN) $(CODENAME)' 'Created-By: Packages' |
         awk -v codename="$codename" -v distro="$distro" '
+            { suite = $2 ~ /^(oldstable|stable|testing)(-|$)/ ? $5 : $2; line = $1 " " suite " " $3 }
             tolower($4) == distro &&
-            ($2 == codename || $2 == codename "-updates" || $2 == codename "-security") &&
-            ($3 == "main" || $3 == "universe") && !seen[$0]++ { print $1, $2, $3 }' |
+            (suite == codename || suite == codename "-updates" || suite == codename "-security") &&
+            ($3 == "main" || $3 == "universe") && !seen[line]++ { print line }' |
         while read -r mirror suite component; do
             # Cloud images name a file that lists mirrors.
             case $mirror in
@@ -89,7 +90,8 @@ bootstrap() {
     rm -rf --one-file-system "$scratch"
     mkdir -p "$scratch"
     say "making it with debootstrap from $mirror"
-    debootstrap --variant=minbase --include=ca-certificates "$codename" "$scratch/root" "$mirror" >"$scratch/log" 2>&1 &
+    # Without --force-check-gpg it goes on unchecked where the keyring's package is missing.
+    debootstrap --force-check-gpg --variant=minbase --include=ca-certificates "$codename" "$scratch/root" "$mirror" >"$scratch/log" 2>&1 &
     making=$!
     waited=0
     while kill -0 "$making" 2>/dev/null; do
@@ -103,10 +105,15 @@ bootstrap() {
     fi
     # The security and update suites that debootstrap does not write.
     rm -f "$scratch/root/etc/apt/sources.list.d/"*
-    echo "$sources" | awk '
-        { entry = $1 " " $2; components[entry] = components[entry] " " $3; if (!known[entry]++) order[++n] = entry }
-        END { for (i = 1; i <= n; i++) print "deb " order[i] components[order[i]] }' |
-        grep -E '^deb https?://' >"$scratch/root/etc/apt/sources.list"
+    # Named, because not every release puts its keys where apt finds them unasked.
+    keyring=/usr/share/keyrings/$distro-archive-keyring.gpg
+    [ -e "$scratch/root$keyring" ] || keyring=
+    echo "$sources" | awk -v signed="${keyring:+[signed-by=$keyring] }" '
+        $1 ~ /^https?:/ {
+            entry = $1 " " $2; components[entry] = components[entry] " " $3; if (!known[entry]++) order[++n] = entry
+        }
+        END { for (i = 1; i <= n; i++) print "deb " signed order[i] components[order[i]] }' \
+        >"$scratch/root/etc/apt/sources.list"
     # What a container never reads.
     cat >"$scratch/root/etc/dpkg/dpkg.cfg.d/claude-local" <<'END'
 path-exclude /usr/share/doc/*

@@ -1,42 +1,23 @@
-"""A bare Debian 13 with neither Python nor npm, as an ordinary user: every stage that needs no Docker, twice.
+"""A bare Debian 13 with neither Python nor npm, as an ordinary user: every stage that needs no Docker, twice; then Docker
+itself, without the image's build, and all of it again with the tools that Ubuntu 26.04 has.
 
-debootstrap makes it from the mirror that apt uses here; it is entered with a root of its own, so that user namespaces
-work there as on a real machine. The network is this machine's.
+The network is this machine's, except where Docker's daemon runs.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.integration.machine import copy_project, run
+from tests.integration.debian_root import Debian, bootstrapped
 
 pytestmark = pytest.mark.integration
 
-USER = "tester"
-STAGES = [f"tasks/{stage}.py" for stage in ("packages", "runtime", "fence", "claude", "home", "commands")]
+STAGES = [f"tasks/{stage}.py" for stage in ("preflight", "packages", "runtime", "fence", "claude", "home", "commands")]
 # This machine's own server has the usual ones.
 PORTS = "--data server_port=18090 --data manager_port=18091"
-CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
-# How this machine reaches package registries.
-NETWORK = ("http_proxy", "https_proxy", "no_proxy", "PIP_CERT", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
-
-# $0 the new root, then the command. The mounts vanish with the namespace.
-ENTER = r"""
-set -e
-mount --make-rprivate /
-mount --bind "$0" "$0"; cd "$0"
-mount -t proc proc proc; mount -t sysfs sysfs sys; mount --rbind /dev dev; mount -t tmpfs tmpfs run
-mkdir -p .old; pivot_root . .old; umount -l .old; cd /
-exec "$@"
-"""
 
 # A session in the user's home against the scripted backend; prints what the model was told of its command.
 SESSION = r"""
@@ -65,72 +46,55 @@ with ScriptedBackend([tool_use("Bash", {"command": command}), text("Done.")], to
 """
 
 
-class Debian:
-    """The system below ``root``; the user's home is ``home``."""
+# Build and run an image as the image stage does, with what our Dockerfile uses of BuildKit. busybox is static.
+SMALL_IMAGE = r"""
+import subprocess
+from pathlib import Path
+from claude_local import docker
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.home = root / "home" / USER
+context = Path.home() / "context"
+(context / "data").mkdir(parents=True)
+(context / "data/x").write_text("bound")
+(context / "sh").write_bytes(Path("/bin/busybox").read_bytes())
+(context / "sh").chmod(0o755)
+(context / "Dockerfile").write_text(
+    "ARG BASE\nFROM ${BASE} AS builder\nCOPY sh /bin/sh\nARG WORDS\n"
+    "RUN --mount=type=bind,source=data,target=/src --mount=type=cache,id=c,target=/cache,sharing=locked"
+    " echo \"$WORDS $(cat /src/x)\" >/said\n"
+    "FROM ${BASE} AS runtime\nCOPY --from=builder /bin/sh /bin/sh\nCOPY --from=builder /said /said\n"
+    'USER 10001:10001\nENTRYPOINT ["/bin/sh", "-c", "cat /said"]\n'
+)
+words = docker.build("/usr/bin/docker", str(context), "small:1", {"BASE": "scratch", "WORDS": "two words"}, {"l": "v"})
+subprocess.run(["sudo", *words], check=True)
+subprocess.run(["sudo", *docker.version_of("/usr/bin/docker", "small:1")], check=True)
+"""
 
-    def enter(self, *words: str, home: str = "/root", timeout: int = 60) -> subprocess.CompletedProcess[str]:
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        env = {name: os.environ[name] for name in NETWORK if name in os.environ}
-        env |= {"HOME": home, "PATH": path, "TERM": "dumb", "LANG": "C.UTF-8"}
-        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-        return run(*namespaces, "bash", "-c", ENTER, str(self.root), *words, env=env, cwd="/", timeout=timeout)
-
-    def user(self, script: str, timeout: int = 60) -> subprocess.CompletedProcess[str]:
-        words = ["runuser", "-u", USER, "--", "sh", "-c", f"cd ~/claude-local && {script}"]
-        return self.enter(*words, home=f"/home/{USER}", timeout=timeout)
-
-    def totals(self) -> dict[str, int]:
-        """Deploy the stages; pyinfra's totals."""
-        done = self.user(f".venv/bin/pyinfra --json -y @local {' '.join(STAGES)} {PORTS}", timeout=600)
-        assert done.returncode == 0
-        totals: dict[str, int] = json.loads(done.stdout)["results"]["totals"]
-        return totals
+# Ubuntu 26.04's sudo and coreutils are the ones written in Rust (older versions here).
+RUST_TOOLS = r"""set -e
+apt-get -q install -y --no-install-recommends sudo-rs rust-coreutils >&2
+cp /usr/bin/ln /root/ln
+for tool in /usr/lib/cargo/bin/coreutils/*; do
+  for place in /usr/bin /usr/sbin; do
+    if test -e "$place/${tool##*/}"; then /root/ln -sf "$tool" "$place/${tool##*/}"; fi
+  done
+done
+/root/ln -sf /usr/lib/cargo/bin/sudo /usr/bin/sudo
+sudo --version 2>&1; ls --version; stat --version
+"""
 
 
-def mirror() -> str:
-    """Where this machine's apt gets Debian from."""
-    form = "$(REPO_URI) $(ORIGIN) $(COMPONENT)"
-    words = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
-    listed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
-    found = [line.split()[0] for line in listed if line.split()[1:] == ["Debian", "main"] and "security" not in line]
-    if not found:
-        pytest.skip("apt's sources name no Debian mirror to make a Debian 13 from")
-    return found[0]
+def deploy(debian: Debian, *files: str, network: bool = True) -> dict[str, int]:
+    """Deploy; pyinfra's totals."""
+    done = debian.user(f".venv/bin/pyinfra --json -y @local {' '.join(files)} {PORTS}", timeout=600, network=network)
+    assert done.returncode == 0
+    totals: dict[str, int] = json.loads(done.stdout)["results"]["totals"]
+    return totals
 
 
 @pytest.fixture(scope="module")
 def debian() -> Iterator[Debian]:
-    root = Path(tempfile.mkdtemp(prefix="debian-13-"))
-    root.chmod(0o755)
-    try:
-        if shutil.which("debootstrap") is None:
-            assert (
-                run("apt-get", "-q", "install", "-y", "--no-install-recommends", "debootstrap", timeout=300).returncode
-                == 0
-            )
-        bootstrap = [
-            "debootstrap",
-            "--variant=minbase",
-            "--include=ca-certificates,sudo",
-            "trixie",
-            str(root),
-            mirror(),
-        ]
-        assert run(*bootstrap, timeout=600).returncode == 0
-        shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
-        shutil.copyfile(f"/{CERTIFICATES}", root / CERTIFICATES)
-        made = Debian(root)
-        assert made.enter("useradd", "--create-home", "--shell", "/bin/bash", USER).returncode == 0
-        (root / "etc/sudoers.d/tester").write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
-        copy_project(made.home / "claude-local")
-        assert made.enter("chown", "-R", f"{USER}:", f"/home/{USER}").returncode == 0
+    with bootstrapped("trixie") as made:
         yield made
-    finally:
-        shutil.rmtree(root)
 
 
 def test_dry_brings_python_and_plans_every_stage(debian: Debian) -> None:
@@ -142,7 +106,7 @@ def test_dry_brings_python_and_plans_every_stage(debian: Debian) -> None:
 
 
 def test_claude_code_is_installed_though_there_was_no_npm(debian: Debian) -> None:
-    assert debian.totals()["error"] == 0
+    assert deploy(debian, *STAGES)["error"] == 0
     assert (debian.root / "usr/bin/npm").exists()
     assert debian.user("~/.local/bin/claude --version").stdout.startswith("2.1.330")
 
@@ -167,5 +131,82 @@ def test_a_sessions_command_runs_behind_both_layers(debian: Debian) -> None:
 
 
 def test_a_second_deploy_changes_nothing(debian: Debian) -> None:
-    totals = debian.totals()
+    totals = deploy(debian, *STAGES)
     assert (totals["success"], totals["error"]) == (0, 0)
+
+
+# --- Docker: Debian's packages, its daemon, and what the image stage asks of it
+
+
+def test_docker_is_three_packages_here_and_its_daemon_answers(debian: Debian) -> None:
+    # On this machine's network, so it keeps its hands off bridges and packet filters.
+    harmless = '{"bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false, "ip-masq": false}'
+    (debian.root / "etc/docker").mkdir()
+    (debian.root / "etc/docker/daemon.json").write_text(harmless)
+    totals = deploy(debian, "tasks/docker.py")
+    assert (totals["success"], totals["error"]) == (2, 0)
+    (debian.root / "etc/docker/daemon.json").unlink()
+    packages = ["docker.io", "docker-cli", "docker-buildx"]
+    asked = debian.enter("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages)
+    assert sorted(asked.stdout.splitlines()) == sorted(f"{name} installed" for name in packages)
+
+
+def test_this_docker_builds_and_runs_an_image_as_the_image_stage_does(debian: Debian) -> None:
+    install = ("apt-get", "-q", "install", "-y", "--no-install-recommends", "busybox-static")
+    assert debian.enter(*install, timeout=300).returncode == 0
+    (debian.home / "small_image.py").write_text(SMALL_IMAGE)
+    # The daemon of the last step has ended with it; what is installed is seen to be there.
+    script = (
+        f".venv/bin/pyinfra --json -y @local tasks/docker.py {PORTS} >~/docker.json "
+        "&& PYTHONPATH=. .venv/bin/python ~/small_image.py"
+    )
+    done = debian.user(script, timeout=300, network=False)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "two words bound"
+    changed = [
+        operation["name"]
+        for operation in json.loads((debian.home / "docker.json").read_text())["results"]["operations"]
+        if operation["success"]
+    ]
+    assert changed == ["Start the Docker daemon"]
+
+
+def test_the_base_image_would_come_from_the_sources_that_apt_has_here(debian: Debian) -> None:
+    """apt's own view of its deb822 sources; debootstrap and docker are stand-ins."""
+    tools = debian.home / "tools"
+    tools.mkdir()
+    made = "etc/apt/sources.list.d etc/dpkg/dpkg.cfg.d usr/share/doc usr/share/keyrings"
+    scripts = {
+        "debootstrap": 'for root do case $root in */root) break ;; esac; done; mkdir -p "$root"; cd "$root"; '
+        f"mkdir -p {made}; : >usr/share/keyrings/debian-archive-keyring.gpg",
+        "docker": "tar -xO ./etc/apt/sources.list",
+    }
+    for name, script in scripts.items():
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    done = debian.user(
+        'PATH="$HOME/tools:$PATH" sh files/image/base-image.sh bootstrap docker base:t debian trixie ~/scratch'
+    )
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("deb ")]
+    signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
+    assert [(line[1], *line[3:]) for line in lines] == [
+        (signed, "trixie", "main"), (signed, "trixie-updates", "main"),
+    ]  # fmt: skip
+
+
+# --- the tools of Ubuntu 26.04
+
+
+def test_with_sudo_and_coreutils_written_in_rust_the_deploy_still_sees_that_nothing_is_to_do(debian: Debian) -> None:
+    tools = debian.enter("sh", "-c", RUST_TOOLS, timeout=300)
+    assert tools.returncode == 0 and "sudo-rs" in tools.stdout and "GNU coreutils" not in tools.stdout
+    totals = deploy(debian, *STAGES)
+    assert (totals["success"], totals["error"]) == (0, 0)
+
+
+def test_with_them_the_runtime_and_the_fence_are_made_anew(debian: Debian) -> None:
+    assert debian.user("rm -r ~/.local/share/claude-local").returncode == 0
+    assert deploy(debian, "tasks/runtime.py", "tasks/fence.py")["error"] == 0
+    found = json.loads((debian.home / ".local/share/claude-local/fence.json").read_text())
+    assert found["layers"] == ["outer", "inner"]

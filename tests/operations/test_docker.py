@@ -53,7 +53,7 @@ def only_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A PATH of two folders, with the tools that the scripts use linked into the second."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("sh", "grep", "sed", "timeout", "test", "echo"):
+    for tool in ("sh", "grep", "sed", "timeout", "test", "echo", "readlink"):
         for folder in ("/usr/bin", "/bin"):
             if os.path.exists(f"{folder}/{tool}") and not (tools / tool).exists():
                 (tools / tool).symlink_to(f"{folder}/{tool}")
@@ -78,6 +78,14 @@ def test_a_client_with_buildx_but_without_a_daemon(only_path: Path) -> None:
 
 def test_podman_in_dockers_clothes_is_no_docker(only_path: Path) -> None:
     stand_in(only_path / "first", "docker", "echo podman version 4.3.1")
+    stand_in(only_path / "second", "docker", BUILT_IN)
+    assert fact_on_this_machine(DockerClient())["client"] == f"{only_path}/second/docker"
+
+
+def test_a_snaps_client_is_passed_over(only_path: Path) -> None:
+    stand_in(only_path / "snapd", "snap", PLUGIN)
+    (only_path / "first").mkdir()
+    (only_path / "first" / "docker").symlink_to(only_path / "snapd" / "snap")
     stand_in(only_path / "second", "docker", BUILT_IN)
     assert fact_on_this_machine(DockerClient())["client"] == f"{only_path}/second/docker"
 

@@ -263,11 +263,14 @@ echo x >"$root/usr/share/doc/x/copyright"; echo x >"$root/usr/share/doc/x/change
 IMPORT = 'while test "$1" != -; do shift; done; echo "import $2" >>"$LOG"; tar -x -C "$LOG.root"'
 
 
-def bootstrap(tmp_path: Path, targets: str) -> subprocess.CompletedProcess[str]:
+def bootstrap(
+    tmp_path: Path, targets: str, distro: str = "debian", codename: str = "bookworm", keyring: bool = False
+) -> subprocess.CompletedProcess[str]:
     (tmp_path / "log.root").mkdir()
+    keys = f'mkdir -p "$root/usr/share/keyrings"; : >"$root/usr/share/keyrings/{distro}-archive-keyring.gpg"\n'
     return base_script(
-        tmp_path, "bootstrap", "docker", "base:b", "debian", "bookworm", str(tmp_path / "scratch"),
-        docker=IMPORT, debootstrap=DEBOOTSTRAP, apt_get=f"printf '%s\\n' {targets}",
+        tmp_path, "bootstrap", "docker", "base:b", distro, codename, str(tmp_path / "scratch"),
+        docker=IMPORT, debootstrap=DEBOOTSTRAP + (keys if keyring else ""), apt_get=f"printf '%s\\n' {targets}",
     )  # fmt: skip
 
 
@@ -294,6 +297,49 @@ def test_the_base_comes_from_the_mirror_that_apt_uses(tmp_path: Path) -> None:
     # Licences stay, the rest of the documentation goes; so does the scratch folder.
     assert [path.name for path in (tmp_path / "log.root/usr/share/doc/x").iterdir()] == ["copyright"]
     assert not (tmp_path / "scratch").exists()
+
+
+def test_an_ubuntu_host_makes_its_own_ubuntu(tmp_path: Path) -> None:
+    """The sources of a fresh Ubuntu: four components, security from another host, backports, and a third party's."""
+    archive, security = "http://archive.example/ubuntu/", "http://security.example/ubuntu/"
+    targets = [
+        f"'{mirror} {suite} {component} Ubuntu noble'"
+        for mirror, suite in (
+            (archive, "noble"),
+            (archive, "noble-updates"),
+            (archive, "noble-backports"),
+            (security, "noble-security"),
+        )
+        for component in ("main", "restricted", "universe", "multiverse")
+    ]
+    targets += ["'https://esm.example/apps/ubuntu/ noble-apps-security main UbuntuESMApps noble'"]
+    targets += ["'https://third.example/linux/ubuntu/ noble stable Docker noble'"]
+    done = bootstrap(tmp_path, " ".join(targets), "ubuntu", "noble", keyring=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    called = (tmp_path / "log").read_text()
+    assert f"noble {tmp_path}/scratch/root {archive}" in called and "--force-check-gpg" in called
+    signed = "[signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg]"
+    assert (tmp_path / "log.root/etc/apt/sources.list").read_text() == (
+        f"deb {signed} {archive} noble main universe\n"
+        f"deb {signed} {archive} noble-updates main universe\n"
+        f"deb {signed} {security} noble-security main universe\n"
+    )
+
+
+def test_sources_that_follow_stable_are_taken_as_the_release_that_stable_is(tmp_path: Path) -> None:
+    targets = (
+        "'http://mirror.example/debian/ stable main Debian bookworm' "
+        "'http://mirror.example/debian/ stable-updates main Debian bookworm-updates' "
+        "'http://mirror.example/security/ stable-security main Debian bookworm-security' "
+        "'http://mirror.example/debian/ testing main Debian trixie'"
+    )
+    done = bootstrap(tmp_path, targets)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "log.root/etc/apt/sources.list").read_text() == (
+        "deb http://mirror.example/debian/ bookworm main\n"
+        "deb http://mirror.example/debian/ bookworm-updates main\n"
+        "deb http://mirror.example/security/ bookworm-security main\n"
+    )
 
 
 def test_a_file_that_lists_mirrors_is_followed(tmp_path: Path) -> None:

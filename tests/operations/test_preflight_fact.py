@@ -1,7 +1,12 @@
 """Preflight's one look, on the real machine that runs the tests."""
 
+import os
 import socket
+import subprocess
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from claude_local.facts.preflight import PreflightFindings
 from claude_local.facts.workstation import WorkstationIdentity
@@ -31,8 +36,47 @@ def test_it_sees_a_port_that_is_listened_on_and_files_and_disks(tmp_path: Path) 
 
 
 def test_the_identity_is_this_users() -> None:
-    import os
-
     identity = fact_on_this_machine(WorkstationIdentity())
     assert identity["uid"] == os.getuid() and identity["home"] == os.environ["HOME"]
     assert identity["arch"] == os.uname().machine
+    assert identity["userland"] in ("amd64", "arm64") and identity["system"]
+
+
+def identity_with(os_release: Path) -> Any:
+    """The fact's real command where /etc/os-release is another file."""
+    fact = WorkstationIdentity()
+    script = fact.command().replace("/etc/os-release", str(os_release))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    return fact.process(done.stdout.splitlines())
+
+
+def test_a_distribution_made_from_ubuntu_is_read_as_that_ubuntu(tmp_path: Path) -> None:
+    os_release = tmp_path / "os-release"
+    os_release.write_text(
+        'ID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_ID="22"\nVERSION_CODENAME=wilma\nUBUNTU_CODENAME=noble\n'
+        'PRETTY_NAME="Linux Mint 22"\n'
+    )
+    found = identity_with(os_release)
+    assert (found["distro"], found["release"], found["codename"]) == ("ubuntu", "24.04", "noble")
+    assert (found["system"], found["derived"], found["home"]) == ("Linux Mint 22", True, os.environ["HOME"])
+
+
+def test_a_machine_that_does_not_say_what_it_is_does_not_shift_the_other_answers(tmp_path: Path) -> None:
+    found = identity_with(tmp_path / "missing")
+    assert (found["distro"], found["release"], found["codename"], found["system"]) == ("unknown", "", "", "unknown")
+    assert found["arch"] == os.uname().machine and found["userland"] in ("amd64", "arm64")
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_a_snaps_docker_is_noticed_where_no_other_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bool
+) -> None:
+    for name in ("snap", *(["package"] if package else [])):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "docker").symlink_to(tmp_path / "snap")  # as /snap/bin/docker leads to /usr/bin/snap
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    command = PreflightFindings().command(container="c", files=[], runtime="/nothing", paths=[]).get_raw_value()
+    script = command.replace("/usr/bin/docker", str(tmp_path / "package"))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    assert PreflightFindings().process(done.stdout.splitlines())["snap"] is not package

@@ -137,5 +137,5 @@ def test_bad_data_stops_everything_with_all_problems_and_no_operation() -> None:
 def test_an_unsupported_machine_is_refused_by_preflight() -> None:
     done = pyinfra("-y", "tests/plan/old_inventory.py", "deploy.py")
     assert done.returncode == 1
-    assert "debian 12 or newer is needed" in done.stderr
+    assert "found debian 10; Debian 12 or newer, or Ubuntu 22.04 or newer, is needed" in done.stderr
     assert "Traceback" not in done.stderr and "Starting operation" not in done.stderr

@@ -1,0 +1,212 @@
+"""A bare machine with one of the releases in releases/*.json: it answers the deploy's facts from what is recorded there,
+and it changes as the deploy's commands would change it. What it is asked to install must exist in that release.
+
+The facts' and operations' own scripts are recognised, not run. Whatever is not known here succeeds and says nothing, as
+pyinfra's @fake does it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from claude_local.docker import PACKAGES, UPSTREAM_PACKAGES
+from claude_local.facts.docker import CLIENT_SCRIPT, DockerPackages
+from claude_local.facts.fence import EXPERIMENTS, ROOT
+from claude_local.facts.packages import MissingPackages
+from claude_local.facts.preflight import SCRIPT as PREFLIGHT_SCRIPT
+from claude_local.fence.probe import BWRAP, COPY
+from claude_local.operations.docker import REPOSITORY_SCRIPT, START_SCRIPT
+from claude_local.operations.fence import COPY_SCRIPT
+from claude_local.operations.image import BASE_SCRIPT
+
+RELEASES = Path(__file__).parent / "releases"
+OUTER_INNER_BOTH = ("outer", "inner", "both")
+
+
+def script_of(command: Any) -> str:
+    """The script in ``sh -c SCRIPT sh ...`` as the fact sends it."""
+    return shlex.split(command.get_raw_value())[2]
+
+
+MISSING_SCRIPT = script_of(MissingPackages().command(packages=[]))
+DOCKER_PACKAGES_SCRIPT = script_of(DockerPackages().command(names=[]))
+
+
+class RecordedMachine:
+    """``release``: a file's name in releases/, without its ending. ``repository``: Docker's own repository answers for
+    this release. ``registry``: base images can be pulled. ``os_release`` and ``arch``: what it says of itself instead of
+    what is recorded; ``apt``: it has apt-get."""
+
+    def __init__(
+        self,
+        release: str,
+        *,
+        repository: bool = False,
+        registry: bool = True,
+        os_release: dict[str, str] | None = None,
+        arch: tuple[str, str] = ("x86_64", "amd64"),
+        apt: bool = True,
+    ) -> None:
+        self.recorded = json.loads((RELEASES / f"{release}.json").read_text())
+        self.recorded["os_release"] = os_release or self.recorded["os_release"]
+        self.repository, self.registry, self.arch, self.apt = repository, registry, arch, apt
+        self.packages = set(self.recorded["packages"])
+        self.installed = set(self.recorded["installed"])
+        self.images: set[str] = set()
+        self.placed: dict[str, Any] = {}
+        self.daemon = self.copied = False
+        self.ran: list[str] = []
+        self.uploads: dict[str, str] = {}
+
+    def run(self, command: str) -> tuple[bool, list[str]]:
+        """Whether a command succeeds, and the lines that it prints. Commands that are no facts are kept in ``ran``."""
+        words = split(command)
+        if words[:2] == ["sh", "-c"]:
+            script, arguments = words[2], words[4:]
+            facts = {
+                PREFLIGHT_SCRIPT: self._preflight,
+                MISSING_SCRIPT: self._missing,
+                CLIENT_SCRIPT: self._docker_client,
+                DOCKER_PACKAGES_SCRIPT: self._docker_packages,
+                EXPERIMENTS: self._experiments,
+                ROOT: self._root_view,
+            }
+            if script in facts:
+                return True, list(facts[script](arguments))
+        if "/etc/os-release" in command:
+            return True, self._identity()
+        if command.startswith("curl --connect-timeout"):
+            return True, ["yes"] if self.repository and "download.docker.com" in command else []
+        if " image inspect " in command or " container inspect " in command:
+            return True, ['[{"Id": "sha256:0"}]'] if words[3] in self.images else []
+        if command.startswith("! test -e") and "models.json" in command:
+            return True, [json.dumps({"files": {}, "profiles": self.placed})]
+        if "placement check" not in command:
+            self.ran.append(command)
+        return self._change(words, command)
+
+    # --- facts
+
+    def _identity(self) -> list[str]:
+        lines = self.recorded["os_release"]
+        own = [lines.get(name, "") for name in ("ID", "VERSION_ID", "VERSION_CODENAME")]
+        base = [lines.get(name, "") for name in ("ID_LIKE", "UBUNTU_CODENAME", "DEBIAN_CODENAME", "PRETTY_NAME")]
+        return ["1000", "1000", "user", "/home/user", self.arch[0], *own, "yes", "yes", *base, self.arch[1]]
+
+    def _preflight(self, arguments: list[str]) -> list[str]:
+        places = arguments[3:]
+        return [
+            *(["apt yes"] if self.apt else []),
+            "root yes",
+            *(f"mount /dev/sda1 ext4 {2**40} {path}" for path in places),
+        ]
+
+    def _missing(self, entries: list[str]) -> Iterable[str]:
+        return (name for name in (entry.partition("=")[0] for entry in entries) if name not in self.installed)
+
+    def _docker_client(self, _: list[str]) -> Iterable[str]:
+        about = self.recorded["docker"]
+        if {"docker.io", "docker-ce"} & self.installed:
+            yield "dockerd yes"
+        if not {about["client_in"], "docker-ce-cli"} & self.installed:
+            return
+        if about["buildkit_built_in"] or {"docker-buildx", "docker-buildx-plugin"} & self.installed:
+            yield "buildkit yes"
+        yield "client /usr/bin/docker"
+        yield f"version {about['version']}"
+        if self.daemon:
+            yield "daemon yes"
+
+    def _docker_packages(self, names: list[str]) -> Iterable[str]:
+        for name in names:
+            if name in self.installed:
+                yield f"installed {name}"
+            if name in self.packages:
+                yield f"candidates {name}"
+
+    def _experiments(self, _: list[str]) -> Iterable[str]:
+        about = self.recorded["fence"]
+        yield "uid 1000"
+        for name, value in about["sysctls"].items():
+            yield f"sysctl {name} {value}"
+        if "socat" in self.installed:
+            yield "socat yes"
+        if "bubblewrap" not in self.installed:
+            return
+        for path, said in ((BWRAP, about["distribution"]), (COPY, ["", "", ""])):
+            if path == COPY and not self.copied:
+                continue
+            yield f"bwrap {path} {'0' * 64} bubblewrap {self.recorded['packages']['bubblewrap'].partition('-')[0]}"
+            for name, words in zip(OUTER_INNER_BOTH, said, strict=True):
+                yield f"try {path} {name} {int(bool(words))}"
+                if words:
+                    yield f"said {path} {name} {words}"
+
+    def _root_view(self, _: list[str]) -> list[str]:
+        about = self.recorded["fence"]
+        loaded = [*about["loaded"], *(["claude-local-bwrap"] if self.copied else [])]
+        return [*about["apparmor"], *(f"loaded {name}" for name in loaded)]
+
+    # --- what changes the machine
+
+    def _change(self, words: list[str], command: str) -> tuple[bool, list[str]]:
+        if "apt-get" in command and " install " in command:
+            return self._install(re.sub(r"^.* install ", "", command))
+        if "claude_local.runtime.placement" in words and "place" in words:
+            plan = json.loads(words[words.index("%s") + 1])
+            self.placed = {each["id"]: {"model": f"{plan['model_dir']}/{each['id']}.gguf"} for each in plan["profiles"]}
+        if words[:2] != ["sh", "-c"]:
+            return True, []
+        script, arguments = words[2], words[4:]
+        if script == REPOSITORY_SCRIPT and self.repository:
+            self.packages |= set(UPSTREAM_PACKAGES)
+        elif script == START_SCRIPT:
+            self.daemon = True
+        elif script == COPY_SCRIPT:
+            self.copied = True
+        elif script == BASE_SCRIPT.read_text() and (arguments[0] == "bootstrap" or self.registry):
+            self.images.add(arguments[2])
+        return True, []
+
+    def _install(self, arguments: str) -> tuple[bool, list[str]]:
+        names = [word for word in arguments.removesuffix(") 2>&1").split() if not word.startswith("-")]
+        unknown = [name for name in names if name not in self.packages]
+        if unknown:
+            return False, [f"E: Unable to locate package {name}" for name in unknown]
+        self.installed |= set(names)
+        return True, []
+
+    # --- what a test asks
+
+    @property
+    def docker(self) -> list[str]:
+        return sorted(self.installed & set(PACKAGES))
+
+    def scripts(self, script: str) -> list[list[str]]:
+        """The arguments of each call of a script."""
+        return [words[4:] for words in map(split, self.ran) if words[:2] == ["sh", "-c"] and words[2] == script]
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "installed": sorted(self.installed),
+            "docker": self.docker,
+            "repository": self.scripts(REPOSITORY_SCRIPT),
+            "profiles": self.scripts(COPY_SCRIPT),
+            "base": self.scripts(BASE_SCRIPT.read_text()),
+            "uploads": self.uploads,
+            "ran": self.ran,
+        }
+
+
+def split(command: str) -> list[str]:
+    """The words of a command; of a streamed one (``( COMMAND ) 2>&1``) those within."""
+    inner = re.fullmatch(r"\( (.*) \) 2>&1", command, re.DOTALL)
+    try:
+        return shlex.split(inner[1] if inner else command)
+    except ValueError:
+        return [command]

@@ -1,0 +1,123 @@
+"""`./provision` up to the virtual environment: which Python it takes, what it installs, what it refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ["sh", "env", "id", "cat", "cut", "dirname", "flock", "mkdir", "rm", "sha256sum", "sleep", "uname"]
+
+
+def stand_in(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def python(folder: Path, name: str, version: tuple[int, int], *, venv: bool = True) -> None:
+    """A Python that says it is ``version``; ``-m venv`` makes a .venv whose pip writes down what it is asked for."""
+    said = f"import sys; sys.version_info = {(*version, 0, 'final', 0)}"
+    missing = "pass" if venv else "sys.modules.update(ensurepip=None)"
+    stand_in(
+        folder,
+        name,
+        f'case $1 in\n--version) echo "Python {version[0]}.{version[1]}.0"; exit ;;\n'
+        f'-m) mkdir -p "$3/bin"; printf \'#!/bin/sh\\necho "{name} $*" >>"$LOG"\\n\' >"$3/bin/python"; '
+        'cp "$3/bin/python" "$3/bin/pyinfra"; chmod +x "$3/bin/python" "$3/bin/pyinfra"; exit ;;\nesac\n'
+        f'exec {sys.executable} -c "{said}; {missing}; exec(sys.argv[1])" "$2"',
+    )
+
+
+class Bare:
+    """A copy of ./provision on a machine where PATH, /usr/bin/python3 and /etc/os-release are what a test says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.project, self.log = folder / "bin", folder / "project", folder / "log"
+        self.os_release = folder / "os-release"
+        for made in (self.bin, self.project):
+            made.mkdir()
+        for tool in (*TOOLS, "chmod", "cp", "touch"):
+            (self.bin / tool).symlink_to(str(shutil.which(tool)))
+        text = (ROOT / "provision").read_text()
+        text = text.replace("/etc/os-release", str(self.os_release)).replace("/usr/bin/python3", f"{self.bin}/none")
+        (self.project / "provision").write_text(text)
+        for lock in ("requirements.lock", "requirements-test.lock"):
+            (self.project / lock).write_text("x\n")
+        stand_in(self.bin, "apt-get", 'echo "apt-get $*" >>"$LOG"')
+        stand_in(self.bin, "sudo", 'test "$1" != -n || exit 1; "$@"')
+
+    def release(self, **lines: str) -> None:
+        self.os_release.write_text("".join(f'{name}="{value}"\n' for name, value in lines.items()))
+
+    def provision(self, *arguments: str, **variables: str) -> tuple[int, str, list[str]]:
+        env = {"PATH": str(self.bin), "LOG": str(self.log), "HOME": str(self.project), **variables}
+        done = subprocess.run(
+            ["sh", "provision", *arguments], cwd=self.project, env=env, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL, timeout=60,
+        )  # fmt: skip
+        return done.returncode, done.stderr, self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Bare:
+    found = Bare(tmp_path)
+    found.release(ID="debian", VERSION_CODENAME="bookworm", PRETTY_NAME="Debian GNU/Linux 12 (bookworm)")
+    return found
+
+
+# Ubuntu 22.04, Debian 12, Ubuntu 24.04, Debian 13, Ubuntu 26.04.
+@pytest.mark.parametrize("version", [(3, 10), (3, 11), (3, 12), (3, 13), (3, 14)])
+def test_the_python_of_every_supported_release_is_taken_as_it_is(bare: Bare, version: tuple[int, int]) -> None:
+    python(bare.bin, "python3", version)
+    status, said, ran = bare.provision("--dry")
+    assert status == 0, said
+    assert f"Making .venv from requirements.lock with Python {version[0]}.{version[1]}.0" in said
+    assert ran[0].startswith("python3 -m pip install") and "--require-hashes" in ran[0]
+    assert not any(line.startswith("apt-get") for line in ran)
+
+
+@pytest.mark.parametrize("newer", ["python3.10", "python3.14"])
+def test_a_newer_python_is_found_beside_one_that_is_too_old(bare: Bare, newer: str) -> None:
+    python(bare.bin, "python3", (3, 9))
+    python(bare.bin, newer, (3, int(newer.split(".")[1])))
+    status, said, ran = bare.provision("--dry")
+    assert status == 0, said
+    assert ran[0].startswith(f"{newer} -m pip install")
+
+
+def test_a_python_that_cannot_make_environments_gets_its_own_package(bare: Bare) -> None:
+    python(bare.bin, "python3", (3, 14), venv=False)
+    status, said, ran = bare.provision("--dry")
+    assert status == 1 and "cannot make virtual environments" in said
+    assert ran[-1].endswith("install --yes --no-install-recommends python3.14-venv")
+
+
+@pytest.mark.parametrize(
+    "release",
+    [
+        {"ID": "ubuntu", "VERSION_CODENAME": "focal", "PRETTY_NAME": "Ubuntu 20.04.6 LTS"},
+        {"ID": "debian", "VERSION_CODENAME": "bullseye", "PRETTY_NAME": "Debian GNU/Linux 11 (bullseye)"},
+        {"ID": "linuxmint", "VERSION_CODENAME": "una", "UBUNTU_CODENAME": "focal", "PRETTY_NAME": "Linux Mint 20.3"},
+        {"ID": "linuxmint", "VERSION_CODENAME": "elsie", "DEBIAN_CODENAME": "bullseye", "PRETTY_NAME": "LMDE 5"},
+    ],
+)
+def test_a_release_that_is_too_old_is_told_so_before_anything_is_installed(bare: Bare, release: dict[str, str]) -> None:
+    bare.release(**release)
+    python(bare.bin, "python3", (3, 9))
+    status, said, ran = bare.provision("--dry")
+    assert (status, ran) == (1, [])
+    name = release["PRETTY_NAME"]
+    assert said == f"provision: {name} is too old; Debian 12 or newer, or Ubuntu 22.04 or newer, is needed\n"
+
+
+def test_without_apt_and_without_a_python_it_says_what_is_needed(bare: Bare) -> None:
+    bare.release(ID="fedora", PRETTY_NAME="Fedora Linux 40")
+    os.remove(bare.bin / "apt-get")
+    status, said, _ = bare.provision("--dry")
+    assert status == 1
+    assert said == "provision: Python 3.10 or newer is needed, and there is no apt-get to install it with\n"
