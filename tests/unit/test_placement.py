@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from claude_local.runtime import fetching, placement
+from claude_local.runtime import fetching, models_lock, placement, progress
+from claude_local.runtime.part import FetchError, Part
 from tests.unit.gguf_file import gguf, model
 from tests.unit.model_server import Handler, ModelServer, whole
 
@@ -85,7 +86,7 @@ def server() -> Iterator[ModelServer]:
 @pytest.fixture
 def desk(tmp_path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(fetching, "FIRST_WAIT", 0.0)
-    for name in ("HF_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+    for name in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no-token"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -491,14 +492,14 @@ def test_a_disk_that_fills_up_keeps_what_is_there(
                 raise OSError(28, "No space left on device")
             return int(self.file.write(data))
 
-    original = fetching.Part.__init__
+    original = Part.__init__
 
-    def limited(part: fetching.Part, *arguments: Any) -> None:
+    def limited(part: Part, *arguments: Any) -> None:
         original(part, *arguments)
         part.file = Full(part.file)  # type: ignore[assignment]
 
-    monkeypatch.setattr(fetching.Part, "__init__", limited)
-    with pytest.raises(fetching.FetchError, match="is full"):
+    monkeypatch.setattr(Part, "__init__", limited)
+    with pytest.raises(FetchError, match="is full"):
         desk.place()
     assert 0 < (desk.models / "m.gguf.part").stat().st_size <= 2 * MIB
     assert len(server.requests) == 1
@@ -521,7 +522,7 @@ def test_a_second_run_at_the_same_time_waits_and_then_says_who(desk: Desk, monke
     desk.want()
     desk.models.mkdir()
     (desk.models / "m.gguf").write_bytes(GOOD)
-    monkeypatch.setattr(placement, "LOCK_TIMEOUT", 0.0)
+    monkeypatch.setattr(models_lock, "LOCK_TIMEOUT", 0.0)
     with open(desk.models / ".placing.lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         held.write("4711\n")
@@ -666,12 +667,12 @@ def test_a_killed_run_is_carried_on_by_the_next(desk: Desk, server: ModelServer,
 
 
 def test_progress_has_size_share_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    fetching_progress = fetching.Progress("m.gguf", 1066 * MIB)
+    fetching_progress = progress.Progress("m.gguf", 1066 * MIB)
     fetching_progress.last -= 10
     fetching_progress.marks.clear()
     fetching_progress.marks.append((time.monotonic() - 10, 2 * MIB))
     lines: list[str] = []
-    monkeypatch.setattr(fetching, "say", lines.append)
+    monkeypatch.setattr(progress, "say", lines.append)
     fetching_progress.update(412 * MIB)
     fetching_progress.update(413 * MIB)
     assert lines == ["m.gguf  412 / 1066 MiB  38 %  41 MiB/s  15 s left"]
