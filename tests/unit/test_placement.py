@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -20,61 +18,11 @@ from typing import Any
 
 import pytest
 
-from claude_local.runtime import fetching, models_lock, placement, progress
+from claude_local.runtime import models_lock, placement, progress
 from claude_local.runtime.part import FetchError, Part
 from tests.unit.gguf_file import gguf, model
 from tests.unit.model_server import Handler, ModelServer, whole
-
-MIB = 1 << 20
-GOOD = model(3 * MIB)
-OTHER = model(3 * MIB, filler=b"\x11")
-
-
-class Desk:
-    """A model_dir, a search directory and the plan of one profile."""
-
-    def __init__(self, folder: Path, hub: str) -> None:
-        self.folder = folder
-        self.models = folder / "models"
-        self.disk = folder / "disk"
-        self.disk.mkdir()
-        self.hub = hub
-        self.profiles: list[dict[str, Any]] = []
-
-    def want(self, *sources: str, name: str = "m.gguf", content: bytes = GOOD, pinned: bool = True) -> None:
-        sha256 = hashlib.sha256(content).hexdigest() if pinned else None
-        file = {"name": name, "sha256": sha256, "size": len(content) if pinned else None, "sources": sources}
-        self.profiles.append({"id": f"p{len(self.profiles)}", "model": name, "mmproj": None, "files": [file]})
-
-    @property
-    def text(self) -> str:
-        return json.dumps(
-            {
-                "model_dir": str(self.models),
-                "search_dirs": [str(self.disk)],
-                "hub": self.hub,
-                "placements_path": str(self.folder / "state" / "models.json"),
-                "profiles": self.profiles,
-            }
-        )
-
-    @property
-    def plan(self) -> placement.Plan:
-        return placement.Plan.read(self.text)
-
-    def place(self) -> str:
-        return placement.place(self.plan)
-
-    def check(self, deep: bool = False) -> dict[str, Any]:
-        return placement.check(self.plan, deep=deep)
-
-    def states(self, deep: bool = False) -> list[str]:
-        return [row["state"] for row in self.check(deep)["files"]]
-
-    @property
-    def index(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads((self.folder / "state" / "models.json").read_text())
-        return answer
+from tests.unit.placement_desk import GOOD, MIB, OTHER, Desk, prepared, program
 
 
 @pytest.fixture
@@ -85,12 +33,7 @@ def server() -> Iterator[ModelServer]:
 
 @pytest.fixture
 def desk(tmp_path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr(fetching, "FIRST_WAIT", 0.0)
-    for name in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "no-token"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return Desk(tmp_path, server.url)
+    return prepared(tmp_path, server.url, monkeypatch)
 
 
 def test_a_missing_model_is_fetched_verified_and_stamped(desk: Desk, server: ModelServer) -> None:
@@ -610,18 +553,6 @@ def test_packages_with_other_content_are_refused(desk: Desk, wheels: Path) -> No
 
 
 # --- as a program -------------------------------------------------------------------------------------------------
-
-
-def program(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "claude_local.runtime.placement", *arguments],
-        cwd=Path(__file__).resolve().parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
 
 
 def slowly(content: bytes, pause: float) -> Any:
