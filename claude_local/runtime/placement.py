@@ -173,6 +173,15 @@ class Index:
             "placed": placed,
         }
 
+    def unchanged(self, path: str) -> bool:
+        """Whether the file is there and still the one that was checked (a link in its place is not)."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        entry = self.files.get(path, {})
+        return stat.S_ISREG(status.st_mode) and self.stamped(path, status, entry.get("sha256"))
+
     def placed(self, path: str) -> bool:
         """Whether this program put the file there."""
         return bool(self.files.get(path, {}).get("placed"))
@@ -355,7 +364,7 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
                 }
             )
     ok = all(row["state"] == "ok" for row in rows)
-    if ok and index.profiles != records(plan, _by_profile(surveyed)):
+    if ok and (index.profiles != records(plan, _by_profile(surveyed)) or index.roots != list(plan.roots)):
         ok = False
     return {"ok": ok, "files": rows}
 

@@ -28,6 +28,7 @@ class Desk:
         self.disk = folder / "disk"
         self.disk.mkdir()
         self.hub = hub
+        self.placements = folder / "state" / "models.json"
         self.profiles: list[dict[str, Any]] = []
 
     def want(self, *sources: str, name: str = "m.gguf", content: bytes = GOOD, pinned: bool = True) -> None:
@@ -42,7 +43,7 @@ class Desk:
                 "model_dir": str(self.models),
                 "search_dirs": [str(self.disk)],
                 "hub": self.hub,
-                "placements_path": str(self.folder / "state" / "models.json"),
+                "placements_path": str(self.placements),
                 "profiles": self.profiles,
             }
         )
@@ -62,7 +63,7 @@ class Desk:
 
     @property
     def index(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads((self.folder / "state" / "models.json").read_text())
+        answer: dict[str, Any] = json.loads(self.placements.read_text())
         return answer
 
 
