@@ -20,9 +20,10 @@ NAME = ".placing.lock"
 LOCK_TIMEOUT = 60.0
 LOOK = 0.5
 SAY = 15.0
-# What open says where nothing can be written, and what flock says on a file system without locks.
+# What open says where nothing can be written, and what flock says on a file system without locks (EBADF: NFS, for a
+# descriptor that can only read).
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
+NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
 
 class Locked(Exception):
@@ -45,6 +46,8 @@ def _open(path: str) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except PermissionError:
+        if not os.path.exists(path):
+            raise
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
@@ -101,6 +104,6 @@ def locked(model_dir: str, placements_path: str, timeout: float | None = None) -
                 continue
             held.callback(os.close, descriptor)
             _take(descriptor, folder, seconds)
-            if folder == model_dir and not os.access(folder, os.W_OK | os.X_OK):
+            if folder == model_dir and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
                 read_only = "no permission"
         yield read_only

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -473,6 +474,41 @@ def test_a_second_run_at_the_same_time_waits_and_then_says_who(desk: Desk, monke
         with pytest.raises(placement.PlacementError, match="4711"):
             desk.place()
     desk.place()
+
+
+@pytest.fixture
+def somebody() -> Iterator[Path]:
+    """A folder that an ordinary user can reach, and this process with no more rights than such a user has."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        ours = os.geteuid()
+        if ours == 0:
+            os.chown(folder, 65534, -1)
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(ours)
+
+
+@pytest.mark.parametrize("others_lock", [False, True])
+def test_a_models_directory_of_somebody_else_is_used_but_not_written_to(
+    somebody: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch, others_lock: bool
+) -> None:
+    desk = prepared(somebody, server.url, monkeypatch)
+    desk.models.mkdir()
+    (desk.models / "m.gguf").write_bytes(GOOD)
+    if others_lock:
+        (desk.models / ".placing.lock").touch(mode=0o444)
+    desk.models.chmod(0o555)
+    desk.want(f"url {server.url}/m")
+    assert "nothing fetched" in desk.place()
+    desk.want(f"url {server.url}/b", name="b.gguf", content=OTHER)
+    with pytest.raises(placement.PlacementError, match=r"b\.gguf must be fetched.*cannot be written to.*model_dir"):
+        desk.place()
+    assert server.requests == []
+    desk.models.chmod(0o755)
 
 
 # --- packages -----------------------------------------------------------------------------------------------------
