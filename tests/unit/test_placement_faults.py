@@ -526,6 +526,8 @@ def test_two_deploys_at_once(desk: Bench, server: ModelServer) -> None:
         assert process.returncode == 0, errors
     placed = {path for path, stamp in desk.index["files"].items() if stamp["placed"]}
     assert placed == {str(desk.folder / "models" / "m.gguf"), str(desk.folder / "other" / "m.gguf")}
+    # models.json tells of whichever run was the last.
+    assert "nothing fetched" in desk.place()
     desk.row("two more deploys at once", said[0], server.sent - 2 * len(GOOD))
 
 
