@@ -152,12 +152,13 @@ def test_a_hub_that_stays_broken_and_works_tomorrow(desk: Bench, server: ModelSe
 
 def test_a_hub_that_goes_silent(desk: Bench, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
-    monkeypatch.setattr(fetching, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(fetching, "READ_TIMEOUT", 1.0)
 
     def silent(handler: Handler) -> None:
         if handler.start():
             whole(GOOD)(handler)
             return
+        monkeypatch.setattr(fetching, "READ_TIMEOUT", 30)
         handler.answer(200, GOOD[:MIB], promised=len(GOOD))
         over.wait(30)
 
