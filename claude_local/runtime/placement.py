@@ -29,8 +29,8 @@ from typing import Any
 
 from claude_local import gguf, sources
 from claude_local.runtime import hub
+from claude_local.runtime.exclusive import Locked, locked, make_directory
 from claude_local.runtime.fetching import Fetcher, Postponed
-from claude_local.runtime.models_lock import Locked, locked, make_directory
 from claude_local.runtime.part import FetchError, Part, SourceFailed, hash_file
 from claude_local.runtime.progress import MIB, Interrupted, Progress, say, short
 
@@ -65,7 +65,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be in place, and where it may be. All directories are absolute."""
+    """What has to be in place, and where it may be. All directories are absolute; ``hub`` is the hub's address as this
+    machine reaches it (:func:`claude_local.runtime.hub.address`)."""
 
     model_dir: str
     search_dirs: tuple[str, ...]
@@ -107,11 +108,13 @@ class Plan:
             return Plan(
                 model_dir=os.path.normpath(raw["model_dir"]),
                 search_dirs=tuple(os.path.normpath(directory) for directory in raw.get("search_dirs", ())),
-                hub=raw["hub"],
+                hub=hub.address(raw["hub"]),
                 placements_path=raw["placements_path"],
                 groups=tuple(groups),
                 profiles=profiles,
             )
+        except hub.HubError as error:
+            raise PlacementError(str(error)) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlacementError(f"the plan cannot be used: {type(error).__name__}: {error}") from None
 
@@ -392,11 +395,7 @@ class Placement:
         self.plan = plan
         self.read_only = read_only
         self.index = Index.load(plan.placements_path)
-        try:
-            self.hub = hub.address(plan.hub)
-        except hub.HubError as error:
-            raise PlacementError(str(error)) from None
-        self.fetcher = Fetcher(self.hub)
+        self.fetcher = Fetcher(plan.hub)
         self.problems: list[str] = []
         self.fetched = 0
 
@@ -553,7 +552,7 @@ class Placement:
             postponed: list[str] = []
             for last in (False, True):
                 for line in [line for line in file.sources if not last or line in postponed]:
-                    source = sources.parse(line, name=file.name, hub=self.hub)
+                    source = sources.parse(line, name=file.name, hub=self.plan.hub)
                     say(f"{label}  fetching {file.size // MIB} MiB: {line}")
                     try:
                         self._from_source(source, part, file, last=last or len(file.sources) == 1)

@@ -172,7 +172,7 @@ def _stored(path: str, index: Index, users: list[str], search_dirs: Sequence[str
 def delete(files: Sequence[Stored], placements_path: str) -> list[str]:
     """Delete orphaned files and unfinished downloads, and forget them; one line for each that could not be deleted.
 
-    The caller holds the locks (:mod:`claude_local.runtime.models_lock`) since before it took the inventory.
+    The caller holds the locks (:mod:`claude_local.runtime.exclusive`) since before it took the inventory.
     """
     index = Index.load(placements_path)
     problems = []

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from claude_local.runtime import models_lock, placement, progress
+from claude_local.runtime import placement, progress
 from claude_local.runtime.part import FetchError, Part
 from tests.unit.gguf_file import gguf, model
 from tests.unit.model_server import Handler, ModelServer, whole
@@ -466,7 +466,7 @@ def test_a_second_run_at_the_same_time_waits_and_then_says_who(desk: Desk, monke
     desk.want()
     desk.models.mkdir()
     (desk.models / "m.gguf").write_bytes(GOOD)
-    monkeypatch.setattr(models_lock, "LOCK_TIMEOUT", 0.0)
+    monkeypatch.setattr(exclusive, "LOCK_TIMEOUT", 0.0)
     with open(desk.models / ".placing.lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         held.write("4711\n")

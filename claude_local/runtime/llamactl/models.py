@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from claude_local.paths import Paths
-from claude_local.runtime.models_lock import Locked, locked
+from claude_local.runtime.exclusive import Locked, locked
 from claude_local.runtime.stored_models import Inventory, Stored, StoredError, delete, inventory
 
 STYLES = {"verified": "green", "changed": "yellow", "missing": "red", "unfinished": "yellow", "unknown": "dim"}
