@@ -141,7 +141,7 @@ class Fetcher:
     hub's (:func:`claude_local.runtime.hub.address`): only it gets the user's token."""
 
     def __init__(self, address: str) -> None:
-        self.hub = urlsplit(address)
+        self.hub = address
         self.dead: dict[str, str] = {}
         self.session = requests.Session()
         # Only connections are tried again here; answers and transfers by _address, because they resume and are told.
@@ -223,12 +223,8 @@ class Fetcher:
 
     def _auth(self, url: str) -> _HubToken | None:
         """The token for the hub, over https or loopback only; None for every other host."""
-        target = urlsplit(url)
-        safe = target.scheme == "https" or target.hostname in ("127.0.0.1", "localhost", "::1")
-        if (target.scheme, target.netloc) != (self.hub.scheme, self.hub.netloc) or not safe:
-            return None
         try:
-            found = hub.token()
+            found = hub.token_for(url, self.hub)
         except hub.HubError as error:
             raise SourceFailed(str(error)) from None
         return _HubToken(found) if found else None

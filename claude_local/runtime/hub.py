@@ -54,3 +54,10 @@ def token() -> str | None:
     if not re.fullmatch(r"[!-~]+", found):
         raise HubError(f"{where} holds no token: expected one word without spaces")
     return found
+
+
+def token_for(url: str, hub_address: str) -> str | None:
+    """The token for a request to ``url``: the hub gets it, over https or loopback, and no other host. Raises HubError."""
+    target, hub = urlsplit(url), urlsplit(hub_address)
+    safe = target.scheme == "https" or target.hostname in ("127.0.0.1", "localhost", "::1")
+    return token() if safe and (target.scheme, target.netloc) == (hub.scheme, hub.netloc) else None
