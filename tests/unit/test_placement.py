@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from claude_local.runtime import placement, progress
+from claude_local.runtime import exclusive, placement, progress
 from claude_local.runtime.part import FetchError, Part
 from tests.unit.gguf_file import gguf, model
 from tests.unit.model_server import Handler, ModelServer, whole
