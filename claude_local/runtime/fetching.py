@@ -32,7 +32,7 @@ NETWORK_BLOCK = 1 << 20
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 30
 # A transfer is tried again this often without a byte of progress, after 1, 2, 4, 8, 16 seconds; a server that was busy
-# from the start only BUSY_TRIES times.
+# from the start, or closed the connection, only BUSY_TRIES times, and one that does not answer once.
 RESUMES = 5
 BUSY_TRIES = 3
 FIRST_WAIT = 1.0
@@ -83,12 +83,20 @@ def _reason(error: Exception) -> str:
         ("certificate", "its certificate is not trusted"),
         ("Tunnel connection failed", "the proxy does not let us through"),
         ("timed out", "it does not answer"),
+        ("aborted", "it closes the connection without an answer"),
         ("ended early", "the transfer ended early"),
         ("IncompleteRead", "the transfer ended early"),
     ):
         if mark in text:
             return reason
     return type(error).__name__
+
+
+def _tries(error: Exception) -> int:
+    """How often a source is asked again that has given nothing yet."""
+    if isinstance(error, Busy) or "aborted" in str(error):
+        return BUSY_TRIES
+    return 1 if isinstance(error, requests.ReadTimeout) else 0
 
 
 def retry_after(header: str | None) -> float | None:
@@ -148,7 +156,7 @@ class Fetcher:
         retry = Retry(
             total=12,
             connect=1,
-            read=0,
+            read=False,
             status=0,
             redirect=10,
             backoff_factor=0.5,
@@ -199,10 +207,11 @@ class Fetcher:
                 began = began or moved or isinstance(error, _Answered)
                 failures = 1 if moved else failures + 1
                 reason = _reason(error)
-                if not began and not isinstance(error, Busy):
+                limit = RESUMES if began else _tries(error)
+                if failures > limit and not began and not isinstance(error, Busy):
                     self.dead[host] = reason
                     raise SourceFailed(f"{host}: {reason}") from None
-                if failures > (RESUMES if began else BUSY_TRIES):
+                if failures > limit:
                     raise SourceFailed(f"{host}: the transfer broke {failures} times ({reason})") from None
                 wait = FIRST_WAIT * 2.0 ** (failures - 1)
                 if isinstance(error, Busy) and error.wait is not None:

@@ -150,6 +150,41 @@ def test_a_hub_that_stays_broken_and_works_tomorrow(desk: Bench, server: ModelSe
     desk.row("the hub stays broken; the next run", said, server.sent - (len(GOOD) - MIB))
 
 
+def test_a_hub_that_closes_connections_without_an_answer(desk: Bench, server: ModelServer) -> None:
+    closed = [1, 2]
+
+    def close(handler: Handler) -> None:
+        if closed:
+            closed.pop()
+            handler.close_connection = True
+        else:
+            whole(GOOD)(handler)
+
+    server.behaviours["/m"] = close
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    assert len(server.requests) == 3
+    desk.row("no answer but a closed connection, twice", desk.said("without an answer"), server.sent - len(GOOD))
+
+
+def test_a_hub_that_does_not_answer_in_time(desk: Bench, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "READ_TIMEOUT", 0.3)
+    over = threading.Event()
+
+    def late(handler: Handler) -> None:
+        if len(server.requests) > 1:
+            whole(GOOD)(handler)
+        else:
+            monkeypatch.setattr(fetching, "READ_TIMEOUT", 30)
+            over.wait(30)
+
+    server.behaviours["/m"] = late
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    over.set()
+    desk.row("no answer for long, once", desk.said("does not answer"), server.sent - len(GOOD))
+
+
 def test_a_hub_that_goes_silent(desk: Bench, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
     monkeypatch.setattr(fetching, "READ_TIMEOUT", 1.0)
