@@ -40,7 +40,7 @@ model_dir = "~/.local/share/claude-local/models"
 model_search_dirs = []
 # The profiles to place, in order of preference.
 model_profiles = ["qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"]
-# The model hub; a mirror with the same paths can stand here.
+# The model hub; a mirror with the same paths can stand here (the environment variable HF_ENDPOINT wins over it).
 model_hub = "https://huggingface.co"
 
 # --- server -------------------------------------------------------------------------------------------------------
