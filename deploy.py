@@ -15,6 +15,7 @@ for stage in (
     "runtime",
     "fence",
     "docker",
+    "nvidia",
     "image",
     "models",
     "server",

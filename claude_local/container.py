@@ -44,6 +44,7 @@ class Container:
     """The container as it should be. Paths are the workstation's, ``port`` is on 127.0.0.1, ``memory_mib`` in MiB.
 
     ``search_dirs`` maps the position of a directory in the setting model_search_dirs to its path; only those that exist.
+    ``gpu``: the words that give it the GPUs (claude_local.image_variant.run_words).
     """
 
     name: str
@@ -56,6 +57,7 @@ class Container:
     model_dir: str
     search_dirs: Mapping[int, str]
     server_dir: str
+    gpu: tuple[str, ...] = ()
 
     def with_directories(self, present: Iterable[str]) -> Container:
         """The same container with those of its search directories that are present."""
@@ -89,7 +91,7 @@ class Container:
         for source, target in mounts:
             words += ["--mount", f'type=bind,"source={source}",target={target},readonly']
         return [
-            *words, self.image,
+            *words, *self.gpu, self.image,
             "--models-preset", f"{CONFIGURATION}/presets.ini", "--models-max", "1",
             "--host", "0.0.0.0", "--port", str(PORT),
             "--api-key-file", f"{CONFIGURATION}/api-key", "--cors-origins", "http://localhost",

@@ -43,9 +43,15 @@ def sources_file(distro: str, codename: str) -> str:
 
 
 def build(
-    client: str, context: str, tag: str, arguments: Mapping[str, str], labels: Mapping[str, str] | None = None
+    client: str,
+    context: str,
+    tag: str,
+    arguments: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
+    target: str | None = None,
 ) -> list[str]:
-    """``docker build`` of ``context`` with BuildKit, one line a step. The words of the command.
+    """``docker build`` of ``context`` with BuildKit, one line a step; ``target``: the stage, None for the last one. The
+    words of the command.
 
     BUILDX_BUILDER: only the daemon's own builder sees the base image that exists in the daemon alone.
     """
@@ -54,12 +60,26 @@ def build(
         words += ["--build-arg", f"{name}={value}"]
     for name, value in (labels or {}).items():
         words += ["--label", f"{name}={value}"]
+    if target:
+        words += ["--target", target]
     return [*words, context]
 
 
 def version_of(client: str, tag: str) -> list[str]:
     """Run the image's program with ``--version``, with nothing else allowed."""
     return [client, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", tag, "--version"]
+
+
+def devices_of(client: str, tag: str, gpu: Sequence[str]) -> list[str]:
+    """Let the image's program list the GPUs that it can use; ``gpu`` are the words that give them to a container."""
+    fenced = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    return [client, "run", "--rm", *fenced, "--tmpfs=/tmp", "--env=HOME=/tmp", *gpu, tag, "--list-devices"]
+
+
+def nvidia_smi(client: str, tag: str, gpu: Sequence[str]) -> list[str]:
+    """Run nvidia-smi in a container of any image: the container toolkit brings it in."""
+    fenced = ["--network=none", "--read-only", "--cap-drop=ALL"]
+    return [client, "run", "--rm", *fenced, *gpu, "--entrypoint=nvidia-smi", tag, "--list-gpus"]
 
 
 def logs(client: str, container: str, lines: int) -> list[str]:

@@ -12,7 +12,11 @@ class Gpu:
 
     ``vendor``: ``nvidia``, ``amd``, ``intel`` or ``other``. ``memory_mib`` and ``free_mib``: its own memory in MiB, None
     where nobody says (or where it has none of its own). ``compute_capability``: NVIDIA's, as ``8.9``. ``driver``: the
-    driver's version, None when no driver runs it. ``display``: whether a screen hangs on it, None when nobody says.
+    driver's version (NVIDIA) or name (the others), None when no driver runs it. ``display``: whether a screen hangs on
+    it, None when nobody says. ``index``: its number in nvidia-smi. ``pci``: its address as ``0000:01:00.0``.
+    ``kernel_driver``: the kernel's module that holds it, whatever it is good for (``nvidia``, ``nouveau``,
+    ``vfio-pci``). ``render_node``: its file for programs without a screen, as ``/dev/dri/renderD128``, and ``render_gid``
+    the group that may open it.
     """
 
     vendor: str
@@ -22,12 +26,20 @@ class Gpu:
     compute_capability: str | None = None
     driver: str | None = None
     display: bool | None = None
+    index: int | None = None
+    pci: str | None = None
+    kernel_driver: str | None = None
+    render_node: str | None = None
+    render_gid: int | None = None
 
 
 @dataclass(frozen=True)
 class Hardware:
     """A machine. ``cores`` are physical ones, ``threads`` what the kernel schedules on; ``memory_mib`` and
-    ``available_mib``: main memory in MiB; ``disk_free``: mount point -> free bytes."""
+    ``available_mib``: main memory in MiB; ``disk_free``: mount point -> free bytes. ``gpus``: NVIDIA's first, in the
+    order of nvidia-smi (CUDA's with ``CUDA_DEVICE_ORDER=PCI_BUS_ID``), then by PCI address. ``nvidia_smi``: what
+    nvidia-smi said instead of an answer. ``container_toolkit``: the version of NVIDIA's container toolkit, None without.
+    ``distro`` and ``codename``: as in /etc/os-release."""
 
     gpus: tuple[Gpu, ...] = ()
     cpu: str = ""
@@ -37,3 +49,7 @@ class Hardware:
     memory_mib: int = 0
     available_mib: int = 0
     disk_free: Mapping[str, int] = field(default_factory=dict)
+    nvidia_smi: str = ""
+    container_toolkit: str | None = None
+    distro: str = ""
+    codename: str = ""

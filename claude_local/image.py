@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from posixpath import normpath, splitext
 
+from claude_local.image_variant import Cuda
+
 REPOSITORY = "claude-local/llama-server"
 BASE_REPOSITORY = "claude-local/base"
 # The label on every image of ours; its value is the tag.
@@ -135,20 +137,33 @@ class Base:
     bootstrap: bool
 
 
-def base_image(setting: str, distro: str, codename: str) -> Base:
-    """The base for the setting ``image_base``: ``auto`` is the host's own release, else any reference (with digest).
+# What a GPU's image runs on where that is not the host's own release. CUDA: the release of NVIDIA's devel images, whose C
+# library the programs then want. Vulkan: Debian 12 and Ubuntu 22.04 have a Mesa from before cooperative matrices (Mesa 23.3
+# for AMD's), and Ubuntu 22.04 has no glslc.
+CUDA_RELEASE = ("ubuntu", "noble")
+VULKAN_RELEASES = {("debian", "bookworm"): ("debian", "trixie"), ("ubuntu", "jammy"): ("ubuntu", "noble")}
+
+
+def base_image(setting: str, distro: str, codename: str, variant: str = "cpu") -> Base:
+    """The base for the setting ``image_base``: ``auto`` is the host's own release, or what a GPU's ``variant`` needs;
+    else any reference (with digest).
 
     Raises ImageError when ``auto`` meets a distribution that it does not know.
     """
     if setting != "auto":
         return Base(name=setting, pull=setting, bootstrap=False)
+    host = (distro, codename)
+    if variant == "cuda":
+        distro, codename = CUDA_RELEASE
+    elif variant == "vulkan":
+        distro, codename = VULKAN_RELEASES.get(host, host)
     pulls = {"debian": f"debian:{codename}-slim", "ubuntu": f"ubuntu:{codename}"}
     if distro not in pulls or not codename:
         raise ImageError(
             f"image_base: 'auto' knows Debian and Ubuntu, this is {distro} {codename}; "
             "set image_base to an image of either, for instance 'debian:bookworm-slim'"
         )
-    return Base(name=f"{BASE_REPOSITORY}:{codename}", pull=pulls[distro], bootstrap=True)
+    return Base(name=f"{BASE_REPOSITORY}:{codename}", pull=pulls[distro], bootstrap=(distro, codename) == host)
 
 
 # CMake options of each setting of image_cpu. Measured with benchmarks/cpu_build.py (Qwen2.5-Coder-1.5B Q4_K_M, 1,650 prompt
@@ -167,17 +182,73 @@ CPU_FLAGS = {
 }
 # The server speaks plain HTTP on the loopback interface and fetches nothing (--offline): TLS would be dead weight.
 COMMON_FLAGS = ("-DLLAMA_OPENSSL=OFF",)
+# A GPU's part is a library of its own, so that the same llama-server also starts without the driver (at the build). ggml
+# does not allow that together with "native": the processor's part is then that of "all". NCCL would be one more library of
+# 200 MB and serves only the splitting of single tensors.
+GPU_FLAGS = {"cuda": ("-DGGML_CUDA=ON", "-DGGML_CUDA_NCCL=OFF"), "vulkan": ("-DGGML_VULKAN=ON",)}
+
+# --- the Dockerfile ------------------------------------------------------------------------------------------------
+
+# The stage of each variant; the last one of the file needs no --target.
+TARGETS = {"cpu": "runtime", "cuda": "runtime-cuda", "vulkan": "runtime-vulkan"}
+VULKAN_SDK = "vulkan-sdk"
+
+
+def part_for(dockerfile: str, target: str, arguments: Mapping[str, str]) -> str:
+    """What of the Dockerfile the stage ``target`` is made of, so that a change elsewhere makes no other image.
+
+    Paragraphs are separated by empty lines; one that begins with FROM (after comments) opens a stage, those before the
+    first stage stay when they declare no argument, or one that the kept stages use. The whole text if there is no such
+    stage.
+    """
+    head: list[str] = []
+    stages: dict[str, list[str]] = {}
+    parents: dict[str, set[str]] = {}
+    name = ""
+    for paragraph in dockerfile.split("\n\n"):
+        opening = re.search(
+            r"^FROM (\S+) AS (\S+)$", re.sub(r"^#.*\n", "", paragraph, flags=re.MULTILINE), re.MULTILINE
+        )
+        if opening:
+            name = opening.group(2)
+            base = re.sub(r"\$\{(\w+)\}", lambda found: arguments.get(found.group(1), ""), opening.group(1))
+            parents[name] = {base}
+        if name:
+            stages.setdefault(name, []).append(paragraph)
+            parents[name] |= set(re.findall(r"--from=(\S+)", paragraph))
+        else:
+            head.append(paragraph)
+    if target not in stages:
+        return dockerfile
+    needed, ahead = set[str](), [target]
+    while ahead:
+        stage = ahead.pop()
+        if stage in stages and stage not in needed:
+            needed.add(stage)
+            ahead += sorted(parents[stage])
+    kept = [paragraph for stage, paragraphs in stages.items() if stage in needed for paragraph in paragraphs]
+    used = set(re.findall(r"\$\{(\w+)\}", "\n".join(kept)))
+    declared = ((paragraph, set(re.findall(r"^ARG (\w+)", paragraph, re.MULTILINE))) for paragraph in head)
+    return "\n\n".join([paragraph for paragraph, names in declared if not names or names & used] + kept)
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image to build: its tag, ``docker build``'s arguments and what it must say of itself."""
+    """An image to build: its tag, ``docker build``'s arguments and what it must say of itself. ``base`` is what it runs
+    on, ``devel`` what it is compiled on where that is another image, ``target`` the stage (None: the last one)."""
 
     tag: str
     base: Base
     build: LlamaBuild
     variant: str
     arguments: Mapping[str, str] = field(default_factory=dict)
+    devel: Base | None = None
+    target: str | None = None
+
+    @property
+    def bases(self) -> tuple[Base, ...]:
+        """Every image that must be there before the build."""
+        return (self.base,) if self.devel is None else (self.base, self.devel)
 
     @property
     def version(self) -> str:
@@ -205,38 +276,52 @@ def plan(
     arch: str,
     cpu_flags: Iterable[str],
     jobs: int = 0,
+    cuda: Cuda | None = None,
 ) -> Image:
     """The image for these settings on this machine.
 
-    ``dockerfile`` is the Dockerfile's text, ``variant`` and ``cpu`` the settings image_variant and image_cpu,
+    ``dockerfile`` is the Dockerfile's text, ``variant`` what image_variant comes to here, ``cpu`` the setting image_cpu,
     ``cpu_flags`` the flags of /proc/cpuinfo (they count for ``native`` only), ``jobs`` the number of compilers at a
-    time (0: one a core; no part of the tag). Raises ImageError.
+    time (0: one a core; no part of the tag), ``cuda`` the CUDA of that variant. Raises ImageError.
     """
     build = llama_build(build_number)
-    if variant != "cpu":
-        raise ImageError(f"image_variant: found {variant!r}, but only 'cpu' can be built so far")
+    if variant not in TARGETS:
+        raise ImageError(f"image_variant: found {variant!r}, allowed is one of {', '.join(TARGETS)}")
     if cpu not in CPU_FLAGS:
         raise ImageError(f"image_cpu: found {cpu!r}, allowed is one of {', '.join(CPU_FLAGS)}")
+    if (variant == "cuda") != (cuda is not None):
+        raise ImageError(f"the variant {variant} and its CUDA ({cuda}) do not fit together")
+    devel = Base(name=cuda.toolkit.devel, pull=cuda.toolkit.devel, bootstrap=False) if cuda else None
+    flags = [*CPU_FLAGS[cpu]] if variant == "cpu" else [*CPU_FLAGS["all"], *GPU_FLAGS[variant]]
+    if cuda:
+        # ";" is CMake's comma; the Dockerfile's shell does not look into a variable's value.
+        flags.append(f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(cuda.architectures)}")
     arguments = {
         "BASE": base.name,
-        "CMAKE_FLAGS": " ".join(CPU_FLAGS[cpu] + COMMON_FLAGS),
+        "CMAKE_FLAGS": " ".join([*flags, *COMMON_FLAGS]),
         "BUILD_NUMBER": str(build.number),
         "BUILD_COMMIT": build.name,
     }
+    if variant != "cpu":
+        arguments |= {"BASE": devel.name if devel else VULKAN_SDK, "RUNTIME_BASE": base.name}
+    part = part_for(dockerfile, TARGETS[variant], arguments)
+    native = variant == "cpu" and cpu == "native"
     everything = {
         "arguments": arguments,
         "arch": arch,
         "base": [base.name, base.pull, base.bootstrap],
-        "cpu": instruction_sets(cpu_flags) if cpu == "native" else [],
-        "dockerfile": hashlib.sha256(dockerfile.encode()).hexdigest(),
+        "cpu": instruction_sets(cpu_flags) if native else [],
+        "dockerfile": hashlib.sha256(part.encode()).hexdigest(),
         "tree": build.tree_sha256,
     }
     digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:12]
-    label = variant if cpu == "native" else f"{variant}-{cpu}"
+    label = f"cuda{cuda.toolkit.version}" if cuda else variant if variant != "cpu" or native else f"{variant}-{cpu}"
     return Image(
         tag=f"{REPOSITORY}:{build.name}-{label}-{digest}",
         base=base,
         build=build,
         variant=variant,
         arguments={**arguments, "JOBS": str(jobs)},
+        devel=devel,
+        target=None if variant == "cpu" else TARGETS[variant],
     )

@@ -49,6 +49,10 @@ class Paths:
     def wrapper(self) -> str:
         return join(self.bin_dir, "claude-local")
 
+    @property
+    def llamactl(self) -> str:
+        return join(self.bin_dir, "llamactl")
+
     # Claude Code itself: the native installer's layout, and the link that says which binary claude-local runs.
     @property
     def native_claude(self) -> str:

@@ -15,7 +15,9 @@ from pyinfra import host
 from pyinfra.api import DeployError, QuoteString, StringCommand
 
 from claude_local import data
+from claude_local.facts.hardware import MachineHardware
 from claude_local.facts.workstation import Identity, WorkstationIdentity
+from claude_local.hardware import Hardware
 from claude_local.paths import Paths, expand
 from claude_local.profiles import Profile
 
@@ -56,6 +58,16 @@ class Workstation:
 
 
 _known: WeakKeyDictionary[Any, Workstation] = WeakKeyDictionary()
+_hardware: WeakKeyDictionary[Any, Hardware] = WeakKeyDictionary()
+
+
+def hardware() -> Hardware:
+    """The current host's hardware, looked at once in a run: what nothing in the deploy changes. The free memory and disk
+    in it are those of the beginning."""
+    key = host._get_object() if hasattr(host, "_get_object") else host
+    if key not in _hardware:
+        _hardware[key] = host.get_fact(MachineHardware)
+    return _hardware[key]
 
 
 def workstation() -> Workstation:

@@ -22,8 +22,8 @@ docker_group = False
 # --- image --------------------------------------------------------------------------------------------------------
 # Which llama.cpp build runs; the sha256 of each source stands beside it in claude_local/image.py.
 image_llama_build = 11434
-# "cpu" here; "cuda" and "vulkan" come with GPU profiles.
-image_variant = "cpu"
+# "auto": decided from the hardware, the reason is printed. "cpu", "cuda" (NVIDIA), "vulkan" (AMD, Intel): that one or none.
+image_variant = "auto"
 # "native": compiled for this machine's CPU. "all": every x86-64 level in one image, chosen at start.
 image_cpu = "native"
 # Base image: "auto" is the host's own release (e.g. debian:bookworm-slim), else any image reference.

@@ -1,4 +1,4 @@
-"""Install the claude-local command and put its folder onto PATH."""
+"""Install the commands claude-local and llamactl and put their folder onto PATH."""
 
 from posixpath import dirname
 
@@ -31,6 +31,13 @@ whole_file(
         own_directories=shell_words([ws.paths.share, ws.paths.bin_dir, dirname(ws.paths.token)]),
         start_timeout=ws.settings.server_start_timeout,
     ),
+    mode="755",
+)
+
+whole_file(
+    name="Install llamactl",
+    dest=ws.paths.llamactl,
+    text=render_wrapper((PROJECT / "templates" / "llamactl").read_text(encoding="utf-8"), python=ws.paths.python),
     mode="755",
 )
 

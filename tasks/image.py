@@ -2,12 +2,19 @@
 
 from posixpath import join
 
+from pyinfra import logger
+
 from claude_local.operations import image
 from claude_local.workstation import workstation
 
 ws = workstation()
 planned = image.planned(ws)
+verdict = image.verdict(ws)
 root = bool(ws.root)
+
+logger.info(f"Image variant {verdict.variant}: {verdict.reason}")
+for missing in verdict.missing:
+    logger.warning(f"{missing.what}\n    {missing.fix}")
 
 image.based(
     name=f"Get the base image {planned.base.name}",
@@ -21,4 +28,11 @@ image.based(
 
 image.sourced(name=f"Fetch llama.cpp {planned.build.name}", image=planned, paths=ws.paths, root=root)
 
-image.built(name=f"Build {planned.tag}", image=planned, dockerfile=image.DOCKERFILE, paths=ws.paths, root=root)
+image.built(
+    name=f"Build {planned.tag}",
+    image=planned,
+    dockerfile=image.DOCKERFILE,
+    paths=ws.paths,
+    root=root,
+    gpu=image.gpu_words(ws),
+)

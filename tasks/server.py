@@ -37,7 +37,7 @@ server.configured(
     active=ws.settings.active_profile,
     paths=ws.paths,
     search_dirs=search_dirs,
-    variant=ws.settings.image_variant,
+    variant=image.verdict(ws).variant,
     cache_ram_mib=container.cache_ram_mib(memory_mib),
 )
 
@@ -54,6 +54,7 @@ server.running(
         model_dir=ws.paths.model_dir,
         search_dirs=dict(enumerate(search_dirs)),
         server_dir=ws.paths.server_dir,
+        gpu=image.gpu_words(ws),
     ),
     paths=ws.paths,
     root=root,

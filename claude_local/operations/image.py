@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from posixpath import join
 from typing import Any
@@ -15,30 +15,46 @@ from claude_local import image as pure
 from claude_local.facts.docker import DockerClient, DockerImage
 from claude_local.facts.image import CpuFlags, LlamaSource, ServerImages
 from claude_local.image import Image
+from claude_local.image_variant import VariantError, Verdict, choose, run_words
 from claude_local.operations import packages, user_files
 from claude_local.operations.docker import fails, shell
 from claude_local.operations.streaming import streamed
 from claude_local.paths import Paths
-from claude_local.workstation import PROJECT, Workstation
+from claude_local.workstation import PROJECT, Workstation, hardware
 
 DOCKERFILE = PROJECT / "files" / "image" / "Dockerfile"
 BASE_SCRIPT = PROJECT / "files" / "image" / "base-image.sh"
 
 
+def verdict(ws: Workstation) -> Verdict:
+    """Which variant the setting image_variant comes to on this machine. Raises DeployError where it cannot be met."""
+    try:
+        return choose(hardware(), ws.settings.image_variant)
+    except VariantError as error:
+        raise DeployError(str(error)) from None
+
+
+def gpu_words(ws: Workstation) -> tuple[str, ...]:
+    """The words of ``docker run`` that give a container this machine's GPUs; none for the CPU variant."""
+    return run_words(verdict(ws), hardware())
+
+
 def planned(ws: Workstation) -> Image:
     """The image that the settings ask for on this machine. Raises DeployError naming the setting that cannot be met."""
     settings = ws.settings
+    found = verdict(ws)
     cpu_flags: list[str] = host.get_fact(CpuFlags)
     try:
         return pure.plan(
             dockerfile=DOCKERFILE.read_text(),
             build_number=settings.image_llama_build,
-            variant=settings.image_variant,
+            variant=found.variant,
             cpu=settings.image_cpu,
-            base=pure.base_image(settings.image_base, ws.identity["distro"], ws.identity["codename"]),
+            base=pure.base_image(settings.image_base, ws.identity["distro"], ws.identity["codename"], found.variant),
             arch=ws.identity["arch"],
             cpu_flags=cpu_flags,
             jobs=settings.image_jobs,
+            cuda=found.cuda,
         )
     except pure.ImageError as error:
         raise DeployError(str(error)) from None
@@ -70,13 +86,21 @@ def based(
     + root: whether to run docker and debootstrap through sudo (``bool(ws.root)``)
     """
     client = _client(root)
-    base = image.base
     if _there(client, image.tag, root):
         host.noop(f"{image.tag} exists")
         return
-    if _there(client, base.name, root):
-        host.noop(f"{base.name} exists")
+    missing = [base for base in image.bases if not _there(client, base.name, root)]
+    if not missing:
+        host.noop(f"{', '.join(base.name for base in image.bases)} exists")
         return
+    for base in missing:
+        yield from _based(base, client, distro, codename, scratch, lock_timeout, root)
+
+
+def _based(
+    base: pure.Base, client: str, distro: str, codename: str, scratch: str, lock_timeout: int, root: bool
+) -> Generator[Any]:
+    """One image of :func:`based`."""
     run = ["sh", "-c", BASE_SCRIPT.read_text(), "base-image.sh"]
     # No registry is no failure yet: what counts is whether the image is there afterwards.
     yield streamed(StringCommand(shell([*run, "pull", client, base.name, base.pull]), "|| test $? -eq 3"), root=root)
@@ -85,7 +109,9 @@ def based(
     if not base.bootstrap:
         yield fails(
             f"image_base: {base.pull} could not be pulled (the lines above say why); "
-            "correct the name, or set image_base to 'auto'"
+            "correct the name, or set image_base to 'auto'. Without a registry, bring the image here: docker save on a "
+            f"machine that has one, docker load here, docker tag IMAGE {base.name}; "
+            "or do without the GPU: image_variant = 'cpu'"
         )
         return
     keyring = {"debian": "debian-archive-keyring", "ubuntu": "ubuntu-keyring"}.get(distro)
@@ -128,13 +154,14 @@ def sourced(image: Image, paths: Paths, root: bool = False) -> Generator[Any]:
 
 
 @operation()
-def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False) -> Generator[Any]:
-    """Build the image with BuildKit, check that it says its build number, and only then give it its tag.
+def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False, gpu: Sequence[str] = ()) -> Generator[Any]:
+    """Build the image with BuildKit, check that it says its build number and finds its GPUs, and only then give it its tag.
 
     + image: the planned image
     + dockerfile: our Dockerfile on the controller
     + paths: the workstation's paths; the context is ``paths.image_context``
     + root: whether to run docker through sudo (``bool(ws.root)``)
+    + gpu: the words of ``docker run`` that give a container the GPUs (``gpu_words(ws)``)
     """
     client = _client(root)
     if _there(client, image.tag, root):
@@ -144,7 +171,7 @@ def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False) -> G
     for name, source in (("Dockerfile", "Dockerfile"), (".dockerignore", "dockerignore")):
         text = (dockerfile.parent / source).read_text()
         yield from user_files.whole_file._inner(dest=join(context, name), text=text, mode="644")
-    build = docker.build(client, context, unchecked, image.arguments, {pure.LABEL: image.tag})
+    build = docker.build(client, context, unchecked, image.arguments, {pure.LABEL: image.tag}, image.target)
     version = shell(docker.version_of(client, unchecked))
     yield streamed(
         # -B: root leaves no bytecode in the user's copy of the runtime.
@@ -155,6 +182,23 @@ def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False) -> G
             "Run again: what was compiled is cached. If memory ran out, lower image_jobs."
         ),
     )
+    if gpu:
+        devices = shell(docker.devices_of(client, unchecked, gpu))
+        yield streamed(
+            # llama.cpp names them CUDA0, Vulkan0 ...
+            StringCommand(
+                "said=$(",
+                devices,
+                "2>&1 ); printf '%s\\n' \"$said\"; printf '%s\\n' \"$said\" | grep -Eq",
+                QuoteString(r"^ *(CUDA|Vulkan)[0-9]+:"),
+            ),
+            root=root,
+            failure=lambda tail: (
+                f"the image is built, but finds no GPU in its container (variant {image.variant}):\n  "
+                + "\n  ".join(tail[-6:])
+                + "\nllamactl hardware shows the GPUs and their drivers; image_variant = 'cpu' does without."
+            ),
+        )
     yield streamed(
         StringCommand(
             version, "2>&1 | grep -w", QuoteString(image.version), "&&",

@@ -74,7 +74,7 @@ def configured(
     + profiles: the profiles of models.conf, ``active`` the id of the one that plain ``claude-local`` uses
     + paths: the workstation's paths
     + search_dirs: the setting model_search_dirs with ``~`` expanded
-    + variant: the image's (``cpu``)
+    + variant: the image's (``cpu``, ``cuda``, ``vulkan``)
     + cache_ram_mib: how much memory the prompt cache may take
     """
     placements = host.get_fact(Placements, path=paths.placements)
