@@ -3,8 +3,8 @@
 docs/decisions/0009-choosing-a-profile.md says it in full. In short: the first profile, in the order of models.conf, that
 
 * has its weights, the cache of at least MINIMUM_CONTEXT tokens and its compute buffer wholly on the GPUs and reads at
-  most MAXIMUM_READ of its weights for each token; or, where there is no GPU, is wholly in the memory that the container
-  may have and reads Claude Code's prompt within MAXIMUM_PROMPT_SECONDS;
+  most MAXIMUM_READ of its weights for each token; or, where there is no GPU, has no MIN_VRAM, is wholly in the memory
+  that the container may have and reads Claude Code's prompt within MAXIMUM_PROMPT_SECONDS;
 * finds room on the models' disk.
 
 Everything that the rule looks at is a total (memory of a GPU, not what is free now): a machine that was deployed once
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from claude_local.architecture import Architecture, ArchitectureError
-from claude_local.hardware import Gpu, Hardware
+from claude_local.hardware import Gpu
 from claude_local.memory_estimate import MIB, Estimate, Serving, Share, estimate, gib, shares
 from claude_local.profiles import Profile
 
@@ -65,28 +65,10 @@ class Machine:
     placed: Mapping[str, int] | None = None
 
 
-def usable_gpus(hardware: Hardware, variant: str) -> tuple[Gpu, ...]:
-    """The GPUs that an image of ``variant`` (cpu, cuda, vulkan, auto) computes on."""
-    own = tuple(gpu for gpu in hardware.gpus if gpu.memory_mib)
-    nvidia = tuple(gpu for gpu in own if gpu.vendor == "nvidia" and gpu.driver)
-    if variant == "cpu":
-        return ()
-    if variant == "cuda" or (variant == "auto" and nvidia):
-        return nvidia
-    return tuple(gpu for gpu in own if gpu.driver)
-
-
-def machine(
-    hardware: Hardware, variant: str, memory_limit: int, disk_free: int | None, placed: Mapping[str, int] | None = None
-) -> Machine:
-    """The machine as the rule sees it. ``memory_limit``: bytes that the server's container may have."""
-    return Machine(
-        gpus=usable_gpus(hardware, variant),
-        cores=max(hardware.cores, 1),
-        memory=memory_limit,
-        disk_free=disk_free,
-        placed=placed or {},
-    )
+def disk_free(path: str, mounts: Mapping[str, int]) -> int | None:
+    """Free bytes of the file system that holds ``path`` (or would); ``mounts``: mount point -> free bytes."""
+    holding = [mount for mount in mounts if (path + "/").startswith(mount.rstrip("/") + "/")]
+    return mounts[max(holding, key=len)] if holding else None
 
 
 def margin_mib(gpu: Gpu) -> int:
@@ -218,6 +200,10 @@ def _speed_problem(model: Model, there: Machine) -> str | None:
             f"too slow without a GPU: about {seconds:.0f} s to read Claude Code's prompt of {prompt:,} tokens on "
             f"{there.cores} cores (at most {MAXIMUM_PROMPT_SECONDS})"
         )
+    if model.profile.minimum_vram_mib:
+        return (
+            f"meant for GPUs (MIN_VRAM); it fits in memory, about {seconds:.0f} s to read the prompt: name it to use it"
+        )
     return None
 
 
@@ -246,7 +232,7 @@ def judge(model: Model, there: Machine) -> Verdict:
     if wanted is None:
         return _judge_unknown(model, there)
     context = _largest(model, there, floor)
-    shown = context or model.context
+    shown = context or floor
     seen = model.needs(shown)
     divided: tuple[Share, ...] = ()
     if there.gpus and seen is not None:
@@ -311,20 +297,16 @@ class Choice:
 
 def choose(models: Sequence[Model], there: Machine) -> Choice:
     """The first profile that fits; when none does, the one that needs the least. ``models`` must not be empty."""
-    verdicts = []
-    for model in models:
-        verdict = judge(model, there)
-        verdicts.append(verdict)
-        if verdict.fits:
-            passed = [v.profile for v in verdicts[:-1]]
-            better = f"; before it in models.conf: {', '.join(passed)}" if passed else ""
-            reason = f"{verdict.profile}: {verdict.reason}, the first that does{better}"
-            return Choice(verdict.profile, verdict.context or None, True, reason, tuple(verdicts))
-    least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or 0, m.profile.size))
-    verdict = next(v for v in verdicts if v.profile == least.profile.id)
-    context = _largest(least, there, 0)
+    verdicts = tuple(judge(model, there) for model in models)
+    first = next((verdict for verdict in verdicts if verdict.fits), None)
+    if first is not None:
+        passed = [verdict.profile for verdict in verdicts[: verdicts.index(first)]]
+        better = f"; preferred, but not for this machine: {', '.join(passed)}" if passed else ""
+        return Choice(first.profile, first.context or None, True, f"{first.profile}: {first.reason}{better}", verdicts)
+    least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or m.profile.size))
+    verdict = next(each for each in verdicts if each.profile == least.profile.id)
     reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least ({verdict.reason})"
-    return Choice(least.profile.id, context, False, reason, tuple(verdicts))
+    return Choice(least.profile.id, _largest(least, there, 0), False, reason, verdicts)
 
 
 def named(model: Model, there: Machine) -> Choice:

@@ -76,6 +76,11 @@ class ModelFile:
     size: int | None
     sources: tuple[str, ...]
 
+    @property
+    def hub(self) -> str | None:
+        """The first source that is a hub, as it stands in models.conf."""
+        return next((line for line in self.sources if line.startswith("hub ")), None)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -111,6 +116,18 @@ class Profile:
     def size(self) -> int:
         """Bytes of all files whose size is known."""
         return sum(file.size or 0 for file in self.files)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file by name: its SIZE, else its share of ABOUT_SIZE, else 0."""
+        unknown = [file for file in self.files if file.size is None]
+        rest = max((self.about_size or 0) - self.size, 0)
+        return {file.name: rest // len(unknown) if file.size is None else file.size for file in self.files}
+
+    @property
+    def unpinned(self) -> tuple[ModelFile, ...]:
+        """The files whose identity the hub says at the first download (models.lock holds it then)."""
+        return tuple(file for file in self.files if file.sha256 is None and file.hub is not None)
 
     @property
     def options(self) -> dict[str, str]:

@@ -150,12 +150,9 @@ def _hybrid(shape: _Shape, *, split: bool, moe: bool) -> Iterator[Tensor]:
 
 
 def _deepseek2(shape: _Shape) -> Iterator[Tensor]:
-    heads, rank, q_rank = (
-        shape.number(f"attention.{key}") for key in ("head_count", "kv_lora_rank", "q_lora_rank")
-    )
+    heads, rank, q_rank = (shape.number(f"attention.{key}") for key in ("head_count", "kv_lora_rank", "q_lora_rank"))
     rope, key, value = (
-        shape.number(key)
-        for key in ("rope.dimension_count", "attention.key_length_mla", "attention.value_length_mla")
+        shape.number(key) for key in ("rope.dimension_count", "attention.key_length_mla", "attention.value_length_mla")
     )
     for layer in range(shape.layers):
         at = f"blk.{layer}"
