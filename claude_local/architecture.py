@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,13 +45,13 @@ class Layer:
 class Architecture:
     """A model's shape. ``keys`` are the header's, without the architecture's name; ``vocabulary`` counts tokens.
 
-    ``tied``: the embedding serves as output too; None when nobody says.
+    ``tied``: the embedding serves as output too.
     """
 
     name: str
     vocabulary: int
     keys: Mapping[str, Any] = field(default_factory=dict)
-    tied: bool | None = None
+    tied: bool = False
 
     def number(self, key: str, default: int | None = None, layer: int = 0) -> int:
         """A number of the header, that of ``layer`` where there is one for each. Raises ArchitectureError."""
@@ -108,7 +108,7 @@ class Architecture:
             value = self.number("attention.value_length_swa", value)
         return Layer("sliding" if sliding else "full", key * heads_kv, 0 if self.latent else value * heads_kv)
 
-    @property
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
         return tuple(self.layer(index) for index in range(self.layers_count))
 
@@ -137,7 +137,7 @@ class Architecture:
         total, _ = self.parameters
         return self._expert_parameters()[0] / total if total else 0.0
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[int, int]:
         """Parameters in all and those that one token goes through, counted from the shape (norms and biases left out)."""
         experts, used = self._expert_parameters()
@@ -151,7 +151,7 @@ class Architecture:
         for index in range(self.layers_count):
             rest += self._attention_parameters(index)
         output = self.width * self.vocabulary
-        embedding = 0 if self.tied or self.name in ("qwen2", "gemma4") else output
+        embedding = 0 if self.tied else output
         return experts + rest + output + embedding, used + rest + output
 
     def _attention_parameters(self, index: int) -> int:
@@ -182,7 +182,7 @@ def from_header(header: Header) -> Architecture:
     vocabulary = keys.get("vocab_size")
     if not isinstance(vocabulary, int):
         vocabulary = header.lengths.get("tokenizer.ggml.tokens", 0)
-    tied = None if header.embedding_bytes == 0 else not header.output
+    tied = header.embedding_bytes > 0 and not header.output
     return Architecture(name, vocabulary, keys, tied)
 
 
@@ -191,6 +191,6 @@ def shipped() -> dict[str, Architecture]:
     """The records of architectures.json; each names where its numbers come from."""
     raw = json.loads(DATA.read_text(encoding="utf-8"))
     return {
-        name: Architecture(record["architecture"], record["vocabulary"], record["keys"], record.get("tied"))
+        name: Architecture(record["architecture"], record["vocabulary"], record["keys"], record.get("tied", False))
         for name, record in raw.items()
     }

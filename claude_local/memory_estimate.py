@@ -188,8 +188,7 @@ def estimate(
         parameters, _ = architecture.parameters
         share = architecture.width * architecture.vocabulary
         # Serving twice, it is on the GPU too.
-        tied = architecture.tied if architecture.tied is not None else architecture.name in ("qwen2", "gemma4")
-        embedding = 0 if tied or not parameters else weights * share // parameters
+        embedding = 0 if architecture.tied or not parameters else weights * share // parameters
     return Estimate(
         weights=weights,
         embedding=embedding,
@@ -218,8 +217,9 @@ def shares(wanted: Estimate, gpus: Sequence[tuple[str, int, int]]) -> tuple[list
     fixed = wanted.compute + GPU_CONTEXT_MIB * MIB
     rooms = [max(there - margin - fixed, 0) for _, there, margin in gpus]
     room = sum(rooms)
-    result = [
-        Share(name, there, fixed + margin + (wanted.on_gpu * mine // room if room else wanted.on_gpu), margin)
-        for (name, there, margin), mine in zip(gpus, rooms, strict=True)
-    ]
+    result = []
+    for (name, there, margin), mine in zip(gpus, rooms, strict=True):
+        # A GPU without room for more than its own gets no layers.
+        held = wanted.on_gpu * mine // room if room else wanted.on_gpu
+        result.append(Share(name, there, fixed + margin + held if held else 0, margin))
     return result, wanted.on_gpu - room

@@ -45,8 +45,9 @@ def _entry(raw: Any) -> Locked | None:
     if not isinstance(raw, Mapping):
         return None
     source, name, sha256, size = (raw.get(key) for key in ("source", "name", "sha256", "size"))
-    words = isinstance(source, str) and isinstance(name, str) and isinstance(sha256, str) and isinstance(size, int)
-    if not words or isinstance(size, bool) or size < 1 or not name or not source.startswith("hub "):
+    if not (isinstance(source, str) and isinstance(name, str) and isinstance(sha256, str) and isinstance(size, int)):
+        return None
+    if isinstance(size, bool) or size < 1 or not name or not source.startswith("hub "):
         return None
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         return None

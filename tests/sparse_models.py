@@ -224,7 +224,7 @@ def tensors(architecture: str, keys: Mapping[str, Any], vocabulary: int) -> list
         "gemma4": _gemma4,
     }[architecture]
     found = [("token_embd.weight", (shape.width, vocabulary)), ("output_norm.weight", (shape.width,))]
-    if architecture not in ("gemma4", "qwen2"):
+    if architecture != "gemma4":
         found.append(("output.weight", (shape.width, vocabulary)))
     return found + list(blocks(shape))
 
