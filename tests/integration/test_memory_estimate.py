@@ -58,7 +58,7 @@ def test_every_shipped_shape_is_within_15_percent(files: dict[str, Path], name: 
 
 
 def test_the_placed_models_are_within_15_percent() -> None:
-    index = json.loads((SHARE / "models.json").read_text()) if (SHARE / "models.json").exists() else {}
+    index = json.loads((SHARE / "state/models.json").read_text()) if (SHARE / "state/models.json").exists() else {}
     paths = [Path(record["model"]) for record in (index.get("profiles") or {}).values()]
     assert paths, "the whole-machine test places at least one model first"
     for path in paths:
