@@ -31,21 +31,21 @@ class CudaToolkit:
     architectures: frozenset[int]
 
 
-# The first that fits is taken. Drivers: NVIDIA's table of minor version compatibility (13.x: 580, 12.x: 525).
-# Architectures: `nvcc --list-gpu-arch` of both releases, from their release notes. Not 13.2, which compiles IQ3_S and
-# IQ2_M wrongly (ggml-org/llama.cpp #21255).
+# The first that serves most of a machine's GPUs is taken. 12.8.1 is what llama.cpp's own image is made with; 13.0 serves what
+# it cannot, and has compiler bugs on Blackwell of its own. Never 13.2.0 or 13.2.1, which compile IQ1_S, IQ2_S and IQ3_S
+# wrongly. Drivers: NVIDIA's table of minor version compatibility (13.x: 580, 12.x: 525).
 TOOLKITS = (
-    CudaToolkit(
-        version="13.0.2",
-        devel="nvidia/cuda:13.0.2-devel-ubuntu24.04",
-        least_driver=580,
-        architectures=frozenset({75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121}),
-    ),
     CudaToolkit(
         version="12.8.1",
         devel="nvidia/cuda:12.8.1-devel-ubuntu24.04",
         least_driver=525,
         architectures=frozenset({50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 89, 90, 100, 101, 120}),
+    ),
+    CudaToolkit(
+        version="13.0.2",
+        devel="nvidia/cuda:13.0.2-devel-ubuntu24.04",
+        least_driver=580,
+        architectures=frozenset({75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121}),
     ),
 )
 OLDEST_DRIVER = min(toolkit.least_driver for toolkit in TOOLKITS)

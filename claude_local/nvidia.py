@@ -38,7 +38,7 @@ _ADVICE = (
         "run tasks/nvidia.py again; if that does not help, restart Docker: sudo systemctl restart docker",
     ),
     ("invalid runtime name", "Docker has not read its configuration: sudo systemctl restart docker"),
-    ("unknown runtime", "Docker has not read its configuration: sudo systemctl restart docker"),
+    ("nknown runtime", "Docker has not read its configuration: sudo systemctl restart docker"),
     (
         "libnvidia-ml.so",
         "the driver's libraries are missing: install the whole driver (nvidia-driver), not its module alone",

@@ -14,6 +14,9 @@ ARCHITECTURES = ("x86_64", "aarch64")
 # Disk that building the image takes under Docker's data directory, bytes: base image, compiler layer, compiler cache
 # and result. `docker system df` after a build (Debian 12, CPU variant): 0.92 GB; the rest is room for the next one.
 IMAGE_BYTES = 4 * GIB
+# The same for a GPU's variant. CUDA: NVIDIA's devel image unpacked (some 9 GB), the compiler cache (up to 5 GB), a result
+# of some 2 GB: an estimate, not measured. Vulkan: the shader compiler and Mesa more than the CPU variant.
+GPU_IMAGE_BYTES = {"cuda": 20 * GIB, "vulkan": 6 * GIB}
 # Source tree, Python environments, Claude Code (381 MB binary and its download) in the home directory, bytes.
 HOME_BYTES = 2 * GIB
 # Left free on every file system, bytes.
@@ -63,12 +66,13 @@ def _gib(size: int) -> str:
 
 
 def disk_needs(
-    found: Findings, home: str, docker_dir: str, model_dir: str, models: Mapping[str, int]
+    found: Findings, home: str, docker_dir: str, model_dir: str, models: Mapping[str, int], variant: str = "cpu"
 ) -> list[tuple[str, str, int]]:
-    """What will be written where: ``(purpose, path, bytes)``. ``models`` maps file names to sizes in bytes."""
+    """What will be written where: ``(purpose, path, bytes)``. ``models`` maps file names to sizes in bytes, ``variant``
+    is the image's."""
     needs = [] if found.runtime_there else [("runtime and Claude Code", home, HOME_BYTES)]
     if not found.image_built:
-        needs.append(("image build", docker_dir, IMAGE_BYTES))
+        needs.append(("image build", docker_dir, GPU_IMAGE_BYTES.get(variant, IMAGE_BYTES)))
     missing = sum(max(0, size - found.present.get(name, 0)) for name, size in models.items())
     if missing:
         needs.append(("models", model_dir, missing))

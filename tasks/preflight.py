@@ -8,6 +8,7 @@ from pyinfra.api import DeployError
 
 from claude_local import preflight
 from claude_local.facts.preflight import PreflightFindings
+from claude_local.operations.image import verdict
 from claude_local.paths import expand
 from claude_local.workstation import workstation
 
@@ -45,7 +46,9 @@ findings = preflight.Findings(
 problems = preflight.problems(
     findings,
     ports=[("server_port", ws.settings.server_port), ("manager_port", ws.settings.manager_port)],
-    needs=preflight.disk_needs(findings, ws.paths.home, docker_dir, ws.paths.model_dir, models),
+    needs=preflight.disk_needs(
+        findings, ws.paths.home, docker_dir, ws.paths.model_dir, models, variant=verdict(ws).variant
+    ),
 )
 if problems:
     raise DeployError("this machine is not ready, nothing has been changed:\n" + "\n".join(f"  {p}" for p in problems))

@@ -10,6 +10,7 @@ import pytest
 from claude_local import image as pure
 from claude_local.facts.docker import Client, DockerContainer, DockerImage
 from claude_local.facts.image import CpuFlags, LlamaSource, ServerImages
+from claude_local.image_variant import TOOLKITS, Cuda
 from claude_local.operations import packages, user_files
 from claude_local.operations.image import BASE_SCRIPT, DOCKERFILE, based, built, pruned, sourced
 from claude_local.paths import Paths
@@ -28,6 +29,19 @@ def planned(base: str = "auto") -> pure.Image:
         base=pure.base_image(base, "debian", "bookworm"),
         arch="x86_64",
         cpu_flags=["avx2"],
+    )
+
+
+def planned_cuda() -> pure.Image:
+    return pure.plan(
+        dockerfile=DOCKERFILE.read_text(),
+        build_number=max(pure.BUILDS),
+        variant="cuda",
+        cpu="native",
+        base=pure.base_image("auto", "debian", "bookworm", "cuda"),
+        arch="x86_64",
+        cpu_flags=["avx2"],
+        cuda=Cuda(TOOLKITS[0], ("89-real",)),
     )
 
 
@@ -91,6 +105,85 @@ def test_an_image_of_the_users_choice_has_no_second_source(monkeypatch: Any) -> 
     commands = run_all(monkeypatch, based, host, image=planned("me/base:1"), **BASED)
     assert len(commands) == 1
     assert "image_base: me/base:1 could not be pulled" in host.logged[0]
+
+
+def test_cuda_needs_two_images_and_only_the_missing_one_is_pulled(monkeypatch: Any) -> None:
+    devel = "nvidia/cuda:12.8.1-devel-ubuntu24.04"
+    there = ["claude-local/base:noble"]
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(*there, devel)})
+    assert run_all(monkeypatch, based, host, image=planned_cuda(), **BASED) == []
+
+    asked: list[str] = []
+
+    def fact(client: str, reference: str) -> dict[str, str]:
+        asked.append(reference)
+        return {"Id": "x"} if reference in there or asked.count(devel) > 1 else {}
+
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": fact})
+    (pull,) = run_all(monkeypatch, based, host, image=planned_cuda(), **BASED)
+    assert f"pull /usr/bin/docker {devel} {devel}" in pull
+
+
+def test_a_cuda_image_that_cannot_be_pulled_says_how_to_bring_it_or_do_without(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
+    run_all(monkeypatch, based, host, image=planned_cuda(), **BASED)
+    assert "ubuntu:noble could not be pulled" in host.logged[0]
+    assert "docker load" in host.logged[0] and "image_variant = 'cpu'" in host.logged[0]
+
+
+GPU = ("--runtime", "nvidia", "--env", "NVIDIA_VISIBLE_DEVICES=all")
+
+
+def test_a_gpu_image_gets_its_tag_only_when_it_finds_its_gpu(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "UserFiles": {}})
+    tag = planned_cuda().tag
+    *_, build, devices, check = run_all(
+        monkeypatch, built, host, image=planned_cuda(), dockerfile=DOCKERFILE, paths=PATHS, gpu=GPU
+    )
+    assert "--target runtime-cuda" in build and "'CMAKE_FLAGS=" in build
+    assert "--build-arg RUNTIME_BASE=claude-local/base:noble" in build
+    assert f"{' '.join(GPU)} {tag}-unchecked --list-devices" in devices and "--cap-drop=ALL" in devices
+    assert f"tag {tag}-unchecked {tag}" in check
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("Available devices:\n  CUDA0: NVIDIA GeForce RTX 4090 (24564 MiB, 24090 MiB free)", 0),
+        ("Available devices:\n  Vulkan0: AMD Radeon RX 7900 XTX (24560 MiB, 24000 MiB free)", 0),
+        ("Available devices:\n  (none)", 1),
+        ("docker: Error response from daemon: unknown or invalid runtime name: nvidia.", 1),
+    ],
+)
+def test_the_check_for_gpus_reads_what_llama_server_lists(
+    monkeypatch: Any, tmp_path: Path, said: str, status: int
+) -> None:
+    client = tmp_path / "docker"
+    client.write_text(f"#!/bin/sh\ncat <<'END'\n{said}\nEND\n")
+    client.chmod(0o755)
+    host = StrictHost({"DockerClient": {**CLIENT, "client": str(client)}, "DockerImage": images(), "UserFiles": {}})
+    *_, devices, _ = run_all(
+        monkeypatch, built, host, image=planned_cuda(), dockerfile=DOCKERFILE, paths=PATHS, gpu=GPU
+    )
+    done = subprocess.run(["sh", "-c", devices], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout.strip()) == (status, said)
+
+
+def test_an_image_that_finds_no_gpu_is_not_taken(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "UserFiles": {}})
+    build_only = host.run_shell_command
+    monkeypatch.setattr(
+        host,
+        "run_shell_command",
+        lambda command, **rest: (
+            build_only(command, **rest)
+            if "--list-devices" not in command.get_raw_value()
+            else (False, [type("Line", (), {"line": "Available devices:"}), type("Line", (), {"line": "  (none)"})])
+        ),
+    )
+    commands = run_all(monkeypatch, built, host, image=planned_cuda(), dockerfile=DOCKERFILE, paths=PATHS, gpu=GPU)
+    assert not any(" tag " in command for command in commands)
+    assert "finds no GPU in its container" in host.logged[0] and "(none)" in host.logged[0]
 
 
 def test_sources_that_are_there_are_not_fetched(monkeypatch: Any) -> None:

@@ -37,11 +37,55 @@ def test_every_step_is_named_in_the_imperative(plan: list[str]) -> None:
         assert step[0].isupper() and "(" not in step.split()[0], name
 
 
-@pytest.mark.parametrize("stage", ["preflight", *STAGES, "verify"])
+@pytest.mark.parametrize("stage", ["preflight", *STAGES, "nvidia", "verify"])
 def test_each_task_file_plans_alone(stage: str) -> None:
     done = pyinfra("--dry", "tests/plan/fake_inventory.py", f"tasks/{stage}.py")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("machine", "variant", "reason", "steps"),
+    [
+        (
+            "two-generations",
+            "cuda12.8.1",
+            "Image variant cuda: NVIDIA GeForce RTX 4090 (8.9, 24 GiB), NVIDIA GeForce RTX 5070 Ti (12.0, 16 GiB) "
+            "with driver 575.64.03: CUDA 12.8.1 for 89-real;120a-real",
+            ["Install NVIDIA's container toolkit", "Tell Docker of NVIDIA's runtime", "Get the images for CUDA",
+             "Check that containers see the GPUs"],
+        ),
+        ("hopper", "cuda12.8.1", "driver 590.48.01: CUDA 12.8.1 for 90-real", ["Get the images for CUDA"]),
+        ("spark", "cuda13.0.2", "NVIDIA GB10 (12.1) with driver 580.95.05: CUDA 13.0.2 for 121a-real", []),
+        ("amd", "vulkan", "Image variant vulkan: AMD Radeon RX 6700/6700 XT", ["Get the base image claude-local/base:trixie"]),
+        ("no-driver", "cpu", "NVIDIA GeForce RTX 4070 has no NVIDIA driver (nouveau", []),
+    ],
+)  # fmt: skip
+def test_a_machine_with_a_gpu_gets_its_image_and_what_that_needs(
+    machine: str, variant: str, reason: str, steps: list[str]
+) -> None:
+    done = pyinfra("--json", "tests/plan/gpu_inventory.py", "deploy.py", "--limit", f"@fake/{machine}")
+    assert done.returncode == 0, done.stderr
+    names = [operation["name"] for operation in json.loads(done.stdout)["plan"]]
+    assert any(f"Build claude-local/llama-server:b11434-{variant}-" in name for name in names)
+    assert reason in " ".join(done.stderr.split())
+    for step in steps:
+        assert any(step in name for name in names), step
+    stages = list(dict.fromkeys(name.split(" | ")[0] for name in names))
+    assert ("tasks/nvidia.py" in stages) == variant.startswith("cuda")
+    if variant.startswith("cuda"):
+        assert stages.index("tasks/docker.py") < stages.index("tasks/nvidia.py") < stages.index("tasks/image.py")
+
+
+def test_a_variant_that_the_machine_cannot_run_is_refused_with_the_way_there() -> None:
+    done = pyinfra(
+        "-y", "tests/plan/gpu_inventory.py", "deploy.py", "--limit", "@fake/no-driver", "--data", "image_variant=cuda"
+    )
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "image_variant: 'cuda' cannot run here: NVIDIA GeForce RTX 4070 has no NVIDIA driver" in said
+    assert "apt install nvidia-driver" in said
+    assert "Traceback" not in done.stderr and "Starting operation" not in done.stderr
 
 
 def test_bad_data_stops_everything_with_all_problems_and_no_operation() -> None:

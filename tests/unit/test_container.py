@@ -49,6 +49,19 @@ def test_the_server_is_offline_keyed_and_without_a_page() -> None:
     assert after(server, "--models-max") == ["1"] and after(server, "--port") == ["8080"]
 
 
+def test_gpus_are_given_to_the_container_and_loosen_nothing_else() -> None:
+    gpu = ("--device", "/dev/dri/renderD128", "--group-add", "105")
+    words = replace(CONTAINER, gpu=gpu).run("docker", {})
+    options = words[: words.index(CONTAINER.image)]
+    assert after(options, "--device") == ["/dev/dri/renderD128"] and after(options, "--group-add") == ["105"]
+    plain = CONTAINER.run("docker", {})
+    assert [word for word in words[4:] if word not in gpu] == plain[4:], "only these words are added"
+
+
+def test_without_a_gpu_nothing_of_one_is_asked_for() -> None:
+    assert not {"--device", "--runtime", "--gpus", "--group-add"} & set(CONTAINER.arguments())
+
+
 def test_a_search_directory_keeps_its_number_when_another_is_missing() -> None:
     present = CONTAINER.with_directories(["/mnt/b,c"])
     mounts = after(present.arguments(), "--mount")
@@ -67,6 +80,7 @@ def test_a_search_directory_keeps_its_number_when_another_is_missing() -> None:
         {"model_dir": "/other"},
         {"search_dirs": {}},
         {"server_dir": "/other"},
+        {"gpu": ("--runtime", "nvidia")},
     ],
 )
 def test_another_argument_makes_another_container(change: dict[str, object]) -> None:

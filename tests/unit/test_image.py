@@ -1,5 +1,6 @@
 """The image's tag changes with everything that goes into the image, and with nothing else."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,23 @@ import pytest
 from claude_local.image import (
     BUILDS,
     CPU_FLAGS,
+    TARGETS,
     Base,
     Image,
     ImageError,
     base_image,
     instruction_sets,
     is_source,
+    part_for,
     plan,
     tree_hash,
 )
+from claude_local.image_variant import TOOLKITS, Cuda
 
 DOCKERFILE = Path(__file__).parents[2] / "files" / "image" / "Dockerfile"
 BUILD = max(BUILDS)
+CUDA = Cuda(TOOLKITS[0], ("89-real", "120a-real"))
+CUDA_13 = Cuda(TOOLKITS[1], ("89-real", "120a-real"))
 
 
 def image(**changes: Any) -> Image:
@@ -72,10 +78,89 @@ def test_the_tag_names_build_and_variant() -> None:
     assert f"b{BUILD}-cpu-all-" in image(cpu="all").tag
 
 
-def test_every_build_argument_is_one_that_the_dockerfile_takes() -> None:
-    taken = re.findall(r"^ARG (\w+)", DOCKERFILE.read_text(), re.MULTILINE)
-    for cpu in CPU_FLAGS:
-        assert sorted(image(cpu=cpu).arguments) == sorted(taken)
+@pytest.mark.parametrize(
+    "changes", [*({"cpu": cpu} for cpu in CPU_FLAGS), {"variant": "cuda", "cuda": CUDA}, {"variant": "vulkan"}]
+)
+def test_the_build_arguments_are_those_that_the_variants_part_of_the_dockerfile_takes(changes: dict[str, Any]) -> None:
+    made = image(**changes, dockerfile=DOCKERFILE.read_text())
+    part = part_for(DOCKERFILE.read_text(), TARGETS[made.variant], made.arguments)
+    # The builder's BASE is a stage of the file for Vulkan.
+    assert set(re.findall(r"^ARG (\w+)", part, re.MULTILINE)) == set(made.arguments)
+    assert set(re.findall(r"\$\{(\w+)\}", part)) <= set(made.arguments)
+
+
+def test_the_cpu_image_is_made_of_what_it_was_made_of_before_there_were_gpus() -> None:
+    """A change of the GPUs' stages must not cost everybody a new CPU image: the part is that file, byte for byte."""
+    part = part_for(DOCKERFILE.read_text(), "runtime", image().arguments)
+    assert (
+        hashlib.sha256(part.encode()).hexdigest() == "9b9736a960eb8ef69fe105356d8cc25c67918d0f15a132573d32c462185dcd4c"
+    )
+
+
+def test_a_variants_tag_hangs_on_its_own_stages() -> None:
+    text = DOCKERFILE.read_text()
+    for there, touched in {
+        "glslc libvulkan-dev": {"vulkan"},
+        "mesa-vulkan-drivers": {"vulkan"},
+        "libcublasLt.so.*": {"cuda"},
+        "ccache cmake g++": {"cpu", "cuda", "vulkan"},
+    }.items():
+        assert there in text
+        for variant, cuda in (("cpu", None), ("cuda", CUDA), ("vulkan", None)):
+            before = image(variant=variant, cuda=cuda, dockerfile=text).tag
+            after = image(variant=variant, cuda=cuda, dockerfile=text.replace(there, f"{there} more")).tag
+            assert (before != after) == (variant in touched), (there, variant)
+
+
+def test_what_is_appended_to_the_dockerfile_belongs_to_the_cpu_image() -> None:
+    text = DOCKERFILE.read_text()
+    assert part_for(f"{text}LABEL a=b\n", "runtime", image().arguments).endswith("LABEL a=b\n")
+    assert image(dockerfile=text).target is None, "the last stage is built where none is named"
+
+
+def test_a_cuda_image_says_its_cuda_and_is_compiled_for_its_architectures_alone() -> None:
+    made = image(variant="cuda", cuda=CUDA, base=base_image("auto", "debian", "bookworm", "cuda"))
+    assert f":b{BUILD}-cuda12.8.1-" in made.tag and made.target == "runtime-cuda"
+    assert made.arguments["BASE"] == "nvidia/cuda:12.8.1-devel-ubuntu24.04"
+    assert made.arguments["RUNTIME_BASE"] == "claude-local/base:noble"
+    flags = made.arguments["CMAKE_FLAGS"].split(" ")
+    assert {"-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=89-real;120a-real", "-DGGML_BACKEND_DL=ON"} < set(flags)
+    assert "-DGGML_NATIVE=ON" not in flags, "ggml refuses it together with GGML_BACKEND_DL"
+    assert [base.pull for base in made.bases] == ["ubuntu:noble", "nvidia/cuda:12.8.1-devel-ubuntu24.04"]
+
+
+def test_a_gpus_image_hangs_on_its_cuda_but_not_on_the_processor() -> None:
+    tag = image(variant="cuda", cuda=CUDA).tag
+    assert image(variant="cuda", cuda=CUDA_13).tag != tag
+    assert image(variant="cuda", cuda=Cuda(CUDA.toolkit, ("89-real",))).tag != tag
+    assert image(variant="cuda", cuda=CUDA, cpu_flags=["avx512f"]).tag == tag
+    assert len({tag, image().tag, image(variant="vulkan").tag}) == 3
+
+
+def test_a_vulkan_image_is_compiled_and_run_on_the_same_base() -> None:
+    made = image(variant="vulkan", base=base_image("auto", "debian", "trixie", "vulkan"))
+    assert (made.arguments["BASE"], made.arguments["RUNTIME_BASE"]) == ("vulkan-sdk", "claude-local/base:trixie")
+    assert "-DGGML_VULKAN=ON" in made.arguments["CMAKE_FLAGS"] and made.target == "runtime-vulkan"
+    assert made.bases == (made.base,)
+
+
+@pytest.mark.parametrize(
+    ("variant", "host", "name", "bootstrap"),
+    [
+        ("cuda", ("debian", "bookworm"), "noble", False),
+        ("cuda", ("ubuntu", "noble"), "noble", True),
+        ("vulkan", ("debian", "bookworm"), "trixie", False),
+        ("vulkan", ("debian", "trixie"), "trixie", True),
+        ("vulkan", ("ubuntu", "jammy"), "noble", False),
+        ("cpu", ("ubuntu", "jammy"), "jammy", True),
+    ],
+)
+def test_a_gpus_image_runs_on_a_release_that_serves_it(
+    variant: str, host: tuple[str, str], name: str, bootstrap: bool
+) -> None:
+    base = base_image("auto", *host, variant)
+    assert (base.name, base.bootstrap) == (f"claude-local/base:{name}", bootstrap)
+    assert base_image("me/base:1", *host, variant).name == "me/base:1"
 
 
 def test_the_dockerfile_needs_nothing_from_outside_the_context() -> None:
@@ -89,7 +174,9 @@ def test_the_server_cannot_be_built_for_what_is_not_there() -> None:
         image(build_number=1)
     with pytest.raises(ImageError, match="image_cpu: found 'x', allowed is one of native, all"):
         image(cpu="x")
-    with pytest.raises(ImageError, match="image_variant: found 'cuda'"):
+    with pytest.raises(ImageError, match="image_variant: found 'rocm', allowed is one of cpu, cuda, vulkan"):
+        image(variant="rocm")
+    with pytest.raises(ImageError, match="do not fit together"):
         image(variant="cuda")
     with pytest.raises(ImageError, match="image_base: 'auto' knows Debian and Ubuntu, this is arch"):
         base_image("auto", "arch", "")

@@ -36,6 +36,14 @@ def test_every_problem_is_told_at_once() -> None:
     assert [line.split(":")[0] for line in lines] == ["distribution", "architecture", "sudo", "server_port"]
 
 
+def test_a_cuda_image_needs_more_room() -> None:
+    small = replace(GOOD, mounts=dict.fromkeys(GOOD.mounts, Mount("/dev/a", "ext4", 12 * GIB)))
+    directories = ("/home/u", "/var/lib/docker", "/data/models", {})
+    assert problems(small, PORTS, disk_needs(small, *directories)) == []
+    (line,) = problems(small, PORTS, disk_needs(small, *directories, variant="cuda"))
+    assert "image build 20.0 GiB" in line
+
+
 def test_our_own_container_may_hold_the_port() -> None:
     assert problems(replace(GOOD, listening=frozenset({8080}), ours=frozenset({8080})), PORTS, []) == []
 

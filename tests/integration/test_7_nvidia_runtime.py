@@ -1,0 +1,142 @@
+"""Docker learns of NVIDIA's runtime: the operation's own commands against a real dockerd of the test's own, which must not
+be restarted by it. nvidia-ctk and the runtime are stand-ins: the runtime does what the real one does, it puts nvidia-smi
+into the container and hands over to runc."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local import image as pure
+from claude_local.facts.docker import Client
+from claude_local.facts.nvidia import GpusInContainer, NvidiaRuntime
+from claude_local.image_variant import nvidia_words
+from claude_local.operations.nvidia import configured
+from tests.integration.machine import docker
+from tests.operations.strict_host import StrictHost, fact_on_this_machine, run
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd would reload this machine's own Docker"),
+    pytest.mark.skipif(os.getuid() != 0, reason="only root starts a Docker daemon"),
+]
+
+RUNTIME = """#!{python}
+import json, os, sys
+words = sys.argv[1:]
+bundle = words[words.index("--bundle") + 1] if "--bundle" in words else None
+if bundle and os.path.exists(bundle + "/config.json"):
+    with open(bundle + "/config.json") as file:
+        config = json.load(file)
+    if "NVIDIA_VISIBLE_DEVICES=all" in config["process"]["env"]:
+        mount = {{"destination": "/usr/bin/nvidia-smi", "type": "bind", "source": "{smi}", "options": ["ro", "bind"]}}
+        config["mounts"].append(mount)
+        with open(bundle + "/config.json", "w") as file:
+            json.dump(config, file)
+os.execvp("runc", ["runc", *words])
+"""
+TOOL = """#!{python}
+import json, sys
+path = next(word for word in sys.argv if word.startswith("--config=")).removeprefix("--config=")
+with open(path) as file:
+    config = json.load(file)
+config["runtimes"] = {{"nvidia": {{"args": [], "path": "{runtime}"}}}}
+with open(path, "w") as file:
+    json.dump(config, file)
+"""
+LISTED = "GPU 0: Stand-in (UUID: GPU-1)"
+
+
+class Daemon:
+    """A dockerd with a data directory, a socket and a configuration of its own, and no network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config, self.pidfile = folder / "daemon.json", folder / "pid"
+        self.config.write_text('{"log-level": "warn"}')
+        self.tools = folder / "bin"
+        self.tools.mkdir()
+        values = {"python": sys.executable, "smi": self.tools / "smi", "runtime": self.tools / "runtime"}
+        for name, text in (
+            ("smi", f"#!/bin/sh\necho '{LISTED}'\n"),
+            ("runtime", RUNTIME.format(**values)),
+            ("nvidia-ctk", TOOL.format(**values)),
+            ("docker", f'#!/bin/sh\nexec {docker()} --host unix://{folder}/socket "$@"\n'),
+        ):
+            (self.tools / name).write_text(text)
+            (self.tools / name).chmod(0o755)
+        self.client = str(self.tools / "docker")
+        words = [
+            "dockerd",
+            "--data-root",
+            f"{folder}/data",
+            "--exec-root",
+            f"{folder}/exec",
+            "--pidfile",
+            str(self.pidfile),
+        ]
+        words += ["--host", f"unix://{folder}/socket", "--config-file", str(self.config)]
+        words += ["--bridge=none", "--iptables=false", "--ip-masq=false"]
+        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        with open(folder / "log", "w") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        for _ in range(120):
+            if self.run("version").returncode == 0:
+                return
+            assert self.process.poll() is None, (folder / "log").read_text()[-2000:]
+            time.sleep(0.5)
+        raise AssertionError((folder / "log").read_text()[-2000:])
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([self.client, *words], capture_output=True, text=True, timeout=120)
+
+    def stop(self) -> None:
+        for name in self.run("ps", "--all", "--quiet").stdout.split():
+            self.run("rm", "--force", name)
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    made = Daemon(tmp_path)
+    yield made
+    made.stop()
+
+
+def test_docker_learns_of_the_runtime_while_a_container_runs_on(daemon: Daemon, monkeypatch: Any) -> None:
+    listed = [docker(), "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", pure.BASE_REPOSITORY]
+    image = subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
+    with subprocess.Popen([docker(), "save", image], stdout=subprocess.PIPE) as saved:
+        subprocess.run([daemon.client, "load"], stdin=saved.stdout, check=True, capture_output=True, timeout=120)
+    started = daemon.run("run", "--detach", "--network=none", "--name=other", image, "sleep", "600")
+    assert started.returncode == 0, started.stderr
+
+    assert fact_on_this_machine(NvidiaRuntime(), client=daemon.client) is False
+    words = nvidia_words("all")
+    before = fact_on_this_machine(GpusInContainer(), client=daemon.client, image=image, words=words)
+    assert before["gpus"] == [] and "nknown" in before["said"] and "runtime" in before["said"]
+
+    client = Client(client=daemon.client, buildkit=True, version="", daemon=True, dockerd=True)
+    host = StrictHost({"DockerClient": client, "NvidiaRuntime": False})
+    (command,) = run(monkeypatch, configured, host, config=str(daemon.config), pidfile=str(daemon.pidfile))
+    environment = {**os.environ, "PATH": f"{daemon.tools}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    assert fact_on_this_machine(NvidiaRuntime(), client=daemon.client) is True
+    after = fact_on_this_machine(GpusInContainer(), client=daemon.client, image=image, words=words)
+    assert after == {"gpus": [LISTED], "said": ""}
+    assert daemon.run("inspect", "--format", "{{.State.Running}} {{.RestartCount}}", "other").stdout.split() == [
+        "true",
+        "0",
+    ]
+    assert json.loads(daemon.config.read_text())["log-level"] == "warn"
