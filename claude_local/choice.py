@@ -71,6 +71,11 @@ def disk_free(path: str, mounts: Mapping[str, int]) -> int | None:
     return mounts[max(holding, key=len)] if holding else None
 
 
+def with_memory(gpus: Sequence[Gpu], memory: int) -> tuple[Gpu, ...]:
+    """The GPUs, those that share the machine's memory (nobody tells of any of their own) with ``memory`` bytes."""
+    return tuple(replace(gpu, memory_mib=memory // MIB) if gpu.memory_mib is None else gpu for gpu in gpus)
+
+
 def margin_mib(gpu: Gpu) -> int:
     """MiB to leave free on a GPU; one of which nobody says whether a screen hangs on it counts as if."""
     return HEADLESS_MARGIN_MIB if gpu.display is False else DISPLAY_MARGIN_MIB
@@ -173,11 +178,11 @@ def _remedies(model: Model, there: Machine) -> tuple[str, ...]:
     if not result and there.gpus and architecture is not None and weights is not None and architecture.experts_used:
         experts = int(weights * architecture.expert_share)
         context = min(model.context, MINIMUM_CONTEXT)
-        lacking = _lacking(replace(model, weights=weights - experts), there, context)
-        if lacking is not None and lacking <= 0 and experts <= there.memory:
+        away = _lacking(model, there, context) or 0
+        if away <= min(experts, there.memory):
             result.append(
-                f"naming it in default_profile: --fit on then keeps up to {gib(experts)} of experts in main memory, "
-                "several times slower"
+                f"named in default_profile, with CTX_SIZE = {context}: --fit on then keeps about {gib(away)} of its "
+                "experts in main memory, which is several times slower"
             )
     return tuple(result)
 

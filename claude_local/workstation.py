@@ -15,7 +15,7 @@ from pyinfra import host
 from pyinfra.api import DeployError, QuoteString, StringCommand
 
 from claude_local import container, data, image_variant, selection
-from claude_local.choice import Choice, Machine, disk_free
+from claude_local.choice import Choice, Machine, disk_free, with_memory
 from claude_local.facts.hardware import MachineHardware
 from claude_local.facts.models import ModelFiles
 from claude_local.facts.server import MachineMemory
@@ -122,7 +122,7 @@ def _selected(settings: data.Settings, profiles: dict[str, Profile], paths: Path
     )
     limit = container.memory_limit_mib(settings.server_memory_mib, seen.memory_mib or host.get_fact(MachineMemory))
     there = Machine(
-        gpus=gpus,
+        gpus=with_memory(gpus, limit * MIB),
         cores=max(seen.cores, 1),
         memory=limit * MIB,
         disk_free=disk_free(paths.model_dir, seen.disk_free),
