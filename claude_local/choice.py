@@ -72,8 +72,13 @@ def disk_free(path: str, mounts: Mapping[str, int]) -> int | None:
 
 
 def with_memory(gpus: Sequence[Gpu], memory: int) -> tuple[Gpu, ...]:
-    """The GPUs, those that share the machine's memory (nobody tells of any of their own) with ``memory`` bytes."""
-    return tuple(replace(gpu, memory_mib=memory // MIB) if gpu.memory_mib is None else gpu for gpu in gpus)
+    """The GPUs whose memory is known. NVIDIA's that tell of none share the machine's (GB10): ``memory`` bytes. Of others
+    that tell nothing (an Intel card) nothing can be said, so the rule goes on without them."""
+    known = (
+        replace(gpu, memory_mib=memory // MIB) if gpu.memory_mib is None and gpu.vendor == "nvidia" else gpu
+        for gpu in gpus
+    )
+    return tuple(gpu for gpu in known if gpu.memory_mib)
 
 
 def margin_mib(gpu: Gpu) -> int:

@@ -170,3 +170,9 @@ def test_the_disk_of_a_path_is_the_nearest_mount() -> None:
     assert choice.disk_free("/home/big/models", mounts) == 3
     assert choice.disk_free("/homestead", mounts) == 1
     assert choice.disk_free("/home", {}) is None
+
+
+def test_a_gpu_that_tells_no_memory_is_the_machines_own_or_left_out() -> None:
+    spark, arc = Gpu("nvidia", "GB10", driver="580.1"), Gpu("intel", "Arc", driver="xe")
+    assert choice.with_memory([spark, arc], 96 * GIB) == (replace(spark, memory_mib=96 * 1024),)
+    assert select(machine(*choice.with_memory([spark], 90 * GIB))).choice.profile == "qwen3-coder-next-ud-q5"
