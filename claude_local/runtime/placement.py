@@ -16,39 +16,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import signal
 import stat
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from claude_local import gguf, sources
-from claude_local.runtime import unpinned
-from claude_local.runtime.fetching import (
-    MIB,
-    Fetcher,
-    FetchError,
-    Interrupted,
-    Part,
-    Progress,
-    SourceFailed,
-    hash_file,
-    hub_token,
-    say,
-    short,
-)
+from claude_local.runtime import hub, unpinned
+from claude_local.runtime.exclusive import Locked, locked, make_directory
+from claude_local.runtime.fetching import Fetcher, Postponed
+from claude_local.runtime.part import FetchError, Part, SourceFailed, hash_file
+from claude_local.runtime.progress import MIB, Interrupted, Progress, say, short
 
 # Bytes that stay free on the models' disk, for a package's wheel and for the rest of the machine.
 SPARE = 1 << 30
-# Seconds to wait for another run that is placing models into the same directory.
-LOCK_TIMEOUT = 60.0
 # How far a search directory is looked through for a file's name.
 SEARCH_DEPTH = 6
 SEARCH_ENTRIES = 50_000
@@ -78,7 +65,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be in place, and where it may be. All directories are absolute."""
+    """What has to be in place, and where it may be. All directories are absolute; ``hub`` is the hub's address as this
+    machine reaches it (:func:`claude_local.runtime.hub.address`)."""
 
     model_dir: str
     search_dirs: tuple[str, ...]
@@ -120,22 +108,26 @@ class Plan:
             return Plan(
                 model_dir=os.path.normpath(raw["model_dir"]),
                 search_dirs=tuple(os.path.normpath(directory) for directory in raw.get("search_dirs", ())),
-                hub=raw["hub"],
+                hub=hub.address(raw["hub"]),
                 placements_path=raw["placements_path"],
                 groups=tuple(groups),
                 profiles=profiles,
             )
+        except hub.HubError as error:
+            raise PlacementError(str(error)) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlacementError(f"the plan cannot be used: {type(error).__name__}: {error}") from None
 
 
 @dataclass
 class Index:
-    """models.json: the stamps of files that were hashed, and where each profile's files are."""
+    """models.json: the stamps of files that were hashed, where each profile's files are, and the directories that the
+    last run looked into (model_dir first)."""
 
     path: str
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    roots: list[str] = field(default_factory=list)
 
     @staticmethod
     def load(path: str) -> Index:
@@ -144,20 +136,25 @@ class Index:
             raw = json.loads(Path(path).read_text(encoding="utf-8"))
             files = {str(k): dict(v) for k, v in raw["files"].items()}
             profiles = {str(k): dict(v) for k, v in raw["profiles"].items()}
+            roots = [str(root) for root in raw.get("roots", ())]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Index(path)
-        return Index(path, files, profiles)
+        return Index(path, files, profiles, roots)
 
     def save(self) -> None:
         """Write the index in one step."""
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         temporary = f"{self.path}.{os.getpid()}.new"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"files": self.files, "profiles": self.profiles}, file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        try:
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump({"files": self.files, "profiles": self.profiles, "roots": self.roots}, file, indent=1)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
     def stamped(self, path: str, status: os.stat_result, sha256: str | None) -> bool:
         """Whether the file was checked against ``sha256`` and has not changed since."""
@@ -178,6 +175,15 @@ class Index:
             "inode": status.st_ino,
             "placed": placed,
         }
+
+    def unchanged(self, path: str) -> bool:
+        """Whether the file is there and still the one that was checked (a link in its place is not)."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        entry = self.files.get(path, {})
+        return stat.S_ISREG(status.st_mode) and self.stamped(path, status, entry.get("sha256"))
 
     def placed(self, path: str) -> bool:
         """Whether this program put the file there."""
@@ -362,7 +368,7 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
                 }
             )
     ok = all(row["state"] == "ok" for row in rows)
-    if ok and index.profiles != records(plan, _by_profile(surveyed)):
+    if ok and (index.profiles != records(plan, _by_profile(surveyed)) or index.roots != list(plan.roots)):
         ok = False
     return {"ok": ok, "files": rows}
 
@@ -384,10 +390,11 @@ def content_problem(path: str, file: Wanted, *, progress: bool = False) -> str |
 
 
 class Placement:
-    """One run of ``place``."""
+    """One run of ``place``. ``read_only``: why nothing can be written to model_dir, empty when it can."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, read_only: str = "") -> None:
         self.plan = plan
+        self.read_only = read_only
         self.index = Index.load(plan.placements_path)
         self.fetcher = Fetcher(plan.hub)
         self.problems: list[str] = []
@@ -395,15 +402,27 @@ class Placement:
 
     def run(self) -> str:
         """Place everything; the last line to print. Raises PlacementError with every problem."""
+        for directory in self.plan.search_dirs:
+            if not os.path.isdir(directory):
+                say(f"{directory} of model_search_dirs is not there (a disk or a share that is not mounted?)")
         found = [(group, self.settle(group)) for group in self.plan.groups]
         if self.problems:
             raise PlacementError("\n".join(self.problems))
-        self.need_room([group for group, there in found if there is None])
+        lacking = [group for group, there in found if there is None]
+        self.need_to_write(lacking)
+        self.need_room(lacking)
         result = []
         for group, there in found:
-            # What an earlier group of this run fetched may be what this one lacks.
-            result.append((group, there or self.fetch_group(group)))
+            # What an earlier group of this run fetched may be what this one lacks. A group that cannot be had is no
+            # reason to leave out the others.
+            try:
+                result.append((group, there or self.fetch_group(group)))
+            except PlacementError as error:
+                self.problems.append(str(error))
+        if self.problems:
+            raise PlacementError("\n".join(self.problems))
         self.index.profiles = records(self.plan, _by_profile(result))
+        self.index.roots = list(self.plan.roots)
         self.index.save()
         files = {item.path: item.size or 0 for _, items in result for item in items}
         what = "1 model file" if len(files) == 1 else f"{len(files)} model files"
@@ -476,6 +495,16 @@ class Placement:
                 "written to: give MODEL as a file name to have it fetched"
             )
 
+    def need_to_write(self, groups: Sequence[Group]) -> None:
+        """Raise PlacementError when something is to be fetched and nothing can be written."""
+        names = [file.name for group in groups for file in group.files]
+        if names and self.read_only:
+            raise PlacementError(
+                f"{', '.join(names)} must be fetched, and {self.plan.model_dir} cannot be written to ({self.read_only}): "
+                "set model_dir to a directory of your own; this one can stay in model_search_dirs, its files are used where "
+                "they are"
+            )
+
     def need_room(self, groups: Sequence[Group]) -> None:
         """Raise PlacementError when the disk of model_dir cannot take what is still to be fetched."""
         missing: dict[str, int] = {}
@@ -517,33 +546,38 @@ class Placement:
         label = short(file.name)
         if os.path.lexists(target):
             say(f"{label}  replacing the damaged file that an earlier deploy placed")
-        reasons = []
-        part = Part(target + ".part", file.size, label)
+        part = Part(target + ".part", file.size, label, file.sha256)
         try:
-            for line in file.sources:
-                source = sources.parse(line, name=file.name, hub=self.plan.hub)
-                say(f"{label}  fetching {file.size // MIB} MiB: {line}")
-                try:
-                    self._from_source(source, part, file)
-                except SourceFailed as error:
-                    say(f"{label}  {error}")
-                    reasons.append(str(error))
-                    continue
-                self.fetched += part.received
-                self._keep(part, file, target)
-                say(f"{label}  sha256 is right, in place")
-                return
+            # A source that would have to start again, or is slow, comes once more when no other could give the file.
+            reasons: dict[str, str] = {}
+            postponed: list[str] = []
+            for last in (False, True):
+                for line in [line for line in file.sources if not last or line in postponed]:
+                    source = sources.parse(line, name=file.name, hub=self.plan.hub)
+                    say(f"{label}  fetching {file.size // MIB} MiB: {line}")
+                    try:
+                        self._from_source(source, part, file, last=last or len(file.sources) == 1)
+                    except SourceFailed as error:
+                        say(f"{label}  {error}")
+                        reasons[line] = str(error)
+                        if isinstance(error, Postponed):
+                            postponed.append(line)
+                        continue
+                    self.fetched += part.received
+                    self._keep(part, file, target)
+                    say(f"{label}  sha256 is right, in place")
+                    return
         finally:
             part.close()
-        told = "".join(f"\n  {line}\n    {reason}" for line, reason in zip(file.sources, reasons, strict=True))
+        told = "".join(f"\n  {line}\n    {reason}" for line, reason in reasons.items())
         raise PlacementError(f"{file.name} of profile {group.profile}: no source gives it:{told}")
 
-    def _from_source(self, source: sources.Source, part: Part, file: Wanted) -> None:
+    def _from_source(self, source: sources.Source, part: Part, file: Wanted, *, last: bool) -> None:
         """Complete the part and check its hash; a wrong one made of old bytes is tried once more from nothing."""
         for _ in range(2):
             part.resumed = part.size > 0
-            self.fetcher.fetch(source, part)
-            digest = part.digest.hexdigest()
+            self.fetcher.fetch(source, part, last=last)
+            digest = part.hexdigest()
             if digest == file.sha256:
                 return
             again = part.resumed
@@ -557,7 +591,7 @@ class Placement:
         part.sync()
         os.chmod(part.path, 0o644)
         os.replace(part.path, target)
-        part.forget_pieces()
+        part.forget()
         directory = os.open(os.path.dirname(target), os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -568,49 +602,14 @@ class Placement:
         self.index.save()
 
 
-def make_directory(path: str) -> None:
-    """Make a directory that the server's user can read, whatever the umask."""
-    missing = []
-    while not os.path.isdir(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    for directory in reversed(missing):
-        os.mkdir(directory)
-        os.chmod(directory, 0o755)
-
-
-def lock(plan: Plan) -> TextIO:
-    """Keep a second run out of the same model_dir; closed (or dead) is unlocked. Raises PlacementError."""
-    make_directory(plan.model_dir)
-    file = open(os.path.join(plan.model_dir, ".placing.lock"), "a+", encoding="utf-8")  # noqa: SIM115
-    until = time.monotonic() + LOCK_TIMEOUT
-    told = False
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read(20).strip() or "?"
-            if time.monotonic() > until:
-                file.close()
-                raise PlacementError(
-                    f"another run (process {owner}) is placing models into {plan.model_dir}: wait for it, or stop it"
-                ) from None
-            if not told:
-                say(f"waiting for another run (process {owner}) that is placing models")
-                told = True
-            time.sleep(0.5)
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
-
-
 def place(plan: Plan) -> str:
     """Place everything in the plan; the line to end with. Raises PlacementError, FetchError, OSError, Interrupted."""
-    with lock(plan):
-        return Placement(identified(plan, Index.load(plan.placements_path), online=True)).run()
+    try:
+        with locked(plan.model_dir, plan.placements_path) as read_only:
+            seen = identified(plan, Index.load(plan.placements_path), online=True)
+            return Placement(seen, read_only).run()
+    except Locked as error:
+        raise PlacementError(str(error)) from None
 
 
 def identified(plan: Plan, index: Index, *, online: bool) -> Plan:
@@ -623,8 +622,10 @@ def identified(plan: Plan, index: Index, *, online: bool) -> Plan:
         try:
             seen = unpinned.from_stamps(plan.target(file), index.files)
             if seen is None and online:
-                seen = unpinned.from_hub(file.name, file.sources, plan.hub, lambda url: unpinned.ask(url, hub_token()))
+                seen = unpinned.from_hub(file.name, file.sources, plan.hub, lambda url: unpinned.ask(url, hub.token()))
                 say(f"{short(file.name)}  the hub says {seen.size // MIB} MiB, sha256 {seen.sha256[:12]}…")
+        except hub.HubError as error:
+            raise PlacementError(str(error)) from None
         except unpinned.UnknownIdentity as error:
             names = {file.name, os.path.basename(file.name)}
             if any(_status(os.path.join(root, name)) for root in plan.roots for name in names):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -32,6 +34,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body) if promised is None else promised))
         self.end_headers()
+        self.server.sent += len(body)
         self.wfile.write(body)
         if promised is not None and promised != len(body):
             self.wfile.flush()
@@ -39,7 +42,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def start(self) -> int:
         """The first byte asked for."""
-        return int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        return self.span()[0]
+
+    def span(self) -> tuple[int, int | None]:
+        """The first byte asked for and the one after the last; None: up to the end."""
+        first, _, last = (self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")
+        return int(first), int(last) + 1 if last else None
 
 
 class ModelServer(ThreadingHTTPServer):
@@ -48,6 +56,8 @@ class ModelServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[tuple[str, str | None, str | None]] = []
+        # Bytes of bodies that were sent.
+        self.sent = 0
         self.behaviours: dict[str, Callable[[Handler], None]] = {}
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -72,21 +82,54 @@ class ModelServer(ThreadingHTTPServer):
         return [header for _, header, _ in self.requests]
 
 
-def whole(content: bytes, *, cut: list[int] | None = None, resumable: bool = True) -> Callable[[Handler], None]:
-    """Serve ``content`` with ranges; the first ``len(cut)`` answers end after so many bytes of the rest."""
+def whole(
+    content: bytes, *, cut: list[int] | None = None, resumable: bool = True, headers: dict[str, str] | None = None
+) -> Callable[[Handler], None]:
+    """Serve ``content`` with ranges; the first ``len(cut)`` answers end after so many bytes of the rest. ``headers`` come
+    with each answer."""
     cuts = list(cut or [])
 
     def behave(handler: Handler) -> None:
-        start = handler.start() if resumable else 0
+        start, end = handler.span() if resumable else (0, None)
         if start >= len(content) > 0:
             handler.answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
             return
-        rest = content[start:]
+        rest = content[start:end]
         sent = rest[: cuts.pop(0)] if cuts else rest
-        if start:
-            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            handler.answer(206, sent, {"Content-Range": span}, promised=len(rest))
+        if start or end is not None:
+            span = f"bytes {start}-{start + len(rest) - 1}/{len(content)}"
+            handler.answer(206, sent, {"Content-Range": span, **(headers or {})}, promised=len(rest))
         else:
-            handler.answer(200, sent, promised=len(rest))
+            handler.answer(200, sent, headers, promised=len(rest))
+
+    return behave
+
+
+def sparse(path: Path) -> Callable[[Handler], None]:
+    """Serve a file of any size with ranges, by sendfile: holes are read, never held in memory."""
+
+    def behave(handler: Handler) -> None:
+        start = handler.start()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            handler.send_response(206 if start else 200)
+            if start:
+                handler.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+            handler.send_header("Content-Length", str(size - start))
+            handler.end_headers()
+            handler.wfile.flush()
+            while start < size:
+                count = os.sendfile(handler.connection.fileno(), file.fileno(), start, min(size - start, 1 << 24))
+                handler.server.sent += count
+                start += count
+
+    return behave
+
+
+def redirect(to: Callable[[], str], headers: dict[str, str] | None = None) -> Callable[[Handler], None]:
+    """Answer as a hub does: 302 to the address that ``to`` makes for each request."""
+
+    def behave(handler: Handler) -> None:
+        handler.answer(302, b"", {"Location": to(), **(headers or {})})
 
     return behave

@@ -9,8 +9,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -20,60 +19,11 @@ from typing import Any
 
 import pytest
 
-from claude_local.runtime import fetching, placement
+from claude_local.runtime import exclusive, placement, progress
+from claude_local.runtime.part import FetchError, Part
 from tests.unit.gguf_file import gguf, model
 from tests.unit.model_server import Handler, ModelServer, whole
-
-MIB = 1 << 20
-GOOD = model(3 * MIB)
-OTHER = model(3 * MIB, filler=b"\x11")
-
-
-class Desk:
-    """A model_dir, a search directory and the plan of one profile."""
-
-    def __init__(self, folder: Path, hub: str) -> None:
-        self.folder = folder
-        self.models = folder / "models"
-        self.disk = folder / "disk"
-        self.disk.mkdir()
-        self.hub = hub
-        self.profiles: list[dict[str, Any]] = []
-
-    def want(self, *sources: str, name: str = "m.gguf", content: bytes = GOOD, pinned: bool = True) -> None:
-        sha256 = hashlib.sha256(content).hexdigest() if pinned else None
-        file = {"name": name, "sha256": sha256, "size": len(content) if pinned else None, "sources": sources}
-        self.profiles.append({"id": f"p{len(self.profiles)}", "model": name, "mmproj": None, "files": [file]})
-
-    @property
-    def text(self) -> str:
-        return json.dumps(
-            {
-                "model_dir": str(self.models),
-                "search_dirs": [str(self.disk)],
-                "hub": self.hub,
-                "placements_path": str(self.folder / "state" / "models.json"),
-                "profiles": self.profiles,
-            }
-        )
-
-    @property
-    def plan(self) -> placement.Plan:
-        return placement.Plan.read(self.text)
-
-    def place(self) -> str:
-        return placement.place(self.plan)
-
-    def check(self, deep: bool = False) -> dict[str, Any]:
-        return placement.check(self.plan, deep=deep)
-
-    def states(self, deep: bool = False) -> list[str]:
-        return [row["state"] for row in self.check(deep)["files"]]
-
-    @property
-    def index(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads((self.folder / "state" / "models.json").read_text())
-        return answer
+from tests.unit.placement_desk import GOOD, MIB, OTHER, Desk, prepared, program
 
 
 @pytest.fixture
@@ -84,12 +34,7 @@ def server() -> Iterator[ModelServer]:
 
 @pytest.fixture
 def desk(tmp_path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr(fetching, "FIRST_WAIT", 0.0)
-    for name in ("HF_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "no-token"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return Desk(tmp_path, server.url)
+    return prepared(tmp_path, server.url, monkeypatch)
 
 
 def test_a_missing_model_is_fetched_verified_and_stamped(desk: Desk, server: ModelServer) -> None:
@@ -491,14 +436,14 @@ def test_a_disk_that_fills_up_keeps_what_is_there(
                 raise OSError(28, "No space left on device")
             return int(self.file.write(data))
 
-    original = fetching.Part.__init__
+    original = Part.__init__
 
-    def limited(part: fetching.Part, *arguments: Any) -> None:
+    def limited(part: Part, *arguments: Any) -> None:
         original(part, *arguments)
         part.file = Full(part.file)  # type: ignore[assignment]
 
-    monkeypatch.setattr(fetching.Part, "__init__", limited)
-    with pytest.raises(fetching.FetchError, match="is full"):
+    monkeypatch.setattr(Part, "__init__", limited)
+    with pytest.raises(FetchError, match="is full"):
         desk.place()
     assert 0 < (desk.models / "m.gguf.part").stat().st_size <= 2 * MIB
     assert len(server.requests) == 1
@@ -521,7 +466,7 @@ def test_a_second_run_at_the_same_time_waits_and_then_says_who(desk: Desk, monke
     desk.want()
     desk.models.mkdir()
     (desk.models / "m.gguf").write_bytes(GOOD)
-    monkeypatch.setattr(placement, "LOCK_TIMEOUT", 0.0)
+    monkeypatch.setattr(exclusive, "LOCK_TIMEOUT", 0.0)
     with open(desk.models / ".placing.lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         held.write("4711\n")
@@ -529,6 +474,41 @@ def test_a_second_run_at_the_same_time_waits_and_then_says_who(desk: Desk, monke
         with pytest.raises(placement.PlacementError, match="4711"):
             desk.place()
     desk.place()
+
+
+@pytest.fixture
+def somebody() -> Iterator[Path]:
+    """A folder that an ordinary user can reach, and this process with no more rights than such a user has."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        ours = os.geteuid()
+        if ours == 0:
+            os.chown(folder, 65534, -1)
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(ours)
+
+
+@pytest.mark.parametrize("others_lock", [False, True])
+def test_a_models_directory_of_somebody_else_is_used_but_not_written_to(
+    somebody: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch, others_lock: bool
+) -> None:
+    desk = prepared(somebody, server.url, monkeypatch)
+    desk.models.mkdir()
+    (desk.models / "m.gguf").write_bytes(GOOD)
+    if others_lock:
+        (desk.models / ".placing.lock").touch(mode=0o444)
+    desk.models.chmod(0o555)
+    desk.want(f"url {server.url}/m")
+    assert "nothing fetched" in desk.place()
+    desk.want(f"url {server.url}/b", name="b.gguf", content=OTHER)
+    with pytest.raises(placement.PlacementError, match=r"b\.gguf must be fetched.*cannot be written to.*model_dir"):
+        desk.place()
+    assert server.requests == []
+    desk.models.chmod(0o755)
 
 
 # --- packages -----------------------------------------------------------------------------------------------------
@@ -611,18 +591,6 @@ def test_packages_with_other_content_are_refused(desk: Desk, wheels: Path) -> No
 # --- as a program -------------------------------------------------------------------------------------------------
 
 
-def program(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "claude_local.runtime.placement", *arguments],
-        cwd=Path(__file__).resolve().parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
 def slowly(content: bytes, pause: float) -> Any:
     def behave(handler: Handler) -> None:
         start = handler.start()
@@ -666,12 +634,12 @@ def test_a_killed_run_is_carried_on_by_the_next(desk: Desk, server: ModelServer,
 
 
 def test_progress_has_size_share_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    fetching_progress = fetching.Progress("m.gguf", 1066 * MIB)
+    fetching_progress = progress.Progress("m.gguf", 1066 * MIB)
     fetching_progress.last -= 10
     fetching_progress.marks.clear()
     fetching_progress.marks.append((time.monotonic() - 10, 2 * MIB))
     lines: list[str] = []
-    monkeypatch.setattr(fetching, "say", lines.append)
+    monkeypatch.setattr(progress, "say", lines.append)
     fetching_progress.update(412 * MIB)
     fetching_progress.update(413 * MIB)
     assert lines == ["m.gguf  412 / 1066 MiB  38 %  41 MiB/s  15 s left"]
