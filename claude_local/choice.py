@@ -310,7 +310,9 @@ def choose(models: Sequence[Model], there: Machine) -> Choice:
     verdicts = tuple(judge(model, there) for model in models)
     first = next((verdict for verdict in verdicts if verdict.fits), None)
     if first is not None:
-        passed = [verdict.profile for verdict in verdicts[: verdicts.index(first)]]
+        before = zip(models, verdicts[: verdicts.index(first)])  # noqa: B905 - the verdicts end earlier
+        # Without a GPU that all of those for GPUs are passed over goes without saying.
+        passed = [v.profile for model, v in before if there.gpus or not model.profile.minimum_vram_mib]
         better = f"; preferred, but not for this machine: {', '.join(passed)}" if passed else ""
         return Choice(first.profile, first.context or None, True, f"{first.profile}: {first.reason}{better}", verdicts)
     least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or m.profile.size))

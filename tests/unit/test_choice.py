@@ -101,6 +101,20 @@ def test_a_dense_model_that_fits_is_left_to_those_who_name_it() -> None:
     assert "for each token" in verdicts["qwen3.8-27b-ud-q4"].reason
 
 
+def test_without_a_gpu_a_model_that_reads_the_prompt_too_slowly_is_passed_over() -> None:
+    big = replace(SHIPPED["gpt-oss-20b"], minimum_vram_mib=None)
+    few, many = (choice.judge(selection.model(big), machine(cores=cores)) for cores in (2, 16))
+    assert not few.fits and "too slow without a GPU: about 417 s" in few.reason
+    assert many.fits
+    # With four tools instead of all the prompt is a quarter.
+    assert choice.judge(selection.model(replace(big, tools=("Read",))), machine(cores=2)).fits
+
+
+def test_the_reason_names_what_was_preferred_but_not_what_could_not_be_meant() -> None:
+    assert "preferred" not in select(machine(cores=2, memory=18)).choice.reason
+    assert "preferred, but not for this machine: qwen3-coder-next-ud-q5" in select(machine(gpu(24564))).choice.reason
+
+
 def test_margins_follow_the_screens() -> None:
     assert choice.fit_target([gpu(1, False), gpu(1, True), gpu(1, None)]) == "128,1024,1024"
     assert choice.fit_target([]) is None
