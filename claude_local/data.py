@@ -12,7 +12,8 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from claude_local import profiles
+from claude_local import models_lock, profiles
+from claude_local.choice import OLD_IDS
 from claude_local.profiles import Profile
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "settings.schema.json").read_text())
@@ -79,8 +80,8 @@ class Settings:
 
     @property
     def active_profile(self) -> str:
-        """The id of the profile that plain ``claude-local`` uses."""
-        return self.model_profiles[0] if self.default_profile == "auto" else self.default_profile
+        """The id of the profile that plain ``claude-local`` uses: a workstation's settings have "auto" resolved."""
+        return self.default_profile
 
 
 def names() -> list[str]:
@@ -149,7 +150,8 @@ def validate(raw: Mapping[str, Any]) -> Settings:
 def load_profiles(path: Path, settings: Settings) -> dict[str, Profile]:
     """Parse the profiles file and check the settings that name profiles.
 
-    Raises DataError with every problem of the file and of ``model_profiles`` and ``default_profile``.
+    What models.lock beside it says of files without SHA256 is filled in. Raises DataError with every problem of the
+    files and of ``model_profiles`` and ``default_profile``.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -164,13 +166,32 @@ def load_profiles(path: Path, settings: Settings) -> dict[str, Profile]:
     problems = []
     listed = ", ".join(known) or "none"
     for index, name in enumerate(settings.model_profiles):
-        if name not in known:
+        if canonical(name, known) not in known:
             problems.append(f"model_profiles[{index}]: found {name!r}, allowed is a profile of {path.name}: {listed}")
-    if settings.default_profile != "auto" and settings.default_profile not in settings.model_profiles:
+    if settings.default_profile != "auto" and canonical(settings.default_profile, known) not in known:
         problems.append(
-            f"default_profile: found {settings.default_profile!r}, allowed is 'auto' or one of model_profiles: "
-            + ", ".join(settings.model_profiles)
+            f"default_profile: found {settings.default_profile!r}, allowed is 'auto' or a profile of {path.name}: {listed}"
         )
+    try:
+        known = models_lock.applied(known, load_lock(path))
+    except models_lock.LockError as error:
+        problems += error.problems
     if problems:
         raise DataError(problems)
     return known
+
+
+def canonical(name: str, known: Mapping[str, Profile]) -> str:
+    """The id of a profile that may be named by its id in the hand-made setup (``choice.OLD_IDS``)."""
+    return OLD_IDS[name][0] if name not in known and name in OLD_IDS else name
+
+
+def load_lock(models_conf: Path) -> models_lock.Lock:
+    """models.lock beside a profiles file; empty when there is none. Raises LockError."""
+    path = models_conf.parent / models_lock.NAME
+    try:
+        return models_lock.read(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise models_lock.LockError([f"{path.name} cannot be read ({error})"]) from None

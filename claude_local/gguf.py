@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
 MAGIC = b"GGUF"
@@ -22,6 +22,8 @@ MAX_KEY_BYTES = 1 << 16
 MAX_STRING_BYTES = 1 << 24
 MAX_HEADER_BYTES = 1 << 27
 MAX_DIMENSIONS = 4
+# Arrays up to this length are kept: one value a layer fits, a vocabulary does not.
+MAX_KEPT_ELEMENTS = 1024
 MAX_FILE_BYTES = 1 << 60
 
 # Scalar value types of metadata: type number -> struct format.
@@ -83,7 +85,9 @@ class Header:
     """What a GGUF file says of itself. ``file_bytes`` and ``expected_bytes`` count bytes, lengths count tokens.
 
     ``expected_bytes`` is where the last tensor ends; a file may be a little longer (padding), never shorter.
-    ``metadata`` holds every scalar and string key; arrays are skipped.
+    ``metadata`` holds every scalar and string key, ``arrays`` the short arrays of numbers (one entry a layer, say) and
+    ``lengths`` how many elements each array has. ``embedding_bytes``: the tensor token_embd.weight, 0 when it is not in
+    this file; ``output``: whether output.weight is (else the embedding serves twice).
     """
 
     version: int
@@ -91,6 +95,10 @@ class Header:
     file_bytes: int
     expected_bytes: int
     metadata: dict[str, Scalar]
+    arrays: dict[str, list[Scalar]] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+    embedding_bytes: int = 0
+    output: bool = False
 
     def _number(self, name: str) -> int | None:
         value = self.metadata.get(f"{self.architecture}.{name}")
@@ -200,22 +208,28 @@ def _string(reader: _Reader, limit: int, what: str) -> str:
     return reader.bytes(length, what).decode("utf-8", errors="replace")
 
 
-def _skip_array(reader: _Reader, key: str) -> None:
+def _array(reader: _Reader, key: str) -> tuple[int, list[Scalar] | None]:
+    """How long an array is, and its values when they are few and numbers."""
     kind = reader.integer("I", f"element type of {key}")
     count = reader.count("Q", MAX_ELEMENTS, f"number of elements of {key}")
     if kind in SCALARS:
-        reader.skip(count * struct.calcsize("<" + SCALARS[kind]), key)
+        size = count * struct.calcsize("<" + SCALARS[kind])
+        if count <= MAX_KEPT_ELEMENTS:
+            return count, list(struct.unpack(f"<{count}{SCALARS[kind]}", reader.bytes(size, key)))
+        reader.skip(size, key)
     elif kind == STRING:
         reader.need(count * 8, key)
         for _ in range(count):
             reader.skip(reader.count("Q", MAX_STRING_BYTES, f"length of a string of {key}"), key)
     else:
         raise GgufError("nonsense", f"nonsense in the header: {key} is an array of type {kind}")
+    return count, None
 
 
-def _extents(reader: _Reader, count: int) -> int:
-    """The bytes from the start of the data section to the end of the last tensor."""
+def _extents(reader: _Reader, count: int) -> tuple[int, dict[str, int]]:
+    """The bytes from the start of the data section to the end of the last tensor, and those of the vocabulary's."""
     end = 0
+    vocabulary = {}
     for _ in range(count):
         name = _string(reader, MAX_KEY_BYTES, "a tensor's name")
         dimensions = reader.count("I", MAX_DIMENSIONS, f"number of dimensions of tensor {name[:64]!r}")
@@ -237,7 +251,9 @@ def _extents(reader: _Reader, count: int) -> int:
         if last > MAX_FILE_BYTES:
             raise GgufError("nonsense", f"nonsense in the header: tensor {name[:64]!r} ends at byte {last}")
         end = max(end, last)
-    return end
+        if name in ("token_embd.weight", "output.weight"):
+            vocabulary[name] = last - offset
+    return end, vocabulary
 
 
 def read(file: BinaryIO) -> Header:
@@ -262,6 +278,8 @@ def read(file: BinaryIO) -> Header:
     tensors = reader.count("Q", MAX_TENSORS, "the number of tensors")
     keys = reader.count("Q", MAX_KEYS, "the number of metadata keys")
     metadata: dict[str, Scalar] = {}
+    arrays: dict[str, list[Scalar]] = {}
+    lengths: dict[str, int] = {}
     for _ in range(keys):
         key = _string(reader, MAX_KEY_BYTES, "a metadata key")
         kind = reader.integer("I", f"type of {key[:64]!r}")
@@ -270,7 +288,9 @@ def read(file: BinaryIO) -> Header:
         elif kind == STRING:
             metadata[key] = _string(reader, MAX_STRING_BYTES, repr(key[:64]))
         elif kind == ARRAY:
-            _skip_array(reader, repr(key[:64]))
+            lengths[key], values = _array(reader, repr(key[:64]))
+            if values is not None:
+                arrays[key] = values
         else:
             raise GgufError("nonsense", f"nonsense in the header: {key[:64]!r} has the unknown type {kind}")
     if not isinstance(metadata.get("general.architecture"), str):
@@ -278,7 +298,7 @@ def read(file: BinaryIO) -> Header:
     split = metadata.get("split.count", 0)
     if tensors == 0 and not (isinstance(split, int) and split > 1):
         raise GgufError("nonsense", "the file holds no tensors (a vocabulary only?)")
-    end = _extents(reader, tensors)
+    end, vocabulary = _extents(reader, tensors)
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or isinstance(alignment, bool) or not 1 <= alignment <= 1 << 20:
         raise GgufError("nonsense", f"nonsense in the header: general.alignment is {alignment!r}")
@@ -286,7 +306,17 @@ def read(file: BinaryIO) -> Header:
     expected = data_start + end if tensors else reader.position
     if size < expected:
         raise GgufError("truncated", f"truncated: {size} bytes, the tensors end at {expected}")
-    return Header(version, tensors, size, expected, metadata)
+    return Header(
+        version,
+        tensors,
+        size,
+        expected,
+        metadata,
+        arrays,
+        lengths,
+        embedding_bytes=vocabulary.get("token_embd.weight", 0),
+        output="output.weight" in vocabulary,
+    )
 
 
 def problem(path: str) -> str | None:

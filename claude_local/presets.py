@@ -21,6 +21,10 @@ EXTRA_MODELS = "/models-extra"
 CONFIGURATION = "/etc/claude-local"
 
 
+# Options of a profile that only make sense where there is a GPU.
+GPU_OPTIONS = ("override-tensor", "device", "split-mode", "tensor-split", "main-gpu")
+
+
 class PresetsError(ValueError):
     """There is nothing to serve, or a model lies where the container cannot see it."""
 
@@ -79,6 +83,10 @@ def options(
             if value is not None:
                 result[key] = value
     result.update(profile.options)
+    if variant == "cpu":
+        # A build without GPUs refuses to start with buffer types that it does not have (-ot ...=CUDA0).
+        for key in GPU_OPTIONS:
+            result.pop(key, None)
     return result
 
 

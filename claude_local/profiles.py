@@ -44,6 +44,8 @@ LOAD_MODES = {
     frozenset({"direct-io"}): "dio",
     frozenset({"no-mmap", "direct-io"}): "dio",
 }
+# Switches of older builds that take a value now: flag -> the value that the bare switch meant.
+FORMER_SWITCHES = {"flash-attn": "on"}
 LOAD_FLAGS = {
     "mmap": "mmap",
     "no-mmap": "no-mmap",
@@ -66,12 +68,18 @@ class ProfilesError(ValueError):
 @dataclass(frozen=True)
 class ModelFile:
     """One GGUF file. ``name`` is relative to model_dir (or absolute), ``size`` counts bytes, ``sources`` are lines of
-    the grammar in :mod:`claude_local.sources`. Without ``sha256`` the file has to be there already."""
+    the grammar in :mod:`claude_local.sources`. Without ``sha256`` the file has to be there already, or has a hub among
+    its sources: then models.lock says what it is (:mod:`claude_local.models_lock`)."""
 
     name: str
     sha256: str | None
     size: int | None
     sources: tuple[str, ...]
+
+    @property
+    def hub(self) -> str | None:
+        """The first source that is a hub, as it stands in models.conf."""
+        return next((line for line in self.sources if line.startswith("hub ")), None)
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,8 @@ class Profile:
     """One section of models.conf, checked.
 
     ``model`` is the main GGUF (of a split model the first part), ``files`` are its parts in order and then ``mmproj``.
-    ``ctx_size`` counts tokens; None is the model's own. ``fit_target`` is in MiB. ``extra_args`` is EXTRA_ARGS in long
+    ``ctx_size`` counts tokens; None is the model's own. ``fit_target`` is in MiB. ``architecture`` names a record of
+    architectures.json, ``about_size`` counts bytes of all files where their SIZE is not known. ``extra_args`` is EXTRA_ARGS in long
     flags of this build, ``flags`` the lower-case keys; :attr:`options` is both as preset keys.
     """
 
@@ -100,11 +109,25 @@ class Profile:
     tools: tuple[str, ...] | None
     flags: dict[str, str]
     minimum_vram_mib: int | None
+    architecture: str | None = None
+    about_size: int | None = None
 
     @property
     def size(self) -> int:
         """Bytes of all files whose size is known."""
         return sum(file.size or 0 for file in self.files)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file by name: its SIZE, else its share of ABOUT_SIZE, else 0."""
+        unknown = [file for file in self.files if file.size is None]
+        rest = max((self.about_size or 0) - self.size, 0)
+        return {file.name: rest // len(unknown) if file.size is None else file.size for file in self.files}
+
+    @property
+    def unpinned(self) -> tuple[ModelFile, ...]:
+        """The files whose identity the hub says at the first download (models.lock holds it then)."""
+        return tuple(file for file in self.files if file.sha256 is None and file.hub is not None)
 
     @property
     def options(self) -> dict[str, str]:
@@ -224,6 +247,18 @@ def _read_flags(section: _Section) -> dict[str, str]:
     return result
 
 
+def _shell_words(text: str) -> list[str]:
+    r"""Shell words, but a backslash is a letter: the hand-made setup left ``-ot blk\.1\.=CUDA0`` unquoted.
+
+    Raises ValueError when a quotation mark is not closed.
+    """
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    lexer.escape = ""
+    return list(lexer)
+
+
 def _read_extra_args(section: _Section, flags: Mapping[str, str]) -> tuple[str, ...]:
     """EXTRA_ARGS in long flags of this build, with what was removed replaced where one replacement fits."""
     text = section.get("EXTRA_ARGS")
@@ -231,7 +266,7 @@ def _read_extra_args(section: _Section, flags: Mapping[str, str]) -> tuple[str, 
         return ()
     known = _flags()
     try:
-        words = shlex.split(text)
+        words = _shell_words(text)
     except ValueError as error:
         section.problem("EXTRA_ARGS", f"found {text!r}, expected shell words ({error})")
         return ()
@@ -265,7 +300,10 @@ def _read_extra_args(section: _Section, flags: Mapping[str, str]) -> tuple[str, 
             continue
         value = None
         if flag.hint is not None:
-            if not words or (words[0].startswith("-") and not re.match(r"-\.?\d", words[0])):
+            nothing = not words or (words[0].startswith("-") and not re.match(r"-\.?\d", words[0]))
+            if nothing and flag.name in FORMER_SWITCHES:
+                words.insert(0, FORMER_SWITCHES[flag.name])
+            elif nothing:
                 section.problem("EXTRA_ARGS", f"found nothing after {word}, expected {flag.expected()}")
                 continue
             value = words.pop(0)
@@ -374,11 +412,18 @@ def _files(section: _Section) -> tuple[ModelFile, ...]:
     sha256, size = section.get("MMPROJ_SHA256"), section.get("MMPROJ_SIZE")
     if own:
         _need_identity(section, "MMPROJ_SOURCES", "MMPROJ_SHA256", "MMPROJ_SIZE")
-    files.append(ModelFile(mmproj, sha256, int(size) if size else None, own or (shared if sha256 and size else ())))
+    elif not (sha256 and size):
+        shared = tuple(line for line in shared if line.startswith("hub "))
+    files.append(ModelFile(mmproj, sha256, int(size) if size else None, own or shared))
     return tuple(files)
 
 
 def _need_identity(section: _Section, sources_key: str, *keys: str) -> None:
+    """Sources need SHA256 and SIZE, unless one is a hub and neither is given: the hub's own header says them then."""
+    given = [key for key in keys if section.values.get(key, "").strip()]
+    lines = (section.values.get(sources_key) or "").splitlines()
+    if not given and any(line.strip().startswith("hub ") for line in lines):
+        return
     for key in keys:
         if section.values.get(sources_key, "").strip() and not section.values.get(key, "").strip():
             section.problem(
@@ -391,6 +436,14 @@ def _memory(text: str | None) -> int | None:
         return None
     number = int(re.sub(r"\D", "", text))
     return number * 1024 if text.endswith("GiB") else number
+
+
+def _about(text: str | None) -> int | None:
+    """Bytes of ``59.5 GB`` or ``55 GiB``."""
+    if text is None:
+        return None
+    unit = 1 << 30 if text.endswith("GiB") else 10**9
+    return round(float(text.removesuffix("GiB").removesuffix("GB")) * unit)
 
 
 def _profile(section: _Section) -> Profile | None:
@@ -431,6 +484,8 @@ def _profile(section: _Section) -> Profile | None:
         tools=tuple(tool.strip() for tool in tools.split(",")) if tools else None,
         flags=flags,
         minimum_vram_mib=_memory(section.get("MIN_VRAM")),
+        architecture=section.get("ARCHITECTURE"),
+        about_size=_about(section.get("ABOUT_SIZE")),
     )
 
 

@@ -6,7 +6,7 @@ changes and validates all data; bad data raises one DeployError that lists every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,10 +14,14 @@ from weakref import WeakKeyDictionary
 from pyinfra import host
 from pyinfra.api import DeployError, QuoteString, StringCommand
 
-from claude_local import data
+from claude_local import container, data, image_variant, selection
+from claude_local.choice import Choice, Machine, disk_free, with_memory
 from claude_local.facts.hardware import MachineHardware
+from claude_local.facts.models import ModelFiles
+from claude_local.facts.server import MachineMemory
 from claude_local.facts.workstation import Identity, WorkstationIdentity
 from claude_local.hardware import Hardware
+from claude_local.memory_estimate import MIB
 from claude_local.paths import Paths, expand
 from claude_local.profiles import Profile
 
@@ -26,12 +30,14 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Workstation:
-    """A host with its validated data. ``settings`` holds every key of group_data/all.py."""
+    """A host with its validated data. ``settings`` holds every key of group_data/all.py, with default_profile and
+    model_profiles as the rule of choice.py resolved them; ``choice`` says why."""
 
     identity: Identity
     settings: data.Settings
     profiles: dict[str, Profile]
     paths: Paths
+    choice: Choice
 
     @property
     def root(self) -> dict[str, Any]:
@@ -52,6 +58,10 @@ class Workstation:
             + (", ".join(name for name in self.settings.model_profiles if name != profile.id) or "none"),
             f"server   llama.cpp b{self.settings.image_llama_build} on http://127.0.0.1:{self.settings.server_port}",
             f"command  {command}  (a new terminal has it on PATH)",
+            *(
+                f"why      {line}" if not number else f"         {line}"
+                for number, line in enumerate(self.choice.lines())
+            ),
             "",
             f'Next: {command} -p "Say hello"    or just: {command}',
         ]
@@ -83,15 +93,50 @@ def workstation() -> Workstation:
     except data.DataError as error:
         raise DeployError(str(error)) from None
     home = identity["home"]
-    ws = Workstation(
-        identity=identity,
-        settings=settings,
-        profiles=profiles,
-        paths=Paths(
-            home=home,
-            model_dir=expand(settings.model_dir, home),
-            bin_dir=expand(settings.commands_dir, home),
-        ),
+    paths = Paths(
+        home=home,
+        model_dir=expand(settings.model_dir, home),
+        bin_dir=expand(settings.commands_dir, home),
     )
+    selected = _selected(settings, profiles, paths)
+    settings = replace(settings, default_profile=selected.choice.profile, model_profiles=list(selected.placed))
+    ws = Workstation(identity, settings, selected.profiles, paths, selected.choice)
     _known[key] = ws
     return ws
+
+
+def _selected(settings: data.Settings, profiles: dict[str, Profile], paths: Paths) -> selection.Selection:
+    """The profiles for the current host. Raises DeployError when its image_variant cannot be met."""
+    seen = hardware()
+    try:
+        gpus = image_variant.choose(seen, settings.image_variant).gpus
+    except image_variant.VariantError as error:
+        raise DeployError(str(error)) from None
+    roots = [paths.model_dir, *(expand(directory, paths.home) for directory in settings.model_search_dirs)]
+    files = host.get_fact(
+        ModelFiles,
+        python=paths.python,
+        roots=roots,
+        names=[file.name for profile in profiles.values() for file in profile.files],
+        unknown=[profile.model for profile in profiles.values() if profile.architecture is None],
+    )
+    limit = container.memory_limit_mib(settings.server_memory_mib, seen.memory_mib or host.get_fact(MachineMemory))
+    there = Machine(
+        gpus=with_memory(gpus, limit * MIB),
+        cores=max(seen.cores, 1),
+        memory=limit * MIB,
+        disk_free=disk_free(paths.model_dir, seen.disk_free),
+        placed=files["sizes"],
+    )
+    shapes = {
+        name: shape
+        for name, profile in profiles.items()
+        if (shape := selection.shape_from(profile, files["shapes"], files["sizes"])) is not None
+    }
+    return selection.select(
+        data.canonical(settings.default_profile, profiles),
+        [data.canonical(name, profiles) for name in settings.model_profiles],
+        profiles,
+        there,
+        shapes,
+    )

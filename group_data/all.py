@@ -6,7 +6,8 @@ Names are prefixed by the stage that reads them. claude_local/schemas/settings.s
 # --- profiles -----------------------------------------------------------------------------------------------------
 # The profiles file, relative to the project root.
 models_conf = "models.conf"
-# Which profile `claude-local` uses. "auto": the first of model_profiles.
+# Which profile `claude-local` uses. "auto": the first that fits this machine, in the order of models.conf (of
+# model_profiles, if that names some); the deploy prints the reason.
 default_profile = "auto"
 
 # --- packages -----------------------------------------------------------------------------------------------------
@@ -38,8 +39,9 @@ image_keep_old = False
 model_dir = "~/.local/share/claude-local/models"
 # Directories that may already hold GGUF files: used where they are, never written to.
 model_search_dirs = []
-# The profiles to place, in order of preference.
-model_profiles = ["qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"]
+# Further profiles to place beside the default. Empty: only the default and, on a machine without a GPU, the other small
+# profiles that fit.
+model_profiles = []
 # The model hub; a mirror with the same paths can stand here (the environment variable HF_ENDPOINT wins over it).
 model_hub = "https://huggingface.co"
 

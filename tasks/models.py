@@ -1,13 +1,19 @@
-"""Place the model files of the profiles in model_profiles."""
+"""Place the model files of the default profile and of those in model_profiles."""
 
+from pyinfra import logger
 from pyinfra.api import DeployError
 
+from claude_local import models_lock
 from claude_local.operations.models import placed
+from claude_local.operations.models_lock import locked
 from claude_local.paths import expand
 from claude_local.profiles import ProfilesError, placement_plan
-from claude_local.workstation import workstation
+from claude_local.workstation import PROJECT, workstation
 
 ws = workstation()
+
+for line in ws.choice.lines():
+    logger.info(line)
 
 try:
     plan = placement_plan(
@@ -22,3 +28,10 @@ except ProfilesError as error:
     raise DeployError(str(error)) from None
 
 placed(name="Place the models: " + ", ".join(ws.settings.model_profiles), python=ws.paths.python, plan=plan)
+
+locked(
+    name="Keep what the hub said in models.lock",
+    path=(PROJECT / ws.settings.models_conf).with_name(models_lock.NAME),
+    profiles=[ws.profiles[name] for name in ws.settings.model_profiles],
+    placements=ws.paths.placements,
+)

@@ -15,7 +15,7 @@ from claude_local.workstation import workstation
 
 ws = workstation()
 
-models = {file.name: file.size or 0 for name in ws.settings.model_profiles for file in ws.profiles[name].files}
+models = {file: size for name in ws.settings.model_profiles for file, size in ws.profiles[name].sizes.items()}
 model_dirs = [ws.paths.model_dir, *(expand(path, ws.paths.home) for path in ws.settings.model_search_dirs)]
 look = {
     "container": ws.settings.server_container,

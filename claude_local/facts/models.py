@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
@@ -58,3 +59,55 @@ class Placements(FactBase[dict[str, Any]]):
     @staticmethod
     def default() -> dict[str, Any]:
         return {}
+
+
+# Prints "size BYTES NAME" for each name (a line of $2) that is below one of the roots, a part of a download too; then what
+# the headers of the names in $3 say, by the runtime's interpreter $1.
+FILES = r"""
+python=$1; names=$2; unknown=$3; shift 3
+printf '%s\n' "$names" | while IFS= read -r name; do
+  for root do
+    for file in "$root/$name" "$root/${name##*/}"; do
+      if size=$(stat -Lc %s "$file" 2>/dev/null || stat -c %s "$file.part" 2>/dev/null); then
+        echo "size $size $name"
+        break 2
+      fi
+    done
+  done
+done
+if test -n "$unknown" && test -x "$python"; then
+  printf '%s\n' "$unknown" | "$python" -m claude_local.runtime.shapes "$@" 2>/dev/null
+fi
+true
+"""
+
+
+class ModelFiles(FactBase[dict[str, dict[str, Any]]]):
+    """Which model files are there: {"sizes": {name: bytes}, "shapes": {name: what its header says}}.
+
+    + python: the runtime's interpreter (without it there are no shapes) + roots: model_dir and the search directories
+    + names: of the profiles' files + unknown: the first files of profiles whose shape is not known otherwise
+    """
+
+    def command(self, python: str, roots: Sequence[str], names: Sequence[str], unknown: Sequence[str]) -> StringCommand:
+        lists = ["\n".join(dict.fromkeys(each)) for each in (names, unknown)]
+        return StringCommand("sh", "-c", *[QuoteString(word) for word in (FILES, "sh", python, *lists, *roots)])
+
+    def process(self, output: list[str]) -> dict[str, dict[str, Any]]:
+        found = self.default()
+        for line in output:
+            tag, _, rest = line.partition(" ")
+            size, _, name = rest.partition(" ")
+            if tag == "size" and size.isdigit():
+                found["sizes"][name] = int(size)
+            elif line.startswith("{"):
+                try:
+                    answer = json.loads(line)
+                except ValueError:
+                    continue
+                found["shapes"].update(answer if isinstance(answer, dict) else {})
+        return found
+
+    @staticmethod
+    def default() -> dict[str, dict[str, Any]]:
+        return {"sizes": {}, "shapes": {}}

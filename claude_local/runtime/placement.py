@@ -23,12 +23,12 @@ import signal
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from claude_local import gguf, sources
-from claude_local.runtime import hub
+from claude_local.runtime import hub, unpinned
 from claude_local.runtime.exclusive import Locked, locked, make_directory
 from claude_local.runtime.fetching import Fetcher, Postponed
 from claude_local.runtime.part import FetchError, Part, SourceFailed, hash_file
@@ -339,6 +339,7 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
     ``place`` sees to it.
     """
     index = Index.load(plan.placements_path)
+    plan = identified(plan, index, online=False)
     surveyed = [(group, survey(group, plan, index)) for group in plan.groups]
     rows = []
     for group, found in surveyed:
@@ -605,9 +606,35 @@ def place(plan: Plan) -> str:
     """Place everything in the plan; the line to end with. Raises PlacementError, FetchError, OSError, Interrupted."""
     try:
         with locked(plan.model_dir, plan.placements_path) as read_only:
-            return Placement(plan, read_only).run()
+            seen = identified(plan, Index.load(plan.placements_path), online=True)
+            return Placement(seen, read_only).run()
     except Locked as error:
         raise PlacementError(str(error)) from None
+
+
+def identified(plan: Plan, index: Index, *, online: bool) -> Plan:
+    """The plan with what is known of files that models.conf has no sha256 for: from the stamp of an earlier run, else
+    (``online``) from the hub. Raises PlacementError."""
+
+    def known(group: Group, file: Wanted) -> Wanted:
+        if file.sha256 is not None or not any(line.startswith("hub ") for line in file.sources):
+            return file
+        try:
+            seen = unpinned.from_stamps(plan.target(file), index.files)
+            if seen is None and online:
+                seen = unpinned.from_hub(file.name, file.sources, plan.hub, lambda url: unpinned.ask(url, hub.token()))
+                say(f"{short(file.name)}  the hub says {seen.size // MIB} MiB, sha256 {seen.sha256[:12]}…")
+        except hub.HubError as error:
+            raise PlacementError(str(error)) from None
+        except unpinned.UnknownIdentity as error:
+            names = {file.name, os.path.basename(file.name)}
+            if any(_status(os.path.join(root, name)) for root in plan.roots for name in names):
+                return file  # the user's own, as good as a file without SOURCES
+            raise PlacementError(f"{file.name} of profile {group.profile}: {error}") from None
+        return file if seen is None else replace(file, sha256=seen.sha256, size=seen.size)
+
+    groups = tuple(replace(group, files=tuple(known(group, file) for file in group.files)) for group in plan.groups)
+    return replace(plan, groups=groups)
 
 
 def _stop(number: int, frame: Any) -> None:

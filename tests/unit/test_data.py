@@ -1,5 +1,6 @@
 """Bad settings are refused with every problem at once, before anything is done."""
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def problems(**changes: Any) -> list[str]:
 def test_the_defaults_are_valid_and_complete() -> None:
     settings = data.validate(DEFAULTS)
     assert set(data.names()) == set(DEFAULTS) == set(data.SCHEMA["properties"])
-    assert settings.active_profile == "qwen2.5-coder-1.5b"
+    assert (settings.default_profile, settings.model_profiles) == ("auto", [])
 
 
 def test_every_setting_has_a_comment_in_group_data() -> None:
@@ -66,6 +67,29 @@ def test_profiles_that_are_not_in_models_conf_are_named() -> None:
     assert len(caught.value.problems) == 2
     assert "model_profiles[0]: found 'nope'" in caught.value.problems[0]
     assert "qwen2.5-coder-1.5b" in caught.value.problems[0]
+
+
+def test_the_old_id_of_the_hand_made_setup_means_the_80b_model() -> None:
+    settings = data.validate({**DEFAULTS, "default_profile": "qwen3-coder-ud-q5"})
+    known = data.load_profiles(ROOT / "models.conf", settings)
+    assert data.canonical("qwen3-coder-ud-q5", known) == "qwen3-coder-next-ud-q5"
+    own = {"qwen3-coder-ud-q5": known["gpt-oss-20b"]}
+    assert data.canonical("qwen3-coder-ud-q5", own) == "qwen3-coder-ud-q5"  # the user's own section wins
+
+
+def test_a_lock_beside_the_profiles_fills_in_what_the_hub_said_and_a_damaged_one_stops(tmp_path: Path) -> None:
+    conf = tmp_path / "models.conf"
+    conf.write_text("[a]\nMODEL = a.gguf\nSOURCES = hub o/r@" + "0" * 40)
+    settings = data.validate(DEFAULTS)
+    assert data.load_profiles(conf, settings)["a"].unpinned
+    entry = {"source": "hub o/r@" + "0" * 40, "name": "a.gguf", "sha256": "ab" * 32, "size": 7}
+    lock = tmp_path / "models.lock"
+    lock.write_text(json.dumps({"version": 1, "files": [entry]}))
+    profile = data.load_profiles(conf, settings)["a"]
+    assert not profile.unpinned and (profile.files[0].sha256, profile.files[0].size) == ("ab" * 32, 7)
+    lock.write_text("{}")
+    with pytest.raises(data.DataError, match=r"models.lock: expected"):
+        data.load_profiles(conf, settings)
 
 
 @pytest.mark.parametrize(("content", "says"), [(None, "cannot be read"), (b"\xff\xfe", "not UTF-8")])

@@ -76,6 +76,16 @@ def test_what_the_profile_says_wins_over_our_defaults() -> None:
     assert parser["big"]["context-shift"] == "false"
 
 
+def test_where_tensors_lie_is_for_gpu_images_only() -> None:
+    by_hand = profiles.parse("[x]\nMODEL = x.gguf\nEXTRA_ARGS = --split-mode none --main-gpu 0 -ot exps=CUDA0 -ub 512")[
+        "x"
+    ]
+    # Without GPUs llama-server refuses to start: "Available buffer types: CPU".
+    on_cpu = presets.options(by_hand, model="/m", mmproj=None)
+    assert not {"override-tensor", "split-mode", "main-gpu"} & set(on_cpu) and on_cpu["ubatch-size"] == "512"
+    assert presets.options(by_hand, model="/m", mmproj=None, variant="cuda")["override-tensor"] == "exps=CUDA0"
+
+
 def test_gpu_flags_are_for_gpu_images_only() -> None:
     assert not {"n-gpu-layers", "fit", "fit-target"} & set(rendered()["big"])
     gpu = rendered(variant="cuda")["big"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_local import profiles
+from claude_local import architecture, profiles
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHA = "ab" * 32
@@ -29,16 +29,46 @@ def problem(body: str) -> str:
     return found[0]
 
 
-def test_the_shipped_profiles_are_the_official_files() -> None:
+def shipped() -> dict[str, profiles.Profile]:
     templates = [path.name for path in (PROJECT / "files" / "chat-templates").glob("*.jinja")]
-    known = profiles.parse((PROJECT / "models.conf").read_text(encoding="utf-8"), chat_templates=templates)
-    assert list(known) == ["qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"]
-    for profile, size in zip(known.values(), (1117320768, 491400064), strict=True):
+    return profiles.parse((PROJECT / "models.conf").read_text(encoding="utf-8"), chat_templates=templates)
+
+
+def test_the_small_profiles_are_the_official_files() -> None:
+    known = shipped()
+    for name, size in (("qwen2.5-coder-1.5b", 1117320768), ("qwen2.5-coder-0.5b", 491400064)):
+        profile = known[name]
         assert profile.size == size
         assert [line.split()[0] for line in profile.files[0].sources] == ["hub", "pip"]
         assert profile.tools == ("Read", "Write", "Glob", "Edit")
         assert profile.options == {"temperature": "0"}
         assert (profile.ctx_size, profile.license) == (32768, "Apache-2.0")
+
+
+def test_every_shipped_profile_says_what_it_is_where_it_comes_from_and_how_it_samples() -> None:
+    known = shipped()
+    assert {"glm-flash-q4", "glm-flash-q8", "qwen3-coder-30b-ud-q5", "qwen3-coder-next-ud-q5", "gpt-oss-20b"} <= set(
+        known
+    )
+    assert [name for name, profile in known.items() if profile.mmproj]
+    for name, profile in known.items():
+        assert profile.license in ("Apache-2.0", "MIT"), name
+        assert profile.description and profile.speed and profile.ctx_size, name
+        assert profile.architecture in architecture.shipped(), name
+        assert "temperature" in profile.options, name
+        for file in profile.files:
+            # A commit of 40 digits, and either its hash and size or the hub's word, kept in models.lock.
+            assert file.hub is not None, name
+            assert (file.sha256 is None) == (file.size is None), name
+        assert all(profile.sizes.values()), name
+        trained = architecture.shipped()[profile.architecture or ""].context_length
+        assert trained is not None and profile.ctx_size <= trained, name
+
+
+def test_two_profiles_that_could_be_confused_say_which_is_which() -> None:
+    known = shipped()
+    assert "80B" in known["qwen3-coder-next-ud-q5"].name and "30B" in known["qwen3-coder-30b-ud-q5"].name
+    assert "qwen3-coder-ud-q5" not in known
 
 
 def test_a_hand_made_profile_works_as_it_is() -> None:
@@ -58,6 +88,50 @@ def test_a_hand_made_profile_works_as_it_is() -> None:
         "batch-size": "2048",
         "load-mode": "none",
     }
+
+
+# Sections as hand-made files of early 2026 have them (their format, not their text): a model in folders and parts, the
+# experts placed by hand, flags of that time.
+HAND_MADE = r"""
+[big]
+NAME=Big one
+DESCRIPTION=Split over two cards
+SPEED=~33 t/s
+MODEL=Big/UD-Q5/Big-00001-of-00003.gguf
+CTX_SIZE=262144
+N_GPU_LAYERS=99
+FIT=off
+EXTRA_ARGS=--jinja -np 1 -b 2048 -ub 2048 --no-context-shift -fa --temp 1.0 --top-k 40 -ot blk\.([0-9]|1[0-4])\.=CUDA0,blk\.(1[5-9]|2[01])\.=CUDA1,exps=CPU --no-mmap
+
+[small]
+NAME=Small one
+MODEL=Small/Small-Q4_K_M.gguf
+CTX_SIZE=10240
+FIT_TARGET=128,1024
+EXTRA_ARGS=--jinja --reasoning-format none --split-mode none --main-gpu 0
+"""
+
+
+def test_a_hand_made_file_is_taken_as_it_is() -> None:
+    known = profiles.parse(HAND_MADE)
+    big, small = known["big"], known["small"]
+    assert [file.name for file in big.files] == [f"Big/UD-Q5/Big-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
+    assert (big.n_gpu_layers, big.fit, big.ctx_size) == ("99", "off", 262144)
+    assert big.options["override-tensor"] == r"blk\.([0-9]|1[0-4])\.=CUDA0,blk\.(1[5-9]|2[01])\.=CUDA1,exps=CPU"
+    assert big.options["flash-attn"] == "on"  # the bare switch of that time
+    assert big.options["load-mode"] == "none"
+    assert big.options["context-shift"] == "false"
+    assert small.options == {"jinja": "true", "reasoning-format": "none", "split-mode": "none", "main-gpu": "0"}
+    assert small.fit_target == "128,1024"
+
+
+def test_files_without_a_hash_need_a_hub_and_take_their_share_of_the_size() -> None:
+    hub = f"hub a/b@{'0' * 40}/d"
+    profile = one(f"MODEL = d/M-00001-of-00002.gguf\nABOUT_SIZE = 10 GB\nSOURCES = {hub}\nMMPROJ = p.gguf")
+    assert [file.name for file in profile.unpinned] == ["d/M-00001-of-00002.gguf", "d/M-00002-of-00002.gguf", "p.gguf"]
+    assert sum(profile.sizes.values()) == pytest.approx(10**10, abs=3)
+    assert profile.files[0].hub == hub
+    assert one("MODEL = a.gguf").unpinned == ()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +203,10 @@ def test_switches_may_be_said_either_way_round() -> None:
         ("MODEL = a.gguf\ncache-type-k = q9", ["one of f32"]),
         ("MODEL = a.gguf\njinja = maybe", ["on or off"]),
         ("MODEL = a.gguf\nflash-attn =", ["found ''", "on, off, auto"]),
-        ("MODEL = a.gguf\nEXTRA_ARGS = -fa --jinja", ["nothing after -fa", "on, off, auto"]),
+        ("MODEL = a.gguf\nEXTRA_ARGS = --temp --jinja", ["nothing after --temp", "a number"]),
+        (f"MODEL = a.gguf\nSHA256 = {SHA}\nSOURCES = pip a==1", ["SIZE: missing"]),
+        (f"MODEL = a.gguf\nSIZE = 5\nSOURCES = hub a/b@{'0' * 40}", ["SHA256: missing"]),
+        ("MODEL = a.gguf\nABOUT_SIZE = 5", ["59.5 GB"]),
         ("MODEL = a.gguf\nEXTRA_ARGS = --temp=1", ["space instead of ="]),
         ("MODEL = a.gguf\nEXTRA_ARGS = 'oops", ["shell words"]),
         ("MODEL = a.gguf\nEXTRA_ARGS = oops", ["found 'oops'", "a flag"]),

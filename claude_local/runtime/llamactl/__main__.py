@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from claude_local.runtime.llamactl import hardware
+from claude_local.runtime.llamactl import hardware, models
 
 # Every module with a subcommand; its register(subparsers) sets func(options) -> exit status.
-MODULES = (hardware,)
+MODULES = (hardware, models)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,0 +1,327 @@
+"""Which profile a machine should use: the rule behind ``default_profile = "auto"``. Pure.
+
+docs/decisions/0009-choosing-a-profile.md says it in full. In short: the first profile, in the order of models.conf, that
+
+* has its weights, the cache of at least MINIMUM_CONTEXT tokens and its compute buffer wholly on the GPUs and reads at
+  most MAXIMUM_READ of its weights for each token; or, where there is no GPU, has no MIN_VRAM, is wholly in the memory
+  that the container may have and reads Claude Code's prompt within MAXIMUM_PROMPT_SECONDS;
+* finds room on the models' disk.
+
+Everything that the rule looks at is a total (memory of a GPU, not what is free now): a machine that was deployed once
+must not choose otherwise the next time because the first model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from claude_local.architecture import Architecture, ArchitectureError
+from claude_local.hardware import Gpu
+from claude_local.memory_estimate import MIB, Estimate, Serving, Share, estimate, gib, shares
+from claude_local.profiles import Profile
+
+GIB = 1 << 30
+
+# Tokens of context below which a coding session is compacted all the time: Claude Code's own prompt takes 11,600 to
+# 19,800 of them (2.1.330, measured).
+MINIMUM_CONTEXT = 65536
+# Contexts to try below a profile's own, in tokens.
+CONTEXTS = (196608, 131072, 98304, 65536, 49152, 32768, 16384)
+# Bytes of weights read for one token at which a consumer's GPU (288 to 1000 GB/s) still gives 30 tokens/s or more.
+MAXIMUM_READ = 8 * GIB
+# Seconds until the first answer of a session may come on a machine without a GPU.
+MAXIMUM_PROMPT_SECONDS = 120
+# Parameters times tokens a second that one core works through while it reads a prompt. Measured: 1.54e9 parameters at 66
+# tokens/s on 2 cores, AVX2 build (native: 83).
+CORE_PARAMETERS = 50e9
+# Tokens of Claude Code's prompt: with four tools, and with all of them (2.1.330, Qwen2.5's tokenizer).
+FEW_TOOLS_PROMPT, ALL_TOOLS_PROMPT = 2962, 11597
+# MiB to leave free on a GPU that drives a screen (llama-server's own default) and on one that does not.
+DISPLAY_MARGIN_MIB, HEADLESS_MARGIN_MIB = 1024, 128
+# Bytes that stay free on the models' disk (runtime/placement.py keeps as much).
+DISK_SPARE = GIB
+
+# Ids of the hand-made setup that meant something else than their name says.
+OLD_IDS = {
+    "qwen3-coder-ud-q5": (
+        "qwen3-coder-next-ud-q5",
+        "qwen3-coder-ud-q5 was Qwen3-Coder-Next (80B) in the hand-made setup, here qwen3-coder-next-ud-q5; "
+        "the 30B model is qwen3-coder-30b-ud-q5",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the rule looks at. Bytes; ``gpus`` are only those that the image's variant can use, in llama-server's order.
+    ``disk_free`` on the disk of model_dir, None when nobody says; ``placed`` maps a model file's name to its bytes
+    there."""
+
+    gpus: tuple[Gpu, ...] = ()
+    cores: int = 1
+    memory: int = 0
+    disk_free: int | None = None
+    placed: Mapping[str, int] | None = None
+
+
+def disk_free(path: str, mounts: Mapping[str, int]) -> int | None:
+    """Free bytes of the file system that holds ``path`` (or would); ``mounts``: mount point -> free bytes."""
+    holding = [mount for mount in mounts if (path + "/").startswith(mount.rstrip("/") + "/")]
+    return mounts[max(holding, key=len)] if holding else None
+
+
+def with_memory(gpus: Sequence[Gpu], memory: int) -> tuple[Gpu, ...]:
+    """The GPUs whose memory is known. NVIDIA's that tell of none share the machine's (GB10): ``memory`` bytes. Of others
+    that tell nothing (an Intel card) nothing can be said, so the rule goes on without them."""
+    known = (
+        replace(gpu, memory_mib=memory // MIB) if gpu.memory_mib is None and gpu.vendor == "nvidia" else gpu
+        for gpu in gpus
+    )
+    return tuple(gpu for gpu in known if gpu.memory_mib)
+
+
+def margin_mib(gpu: Gpu) -> int:
+    """MiB to leave free on a GPU; one of which nobody says whether a screen hangs on it counts as if."""
+    return HEADLESS_MARGIN_MIB if gpu.display is False else DISPLAY_MARGIN_MIB
+
+
+def fit_target(gpus: Sequence[Gpu]) -> str | None:
+    """FIT_TARGET for these GPUs: ``128,1024``; None without any."""
+    return ",".join(str(margin_mib(gpu)) for gpu in gpus) or None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A profile with what is known of its model. ``weights`` and ``projector``: bytes of the files; ``embedding``: of the
+    vocabulary's tensor, where a header was read."""
+
+    profile: Profile
+    architecture: Architecture | None
+    weights: int | None
+    projector: int = 0
+    embedding: int | None = None
+
+    @property
+    def context(self) -> int:
+        """The context that the profile asks for, in tokens."""
+        own = self.architecture.context_length if self.architecture else None
+        return self.profile.ctx_size or own or MINIMUM_CONTEXT
+
+    def needs(self, context: int, **options: str) -> Estimate | None:
+        """The estimate for a context; None where nothing is known of the model. ``options`` win over the profile's."""
+        if self.architecture is None or self.weights is None:
+            return None
+        serving = Serving.of({"parallel": "1", **self.profile.options, **options}, context)
+        try:
+            return estimate(
+                self.architecture, self.weights, serving, embedding=self.embedding, projector=self.projector
+            )
+        except ArchitectureError:
+            return None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rule says of one profile. ``fits``: it may be chosen, with ``context`` tokens. ``reason`` is one line;
+    ``remedies`` say what would make it fit. ``shares``: what each GPU would hold. ``missing``: bytes that lack."""
+
+    profile: str
+    fits: bool
+    reason: str
+    context: int
+    estimate: Estimate | None = None
+    shares: tuple[Share, ...] = ()
+    missing: int = 0
+    remedies: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """For people: the verdict, the estimate beside what is there, what would help."""
+        result = [f"{self.profile}: {self.reason}"]
+        if self.estimate is not None:
+            result.append(f"  needs {self.estimate.line()} for {self.context:,} tokens")
+        result += [f"  {share.name}: {gib(share.needed)} of {gib(share.there)}" for share in self.shares]
+        result += [f"  would fit: {remedy}" for remedy in self.remedies]
+        return result
+
+
+def _gpu_room(gpus: Sequence[Gpu]) -> list[tuple[str, int, int]]:
+    return [(gpu.name, (gpu.memory_mib or 0) * MIB, margin_mib(gpu) * MIB) for gpu in gpus]
+
+
+def _lacking(model: Model, there: Machine, context: int, **options: str) -> int | None:
+    """Bytes that lack for a context (0 or less: it fits); None where nothing is known."""
+    wanted = model.needs(context, **options)
+    if wanted is None:
+        return None
+    if there.gpus:
+        return shares(wanted, _gpu_room(there.gpus))[1]
+    return wanted.total - there.memory
+
+
+def _largest(model: Model, there: Machine, floor: int, **options: str) -> int | None:
+    """The biggest context, at most the profile's own and at least ``floor``, that fits; None when none does."""
+    for context in (model.context, *(size for size in CONTEXTS if size < model.context)):
+        lacking = _lacking(model, there, context, **options)
+        if context >= floor and lacking is not None and lacking <= 0:
+            return context
+    return None
+
+
+def _remedies(model: Model, there: Machine) -> tuple[str, ...]:
+    """What would make a profile fit that does not: a smaller context, a smaller cache, experts in main memory."""
+    result = []
+    smaller = _largest(model, there, 0)
+    if smaller is not None and smaller < model.context:
+        result.append(f"CTX_SIZE = {smaller}")
+    q8 = {"cache-type-k": "q8_0", "cache-type-v": "q8_0"}
+    if model.profile.options.get("cache-type-k", "f16") not in ("q8_0", "q4_0"):
+        context = _largest(model, there, MINIMUM_CONTEXT, **q8)
+        if context is not None:
+            result.append(f"cache-type-k = q8_0 and cache-type-v = q8_0 with CTX_SIZE = {context}")
+    architecture, weights = model.architecture, model.weights
+    if not result and there.gpus and architecture is not None and weights is not None and architecture.experts_used:
+        experts = int(weights * architecture.expert_share)
+        context = min(model.context, MINIMUM_CONTEXT)
+        away = _lacking(model, there, context) or 0
+        if away <= min(experts, there.memory):
+            result.append(
+                f"named in default_profile, with CTX_SIZE = {context}: --fit on then keeps about {gib(away)} of its "
+                "experts in main memory, which is several times slower"
+            )
+    return tuple(result)
+
+
+def _speed_problem(model: Model, there: Machine) -> str | None:
+    """Why a profile that fits is too slow to be chosen by itself; None when it is not."""
+    architecture = model.architecture
+    if architecture is None or model.weights is None:
+        return None
+    total, active = architecture.parameters
+    if there.gpus:
+        read = model.weights * active // total if total else model.weights
+        if read > MAXIMUM_READ:
+            return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)}): name it to use it"
+        return None
+    prompt = FEW_TOOLS_PROMPT if model.profile.tools else ALL_TOOLS_PROMPT
+    seconds = prompt * active / (CORE_PARAMETERS * there.cores)
+    if seconds > MAXIMUM_PROMPT_SECONDS:
+        return (
+            f"too slow without a GPU: about {seconds:.0f} s to read Claude Code's prompt of {prompt:,} tokens on "
+            f"{there.cores} cores (at most {MAXIMUM_PROMPT_SECONDS})"
+        )
+    if model.profile.minimum_vram_mib:
+        return (
+            f"meant for GPUs (MIN_VRAM); it fits in memory, about {seconds:.0f} s to read the prompt: name it to use it"
+        )
+    return None
+
+
+def _disk_problem(model: Model, there: Machine) -> str | None:
+    if there.disk_free is None:
+        return None
+    placed = there.placed or {}
+    files = model.profile.files
+    known = all(file.size is not None for file in files)
+    missing = sum(max((file.size or 0) - placed.get(file.name, 0), 0) for file in files)
+    if not known and model.profile.about_size:
+        missing = max(model.profile.about_size - sum(placed.get(file.name, 0) for file in files), 0)
+    if missing and missing + DISK_SPARE > there.disk_free:
+        return (
+            f"no room on the disk of model_dir: {gib(missing)} to fetch and {gib(DISK_SPARE)} spare, "
+            f"{gib(there.disk_free)} free"
+        )
+    return None
+
+
+def judge(model: Model, there: Machine) -> Verdict:
+    """What the rule says of one profile on a machine."""
+    name = model.profile.id
+    floor = min(model.context, MINIMUM_CONTEXT)
+    wanted = model.needs(model.context)
+    if wanted is None:
+        return _judge_unknown(model, there)
+    context = _largest(model, there, floor)
+    shown = context or floor
+    seen = model.needs(shown)
+    divided: tuple[Share, ...] = ()
+    if there.gpus and seen is not None:
+        divided = tuple(shares(seen, _gpu_room(there.gpus))[0])
+    if context is None:
+        missing = _lacking(model, there, floor) or 0
+        where = "on the GPU" if len(there.gpus) == 1 else "on the GPUs" if there.gpus else "in memory"
+        return Verdict(
+            profile=name,
+            fits=False,
+            reason=f"does not fit {where}: {gib(missing)} lack at {floor:,} tokens of context",
+            context=shown,
+            estimate=seen,
+            shares=divided,
+            missing=missing,
+            remedies=_remedies(model, there),
+        )
+    problem = _speed_problem(model, there) or _disk_problem(model, there)
+    if problem is not None:
+        return Verdict(name, False, problem, context, seen, divided)
+    where = "wholly on " + " + ".join(gpu.name for gpu in there.gpus) if there.gpus else "in memory"
+    less = "" if context == model.context else f" (its CTX_SIZE of {model.context:,} does not fit)"
+    return Verdict(name, True, f"fits {where} with {context:,} tokens of context{less}", context, seen, divided)
+
+
+def _judge_unknown(model: Model, there: Machine) -> Verdict:
+    """A profile of whose model nothing is known but MIN_VRAM, if that."""
+    minimum = model.profile.minimum_vram_mib
+    name = model.profile.id
+    if minimum is None:
+        return Verdict(
+            name, False, "not judged: neither ARCHITECTURE nor MIN_VRAM nor its file is there; name it to use it", 0
+        )
+    there_mib = sum(gpu.memory_mib or 0 for gpu in there.gpus) if there.gpus else there.memory // MIB
+    if there_mib < minimum:
+        missing = (minimum - there_mib) * MIB
+        return Verdict(name, False, f"its MIN_VRAM is not there: {gib(missing)} lack", model.context, missing=missing)
+    if not there.gpus:
+        return Verdict(name, False, "not judged without a GPU: its ARCHITECTURE is not known; name it to use it", 0)
+    problem = _disk_problem(model, there)
+    return Verdict(name, problem is None, problem or "fits by its MIN_VRAM", model.context)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The profile that plain ``claude-local`` uses. ``context``: tokens, None for the profile's own. ``verdicts``: of
+    every profile that was looked at, in order. ``chosen``: whether the rule found it (else it was named, or nothing
+    fits and it is the smallest)."""
+
+    profile: str
+    context: int | None
+    chosen: bool
+    reason: str
+    verdicts: tuple[Verdict, ...]
+
+    def lines(self) -> list[str]:
+        """The reason and the numbers of the profile, for the end of a run."""
+        mine = next((verdict for verdict in self.verdicts if verdict.profile == self.profile), None)
+        lines = [self.reason]
+        return lines + (mine.lines()[1:] if mine is not None else [])
+
+
+def choose(models: Sequence[Model], there: Machine) -> Choice:
+    """The first profile that fits; when none does, the one that needs the least. ``models`` must not be empty."""
+    verdicts = tuple(judge(model, there) for model in models)
+    first = next((verdict for verdict in verdicts if verdict.fits), None)
+    if first is not None:
+        before = zip(models, verdicts[: verdicts.index(first)])  # noqa: B905 - the verdicts end earlier
+        # Without a GPU that all of those for GPUs are passed over goes without saying.
+        passed = [v.profile for model, v in before if there.gpus or not model.profile.minimum_vram_mib]
+        better = f"; preferred, but not for this machine: {', '.join(passed)}" if passed else ""
+        return Choice(first.profile, first.context or None, True, f"{first.profile}: {first.reason}{better}", verdicts)
+    least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or m.profile.size))
+    verdict = next(each for each in verdicts if each.profile == least.profile.id)
+    reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least ({verdict.reason})"
+    return Choice(least.profile.id, _largest(least, there, 0), False, reason, verdicts)
+
+
+def named(model: Model, there: Machine) -> Choice:
+    """The verdict on a profile that the user named: it is used as it is, whatever the rule says."""
+    verdict = judge(model, there)
+    return Choice(model.profile.id, None, False, f"{verdict.profile}: named; {verdict.reason}", (verdict,))

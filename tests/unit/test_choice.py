@@ -1,0 +1,192 @@
+"""default_profile = "auto": which of the shipped profiles a machine gets, and what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from claude_local import choice, profiles, selection
+from claude_local.choice import GIB, Machine
+from claude_local.hardware import Gpu
+from claude_local.memory_estimate import GPU_CONTEXT_MIB, MIB
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = profiles.parse((ROOT / "models.conf").read_text(encoding="utf-8"))
+SMALL = ["qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"]
+
+
+def gpu(mib: int, display: bool | None = False) -> Gpu:
+    return Gpu("nvidia", f"card{mib}", mib, driver="580.1", display=display)
+
+
+def machine(*gpus: Gpu, cores: int = 8, memory: int = 48, disk: float | None = 500) -> Machine:
+    return Machine(gpus, cores, memory * GIB, None if disk is None else int(disk * GIB), {})
+
+
+def select(there: Machine, default: str = "auto", wanted: list[str] | None = None) -> selection.Selection:
+    return selection.select(default, wanted or [], SHIPPED, there)
+
+
+@pytest.mark.parametrize(
+    ("there", "profile", "context"),
+    [
+        (machine(cores=2, memory=18), "qwen2.5-coder-1.5b", 32768),
+        (machine(cores=2, memory=18, disk=1.8), "qwen2.5-coder-0.5b", 32768),
+        (machine(cores=1, memory=3), "qwen2.5-coder-1.5b", 32768),
+        (machine(gpu(8188, True)), "qwen3.5-9b-q4", 65536),
+        (machine(gpu(12288)), "qwen3.5-9b-q4", 262144),
+        (machine(gpu(16303, True)), "gpt-oss-20b", 131072),
+        (machine(gpu(24564)), "qwen3.6-35b-a3b-ud-q4", 196608),
+        (machine(gpu(24564, True)), "qwen3.6-35b-a3b-ud-q4", 131072),
+        (machine(gpu(24564), gpu(16303, True)), "qwen3.6-35b-a3b-ud-q4", 262144),
+        (machine(gpu(81920)), "qwen3-coder-next-ud-q5", 262144),
+    ],
+)
+def test_each_size_of_machine_gets_its_profile(there: Machine, profile: str, context: int) -> None:
+    chosen = select(there).choice
+    assert (chosen.profile, chosen.context, chosen.chosen) == (profile, context, True)
+
+
+def test_without_a_gpu_the_other_small_profile_is_placed_too_and_never_a_big_one() -> None:
+    assert list(select(machine(cores=2, memory=18)).placed) == SMALL
+    # Many cores and much memory: still nothing that nobody measured on a processor.
+    assert list(select(machine(cores=64, memory=500)).placed) == SMALL
+    assert list(select(machine(gpu(16303))).placed) == ["gpt-oss-20b"]
+    # Room for the default but not for both.
+    assert list(select(machine(cores=2, memory=18, disk=2.2)).placed) == SMALL[:1]
+
+
+def test_what_is_placed_already_needs_no_room() -> None:
+    full = machine(cores=2, memory=18, disk=1.2)
+    there = replace(full, placed={"qwen2.5-coder-1.5b-instruct-q4_k_m.gguf": 1117320768})
+    assert select(full).choice.profile == "qwen2.5-coder-0.5b"
+    assert select(there).choice.profile == "qwen2.5-coder-1.5b"
+
+
+def test_named_profiles_limit_the_choice_and_all_of_them_are_placed() -> None:
+    there = machine(cores=2, memory=18)
+    assert list(select(there, wanted=["qwen2.5-coder-0.5b"]).placed) == ["qwen2.5-coder-0.5b"]
+    both = select(there, wanted=["gpt-oss-20b", "qwen2.5-coder-0.5b"])
+    assert list(both.placed) == ["qwen2.5-coder-0.5b", "gpt-oss-20b"]
+    assert list(select(there, "qwen2.5-coder-0.5b", ["gpt-oss-20b"]).placed) == ["qwen2.5-coder-0.5b", "gpt-oss-20b"]
+
+
+def test_a_named_default_is_used_whatever_the_rule_says_and_told_what_lacks() -> None:
+    chosen = select(machine(gpu(16303)), "qwen3.6-35b-a3b-ud-q4").choice
+    assert chosen.profile == "qwen3.6-35b-a3b-ud-q4" and not chosen.chosen
+    assert "GiB lack" in chosen.reason
+    text = "\n".join(chosen.lines())
+    assert "experts in main memory" in text and "card16303" in text
+
+
+def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
+    verdicts = {v.profile: v for v in select(machine(gpu(24564, True))).choice.verdicts}
+    next_q5, coder = verdicts["qwen3-coder-next-ud-q5"], verdicts["qwen3-coder-30b-ud-q5"]
+    assert not next_q5.fits and next_q5.missing > 30 * GIB
+    assert f"{next_q5.missing / GIB:.1f} GiB lack" in next_q5.reason
+    assert coder.remedies == ("CTX_SIZE = 32768",)
+    # With f16, the same coder's cache is twice as big: then a smaller cache is what helps on a 32 GB card.
+    wide = replace(SHIPPED["qwen3-coder-30b-ud-q5"], flags={})
+    told = choice.judge(selection.model(wide), machine(gpu(26000)))
+    assert not told.fits and any("cache-type-k = q8_0" in remedy for remedy in told.remedies)
+
+
+def test_a_dense_model_that_fits_is_left_to_those_who_name_it() -> None:
+    verdicts = {v.profile: v for v in select(machine(gpu(24564))).choice.verdicts}
+    assert not verdicts["qwen3.8-27b-ud-q4"].fits
+    assert "for each token" in verdicts["qwen3.8-27b-ud-q4"].reason
+
+
+def test_without_a_gpu_a_model_that_reads_the_prompt_too_slowly_is_passed_over() -> None:
+    big = replace(SHIPPED["gpt-oss-20b"], minimum_vram_mib=None)
+    few, many = (choice.judge(selection.model(big), machine(cores=cores)) for cores in (2, 16))
+    assert not few.fits and "too slow without a GPU: about 418 s" in few.reason
+    assert many.fits
+    # With four tools instead of all the prompt is a quarter.
+    assert choice.judge(selection.model(replace(big, tools=("Read",))), machine(cores=2)).fits
+
+
+def test_the_reason_names_what_was_preferred_but_not_what_could_not_be_meant() -> None:
+    assert "preferred" not in select(machine(cores=2, memory=18)).choice.reason
+    assert "preferred, but not for this machine: qwen3-coder-next-ud-q5" in select(machine(gpu(24564))).choice.reason
+
+
+def test_margins_follow_the_screens() -> None:
+    assert choice.fit_target([gpu(1, False), gpu(1, True), gpu(1, None)]) == "128,1024,1024"
+    assert choice.fit_target([]) is None
+    there = machine(gpu(24564), gpu(16303, True))
+    mine = select(there).profiles["gpt-oss-20b"]
+    assert (mine.n_gpu_layers, mine.fit, mine.fit_target) == ("auto", "on", "128,1024")
+    by_hand = replace(SHIPPED["gpt-oss-20b"], fit="off", n_gpu_layers="99")
+    assert selection.for_gpus(by_hand, there.gpus) == by_hand
+    assert selection.for_gpus(by_hand, ()) == by_hand
+
+
+def test_a_chosen_context_below_the_profiles_own_is_what_is_served() -> None:
+    selected = select(machine(gpu(24564, True)))
+    assert selected.profiles[selected.choice.profile].ctx_size == 131072
+    assert "CTX_SIZE of 262,144 does not fit" in selected.choice.reason
+
+
+def test_a_profile_of_which_nothing_is_known_goes_by_its_minimum() -> None:
+    own = profiles.parse("[own]\nMODEL = a.gguf\nMIN_VRAM = 20 GiB\n[dark]\nMODEL = b.gguf\n")
+    assert selection.select("auto", ["own"], own, machine(gpu(24564))).choice.chosen
+    small = selection.select("auto", [], own, machine(gpu(16303))).choice
+    assert not small.chosen and {v.fits for v in small.verdicts} == {False}
+    assert "MIN_VRAM is not there: 4.1 GiB lack" in small.verdicts[0].reason
+    assert "neither ARCHITECTURE nor MIN_VRAM" in small.verdicts[1].reason
+
+
+def test_a_header_on_the_machine_wins_over_no_record() -> None:
+    own = profiles.parse("[own]\nMODEL = a.gguf\nCTX_SIZE = 8192\n")
+    record = {
+        "architecture": "qwen2",
+        "vocabulary": 151936,
+        "keys": dict(selection.shipped()["Qwen2.5-Coder-1.5B"].keys),
+        "tied": False,
+        "embedding": 131272704,
+    }
+    shape = selection.shape_from(own["own"], {"a.gguf": record}, {"a.gguf": 1117320768})
+    assert shape is not None and shape.weights == 1117320768
+    chosen = selection.select("auto", [], own, machine(gpu(8188)), {"own": shape}).choice
+    assert chosen.chosen and chosen.verdicts[0].estimate is not None
+    assert selection.shape_from(own["own"], {}, {}) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 200_000), max_size=3), st.integers(1, 64), st.integers(1, 512), st.floats(0, 500))
+def test_whatever_the_machine_some_profile_is_chosen_and_none_that_does_not_fit(
+    sizes: list[int], cores: int, memory: int, disk: float
+) -> None:
+    there = machine(*(gpu(size) for size in sizes if size), cores=cores, memory=memory, disk=disk)
+    selected = select(there)
+    chosen = next(v for v in selected.choice.verdicts if v.profile == selected.choice.profile)
+    assert selected.choice.chosen == chosen.fits
+    if chosen.fits:
+        assert all(share.needed <= share.there for share in chosen.shares)
+    assert selected.choice.lines()
+
+
+@pytest.mark.parametrize("profile", [p for p in SHIPPED.values() if p.minimum_vram_mib], ids=lambda p: str(p.id))
+def test_min_vram_is_what_the_estimate_says_for_65536_tokens(profile: profiles.Profile) -> None:
+    wanted = selection.model(profile).needs(choice.MINIMUM_CONTEXT)
+    assert wanted is not None and profile.minimum_vram_mib is not None
+    needed = (wanted.on_gpu + wanted.compute) / MIB + GPU_CONTEXT_MIB + choice.HEADLESS_MARGIN_MIB
+    assert needed <= profile.minimum_vram_mib <= needed + 1024
+
+
+def test_the_disk_of_a_path_is_the_nearest_mount() -> None:
+    mounts = {"/": 1, "/home": 2, "/home/big": 3}
+    assert choice.disk_free("/home/big/models", mounts) == 3
+    assert choice.disk_free("/homestead", mounts) == 1
+    assert choice.disk_free("/home", {}) is None
+
+
+def test_a_gpu_that_tells_no_memory_is_the_machines_own_or_left_out() -> None:
+    spark, arc = Gpu("nvidia", "GB10", driver="580.1"), Gpu("intel", "Arc", driver="xe")
+    assert choice.with_memory([spark, arc], 96 * GIB) == (replace(spark, memory_mib=96 * 1024),)
+    assert select(machine(*choice.with_memory([spark], 90 * GIB))).choice.profile == "qwen3-coder-next-ud-q5"
