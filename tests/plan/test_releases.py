@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from claude_local import image
 from claude_local.distribution import CODENAMES, GCC, OsRelease, distribution
 from claude_local.docker import UPSTREAM_PACKAGES
 from claude_local.fence.probe import BWRAP, COPY
@@ -139,13 +140,18 @@ def test_without_a_registry_debootstrap_makes_the_same_release_with_its_own_keys
     assert {"debootstrap", keys} <= set(done["installed"])
 
 
+@pytest.mark.parametrize("variant", ["cpu", "cuda", "vulkan"])
 @pytest.mark.parametrize("release", NAMES)
-def test_what_the_image_installs_exists_in_the_release(release: str) -> None:
-    dockerfile = (ROOT / "files/image/Dockerfile").read_text().replace("\\\n", " ")
-    installs = re.findall(r"apt-get install ([^&\n]*)", dockerfile)
+def test_what_the_image_installs_exists_in_the_release_it_is_made_from(release: str, variant: str) -> None:
+    dockerfile = (ROOT / "files/image/Dockerfile").read_text()
+    based_on = image.base_image("auto", release.split("-")[0], codename(release), variant)
+    (made_from,) = (name for name in NAMES if codename(name) == based_on.name.rpartition(":")[2])
+    arguments = {"BASE": image.VULKAN_SDK if variant == "vulkan" else "a base", "RUNTIME_BASE": based_on.name}
+    part = image.part_for(dockerfile, image.TARGETS[variant], arguments).replace("\\\n", " ")
+    installs = re.findall(r"apt-get install ([^&\n]*)", part)
     names = {word for line in installs for word in line.split() if not word.startswith(("-", "$"))}
-    assert {"g++", "cmake", "libgomp1"} <= names
-    assert names <= set(recorded(release)["packages"])
+    assert {"g++", "cmake", "libgomp1"} <= names and ("glslc" in names) == (variant == "vulkan")
+    assert names <= set(recorded(made_from)["packages"])
 
 
 @pytest.mark.parametrize("release", NAMES)
