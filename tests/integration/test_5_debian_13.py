@@ -138,13 +138,31 @@ def test_a_second_deploy_changes_nothing(debian: Debian) -> None:
 # --- Docker: Debian's packages, its daemon, and what the image stage asks of it
 
 
-def test_docker_is_three_packages_here_and_its_daemon_answers(debian: Debian) -> None:
-    # On this machine's network, so it keeps its hands off bridges and packet filters.
-    harmless = '{"bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false, "ip-masq": false}'
+@pytest.fixture
+def bridge() -> Iterator[str]:
+    """A bridge for a second daemon on this machine's network: with its own one it would take the first daemon's."""
+    name = "claude-local0"
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True, timeout=30)
+    try:
+        subprocess.run(["ip", "address", "add", "198.18.77.1/24", "dev", name], check=True, timeout=30)
+        yield name
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True, timeout=30)
+
+
+def interfaces() -> str:
+    return subprocess.run(["ip", "-brief", "address"], capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+def test_docker_is_three_packages_here_and_its_daemon_answers(debian: Debian, bridge: str) -> None:
+    # On this machine's network, so it keeps its hands off packet filters and other bridges.
+    harmless = {"bridge": bridge, "iptables": False, "ip6tables": False, "ip-forward": False, "ip-masq": False}
+    before = interfaces()
     (debian.root / "etc/docker").mkdir()
-    (debian.root / "etc/docker/daemon.json").write_text(harmless)
+    (debian.root / "etc/docker/daemon.json").write_text(json.dumps(harmless))
     totals = deploy(debian, "tasks/docker.py")
     assert (totals["success"], totals["error"]) == (2, 0)
+    assert interfaces() == before
     (debian.root / "etc/docker/daemon.json").unlink()
     packages = ["docker.io", "docker-cli", "docker-buildx"]
     asked = debian.enter("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages)
