@@ -7,6 +7,7 @@ The network is this machine's, except where Docker's daemon runs.
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
