@@ -177,17 +177,20 @@ def misplaced(body: Body, prompt: str, thinks: bool) -> list[str]:
 
     if all(word in everything for word in RESULTS):
         order("results are not in the order of their calls", at[RESULTS[0]], at[RESULTS[1]])
-        order("results stand before their calls", max(calls), min(at[word] for word in RESULTS))
-        order("words that came before a call stand behind it", at[SPOKEN], min(calls))
+        for call, word in zip(calls, RESULTS, strict=True):
+            order("a result stands before its call", call, at[word])
+        if at[SPOKEN] != -1:
+            order("words that came before a call stand behind it", at[SPOKEN], min(calls))
     if BESIDE in everything:
         order("words beside results stand before them", max(at[word] for word in RESULTS), at[BESIDE])
     for message in body["messages"]:
         if message["role"] == "system":
-            order("a system turn stands before the conversation", at[ASKED[0]], prompt.rfind(_heading(message)))
+            ending = list(_texts(body["system"]))[-1].strip().splitlines()[-1]
+            order("a system turn stands before the conversation", prompt.find(ending), prompt.rfind(_heading(message)))
     # What the model thought since the last question belongs to the work that it is in the middle of.
     thoughts = [word for word in THOUGHTS if word in everything]
     if thinks and thoughts and ASKED[1] not in everything:
-        for word, place in zip(thoughts, (at[SPOKEN], at[FAILED], prompt.rfind("work/picture")), strict=False):
+        for word, place in zip(thoughts, (calls[0], at[FAILED], prompt.rfind("work/picture")), strict=False):
             order("thinking of the work in progress lost or misplaced", at[word], place)
     return list(dict.fromkeys(found))
 
