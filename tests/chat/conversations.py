@@ -17,13 +17,15 @@ RESULTS = tuple(content.split()[0] for content in CONTENTS.values())
 
 
 def conversations(sessions: Sequence[Session]) -> dict[str, Body]:
-    """The bodies by name. Pictures are left out of all but the two that are named after them.
+    """The bodies by name. Pictures are left out of all but the two that are named after them; tools, but for ``every
+    tool``, are those that are called: the rest would only cost time.
 
     * ``tools``: two questions; thinking, words, parallel calls, a failed call;
     * ``loop``: the same, cut off in the middle of the work;
     * ``system turn``: as ``tools``, with Claude Code's system turn inside the conversation;
     * ``every tool``: the request that offers all of them;
     * ``tool search``: a result that is a reference to a tool, with words beside it, as Claude Code sends it;
+    * ``one at a time``: an answer, then single calls with thinking but no words: what every template is made for;
     * ``swapped results``: of parallel calls the faster one's result comes first;
     * ``words beside results``: words in the turn that returns results (an interrupted session, a hook);
     * ``picture``, ``picture as result``: in the user's words, and returned by Read.
@@ -39,11 +41,18 @@ def conversations(sessions: Sequence[Session]) -> dict[str, Body]:
         "system turn": in_order(by_name["system"][-1]),
         "every tool": by_name["every tool"][-1],
         "tool search": by_name["tool search"][-1],
+        "one at a time": one_at_a_time(by_name["tools"][-1]),
         "swapped results": swapped,
         "words beside results": beside,
     }
     made = {name: without_pictures(body) for name, body in made.items()}
-    return made | {"picture": by_name["picture"][-1], "picture as result": by_name["tools"][-1]}
+    made |= {"picture": by_name["picture"][-1], "picture as result": in_order(by_name["tools"][-1])}
+    return {name: body if name == "every tool" else called_tools(body) for name, body in made.items()}
+
+
+def called_tools(body: Body) -> Body:
+    """A copy that offers Read and ToolSearch only."""
+    return {**body, "tools": [tool for tool in body["tools"] if tool["name"] in ("Read", "ToolSearch")]}
 
 
 def in_order(body: Body) -> Body:
@@ -54,6 +63,19 @@ def in_order(body: Body) -> Body:
         blocks = message["content"]
         if not isinstance(blocks, str) and any(block["type"] == "tool_result" for block in blocks):
             blocks.sort(key=lambda block: calls.index(block["tool_use_id"]) if "tool_use_id" in block else len(calls))
+    return copied
+
+
+def one_at_a_time(body: Body) -> Body:
+    """A copy in which the first question is answered at once and the second one is being worked on, call by call, with
+    each question's texts as one block."""
+    copied = deepcopy(body)
+    asked, _, _, listing, listed, reading, read, answer, asked_again = copied["messages"]
+    copied["messages"] = [asked, answer, asked_again, listing, listed, reading, read]
+    for message in copied["messages"]:
+        kinds = {block["type"] for block in message["content"]}
+        if message["role"] == "user" and kinds == {"text"}:
+            message["content"] = [{"type": "text", "text": "\n".join(_texts(message["content"]))}]
     return copied
 
 

@@ -101,12 +101,13 @@ class LlamaServer:
         found: str = slots[0]["prompt"]
         return found
 
-    def count(self, body: dict[str, Any]) -> int:
-        """Tokens of a request as llama-server counts them; renders the template, generates nothing."""
-        got = requests.post(f"{self.url}/v1/messages/count_tokens", json=body, timeout=ANSWER_SECONDS)
+    def rendered(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
+        """The prompt of a request of the OpenAI kind, each picture as :data:`MEDIA`; nothing is generated."""
+        sent = {"messages": messages, "tools": tools}
+        got = requests.post(f"{self.url}/apply-template", json=sent, timeout=ANSWER_SECONDS)
         got.raise_for_status()
-        counted: int = got.json()["input_tokens"]
-        return counted
+        prompt: str = got.json()["prompt"]
+        return prompt
 
 
 def assembled(events: list[tuple[str, dict[str, Any]]]) -> Answer:

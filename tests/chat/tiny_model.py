@@ -24,6 +24,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from math import prod
 
 from tests.unit.gguf_file import F32, gguf
 
@@ -141,13 +142,6 @@ def tiny_model(scripts: Sequence[str], corpus: str = "") -> bytes:
         "blk.0.ffn_up.weight": ((WIDTH, FEED), feed),
         "blk.0.ffn_down.weight": ((FEED, WIDTH), feed),
     }
-    offset, listed, data = 0, [], b""
-    for name, (shape, numbers) in tensors.items():
-        raw = struct.pack(f"<{len(numbers)}f", *numbers)
-        raw += b"\0" * (-len(raw) % 32)
-        listed.append((name, shape, F32, offset))
-        offset += len(raw)
-        data += raw
     metadata: dict[str, object] = {
         "general.architecture": "llama",
         "general.name": "tiny",
@@ -170,4 +164,53 @@ def tiny_model(scripts: Sequence[str], corpus: str = "") -> bytes:
         "tokenizer.ggml.eos_token_id": end,
         "tokenizer.ggml.add_bos_token": False,
     }
-    return gguf(metadata, listed, data=0) + data
+    return whole(metadata, tensors)
+
+
+def whole(metadata: dict[str, object], tensors: dict[str, tuple[tuple[int, ...], array[float]]]) -> bytes:
+    """A GGUF with these tensors: name -> (shape, numbers)."""
+    offset, listed, data = 0, [], []
+    for name, (shape, numbers) in tensors.items():
+        raw = struct.pack(f"<{len(numbers)}f", *numbers)
+        raw += b"\0" * (-len(raw) % 32)
+        listed.append((name, shape, F32, offset))
+        offset += len(raw)
+        data.append(raw)
+    return gguf(metadata, listed, data=0) + b"".join(data)
+
+
+def tiny_projector(size: int = 32, patch: int = 16, width: int = 32) -> bytes:
+    """The projector that goes with the tiny model: llava's, for pictures of ``size`` pixels, which says nothing of them."""
+
+    def nothing(*shape: int) -> tuple[tuple[int, ...], array[float]]:
+        return shape, array("f", bytes(4 * prod(shape)))
+
+    tensors = {
+        "v.patch_embd.weight": nothing(patch, patch, 3, width),
+        "v.position_embd.weight": nothing(width, (size // patch) ** 2),
+        "v.blk.0.ln1.weight": nothing(width),
+        "v.blk.0.ln2.weight": nothing(width),
+        "v.blk.0.ffn_up.weight": nothing(width, width),
+        "v.blk.0.ffn_down.weight": nothing(width, width),
+        "mm.0.weight": nothing(width, WIDTH),
+        "mm.0.bias": nothing(WIDTH),
+        "mm.2.weight": nothing(WIDTH, WIDTH),
+        "mm.2.bias": nothing(WIDTH),
+    }
+    tensors |= {f"v.blk.0.attn_{part}.weight": nothing(width, width) for part in ("q", "k", "v", "out")}
+    metadata: dict[str, object] = {
+        "general.architecture": "clip",
+        "clip.has_vision_encoder": True,
+        "clip.projector_type": "mlp",
+        "clip.vision.image_size": size,
+        "clip.vision.patch_size": patch,
+        "clip.vision.embedding_length": width,
+        "clip.vision.feed_forward_length": width,
+        "clip.vision.block_count": 1,
+        "clip.vision.projection_dim": WIDTH,
+        "clip.vision.attention.head_count": 1,
+        "clip.vision.attention.layer_norm_epsilon": 1e-6,
+        "clip.vision.image_mean": [0.5, 0.5, 0.5],
+        "clip.vision.image_std": [0.5, 0.5, 0.5],
+    }
+    return whole(metadata, tensors)
