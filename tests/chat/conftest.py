@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 from pathlib import Path
 
@@ -26,10 +27,12 @@ def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The llama-server of the deployed image (copied out of it, nothing is stopped), or CLAUDE_LOCAL_TEST_LLAMA."""
     if named := os.environ.get("CLAUDE_LOCAL_TEST_LLAMA"):
         return Path(named)
-    binary = tmp_path_factory.mktemp("llama") / "llama-server"
-    command = [docker(), "cp", f"{CONTAINER}:/opt/llama/llama-server", str(binary)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return binary
+    folder = tmp_path_factory.mktemp("llama")
+    libraries = f"/usr/lib/{platform.machine()}-linux-gnu"
+    for path in ("/opt/llama/llama-server", f"{libraries}/libgomp.so.1"):
+        command = [docker(), "cp", "--follow-link", f"{CONTAINER}:{path}", str(folder)]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return folder / "llama-server"
 
 
 @pytest.fixture(scope="session")

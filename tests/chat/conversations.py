@@ -72,6 +72,8 @@ def one_at_a_time(body: Body) -> Body:
     copied = deepcopy(body)
     asked, _, _, listing, listed, reading, read, answer, asked_again = copied["messages"]
     copied["messages"] = [asked, answer, asked_again, listing, listed, reading, read]
+    # llama-server wants earlier thinking kept where a template can; the makers' of Qwen3.5 cannot yet.
+    copied["chat_template_kwargs"] = {"preserve_reasoning": False}
     for message in copied["messages"]:
         kinds = {block["type"] for block in message["content"]}
         if message["role"] == "user" and kinds == {"text"}:

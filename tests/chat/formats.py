@@ -32,7 +32,9 @@ def fenced(thinking: str, words: str, calls: Calls) -> str:
 
 def hermes(thinking: str, words: str, calls: Calls) -> str:
     """Qwen2.5 as its own template asks for it: one <tool_call> with JSON a call."""
-    written = [f'<tool_call>\n{{"name": "{name}", "arguments": {_compact(given)}}}\n</tool_call>' for name, given in calls]
+    written = [
+        f'<tool_call>\n{{"name": "{name}", "arguments": {_compact(given)}}}\n</tool_call>' for name, given in calls
+    ]
     return "\n".join([*([words] if words else []), *written])
 
 
@@ -43,7 +45,9 @@ def _function(name: str, given: dict[str, Any]) -> str:
 
 def qwen3_coder(thinking: str, words: str, calls: Calls) -> str:
     """Qwen3-Coder: XML of functions and parameters, no thinking."""
-    return "\n".join([*([words + "\n"] if words and calls else [words] if words else []), *(_function(*c) for c in calls)])
+    return "\n".join(
+        [*([words + "\n"] if words and calls else [words] if words else []), *(_function(*c) for c in calls)]
+    )
 
 
 def qwen3_5(thinking: str, words: str, calls: Calls) -> str:
@@ -67,7 +71,9 @@ def harmony(thinking: str, words: str, calls: Calls) -> str:
     if thinking:
         parts.append(f"<|channel|>analysis<|message|>{thinking}<|end|>")
     if words:
-        parts.append(f"<|channel|>{'commentary' if calls else 'final'}<|message|>{words}" + ("<|end|>" if calls else ""))
+        parts.append(
+            f"<|channel|>{'commentary' if calls else 'final'}<|message|>{words}" + ("<|end|>" if calls else "")
+        )
     for name, given in calls[:1]:
         parts.append(f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>{_compact(given)}")
     return "<|start|>assistant".join(parts)
@@ -86,4 +92,6 @@ def _gemma_value(value: Any) -> str:
 def gemma4(thinking: str, words: str, calls: Calls) -> str:
     """Gemma 4: its own object notation between special tokens."""
     thought = f"<|channel>thought\n{thinking}<channel|>" if thinking else ""
-    return thought + words + "".join(f"<|tool_call>call:{name}{_gemma_value(given)}<tool_call|>" for name, given in calls)
+    return (
+        thought + words + "".join(f"<|tool_call>call:{name}{_gemma_value(given)}<tool_call|>" for name, given in calls)
+    )

@@ -38,7 +38,9 @@ def problems(folder: Path) -> list[str]:
         if not path.is_file():
             found.append(f"{path} is missing")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            found.append(f"{path} is not the file that was checked: look at its changes, then at tests/chat/families.py")
+            found.append(
+                f"{path} is not the file that was checked: look at its changes, then at tests/chat/families.py"
+            )
     return found
 
 

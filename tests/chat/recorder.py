@@ -182,8 +182,14 @@ def _converse(
 
 def _environment(home: Path, url: str) -> dict[str, str]:
     """What the wrapper exports, as far as it bears on requests, and nothing of the caller's."""
-    names = ("ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL")
-    names += ("ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL")
+    names = (
+        "ANTHROPIC_MODEL",
+        "ANTHROPIC_SMALL_FAST_MODEL",
+        "ANTHROPIC_DEFAULT_OPUS_MODEL",
+        "ANTHROPIC_DEFAULT_SONNET_MODEL",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+        "CLAUDE_CODE_SUBAGENT_MODEL",
+    )
     return dict.fromkeys(names, MODEL) | {
         "HOME": str(home),
         "CLAUDE_CONFIG_DIR": str(home / "config"),

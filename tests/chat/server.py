@@ -60,6 +60,8 @@ class LlamaServer:
 
     def __enter__(self) -> LlamaServer:
         environment = os.environ | {"LLAMA_SERVER_SLOTS_DEBUG": "1", "LLAMA_MEDIA_MARKER": MEDIA}
+        # The library for threads comes out of the image with the program; a machine without a compiler has none.
+        environment["LD_LIBRARY_PATH"] = str(Path(self._command[0]).parent)
         with self._log.open("w") as sink:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment

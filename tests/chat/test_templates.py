@@ -7,7 +7,9 @@ template does not need the weights.
 from __future__ import annotations
 
 import base64
+import io
 import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +19,9 @@ import pytest
 
 from claude_local import profiles
 from tests.chat import official, recorder
-from tests.chat.cases import CASES, Case, script, wrong
+from tests.chat.cases import CASES, script, wrong
 from tests.chat.conversations import conversations, losses, marked, pictures
 from tests.chat.families import FAMILIES, Family, family
-from tests.chat.formats import Writer
 from tests.chat.recorder import Session
 from tests.chat.server import MEDIA, LlamaServer
 from tests.chat.tiny_model import marker, tiny_model, tiny_projector
@@ -113,8 +114,8 @@ def look(server: LlamaServer, known: Family, bodies: dict[str, dict[str, Any]]) 
 def shown_pictures(server: LlamaServer) -> dict[str, str]:
     """Where a picture goes in, in a user's turn between words and as the result of a call: the prompt around it."""
     call = {"id": "c1", "type": "function", "function": {"name": "Read", "arguments": '{"file_path": "x.png"}'}}
-    words = [{"type": "text", "text": "BEFORE"}, PICTURE, {"type": "text", "text": "AFTER"}]
-    returned = [
+    words: list[Any] = [{"type": "text", "text": "BEFORE"}, PICTURE, {"type": "text", "text": "AFTER"}]
+    returned: list[dict[str, Any]] = [
         {"role": "user", "content": "BEFORE"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": [PICTURE]},
@@ -176,7 +177,9 @@ def test_pictures_stand_where_they_were_sent(known: Family, ours: bool, examine:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("known", [f for f in FAMILIES if f.same_after], ids=lambda known: known.own.removesuffix(".jinja"))
+@pytest.mark.parametrize(
+    "known", [f for f in FAMILIES if f.same_after], ids=lambda known: known.own.removesuffix(".jinja")
+)
 def test_where_the_makers_template_is_right_ours_renders_the_same(known: Family, examine: Examine) -> None:
     """The conversation, byte for byte; the description of the tools before it is in our words."""
     ours, makers = (examine(known, own).prompts["one at a time"] for own in (True, False))
@@ -204,24 +207,14 @@ def test_the_recorded_requests_hold_what_is_checked(sessions: list[Session]) -> 
     assert pictures(bodies["tools"]) == 0
 
 
-def unlike(write: Writer, case: Case) -> str:
-    return script(case, write, True)
-
-
-@each_family
-def test_the_scripts_of_a_family_are_different(known: Family) -> None:
-    for write in (known.write, known.official_write):
-        scripts = [unlike(write, case) for case in CASES]
-        assert len(set(scripts)) == len(scripts)
-
-
 def test_an_archive_gives_the_templates_and_nothing_else(tmp_path: Path) -> None:
-    import io
-    import tarfile
-
     archive = tmp_path / "source.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        for name in ("x/llama.cpp/models/templates/GLM-4.7-Flash.jinja", "x/llama.cpp/models/templates/other.jinja", "x/y"):
+        for name in (
+            "x/llama.cpp/models/templates/GLM-4.7-Flash.jinja",
+            "x/llama.cpp/models/templates/other.jinja",
+            "x/y",
+        ):
             entry = tarfile.TarInfo(name)
             entry.size = 4
             tar.addfile(entry, io.BytesIO(b"text"))

@@ -5,8 +5,7 @@ script's text, token by token, whatever else the prompt says; so a test decides 
 after that, from lazy grammars to tool_use blocks, is llama-server's own. How it works, in one layer of the llama
 architecture with one head:
 
-* Every text between two markers' worth of nothing is made of bytes and of merges; their embeddings are the same vector
-  and lead nowhere. A marker has one dimension of its own. The head has no queries, so it averages over the whole
+* Ordinary text is made of bytes and of merges; their embeddings are all the same vector and lead nowhere. A marker has one dimension of its own. The head has no queries, so it averages over the whole
   prompt, and takes along the markers' dimensions only: what is left after a prompt says which marker stood in it.
 * A script is a chain of tokens that occur nowhere else. The output layer maps a marker's dimension to the first token of
   its script and each token of a chain to the next one, the last to the end of the turn. A link of the chain is a
@@ -103,10 +102,10 @@ def tiny_model(scripts: Sequence[str], corpus: str = "") -> bytes:
     taken = set(tokens)
     chains = []
     for script in scripts:
-        chain = pieces(in_letters(script), taken)
-        chains.append(range(len(tokens), len(tokens) + len(chain)))
-        tokens += chain
-        kinds += [NORMAL] * len(chain)
+        cut = pieces(in_letters(script), taken)
+        chains.append(range(len(tokens), len(tokens) + len(cut)))
+        tokens += cut
+        kinds += [NORMAL] * len(cut)
     dice = random.Random(1)
     embedding = array("f", bytes(4 * WIDTH * len(tokens)))
     output = array("f", bytes(4 * WIDTH * len(tokens)))
