@@ -53,6 +53,8 @@ class LlamaServer:
         self._log = log
         self._command = [str(binary), "-m", str(model), "--host", "127.0.0.1", "--port", str(self.port), "--jinja"]
         self._command += ["-c", str(CONTEXT), "-np", "1", "--no-ui", "--offline", "--temp", "0", "--cache-ram", "0"]
+        # One thread: two that wait for each other take many times as long on a machine that does something else too.
+        self._command += ["-t", "1"]
         if template is not None:
             self._command += ["--chat-template-file", str(template)]
         if mmproj is not None:
