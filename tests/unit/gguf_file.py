@@ -24,6 +24,8 @@ def value(content: object) -> bytes:
         return struct.pack("<I", 8) + text(content)
     if isinstance(content, list) and content and isinstance(content[0], str):
         return struct.pack("<IIQ", 9, 8, len(content)) + b"".join(text(item) for item in content)
+    if isinstance(content, list) and content and isinstance(content[0], float):
+        return struct.pack("<IIQ", 9, 6, len(content)) + struct.pack(f"<{len(content)}f", *content)
     if isinstance(content, list):
         return struct.pack("<IIQ", 9, 5, len(content)) + struct.pack(f"<{len(content)}i", *content)
     raise TypeError(content)

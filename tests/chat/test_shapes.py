@@ -1,0 +1,109 @@
+"""The shape of Claude Code's requests: what is kept of them, what a change looks like, and whether it still holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.chat import recorder
+from tests.chat.recorder import Session
+from tests.chat.shape import KEPT, differences, shape
+
+TOOL = {
+    "name": "Read",
+    "description": "SECRET description",
+    "input_schema": {
+        "type": "object",
+        "properties": {
+            "path": {"type": "string", "description": "SECRET"},
+            "lines": {"type": "array", "items": {"type": "integer"}},
+            "mode": {"enum": ["SECRET", "b"]},
+        },
+        "required": ["path"],
+    },
+}
+
+
+def body(*messages: tuple[str, Any], system: str = "SECRET prompt") -> dict[str, Any]:
+    return {
+        "system": [{"type": "text", "text": system}],
+        "tools": [TOOL],
+        "messages": [{"role": role, "content": content} for role, content in messages],
+    }
+
+
+def words(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def returned(content: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": "a", "content": content, **more}
+
+
+def shape_of(*messages: tuple[str, Any]) -> list[str]:
+    made: list[str] = shape("1.0", [Session("s", [body(*messages)])])["sessions"]["s"][0]["messages"]
+    return made
+
+
+def test_no_text_is_kept() -> None:
+    call = {"type": "tool_use", "id": "a", "name": "Read", "input": {"path": "SECRET"}}
+    made = shape(
+        "1.0", [Session("s", [body(("user", [words("SECRET")]), ("system", "SECRET"), ("assistant", [call]))])]
+    )
+    assert "SECRET" not in json.dumps(made)
+    assert made["tools"] == {"Read": {"path": "string", "lines?": ["integer"], "mode?": "one of 2"}}
+
+
+def test_roles_blocks_and_errors_are_kept() -> None:
+    thought = {"type": "thinking", "thinking": "x"}
+    picture = {"type": "image", "source": {}}
+    made = shape_of(
+        ("user", [words("a"), words("b"), picture, words("c")]),
+        ("assistant", [thought, words("d")]),
+        ("user", [returned("x", is_error=True), words("e")]),
+        ("system", "f"),
+    )
+    assert made == [
+        "user: text, image, text",
+        "assistant: thinking, text",
+        "user: tool_result words is_error, text",
+        "system: words",
+    ]
+
+
+def test_the_order_in_which_tools_end_is_no_difference() -> None:
+    one, two = returned("x"), returned([{"type": "image"}])
+    assert shape_of(("user", [one, two])) == shape_of(("user", [two, one]))
+
+
+@pytest.mark.parametrize(
+    ("kept", "found", "lines"),
+    [
+        ({"a": 1000}, {"a": 1400}, 0),
+        ({"a": 1000}, {"a": 1600}, 1),
+        ({"a": 100_000}, {"a": 109_000}, 0),
+        ({"a": "x"}, {"a": "y"}, 1),
+        ({"a": ["x", "y"]}, {"a": ["x", "z"]}, 1),
+        ({"a": ["x", "y"]}, {"a": ["x"]}, 1),
+        ({"a": 1}, {"b": 1}, 2),
+        ({"a": {"b": True}}, {"a": {"b": True}}, 0),
+    ],
+)
+def test_differences_are_told_and_small_sizes_are_none(kept: Any, found: Any, lines: int) -> None:
+    assert len(differences(kept, found)) == lines
+
+
+def test_what_is_kept_is_a_shape_and_short() -> None:
+    kept = json.loads(KEPT.read_text())
+    assert set(kept) == {"claude_code", "sessions", "tools"}
+    strings = [line for line in KEPT.read_text().split('"')[1::2]]
+    assert max(map(len, strings)) < 120
+
+
+@pytest.mark.integration
+def test_claude_code_sends_what_the_templates_were_checked_with(sessions: list[Session]) -> None:
+    """If this fails, Claude Code has moved: look at the lines, then ``python -m tests.chat.record_shapes``."""
+    found = shape(recorder.version(recorder.claude_binary()), sessions)
+    assert differences(json.loads(KEPT.read_text()), found) == []

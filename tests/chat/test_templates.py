@@ -1,0 +1,227 @@
+"""Every shipped profile's chat template, its makers' and ours, with requests of the real Claude Code.
+
+The real llama-server renders and parses; what "the model" says is a script (tests/chat/tiny_model.py), because a
+template does not need the weights.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local import profiles
+from tests.chat import official, recorder
+from tests.chat.cases import CASES, script, wrong
+from tests.chat.conversations import conversations, losses, marked, pictures
+from tests.chat.families import FAMILIES, Family, family
+from tests.chat.recorder import Session
+from tests.chat.server import MEDIA, LlamaServer
+from tests.chat.tiny_model import marker, tiny_model, tiny_projector
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = ROOT / "files/chat-templates"
+PROFILES = profiles.parse((ROOT / "models.conf").read_text())
+each_family = pytest.mark.parametrize("known", FAMILIES, ids=lambda known: known.own.removesuffix(".jinja"))
+
+READ_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "Read",
+        "description": "Reads a file.",
+        "parameters": {"type": "object", "properties": {"file_path": {"type": "string"}}, "required": ["file_path"]},
+    },
+}
+PICTURE = {
+    "type": "image_url",
+    "image_url": {"url": "data:image/png;base64," + base64.b64encode(recorder.picture()).decode()},
+}
+
+
+@dataclass
+class Findings:
+    """What came of one template: by conversation what is lost and the prompt, by case what was not as meant."""
+
+    losses: dict[str, list[str]] = field(default_factory=dict)
+    prompts: dict[str, str] = field(default_factory=dict)
+    parsing: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def defects(self) -> dict[str, set[str]]:
+        """``losses`` without quoted text, and without conversations that lost nothing."""
+        bare = {name: {re.sub(r": '.*|: \".*", "", line) for line in lines} for name, lines in self.losses.items()}
+        return {name: lines for name, lines in bare.items() if lines}
+
+
+Examine = Callable[[Family, bool], Findings]
+
+
+@pytest.fixture(scope="session")
+def examine(
+    sessions: list[Session], llama_server: Path, official_templates: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Examine:
+    """Findings about a family's template, ours (True) or its makers'; each is looked at once."""
+    folder = tmp_path_factory.mktemp("templates")
+    projector = folder / "projector.gguf"
+    projector.write_bytes(tiny_projector())
+    bodies = conversations(sessions)
+    words = str(bodies["every tool"])
+    done: dict[tuple[str, bool], Findings] = {}
+
+    def examined(known: Family, ours: bool) -> Findings:
+        key = (known.own, ours)
+        if key not in done:
+            template = OWN / known.own if ours else official_templates / known.official
+            write = known.write if ours else known.official_write
+            model = folder / "model.gguf"
+            model.write_bytes(tiny_model([script(case, write, known.parallel) for case in CASES], words))
+            log = folder / f"{template.name}.log"
+            with LlamaServer(llama_server, model, log, template, projector) as server:
+                done[key] = look(server, known, bodies)
+        return done[key]
+
+    return examined
+
+
+def look(server: LlamaServer, known: Family, bodies: dict[str, dict[str, Any]]) -> Findings:
+    found = Findings()
+    for name, body in bodies.items():
+        answer = server.ask(marked(body, marker(0)))
+        if answer.status != 200:
+            reason = re.search(r"Jinja Exception: ([^\"\\]*)", answer.error)
+            found.losses[name] = [f"refused: {reason[1] if reason else answer.error}"]
+            continue
+        found.prompts[name] = server.prompt()
+        found.losses[name] = losses(body, found.prompts[name], known.thinks)
+        if unlike := wrong(CASES[0], answer, known.thinks, known.parallel):
+            found.losses[name].append(f"the answer does not arrive: {unlike}")
+        if name == "every tool":
+            for number, case in enumerate(CASES):
+                answer = server.ask(marked(body, marker(number)))
+                found.parsing[case.name] = wrong(case, answer, known.thinks, known.parallel)
+    found.pictures = shown_pictures(server)
+    return found
+
+
+def shown_pictures(server: LlamaServer) -> dict[str, str]:
+    """Where a picture goes in, in a user's turn between words and as the result of a call: the prompt around it."""
+    call = {"id": "c1", "type": "function", "function": {"name": "Read", "arguments": '{"file_path": "x.png"}'}}
+    words: list[Any] = [{"type": "text", "text": "BEFORE"}, PICTURE, {"type": "text", "text": "AFTER"}]
+    returned: list[dict[str, Any]] = [
+        {"role": "user", "content": "BEFORE"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": [PICTURE]},
+        {"role": "assistant", "content": "AFTER"},
+        {"role": "user", "content": "and now?"},
+    ]
+    rendered = {
+        "in the user's words": server.rendered([{"role": "user", "content": words}], [READ_TOOL]),
+        "as a result": server.rendered(returned, [READ_TOOL]),
+    }
+    # The last BEFORE and AFTER: the words stand once each in what is asked, whatever a template's own text says.
+    return {name: prompt[prompt.rfind("BEFORE") : prompt.rfind("AFTER")] for name, prompt in rendered.items()}
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: str(profile.id))
+def test_every_profile_has_a_template_that_is_checked(profile: profiles.Profile) -> None:
+    known = family(profile)
+    assert (OWN / known.own).is_file()
+
+
+def test_every_template_of_ours_is_checked() -> None:
+    assert sorted(path.name for path in OWN.glob("*.jinja")) == sorted(known.own for known in FAMILIES)
+
+
+@pytest.mark.integration
+@each_family
+def test_the_makers_template_does_wrong_what_the_table_says(known: Family, examine: Examine) -> None:
+    """If this fails, the makers, llama.cpp or Claude Code have moved: the table and docs/decisions/0010 with it."""
+    found = examine(known, False)
+    assert found.defects == known.defects
+
+
+@pytest.mark.integration
+@each_family
+def test_with_our_template_nothing_is_lost(known: Family, examine: Examine) -> None:
+    found = examine(known, True)
+    assert set().union(*found.defects.values()) <= known.left
+    assert len(found.prompts) == len(found.losses)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "makers"])
+@each_family
+def test_what_the_model_writes_arrives_as_it_was_meant(known: Family, ours: bool, examine: Examine) -> None:
+    found = examine(known, ours)
+    assert found.parsing == dict.fromkeys((case.name for case in CASES), "")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "makers"])
+@each_family
+def test_pictures_stand_where_they_were_sent(known: Family, ours: bool, examine: Examine) -> None:
+    found = examine(known, ours)
+    assert {name: prompt.count(MEDIA) for name, prompt in found.pictures.items()} == {
+        "in the user's words": 1,
+        "as a result": 1,
+    }
+    assert "picture" in found.prompts and "picture as result" in found.prompts
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "known", [f for f in FAMILIES if f.same_after], ids=lambda known: known.own.removesuffix(".jinja")
+)
+def test_where_the_makers_template_is_right_ours_renders_the_same(known: Family, examine: Examine) -> None:
+    """The conversation, byte for byte; the description of the tools before it is in our words."""
+    ours, makers = (examine(known, own).prompts["one at a time"] for own in (True, False))
+    assert ours.partition(known.same_after)[2] == makers.partition(known.same_after)[2] != ""
+
+
+@pytest.mark.integration
+def test_without_a_projector_a_picture_is_refused_by_llama_server(
+    sessions: list[Session], llama_server: Path, tmp_path: Path
+) -> None:
+    """Whatever the template: a session whose model has no projector is stuck once a picture is in it."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes(tiny_model([script(CASES[0], FAMILIES[0].write, True)]))
+    with LlamaServer(llama_server, model, tmp_path / "log", OWN / FAMILIES[0].own) as server:
+        answer = server.ask(conversations(sessions)["picture"])
+    assert answer.status == 500 and "image input is not supported" in answer.error
+
+
+@pytest.mark.integration
+def test_the_recorded_requests_hold_what_is_checked(sessions: list[Session]) -> None:
+    bodies = conversations(sessions)
+    assert any(message["role"] == "system" for message in bodies["system turn"]["messages"])
+    offered = [{tool["name"] for tool in bodies[name]["tools"]} for name in ("tools", "every tool")]
+    assert offered[0] - offered[1] <= {"ToolSearch"}
+    assert offered[1] >= {"Bash", "Edit", "Read", "ReportFindings", "Write"}
+    assert any(block["type"] == "tool_result" for block in bodies["tool search"]["messages"][-1]["content"])
+    assert pictures(bodies["picture"]) == pictures(bodies["picture as result"]) == 1
+    assert pictures(bodies["tools"]) == 0
+
+
+def test_an_archive_gives_the_templates_and_nothing_else(tmp_path: Path) -> None:
+    archive = tmp_path / "source.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name in (
+            "x/llama.cpp/models/templates/GLM-4.7-Flash.jinja",
+            "x/llama.cpp/models/templates/other.jinja",
+            "x/y",
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = 4
+            tar.addfile(entry, io.BytesIO(b"text"))
+    folder = official.unpacked(archive, tmp_path / "out")
+    assert [path.name for path in folder.iterdir()] == ["GLM-4.7-Flash.jinja"]
+    # What it holds is not what was checked, and is said to be so.
+    assert len(official.problems(folder)) == len(official.WANTED)
