@@ -99,6 +99,7 @@ def test_a_machine_with_a_gpu_gets_its_image_and_what_that_needs(
 def test_the_commands_that_build_and_run_a_variant(machine: str, build: list[str], gpu: str) -> None:
     done = pyinfra(
         "-y", "--debug", "tests/plan/gpu_inventory.py", "tasks/image.py", "tasks/server.py", "--limit", f"@fake/{machine}",
+        "--data", "default_profile=qwen2.5-coder-1.5b",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "simulating command" in line]
