@@ -13,26 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.unit.gguf_file import text
+from tests.unit.gguf_file import text, value
 
 F32, F16, Q8_0 = 0, 1, 8
 Tensor = tuple[str, tuple[int, ...]]
-
-
-def _value(content: object) -> bytes:
-    if isinstance(content, bool):
-        return struct.pack("<I?", 7, content)
-    if isinstance(content, int):
-        return struct.pack("<II", 4, content)
-    if isinstance(content, float):
-        return struct.pack("<If", 6, content)
-    if isinstance(content, str):
-        return struct.pack("<I", 8) + text(content)
-    if isinstance(content, list) and all(isinstance(item, bool) for item in content):
-        return struct.pack("<IIQ", 9, 7, len(content)) + bytes(content)
-    if isinstance(content, list):
-        return struct.pack("<IIQ", 9, 5, len(content)) + struct.pack(f"<{len(content)}i", *content)
-    raise TypeError(content)
 
 
 class _Shape:
@@ -256,7 +240,7 @@ def write(path: Path, architecture: str, keys: Mapping[str, Any], vocabulary: in
     listed = tensors(architecture, keys, vocabulary)
     out = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(metadata))
     for key, content in metadata.items():
-        out += text(key) + _value(content)
+        out += text(key) + value(content)
     offset = 0
     for name, shape in listed:
         kind, size = _size(shape)

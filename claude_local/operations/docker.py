@@ -10,34 +10,8 @@ from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand
 
 from claude_local import docker
 from claude_local.facts.docker import Answers, DockerClient, DockerPackages, Groups
-from claude_local.operations import packages
+from claude_local.operations import apt_repository, packages
 from claude_local.operations.streaming import streamed
-
-
-def shell(words: list[str]) -> StringCommand:
-    """A command from its words, each quoted."""
-    return StringCommand(*[QuoteString(word) for word in words])
-
-
-# Leaves either a repository that apt can read, or nothing: the distribution's packages are the second source.
-REPOSITORY_SCRIPT = r"""
-set -eu
-upstream=$1 distro=$2 fingerprint=$3 sources=$4 lock=$5
-etc=${6:-/etc}
-keyring=$etc/apt/keyrings/docker.asc list=$etc/apt/sources.list.d/docker.sources
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-give_up() { echo "Docker's own repository is not used: $*"; rm -f "$list"; exit 0; }
-curl -fsSL --connect-timeout 5 --max-time 30 -o "$scratch/key" "$upstream/$distro/gpg" || give_up "no key from it"
-found=$(gpg --homedir "$scratch" --batch --show-keys --with-colons "$scratch/key" 2>/dev/null |
-  awk -F: '$1 == "pub" { keys++ } $1 == "fpr" && keys == 1 && !f { f = $10 } END { if (keys == 1) print f }')
-test "$found" = "$fingerprint" || give_up "its key is ${found:-unreadable}, expected $fingerprint"
-install -d -m 755 "$etc/apt/keyrings"
-install -m 644 "$scratch/key" "$keyring"
-printf '%s' "$sources" >"$list"
-apt-get -o "DPkg::Lock::Timeout=$lock" -q -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- \
-  -o APT::Get::List-Cleanup=0 update || give_up "apt-get update fails with it"
-"""
 
 
 @operation()
@@ -66,11 +40,17 @@ def installed(
     known = host.get_fact(DockerPackages, names=list(docker.PACKAGES))
     address = f"{docker.UPSTREAM}/{distro}/dists/{codename}/Release"
     if upstream and not daemon and not known["installed"] and host.get_fact(Answers, url=address):
-        yield from packages.installed._inner(
-            packages={"curl": "curl", "gnupg": "gpg", "ca-certificates": None}, lock_timeout=lock_timeout, root=root
+        # The distribution's packages are the second source.
+        yield from apt_repository.added(
+            address=f"{docker.UPSTREAM}/{distro}/gpg",
+            fingerprint=docker.UPSTREAM_KEY,
+            keyring="docker.asc",
+            list_name="docker.sources",
+            text=docker.sources_file(distro, codename),
+            lock_timeout=lock_timeout,
+            root=root,
+            optional=True,
         )
-        words = [docker.UPSTREAM, distro, docker.UPSTREAM_KEY, docker.sources_file(distro, codename), str(lock_timeout)]
-        yield streamed(StringCommand("sh", "-c", QuoteString(REPOSITORY_SCRIPT), "sh", shell(words)), root=root)
         known = host.get_fact(DockerPackages, names=list(docker.PACKAGES))
     wanted = docker.missing_packages(known["installed"], known["candidates"], daemon=daemon)
     if not wanted:

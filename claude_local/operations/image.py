@@ -17,8 +17,8 @@ from claude_local.facts.image import CpuFlags, LlamaSource, ServerImages
 from claude_local.image import Image
 from claude_local.image_variant import VariantError, Verdict, choose, run_words
 from claude_local.operations import packages, user_files
-from claude_local.operations.docker import fails, shell
-from claude_local.operations.streaming import streamed
+from claude_local.operations.docker import fails
+from claude_local.operations.streaming import shell, streamed
 from claude_local.paths import Paths
 from claude_local.workstation import PROJECT, Workstation, hardware
 

@@ -14,8 +14,8 @@ from claude_local.container import CONFIG_LABEL, Container, advice, telling
 from claude_local.facts.docker import DockerClient, DockerContainer
 from claude_local.facts.server import ApiKey, Directories, Hashes, Placements, ServerAnswers
 from claude_local.operations import user_files
-from claude_local.operations.docker import fails, shell
-from claude_local.operations.streaming import streamed
+from claude_local.operations.docker import fails
+from claude_local.operations.streaming import shell, streamed
 from claude_local.paths import Paths
 from claude_local.profiles import Profile
 

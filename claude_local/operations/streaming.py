@@ -6,7 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from pyinfra import logger
-from pyinfra.api import FunctionCommand, Host, State, StringCommand
+from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand
+
+
+def shell(words: list[str]) -> StringCommand:
+    """A command from its words, each quoted."""
+    return StringCommand(*[QuoteString(word) for word in words])
 
 
 def streamed(

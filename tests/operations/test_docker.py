@@ -9,8 +9,8 @@ import pytest
 
 from claude_local import docker
 from claude_local.facts.docker import Client, DockerClient, DockerPackages, Groups
-from claude_local.operations import packages
-from claude_local.operations.docker import REPOSITORY_SCRIPT, START_SCRIPT, installed, member, running
+from claude_local.operations import apt_repository, packages
+from claude_local.operations.docker import START_SCRIPT, installed, member, running
 from tests.operations.strict_host import StrictHost, fact_on_this_machine, run
 
 NOTHING = DockerClient.default()
@@ -170,15 +170,16 @@ def test_a_client_that_still_cannot_build_is_an_error(monkeypatch: Any) -> None:
 
 
 def repository(tmp_path: Path, *, key: str, update: int = 0) -> tuple[str, Path]:
-    """Run REPOSITORY_SCRIPT below ``tmp_path`` with a key server, gpg and apt-get of our own."""
+    """Run apt_repository.SCRIPT below ``tmp_path`` with a key server, gpg and apt-get of our own."""
     bin_dir, etc = tmp_path / "bin", tmp_path / "etc"
     (etc / "apt/sources.list.d").mkdir(parents=True)
     stand_in(bin_dir, "curl", 'while test "$1" != -o; do shift; done; echo key >"$2"')
     stand_in(bin_dir, "gpg", f"printf '%b' 'pub:-:4096\\nfpr:::::::::{key}:\\nsub:-\\nfpr:::::::::OTHER:\\n'")
     stand_in(bin_dir, "apt-get", f"exit {update}")
-    words = [docker.UPSTREAM, "debian", docker.UPSTREAM_KEY, docker.sources_file("debian", "bookworm"), "5", str(etc)]
+    text = docker.sources_file("debian", "bookworm")
+    words = ["https://example.org/gpg", docker.UPSTREAM_KEY, "docker.asc", "docker.sources", text, "5", "0", str(etc)]
     done = subprocess.run(
-        ["sh", "-c", REPOSITORY_SCRIPT, "sh", *words],
+        ["sh", "-c", apt_repository.SCRIPT, "sh", *words],
         env={"PATH": f"{bin_dir}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
@@ -196,13 +197,13 @@ def test_the_repository_is_added_with_the_pinned_key(tmp_path: Path) -> None:
 
 def test_another_key_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     said, sources = repository(tmp_path, key="F" * 40)
-    assert f"its key is {'F' * 40}, expected {docker.UPSTREAM_KEY}" in said
+    assert f"the key at https://example.org/gpg is {'F' * 40}, expected {docker.UPSTREAM_KEY}" in said
     assert not sources.exists() and not (tmp_path / "etc/apt/keyrings").exists()
 
 
 def test_a_repository_that_apt_cannot_read_is_taken_back(tmp_path: Path) -> None:
     said, sources = repository(tmp_path, key=docker.UPSTREAM_KEY, update=100)
-    assert "apt-get update fails with it" in said
+    assert "apt-get update fails with https://example.org/gpg" in said
     assert not sources.exists()
 
 

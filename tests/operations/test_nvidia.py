@@ -87,7 +87,7 @@ def repository(tmp_path: Path, *, key: str, update: int = 0) -> tuple[subprocess
     stand_in(tools / "gpg", f"printf '%b' 'pub:-:4096\\nfpr:::::::::{key}:\\nsub:-\\nfpr:::::::::OTHER:\\n'")
     stand_in(tools / "apt-get", f"exit {update}")
     words = [
-        nvidia.KEY_ADDRESS, nvidia.KEY, nvidia.KEYRING, nvidia.SOURCES, nvidia.sources_file("aarch64"), "5", str(etc)
+        nvidia.KEY_ADDRESS, nvidia.KEY, nvidia.KEYRING, nvidia.SOURCES, nvidia.sources_file("aarch64"), "5", "1", str(etc)
     ]  # fmt: skip
     done = subprocess.run(
         ["sh", "-c", apt_repository.SCRIPT, "sh", *words],

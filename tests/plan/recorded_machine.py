@@ -20,7 +20,8 @@ from claude_local.facts.fence import EXPERIMENTS, ROOT
 from claude_local.facts.packages import MissingPackages
 from claude_local.facts.preflight import SCRIPT as PREFLIGHT_SCRIPT
 from claude_local.fence.probe import BWRAP, COPY
-from claude_local.operations.docker import REPOSITORY_SCRIPT, START_SCRIPT
+from claude_local.operations import apt_repository
+from claude_local.operations.docker import START_SCRIPT
 from claude_local.operations.fence import COPY_SCRIPT
 from claude_local.operations.image import BASE_SCRIPT
 
@@ -163,7 +164,7 @@ class RecordedMachine:
         if words[:2] != ["sh", "-c"]:
             return True, []
         script, arguments = words[2], words[4:]
-        if script == REPOSITORY_SCRIPT and self.repository:
+        if script == apt_repository.SCRIPT and self.repository:
             self.packages |= set(UPSTREAM_PACKAGES)
         elif script == START_SCRIPT:
             self.daemon = True
@@ -195,7 +196,7 @@ class RecordedMachine:
         return {
             "installed": sorted(self.installed),
             "docker": self.docker,
-            "repository": self.scripts(REPOSITORY_SCRIPT),
+            "repository": self.scripts(apt_repository.SCRIPT),
             "profiles": self.scripts(COPY_SCRIPT),
             "base": self.scripts(BASE_SCRIPT.read_text()),
             "uploads": self.uploads,

@@ -22,6 +22,8 @@ def value(content: object) -> bytes:
         return struct.pack("<If", 6, content)
     if isinstance(content, str):
         return struct.pack("<I", 8) + text(content)
+    if isinstance(content, list) and content and isinstance(content[0], bool):
+        return struct.pack("<IIQ", 9, 7, len(content)) + bytes(content)
     if isinstance(content, list) and content and isinstance(content[0], str):
         return struct.pack("<IIQ", 9, 8, len(content)) + b"".join(text(item) for item in content)
     if isinstance(content, list) and content and isinstance(content[0], float):
