@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
+# Machines are slow at times, and no test may depend on that or on luck: the same inputs each time.
+# `./provision test --hypothesis-profile=explore` looks for new ones.
+QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large)
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=QUIET)
+settings.register_profile("explore", deadline=None, suppress_health_check=QUIET)
+settings.load_profile("steady")
+
 
 def pytest_configure() -> None:
     """Ctrl-C reaches the programs that tests start, also where the tests themselves were started in the background: a

@@ -304,7 +304,7 @@ json_values = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["message_start", "content_block_delta", "error", "x"]), st.dictionaries(
-    st.sampled_from(["type", "message", "index", "delta", "content_block", "usage", "error"]), json_values))))  # fmt: skip
+    st.sampled_from(["type", "message", "index", "delta", "content_block", "usage", "error"]), json_values)), max_size=8))  # fmt: skip
 def test_no_nonsense_makes_it_stumble(events: list[tuple[str, dict[str, Any]]]) -> None:
     assert check_events(events).problems
 
