@@ -269,6 +269,20 @@ def test_a_profile_without_a_tool_set_gets_all_tools(home: Home, backend: Script
     assert backend.requests[-1]["query"] == {"model": "large"}
 
 
+MEMORY = "CLAUDE_CODE_DISABLE_AUTO_MEMORY"
+
+
+def test_a_small_models_prompt_is_the_same_in_every_directory(home: Home, backend: ScriptedBackend) -> None:
+    """Claude Code's memory has a path of its own in each: llama-server would read the prompt anew there."""
+    home.run("-p", "x", server=backend.url)
+    assert home.started["env"][MEMORY] == "1"
+    home.run("-p", "x", server=backend.url, **{MEMORY: "0"})
+    assert home.started["env"][MEMORY] == "0"
+    for words in (["--tools", "Bash"], ["--model=large"]):
+        home.run(*words, "-p", "x", server=backend.url)
+        assert MEMORY not in home.started["env"]
+
+
 @pytest.mark.parametrize("words", [["--model", "gpt-9"], ["--model=gpt-9"]])
 def test_an_unknown_profile_is_two_lines_with_the_known_ones(home: Home, backend: ScriptedBackend, words: list) -> None:
     done = home.run(*words, "-p", "x", server=backend.url)
