@@ -96,8 +96,7 @@ class Bench:
         self._write(self.paths.claude_json, settings.dump({**settings.FIRST_RUN, **trusted}))
         self._write(self.paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
         self._write(self.paths.bash_env, (PROJECT / "files" / "bash-env.sh").read_text(encoding="utf-8"))
-        self._write(Path(self.paths.shims) / "npm", (PROJECT / "files/shims/npm").read_text(encoding="utf-8"))
-        (Path(self.paths.shims) / "npm").chmod(0o755)
+        shutil.copytree(PROJECT / "files" / "shims", self.paths.shims)
         self._write(self.paths.token, "token-of-a-benchmark")
         for name, layers in VARIANTS.items():
             if layers is not None:
@@ -146,7 +145,7 @@ class Bench:
         if VARIANTS[variant] is None:
             plain = settings.enforced_settings([8080, 8081]) | {"sandbox": {"enabled": False}}
             return [claude[0], "--settings=" + json.dumps(plain), *claude[1:]]
-        launcher = PROJECT / "claude_local" / "runtime" / "fence" / "launch.py"
+        launcher = PROJECT / "claude_local" / "runtime" / "fence" / "start.py"
         return [
             str(self.python), "-I", "-S", str(launcher), "--config", str(self.home / f"fence-{variant}.json"),
             "--home", str(self.home), "--config-dir", self.paths.config_dir, "--state", self.paths.fence_state,

@@ -148,9 +148,11 @@ class Daemon:
         self.log = folder / "log"
         self.path = f"{folder / 'bin'}:{os.environ['PATH']}"
         hear = ":" if deaf else f"grep -q nvidia {self.config} && echo nvidia >>{self.known}"
+        # A shell cannot trap a signal that it found ignored, as under nohup.
         self.process = subprocess.Popen(
-            ["sh", "-c", f"trap '{hear}' HUP; echo up; while :; do sleep 0.05; done"], stdout=subprocess.PIPE, text=True
-        )
+            ["env", "--default-signal=HUP", "sh", "-c", f"trap '{hear}' HUP; echo up; while :; do sleep 0.05; done"],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         assert self.process.stdout is not None and self.process.stdout.readline() == "up\n"
         self.pidfile.write_text(f"{self.process.pid}\n")
 

@@ -27,7 +27,7 @@ from claude_local.runtime.fence.launch import (
 )
 from claude_local.runtime.fence.observe import Places
 
-LAUNCHER = Path(__file__).parents[2] / "claude_local" / "runtime" / "fence" / "launch.py"
+LAUNCHER = Path(__file__).parents[2] / "claude_local" / "runtime" / "fence" / "start.py"
 BWRAP = "/usr/bin/bwrap"
 # It writes down what it sees, and does what its last argument says, as Python.
 FAKE_CLAUDE = f"""#!{sys.executable} -IS

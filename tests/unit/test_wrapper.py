@@ -68,7 +68,7 @@ class Home:
             native_claude=self.paths.native_claude,
             start_timeout=start_timeout,
             python=sys.executable,
-            launcher=str(PROJECT / "claude_local" / "runtime" / "fence" / "launch.py"),
+            launcher=str(PROJECT / "claude_local" / "runtime" / "fence" / "start.py"),
             fence_config=self.paths.fence_config,
             fence_state=self.paths.fence_state,
             shims=self.paths.shims,

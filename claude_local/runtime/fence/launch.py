@@ -1,6 +1,6 @@
 """Starts Claude Code behind the fence and stays as its parent: passes signals on, gives back its exit status.
 
-``launch.py --config FILE --home DIR ... -- CLAUDE ARGUMENTS``, from templates/claude-local. Exit status 1: the fence
+``start.py --config FILE --home DIR ... -- CLAUDE ARGUMENTS``, from templates/claude-local. Exit status 1: the fence
 cannot be set up or the workspace is refused; else Claude Code's own (128 + number when a signal ended it).
 """
 
@@ -18,8 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from os.path import basename, dirname, exists, isdir, isfile, islink, join, realpath
 from typing import NoReturn
-
-sys.path.insert(0, dirname(dirname(dirname(dirname(os.path.abspath(__file__))))))
 
 from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
@@ -528,7 +526,3 @@ def main(argv: list[str]) -> int:
     if os.getuid() == 0:
         note("as root this layer does not keep commands from the kernel's settings: work as an ordinary user")
     without_outer(config, options, enforced)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
