@@ -41,6 +41,10 @@ FEW_TOOLS_PROMPT, ALL_TOOLS_PROMPT = 2962, 11597
 DISPLAY_MARGIN_MIB, HEADLESS_MARGIN_MIB = 1024, 128
 # Bytes that stay free on the models' disk (runtime/placement.py keeps as much).
 DISK_SPARE = GIB
+# Options of llama-server with which somebody has thought about what goes where.
+PLACED_BY_HAND = ("n-gpu-layers", "fit", "override-tensor", "cpu-moe", "n-cpu-moe", "tensor-split")
+# Said of a profile that works and that the rule passes over.
+NAME_IT = "; name it to use it"
 
 # Ids of the hand-made setup that meant something else than their name says.
 OLD_IDS = {
@@ -159,8 +163,8 @@ def _lacking(model: Model, there: Machine, context: int, **options: str) -> int 
     return wanted.total - there.memory
 
 
-def _largest(model: Model, there: Machine, floor: int, **options: str) -> int | None:
-    """The biggest context, at most the profile's own and at least ``floor``, that fits; None when none does."""
+def largest_context(model: Model, there: Machine, floor: int, **options: str) -> int | None:
+    """The biggest context in tokens, at most the profile's own and at least ``floor``, that fits; None when none does."""
     for context in (model.context, *(size for size in CONTEXTS if size < model.context)):
         lacking = _lacking(model, there, context, **options)
         if context >= floor and lacking is not None and lacking <= 0:
@@ -171,12 +175,12 @@ def _largest(model: Model, there: Machine, floor: int, **options: str) -> int | 
 def _remedies(model: Model, there: Machine) -> tuple[str, ...]:
     """What would make a profile fit that does not: a smaller context, a smaller cache, experts in main memory."""
     result = []
-    smaller = _largest(model, there, 0)
+    smaller = largest_context(model, there, 0)
     if smaller is not None and smaller < model.context:
         result.append(f"CTX_SIZE = {smaller}")
     q8 = {"cache-type-k": "q8_0", "cache-type-v": "q8_0"}
     if model.profile.options.get("cache-type-k", "f16") not in ("q8_0", "q4_0"):
-        context = _largest(model, there, MINIMUM_CONTEXT, **q8)
+        context = largest_context(model, there, MINIMUM_CONTEXT, **q8)
         if context is not None:
             result.append(f"cache-type-k = q8_0 and cache-type-v = q8_0 with CTX_SIZE = {context}")
     architecture, weights = model.architecture, model.weights
@@ -201,7 +205,7 @@ def _speed_problem(model: Model, there: Machine) -> str | None:
     if there.gpus:
         read = model.weights * active // total if total else model.weights
         if read > MAXIMUM_READ:
-            return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)}): name it to use it"
+            return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)}){NAME_IT}"
         return None
     prompt = FEW_TOOLS_PROMPT if model.profile.tools else ALL_TOOLS_PROMPT
     seconds = prompt * active / (CORE_PARAMETERS * there.cores)
@@ -211,9 +215,7 @@ def _speed_problem(model: Model, there: Machine) -> str | None:
             f"{there.cores} cores (at most {MAXIMUM_PROMPT_SECONDS})"
         )
     if model.profile.minimum_vram_mib:
-        return (
-            f"meant for GPUs (MIN_VRAM); it fits in memory, about {seconds:.0f} s to read the prompt: name it to use it"
-        )
+        return f"meant for GPUs (MIN_VRAM); it fits in memory, about {seconds:.0f} s to read the prompt{NAME_IT}"
     return None
 
 
@@ -241,7 +243,7 @@ def judge(model: Model, there: Machine) -> Verdict:
     wanted = model.needs(model.context)
     if wanted is None:
         return _judge_unknown(model, there)
-    context = _largest(model, there, floor)
+    context = largest_context(model, there, floor)
     shown = context or floor
     seen = model.needs(shown)
     divided: tuple[Share, ...] = ()
@@ -260,11 +262,11 @@ def judge(model: Model, there: Machine) -> Verdict:
             missing=missing,
             remedies=_remedies(model, there),
         )
+    less = "" if context == model.context else f" (its CTX_SIZE of {model.context:,} does not fit)"
     problem = _speed_problem(model, there) or _disk_problem(model, there)
     if problem is not None:
-        return Verdict(name, False, problem, context, seen, divided)
+        return Verdict(name, False, problem + less, context, seen, divided)
     where = "wholly on " + " + ".join(gpu.name for gpu in there.gpus) if there.gpus else "in memory"
-    less = "" if context == model.context else f" (its CTX_SIZE of {model.context:,} does not fit)"
     return Verdict(name, True, f"fits {where} with {context:,} tokens of context{less}", context, seen, divided)
 
 
@@ -273,15 +275,16 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
     minimum = model.profile.minimum_vram_mib
     name = model.profile.id
     if minimum is None:
-        return Verdict(
-            name, False, "not judged: neither ARCHITECTURE nor MIN_VRAM nor its file is there; name it to use it", 0
-        )
+        why = "neither ARCHITECTURE nor MIN_VRAM nor its file is there"
+        if model.architecture is not None:
+            why = "its file is not there, and neither SIZE nor ABOUT_SIZE tells how large it is"
+        return Verdict(name, False, f"not judged: {why}{NAME_IT}", 0)
     there_mib = sum(gpu.memory_mib or 0 for gpu in there.gpus) if there.gpus else there.memory // MIB
     if there_mib < minimum:
         missing = (minimum - there_mib) * MIB
         return Verdict(name, False, f"its MIN_VRAM is not there: {gib(missing)} lack", model.context, missing=missing)
     if not there.gpus:
-        return Verdict(name, False, "not judged without a GPU: its ARCHITECTURE is not known; name it to use it", 0)
+        return Verdict(name, False, f"not judged without a GPU: its ARCHITECTURE is not known{NAME_IT}", 0)
     problem = _disk_problem(model, there)
     return Verdict(name, problem is None, problem or "fits by its MIN_VRAM", model.context)
 
@@ -318,10 +321,31 @@ def choose(models: Sequence[Model], there: Machine) -> Choice:
     least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or m.profile.size))
     verdict = next(each for each in verdicts if each.profile == least.profile.id)
     reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least ({verdict.reason})"
-    return Choice(least.profile.id, _largest(least, there, 0), False, reason, verdicts)
+    return Choice(least.profile.id, largest_context(least, there, 0), False, reason, verdicts)
 
 
 def named(model: Model, there: Machine) -> Choice:
-    """The verdict on a profile that the user named: it is used as it is, whatever the rule says."""
+    """The verdict on a profile that the user named: it is used whatever the rule says, with ``context_to_serve``."""
     verdict = judge(model, there)
-    return Choice(model.profile.id, None, False, f"{verdict.profile}: named; {verdict.reason}", (verdict,))
+    context = context_to_serve(model, there)
+    reason = f"{verdict.profile}: named; {verdict.reason.replace(NAME_IT, '')}"
+    if verdict.missing and context is not None:
+        rest = (
+            "what lacks goes to main memory (--fit on), which is several times slower"
+            if there.gpus
+            else "slow if at all"
+        )
+        reason += f"; served with {context:,} tokens, {rest}"
+    remedies = tuple(each for each in verdict.remedies if not each.startswith("named "))
+    return Choice(model.profile.id, context, False, reason, (replace(verdict, remedies=remedies),))
+
+
+def context_to_serve(model: Model, there: Machine) -> int | None:
+    """The tokens of context to give a profile that is used whatever the rule says: the biggest that fits, or the least
+    that is of use. None for its own: where nothing is known of the model, or the profile says itself what goes where."""
+    profile = model.profile
+    by_hand = profile.fit is not None or profile.n_gpu_layers is not None
+    if by_hand or any(name in profile.options for name in PLACED_BY_HAND) or model.needs(model.context) is None:
+        return None
+    floor = min(model.context, MINIMUM_CONTEXT)
+    return largest_context(model, there, floor) or floor

@@ -95,9 +95,10 @@ def select(
     if default == "auto" and not wanted and not there.gpus:
         placed += _small_too(chosen, profiles, there)
     result = {name: for_gpus(profile, there.gpus) for name, profile in profiles.items()}
-    mine = result[chosen.profile]
-    if chosen.context is not None and mine.ctx_size is not None and chosen.context < mine.ctx_size:
-        result[chosen.profile] = replace(mine, ctx_size=chosen.context)
+    for name, mine in result.items():
+        context = chosen.context if name == chosen.profile else choice.context_to_serve(models[name], there)
+        if context is not None and mine.ctx_size is not None and context < mine.ctx_size:
+            result[name] = replace(mine, ctx_size=context)
     return Selection(chosen, tuple(placed), result)
 
 

@@ -80,7 +80,29 @@ def test_a_named_default_is_used_whatever_the_rule_says_and_told_what_lacks() ->
     assert chosen.profile == "qwen3.6-35b-a3b-ud-q4" and not chosen.chosen
     assert "GiB lack" in chosen.reason
     text = "\n".join(chosen.lines())
-    assert "experts in main memory" in text and "card16303" in text
+    assert "served with 65,536 tokens, what lacks goes to main memory" in text and "card16303" in text
+    assert "name it" not in text and "named in default_profile" not in text
+
+
+def test_every_profile_gets_the_context_that_fits_unless_it_says_what_goes_where() -> None:
+    there, dense = machine(gpu(24564, True)), "qwen3.8-27b-ud-q4"
+    assert select(there, dense).profiles[dense].ctx_size == 131072
+    assert "(its CTX_SIZE of 262,144 does not fit)" in select(there, dense).choice.reason
+    # One that was asked for besides the default, and one that does not fit at all.
+    assert select(there, wanted=["gpt-oss-20b", dense]).profiles[dense].ctx_size == 131072
+    assert select(machine(gpu(16303)), dense).profiles[dense].ctx_size == 65536
+    for hand in ({"fit": "on"}, {"n_gpu_layers": "40"}, {"extra_args": ("--n-cpu-moe", "8")}):
+        profile = replace(SHIPPED[dense], **hand)  # type: ignore[arg-type]
+        selected = selection.select(dense, (), {**SHIPPED, dense: profile}, there)
+        assert selected.profiles[dense].ctx_size == 262144, hand
+
+
+def test_a_profile_whose_size_nobody_tells_says_what_to_write() -> None:
+    source = replace(SHIPPED["gpt-oss-20b"].files[0], size=None)
+    verdict = choice.judge(
+        selection.model(replace(SHIPPED["gpt-oss-20b"], files=(source,), minimum_vram_mib=None)), machine(gpu(24564))
+    )
+    assert not verdict.fits and "neither SIZE nor ABOUT_SIZE tells how large it is" in verdict.reason
 
 
 def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
