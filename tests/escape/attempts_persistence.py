@@ -208,6 +208,40 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
+def made(name: str, what: str, lines: str, *, session: str = "git-made", also: tuple[str, ...] = ("status",)) -> None:
+    """A repository ``DIR`` that the session makes; afterwards the user types git in it. In ``lines`` PROGRAM stands for
+    what must not run, DIR for the directory. ``also``: git's words besides use_git's."""
+
+    @attempt(f"git-made-{name}", NEW_GIT, what, session=session)
+    def _(lab: Lab) -> Plan:
+        directory = f"made-{name}"
+        words, mark = marked(lab, f"made-{name}")
+        program = lab.plant(lab.workspace / f"{directory}.sh", words, 0o755)
+        step = bash(lines.replace("PROGRAM", str(program)).replace("DIR", directory))
+
+        def later() -> str | None:
+            lab.run("timeout", "10", "git", "-C", str(lab.workspace / directory), *also)
+            return runs_later(lab, mark, lab.workspace / directory)
+
+        return Plan([step], later)
+
+
+MONITOR = "printf '[core]\\n\\tfsmonitor = PROGRAM\\n'"
+made("link", "A new repository whose configuration is a link", f"git init -q DIR; cp DIR/.git/config DIR/c; {MONITOR} >>DIR/c;"
+     " rm DIR/.git/config; ln -s ../c DIR/.git/config")  # fmt: skip
+made("long", "A new repository whose configuration has a megabyte of comments first",
+     f"git init -q DIR; (cat DIR/.git/config; yes '# x' | head -n 300000; {MONITOR}) >c; cp c DIR/.git/config; rm c")  # fmt: skip
+made("second", "A new repository with a second configuration, config.worktree",
+     f"git init -q DIR; git -C DIR config extensions.worktreeConfig true; {MONITOR} >DIR/.git/config.worktree")  # fmt: skip
+made(
+    "address", "A new repository that has an address replaced by a program",
+    "git init -q DIR; git -C DIR remote add origin https://example.invalid/x;"
+    " printf '[url \"ext::PROGRAM \"]\\n\\tinsteadOf = https://example.invalid/\\n[protocol \"ext\"]\\n\\tallow = always\\n'"
+    " >>DIR/.git/config",
+    also=("fetch",),
+)  # fmt: skip
+
+
 # --- other files of the workspace ---------------------------------------------------------------------------------
 
 

@@ -10,18 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from claude_local.fence.repository import entries, link_target, named_directories, named_files
+from claude_local.fence.repository import entries, link_target, named_directories, named_files, unusual
 
 
-def git_reads(file: Path) -> list[tuple[str, str, str]] | None:
-    """Section, key and value as git reads them; None where git says that it is no configuration."""
+def git_reads(file: Path) -> list[tuple[str, str, str, str]] | None:
+    """Section, subsection, key and value as git reads them; None where git says that it is no configuration."""
     done = subprocess.run(["git", "config", "-z", "--file", file, "--list"], capture_output=True, check=False)
     if done.returncode != 0:
         return None
     found = []
     for each in done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]:
         name, _, value = each.partition("\n")
-        found.append((name.partition(".")[0], name.rpartition(".")[2], value))
+        section, _, rest = name.partition(".")
+        below, _, key = rest.rpartition(".")
+        found.append((section, below, key, value))
     return found
 
 
@@ -48,6 +50,8 @@ def git_reads(file: Path) -> list[tuple[str, str, str]] | None:
         "[core]\n\n\n\tbare\n\tx =\n",
         "[core]\n\tx = a  b\t\n",
         "[core]\n\tx = a\u2028b\n",
+        '[url "ext::sh \\"a\\" \\\\b\\c "]\n\tinsteadOf = x\n',
+        '[a.B "C.d"]\n\tx = y\n',
     ],
 )
 def test_a_configuration_is_read_as_git_reads_it(tmp_path: Path, text: str) -> None:
@@ -79,9 +83,9 @@ def test_nothing_that_git_reads_is_missed(tmp_path: Path, text: str) -> None:
 
 @given(st.text())
 def test_no_text_makes_the_reader_fail(text: str) -> None:
-    for section, key, value in entries(text):
-        assert isinstance(section, str) and key == key.lower() and isinstance(value, str)
-    assert all(named_directories(text)) and all(named_files(text))
+    for section, below, key, value in entries(text):
+        assert isinstance(section + below, str) and key == key.lower() and isinstance(value, str)
+    assert all(named_directories(text)) and all(named_files(text)) and all(unusual(text))
     target = link_target(text)
     assert target is None or target
 
@@ -133,6 +137,54 @@ def test_files_that_git_runs_or_obeys_are_named(text: str, files: list[str]) -> 
 )
 def test_an_everyday_configuration_names_no_file(text: str) -> None:
     assert entries(text) and named_files(text) == [] and named_directories(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n\tignorecase\n",
+        "[core]\n\tsparseCheckout = true\n\tsparseCheckoutCone = true\n\tfsmonitor = false\n\tpager = cat\n",
+        "[extensions]\n\tworktreeConfig = true\n\tobjectFormat = sha256\n\trefStorage = reftable\n\tpartialClone = origin\n",
+        '[remote "origin"]\n\turl = git@example.org:x/y.git\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n'
+        "\tpromisor = true\n\tpartialclonefilter = blob:none\n\tgh-resolved = base\n",
+        '[branch "main"]\n\tremote = origin\n\tmerge = refs/heads/main\n\tvscode-merge-base = origin/main\n',
+        '[submodule "s"]\n\tactive = true\n\turl = ../s\n\tupdate = rebase\n[submodule]\n\trecurse = true\n',
+        "[user]\n\tname = A\n\temail = a@example.org\n\tsigningkey = k\n[commit]\n\tgpgsign = false\n",
+        "[diff]\n\talgorithm = histogram\n\trenames = copies\n\tcolorMoved = zebra\n[merge]\n\tconflictStyle = zdiff3\n\tff = only\n",
+        '[diff "python"]\n\txfuncname = "^def"\n\tbinary = true\n[merge "ours"]\n\tname = keep mine\n',
+        "[pull]\n\trebase = true\n[push]\n\tautoSetupRemote = true\n[gc]\n\tauto = 0\n[rerere]\n\tenabled\n",
+        '[filter "lfs"]\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\tprocess = git-lfs filter-process\n'
+        '\trequired = true\n[lfs]\n\trepositoryformatversion = 0\n[lfs "https://example.org"]\n\taccess = basic\n',
+        '[url "git@example.org:"]\n\tinsteadOf = https://example.org/\n',
+    ],
+)
+def test_an_everyday_configuration_is_nothing_unusual(text: str) -> None:
+    assert entries(text) and unusual(text) == []
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "core.fsmonitor=./m.sh", "core.hooksPath=x", "core.sshCommand=x", "core.editor=./e", "core.pager=./p",
+        "core.askPass=x", "core.gitProxy=x", "core.alternateRefsCommand=x", "alias.st=-c core.fsmonitor=x status",
+        "alias.st=!x", "diff.external=x", "diff.a.textconv=x", "diff.a.command=x", "merge.a.driver=x", "filter.a.clean=x",
+        "filter.lfs.process=git-lfs-evil", "include.path=x", "includeIf.gitdir:/.path=x", "credential.helper=x",
+        "credential.https://x.helper=x", "gpg.program=x", "gpg.ssh.program=x", "gpg.ssh.defaultKeyCommand=x",
+        "gc.recentObjectsHook=x", "sequence.editor=x", "pager.log=x", "difftool.a.cmd=x", "mergetool.a.path=x",
+        "remote.o.uploadpack=x", "remote.o.receivepack=x", "remote.o.vcs=x", "remote.o.url=ext::x", "remote.o.pushurl=ext::x",
+        "url.ext::x.insteadOf=https://", "url.ext::x.pushInsteadOf=https://", "protocol.ext.allow=always",
+        "protocol.allow=always", "submodule.s.update=!x", "submodule.s.url=ext::x", "branch.main.mergeOptions=-s x",
+        "uploadpack.packObjectsHook=x", "trailer.a.command=x", "tar.x.command=x", "interactive.diffFilter=x",
+        "init.templateDir=x", "hook.x.command=x", "lfs.customtransfer.x.path=x", "lfs.extension.x.clean=x",
+        "sendemail.smtpServer=x", "web.browser=x", "man.x.cmd=x", "gitflow.path.hooks=x", "somebody.elses=x",
+    ],
+)  # fmt: skip
+def test_what_runs_a_program_or_nobody_knows_is_unusual(tmp_path: Path, entry: str) -> None:
+    """As git writes it."""
+    file = tmp_path / "config"
+    name, _, value = entry.partition("=")
+    subprocess.run(["git", "config", "--file", file, name, value], check=True)
+    assert len(unusual(file.read_text())) == 1
 
 
 @pytest.mark.parametrize(

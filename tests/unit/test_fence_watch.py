@@ -126,6 +126,86 @@ def test_a_configuration_cannot_hide_what_it_runs(workspace: Path, text: str) ->
     assert stopped(running) == {str(config)}
 
 
+def link_to_another(config: Path) -> None:
+    write(config.parents[1] / "other", "[core]\n\tfsmonitor = x\n")
+    config.unlink()
+    config.symlink_to("../other")
+
+
+def very_long(config: Path) -> None:
+    config.write_text("# x\n" * (1 << 18) + "[core]\n\tfsmonitor = x\n")
+
+
+def helper_for_an_address(config: Path) -> None:
+    config.write_text(config.read_text() + '[url "ext::/path/m.sh "]\n\tinsteadOf = https://example.org/\n')
+
+
+def working_tree_elsewhere(config: Path) -> None:
+    git("config", "core.worktree", str(config.parents[2]), cwd=config.parent)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [link_to_another, very_long, helper_for_an_address, working_tree_elsewhere],
+    ids=lambda change: change.__name__,
+)
+def test_a_configuration_that_is_no_plain_one_is_taken_away(workspace: Path, change: Callable[[Path], None]) -> None:
+    running = watch(workspace)
+    config = repository(workspace) / ".git" / "config"
+    change(config)
+    assert stopped(running) == {str(config)}
+
+
+def test_a_second_configuration_is_looked_at_too(workspace: Path) -> None:
+    running = watch(workspace)
+    new = repository(workspace)
+    git("sparse-checkout", "set", "src", cwd=new)
+    assert running.stop() == [], "git's own is fine"
+    running = watch(workspace / "a")
+    planted = write(repository(workspace / "a") / ".git" / "config.worktree", "[core]\n\tfsmonitor = x\n")
+    git("config", "extensions.worktreeConfig", "true", cwd=workspace / "a")
+    assert stopped(running) == {str(planted)}
+
+
+def test_honest_settings_of_a_new_repository_stay(workspace: Path) -> None:
+    running = watch(workspace)
+    new = repository(workspace)
+    for key, value in (("diff.algorithm", "histogram"), ("merge.conflictStyle", "zdiff3"), ("core.fsmonitor", "false"),
+                       ("filter.lfs.process", "git-lfs filter-process"), ("remote.origin.gh-resolved", "base")):  # fmt: skip
+        git("config", key, value, cwd=new)
+    git("clone", "--no-local", "--filter=blob:none", new, workspace / "partial")
+    assert stopped(running) == set()
+
+
+def test_what_nobody_may_list_is_taken_away_or_named(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """git runs a hook in a directory that it may enter and not list; root may list everything, so it is acted out."""
+    running = watch(workspace)
+    write(repository(workspace) / ".git" / "hooks" / "pre-commit")
+    write(repository(workspace / "a") / "x")
+    write(workspace / "closed" / "x")
+    closed = [workspace / ".git" / "hooks", workspace / "a" / ".git", workspace / "closed"]
+    real_open, real_scandir = os.open, os.scandir
+
+    def refuse(path: Any, directory: int | None = None) -> None:
+        full = os.path.join(os.readlink(f"/proc/self/fd/{directory}") if directory is not None else "/", path)
+        if Path(full) in closed:
+            raise PermissionError(13, "Permission denied", full)
+
+    def closed_open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_DIRECTORY:
+            refuse(path, dir_fd)
+        return real_open(path, flags, mode, dir_fd=dir_fd)
+
+    def closed_scandir(path: Any) -> Any:
+        refuse(path)
+        return real_scandir(path)
+
+    monkeypatch.setattr(os, "open", closed_open)
+    monkeypatch.setattr(os, "scandir", closed_scandir)
+    assert stopped(running) == {str(closed[0]), str(closed[1])}
+    assert running.unseen == [str(closed[2])]
+
+
 @pytest.mark.parametrize("below", ["", "a/b/c/d/e"])
 def test_a_git_file_that_points_to_a_repository_of_the_sessions_own_is_taken_away(workspace: Path, below: str) -> None:
     (workspace / below).mkdir(parents=True, exist_ok=True)

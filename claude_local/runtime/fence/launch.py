@@ -485,7 +485,8 @@ def _run(
                  "If that was not you, take it out before you use git here")  # fmt: skip
     for path in watch.unseen:
         note(
-            f"{path} is too large to look for repositories that this session made deep in it: git would run their hooks"
+            f"{path} is too large, or closed to reading, to look for repositories that this session made deep in it: git would "
+            "run their hooks"
         )
     return status if status >= 0 else 128 - status
 

@@ -73,6 +73,28 @@ def text_of(path: str, flags: int = 0, directory: int | None = None) -> str:
     return ""
 
 
+def whole_text(name: str, directory: int) -> str | None:
+    """The text of the file ``name`` in an opened directory; empty where there is none. None: git would read something
+    there that cannot be judged, a link, a device, more than SMALL bytes, or what only other people may read."""
+    try:
+        descriptor = os.open(
+            name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW, dir_fd=directory
+        )
+    except FileNotFoundError:
+        return ""
+    except OSError:
+        return None
+    try:
+        with open(descriptor, "rb", closefd=False) as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and len(read := file.read(SMALL + 1)) <= SMALL:
+                return read.decode("utf-8", "replace")
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    return None
+
+
 # --- the home directory and the system ------------------------------------------------------------------------------
 
 
@@ -231,6 +253,12 @@ def _pin_parents(fence: Fence, path: str, top: str) -> None:
         parent = dirname(parent)
 
 
+def _is_own(path: str) -> bool:
+    with suppress(OSError):
+        return os.lstat(path).st_uid == os.getuid()
+    return False
+
+
 def scan(
     workspace: str,
     levels: int = policy.SCAN_DEPTH,
@@ -240,30 +268,37 @@ def scan(
 ) -> tuple[list[str], list[str]]:
     """Guarded files and directories in ``workspace`` (``.git`` files below it among them), and its repositories'
     ``.git`` directories: a bounded number of levels and of entries, without the directories called as ``skip`` says.
-    ``cut`` gets the workspace when there was more than ``limit``."""
+    ``cut`` gets the workspace when there was more than ``limit``, and directories of ours that cannot be read: git can
+    still go through them."""
     level, seen = [workspace], 0
     named: list[str] = []
     repositories: list[str] = []
     for depth in range(levels + 1):
         below = []
         for directory in level:
-            with suppress(OSError), os.scandir(directory) as names:
-                for entry in names:
-                    seen += 1
-                    if seen > limit:
-                        if cut is not None:
-                            cut.append(workspace)
-                        return named, repositories
-                    if entry.name in policy.GUARDED or f"{basename(directory)}/{entry.name}" in policy.GUARDED:
-                        named.append(entry.path)
-                    elif not entry.is_dir(follow_symlinks=False):
-                        # A submodule's or a worktree's: git goes where it points.
-                        if entry.name == ".git" and depth:
+            try:
+                with os.scandir(directory) as names:
+                    for entry in names:
+                        seen += 1
+                        if seen > limit:
+                            if cut is not None:
+                                cut.append(workspace)
+                            return named, repositories
+                        if entry.name in policy.GUARDED or f"{basename(directory)}/{entry.name}" in policy.GUARDED:
                             named.append(entry.path)
-                    elif entry.name == ".git":
-                        repositories.append(entry.path)
-                    elif depth < levels and entry.name not in skip:
-                        below.append(entry.path)
+                        elif not entry.is_dir(follow_symlinks=False):
+                            # A submodule's or a worktree's: git goes where it points.
+                            if entry.name == ".git" and depth:
+                                named.append(entry.path)
+                        elif entry.name == ".git":
+                            repositories.append(entry.path)
+                        elif depth < levels and entry.name not in skip:
+                            below.append(entry.path)
+            except PermissionError:
+                if cut is not None and _is_own(directory):
+                    cut.append(directory)
+            except OSError:
+                continue
         level = below
     return named, repositories
 
@@ -333,7 +368,7 @@ def _linked_repository(link: str) -> tuple[Repository | None, str]:
     common = repository_common_dir(git_dir)
     back = text_of(join(git_dir, "gitdir")).strip()
     is_worktree = bool(back) and realpath(back) == realpath(link) and covers(join(common, "worktrees"), git_dir)
-    named = [value for section, key, value in repository.entries(text_of(join(git_dir, "config"))) if
+    named = [value for section, _, key, value in repository.entries(text_of(join(git_dir, "config"))) if
              (section, key) == ("core", "worktree")]  # fmt: skip
     is_submodule = "/modules/" in git_dir and any(_resolved(each, git_dir) == dirname(link) for each in named)
     if (is_worktree and _is_git_dir(common)) or (is_submodule and common == git_dir and _is_git_dir(git_dir)):

@@ -15,11 +15,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from os.path import basename, dirname, join, relpath
+from os.path import basename, dirname, join, realpath, relpath
 
 from claude_local.fence import repository
 from claude_local.fence.plan import covers
-from claude_local.runtime.fence.observe import find_repository, repository_shape, scan, text_of
+from claude_local.runtime.fence.observe import find_repository, repository_shape, scan, whole_text
 
 # Appended to the name of what was put out of action.
 BLOCKED = ".claude-local-blocked"
@@ -59,7 +59,7 @@ class Watch:
         self.bare = [each for each in workspaces if not repository_shape(each)]
         self.fresh = [each for each in workspaces if not os.path.lexists(join(each, ".git"))]
         self.blocked: list[tuple[str, str, str]] = []
-        # Workspaces with more in them than can be looked at.
+        # Workspaces with more in them than can be looked at, and directories that this session closed to reading.
         self.unseen: list[str] = []
         # The session cannot set this time on what it makes; a file system's clock may lag by a tick.
         self.began = time.time() - 0.02
@@ -76,9 +76,14 @@ class Watch:
         for workspace in self.workspaces:
             named, repositories = scan(workspace, LEVELS, LIMIT, ())
             for path in [*repositories, *(each for each in named if basename(each) == ".git")]:
-                with suppress(OSError):
-                    if os.lstat(path).st_ctime < self.began:
-                        self.known.add(path)
+                if os.path.lexists(path) and not self._is_new(path):
+                    self.known.add(path)
+
+    def _is_new(self, path: str) -> bool:
+        """Whether something at ``path`` was made, renamed or changed since the session began."""
+        with suppress(OSError):
+            return os.lstat(path).st_ctime >= self.began
+        return False
 
     def _look_on(self) -> None:
         while not self._done.wait(PAUSE):
@@ -91,7 +96,9 @@ class Watch:
         self._survey.join(timeout=30)
         self.look()
         for workspace in self.workspaces:
-            named, repositories = scan(workspace, LEVELS, LIMIT, (), self.unseen)
+            cut: list[str] = []
+            named, repositories = scan(workspace, LEVELS, LIMIT, (), cut)
+            self.unseen += [path for path in dict.fromkeys(cut) if path == workspace or self._is_new(path)]
             for git_dir in repositories:
                 if git_dir not in self.known:
                     self._look_at_fresh(workspace, relpath(git_dir, workspace))
@@ -139,20 +146,51 @@ class Watch:
                 top, dirname(below), basename(below), "it points git to a repository that this session chose"
             )
             return
-        with suppress(OSError), opened(top, below) as directory:
-            config = text_of("config", os.O_NOFOLLOW, directory)
-            if repository.named_files(config) or repository.named_directories(config):
-                self._block(directory, path, "config", "the new repository's configuration runs programs")
-            self._block(directory, path, "commondir", "it would give the new repository another configuration")
-            with suppress(FileNotFoundError, NotADirectoryError):
-                if stat.S_ISLNK(os.lstat("hooks", dir_fd=directory).st_mode):
-                    self._block(directory, path, "hooks", "git would run hooks from where it leads")
-                    return
-                with opened(top, join(below, "hooks")) as hooks:
-                    for name in os.listdir(hooks):
-                        if not name.endswith((".sample", BLOCKED)):
-                            what = "git would run it as a hook of the new repository"
-                            self._block(hooks, join(path, "hooks"), name, what)
+        try:
+            with opened(top, below) as directory:
+                self._look_at_config(directory, path, "config")
+                self._look_at_config(directory, path, "config.worktree")
+                self._block(directory, path, "commondir", "it would give the new repository another configuration")
+                self._look_at_hooks(directory, top, below)
+        except PermissionError:
+            self._block_in(top, dirname(below), basename(below), "git may read it, and nobody may look at it")
+        except OSError:
+            # It went while it was looked at.
+            return
+
+    def _look_at_config(self, directory: int, path: str, name: str) -> None:
+        """One of the two configurations of a new repository, which lies at ``path`` and is opened."""
+        text = whole_text(name, directory)
+        if text is None:
+            self._block(directory, path, name, "git would obey it, and it is no plain file that can be looked at")
+            return
+        unusual = repository.unusual(text)
+        unusual += [f"core.worktree={value}" for section, _, key, value in repository.entries(text)
+                    if (section, key) == ("core", "worktree") and not self._is_ours(path, value)]  # fmt: skip
+        if unusual:
+            what = f"a new repository's configuration must not say {unusual[0][:100]}"
+            self._block(directory, path, name, what)
+
+    def _is_ours(self, git_dir: str, value: str) -> bool:
+        """Whether a working tree that a new repository names lies where it may: a checkout overwrites what is there."""
+        tops = [*self.workspaces, *(dirname(each) for each in self.known if basename(each) == ".git")]
+        return not value.startswith("~") and any(covers(top, realpath(join(git_dir, value))) for top in tops)
+
+    def _look_at_hooks(self, directory: int, top: str, below: str) -> None:
+        path = join(top, below)
+        try:
+            if stat.S_ISLNK(os.lstat("hooks", dir_fd=directory).st_mode):
+                self._block(directory, path, "hooks", "git would run hooks from where it leads")
+                return
+            with opened(top, join(below, "hooks")) as hooks:
+                for name in os.listdir(hooks):
+                    if not name.endswith((".sample", BLOCKED)):
+                        what = "git would run it as a hook of the new repository"
+                        self._block(hooks, join(path, "hooks"), name, what)
+        except PermissionError:
+            self._block(directory, path, "hooks", "git would run hooks in it, and nobody may look at them")
+        except (FileNotFoundError, NotADirectoryError):
+            return
 
     def _block_in(self, top: str, below: str, name: str, what: str) -> None:
         with suppress(OSError), opened(top, below) as directory:
