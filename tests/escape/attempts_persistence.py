@@ -240,6 +240,9 @@ made(
     " >>DIR/.git/config",
     also=("fetch",),
 )  # fmt: skip
+made("shape", "A subdirectory that is laid out as a bare repository",
+     "mkdir -p DIR/objects DIR/refs; echo 'ref: refs/heads/main' >DIR/HEAD; printf '[core]\\n\\trepositoryformatversion = 0\\n"
+     "\\tbare = false\\n\\tworktree = .\\n\\tfsmonitor = PROGRAM\\n' >DIR/config")  # fmt: skip
 
 
 # --- other files of the workspace ---------------------------------------------------------------------------------

@@ -442,6 +442,16 @@ def test_a_nested_repository_is_guarded_and_cannot_be_moved_away(world: World) -
     assert {str(world.workspace / "vendor"), str(world.workspace / "vendor" / "x" / ".git")} <= world.opened()
 
 
+@pytest.mark.parametrize("below", ["store.git", "a/b/x", ""])
+def test_a_bare_repository_is_guarded_whatever_its_name_is(world: World, below: str) -> None:
+    store = world.workspace / below
+    git("init", "--bare", store)
+    found = world.found()
+    assert {str(store / "hooks"), str(store / "config")} <= set(found.fence.guarded)
+    assert str(store) in {*found.fence.pinned, *found.fence.writable} and str(store) in found.repositories
+    assert str(store / "objects") not in found.fence.guarded
+
+
 def test_a_directory_that_is_no_repository_has_none(world: World) -> None:
     found = world.found()
     assert not found.repositories and not found.remarks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,6 +105,46 @@ def test_a_workspace_that_becomes_a_bare_repository_is_none(workspace: Path) -> 
     git("init", "--bare", workspace)
     assert stopped(running) == {str(workspace / "HEAD")}
     assert not observe.repository_shape(str(workspace))
+
+
+def bare(path: Path) -> Path:
+    """A bare repository that calls its own directory the working tree and runs a program."""
+    git("init", "--bare", path)
+    write(path / "config", "[core]\n\tbare = false\n\tworktree = .\n\tfsmonitor = touch evil\n")
+    return path
+
+
+@pytest.mark.parametrize("below", ["src", "a/b/c/d/e/f"])
+def test_a_subdirectory_that_becomes_a_repository_runs_nothing(workspace: Path, below: str) -> None:
+    running = watch(workspace)
+    write(bare(workspace / below) / "hooks" / "post-update")
+    write(workspace / "linked" / "HEAD", "ref: refs/heads/main\n")
+    write(workspace / "linked" / "commondir", "../evil\n")
+    planted = {
+        workspace / below / "config",
+        workspace / below / "hooks" / "post-update",
+        workspace / "linked/commondir",
+    }
+    assert stopped(running) == set(map(str, planted))
+
+
+def test_an_honest_bare_repository_stays_as_it_is(workspace: Path) -> None:
+    """A remote to push to, a mirror, what a test suite leaves."""
+    running = watch(workspace)
+    new = repository(workspace / "new")
+    git("init", "--bare", workspace / "remote.git")
+    git("push", workspace / "remote.git", "main", cwd=new)
+    git("clone", "--mirror", new, workspace / "mirror")
+    git("worktree", "add", workspace / "tree", cwd=workspace / "mirror")
+    assert stopped(running) == set()
+
+
+def test_a_bare_repository_that_was_there_is_the_users(workspace: Path) -> None:
+    near, deep = bare(workspace / "near.git"), bare(workspace / "a" / "b" / "c" / "d" / "e")
+    time.sleep(0.1)  # what is as old as the session could be the session's
+    running = watch(workspace)
+    git("init", "--bare", workspace / "new.git")
+    assert stopped(running) == set() and near.exists() and deep.exists()
 
 
 @pytest.mark.parametrize("below", ["", "a", "a/b/c/d/e/f"])
@@ -214,9 +255,8 @@ def test_a_git_file_that_points_to_a_repository_of_the_sessions_own_is_taken_awa
     assert stopped(running) == {str(workspace / below / ".git")}
 
 
-def test_a_made_up_worktree_is_taken_away(workspace: Path) -> None:
-    """Its other end points back, and its common directory is one that the session wrote."""
-    running = watch(workspace)
+def made_up_worktree(workspace: Path) -> Path:
+    """Its other end points back, and its common directory is one that the session wrote; that directory."""
     store = workspace / "store"
     git("init", "--bare", store)
     entry = store / "worktrees" / "w"
@@ -224,6 +264,20 @@ def test_a_made_up_worktree_is_taken_away(workspace: Path) -> None:
     write(entry / "commondir", "../..\n")
     write(entry / "HEAD", "ref: refs/heads/main\n")
     write(workspace / "w" / ".git", f"gitdir: {entry}\n")
+    return store
+
+
+def test_a_made_up_worktree_runs_nothing(workspace: Path) -> None:
+    running = watch(workspace)
+    store = made_up_worktree(workspace)
+    write(store / "hooks" / "pre-commit")
+    git("config", "core.fsmonitor", "x", cwd=store)
+    assert stopped(running) == {str(store / "hooks" / "pre-commit"), str(store / "config")}
+
+
+def test_a_worktree_of_what_is_no_repository_yet_is_taken_away(workspace: Path) -> None:
+    running = watch(workspace)
+    shutil.rmtree(made_up_worktree(workspace) / "refs")
     assert stopped(running) == {str(workspace / "w" / ".git")}
 
 

@@ -45,7 +45,7 @@ class Found:
     fence: Fence = field(default_factory=Fence)
     # May appear and must not: path -> what it would do.
     unwanted: dict[str, str] = field(default_factory=dict)
-    # The .git directories that were there at the start.
+    # The git directories that were there at the start, and .git files.
     repositories: set[str] = field(default_factory=set)
     # Empty things at these paths are leftovers of a fence, if they were not there before.
     leftovers: list[str] = field(default_factory=list)
@@ -203,7 +203,8 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
     # Whatever the limit left out.
     top = [join(workspace, name) for name in sorted(policy.GUARDED)]
     named = list(dict.fromkeys([*named, *(path for path in top if os.path.lexists(path))]))
-    nested = [git_dir for git_dir in repositories if dirname(git_dir) != workspace]
+    own = join(workspace, ".git")
+    nested = [git_dir for git_dir in repositories if git_dir != own]
     unguarded = set(nested[policy.REPOSITORIES :])
     if unguarded:
         found.remarks.append(
@@ -212,7 +213,7 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
         )
     for git_dir in repositories:
         found.repositories.add(git_dir)
-        if dirname(git_dir) != workspace and git_dir not in unguarded:
+        if git_dir != own and git_dir not in unguarded:
             fence.pinned.append(git_dir)
             _guard_git_dir(found, git_dir)
             _pin_parents(fence, git_dir, workspace)
@@ -253,6 +254,19 @@ def _pin_parents(fence: Fence, path: str, top: str) -> None:
         parent = dirname(parent)
 
 
+# What git takes for a repository wherever it meets it, whatever the directory's name is.
+_SHAPE = frozenset({"HEAD", "objects", "refs", "commondir"})
+
+
+def _is_shape(names: Collection[str]) -> bool:
+    return "HEAD" in names and ("commondir" in names or ("objects" in names and "refs" in names))
+
+
+def repository_shape(directory: str) -> bool:
+    """Whether git would take ``directory`` itself for a bare repository."""
+    return _is_shape({name for name in _SHAPE if os.path.lexists(join(directory, name))})
+
+
 def _is_own(path: str) -> bool:
     with suppress(OSError):
         return os.lstat(path).st_uid == os.getuid()
@@ -266,8 +280,9 @@ def scan(
     skip: Collection[str] = policy.NOT_SCANNED,
     cut: list[str] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Guarded files and directories in ``workspace`` (``.git`` files below it among them), and its repositories'
-    ``.git`` directories: a bounded number of levels and of entries, without the directories called as ``skip`` says.
+    """Guarded files and directories in ``workspace`` (``.git`` files below it among them), and its repositories: ``.git``
+    directories, and directories that have the shape of one. A bounded number of levels and of entries, without the
+    directories called as ``skip`` says.
     ``cut`` gets the workspace when there was more than ``limit``, and directories of ours that cannot be read: git can
     still go through them."""
     level, seen = [workspace], 0
@@ -276,10 +291,13 @@ def scan(
     for depth in range(levels + 1):
         below = []
         for directory in level:
+            shape = set()
             try:
                 with os.scandir(directory) as names:
                     for entry in names:
                         seen += 1
+                        if entry.name in _SHAPE:
+                            shape.add(entry.name)
                         if seen > limit:
                             if cut is not None:
                                 cut.append(workspace)
@@ -299,6 +317,8 @@ def scan(
                     cut.append(directory)
             except OSError:
                 continue
+            if basename(directory) != ".git" and _is_shape(shape):
+                repositories.append(directory)
         level = below
     return named, repositories
 
@@ -565,9 +585,3 @@ def _lives(lock: str) -> bool:
     except (ValueError, TypeError, AttributeError, OSError, OverflowError, RecursionError):
         return False
     return True
-
-
-def repository_shape(workspace: str) -> bool:
-    """Whether git would take ``workspace`` itself for a bare repository."""
-    names = {name for name in ("HEAD", "objects", "refs", "commondir") if os.path.lexists(join(workspace, name))}
-    return "HEAD" in names and ("commondir" in names or {"objects", "refs"} <= names)

@@ -150,7 +150,8 @@ class Watch:
             with opened(top, below) as directory:
                 self._look_at_config(directory, path, "config")
                 self._look_at_config(directory, path, "config.worktree")
-                self._block(directory, path, "commondir", "it would give the new repository another configuration")
+                if not self._is_worktrees_entry(path, whole_text("commondir", directory)):
+                    self._block(directory, path, "commondir", "it would give the new repository another configuration")
                 self._look_at_hooks(directory, top, below)
         except PermissionError:
             self._block_in(top, dirname(below), basename(below), "git may read it, and nobody may look at it")
@@ -170,6 +171,14 @@ class Watch:
         if unusual:
             what = f"a new repository's configuration must not say {unusual[0][:100]}"
             self._block(directory, path, name, what)
+
+    @staticmethod
+    def _is_worktrees_entry(git_dir: str, common: str | None) -> bool:
+        """Whether ``git_dir`` is what ``git worktree add`` makes in a repository, by what its ``commondir`` says."""
+        parent = dirname(git_dir)
+        return bool(common) and basename(parent) == "worktrees" and (
+            realpath(join(git_dir, str(common).strip())) == realpath(dirname(parent))
+        )  # fmt: skip
 
     def _is_ours(self, git_dir: str, value: str) -> bool:
         """Whether a working tree that a new repository names lies where it may: a checkout overwrites what is there."""
