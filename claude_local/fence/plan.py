@@ -119,8 +119,9 @@ def command(
     # A writable place brings back what was hidden in it.
     for path in outermost(fence.writable):
         words += _hiding(fence, path)
-    words += _bound("--ro-bind", sorted(set(fence.guarded)))
-    words += _bound("--bind", sorted(fence.reopened))
+    # What is reopened in something guarded has guarded files again.
+    for path in sorted({*fence.guarded, *fence.reopened}):
+        words += _bound("--bind" if path in fence.reopened else "--ro-bind", [path])
     for path in sorted(set(fence.stub_directories)):
         words += ["--tmpfs", path, "--remount-ro", path]
     words += [word for path in sorted(set(fence.stub_files)) for word in ("--ro-bind", "/dev/null", path)]

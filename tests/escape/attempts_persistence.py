@@ -185,6 +185,19 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
+@attempt("git-tree", GIT, "A repository in place of one of Claude Code's worktrees", session="git-tree")
+def _(lab: Lab) -> Plan:
+    here = repository(lab, lab.workspace)
+    words, mark = marked(lab, "tree")
+    tree = here / ".claude" / "worktrees" / "topic"
+    lab.run("git", "-C", str(here), "worktree", "add", "-q", str(tree))
+    program = lab.plant(here / "tree.sh", words, 0o755)
+    step = bash(
+        f"cd .claude/worktrees/topic; rm -f .git; mv .git git.old; git init -q .; git config core.fsmonitor '{program}'"
+    )
+    return Plan([step], lambda: runs_later(lab, mark, tree))
+
+
 @attempt("git-init", NEW_GIT, "git init in a workspace that is none, with hooks", session="git-init")
 def _(lab: Lab) -> Plan:
     here = lab.workspace

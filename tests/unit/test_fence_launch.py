@@ -418,6 +418,26 @@ def test_what_a_session_plants_is_named_after_it(station: Station) -> None:
     assert not (station.workspace / ".git" / "hooks" / "pre-commit").exists()
 
 
+def test_a_worktree_of_claude_codes_keeps_its_repository_and_gets_no_new_programs(station: Station) -> None:
+    tree = station.workspace / ".claude" / "worktrees" / "x"
+    git = ["git", "-C", str(station.workspace), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"], ["worktree", "add", "-q", str(tree)]):
+        subprocess.run([*git, *words], check=True, timeout=30, capture_output=True)
+    link = (tree / ".git").read_text()
+    found = station.saw(
+        f"os.chdir({str(tree)!r})\n"
+        "seen['file'] = written('file')\n"
+        "seen['guarded'] = [written(name) for name in ('.git', '.envrc', '.vscode/tasks.json', '.mcp.json')]\n"
+        "for act in (lambda: os.rename('../x', '../y'), lambda: os.unlink('.git'), lambda: os.rename('.git', 'g')):\n"
+        "    try:\n        act()\n        seen['guarded'].append('done')\n"
+        "    except OSError as error:\n        seen['guarded'].append(error.strerror)\n"
+        "os.chdir('../../..')"
+    )
+    assert found["file"] == "written" and not {"written", "done"} & set(found["guarded"]), found["guarded"]
+    assert (tree / ".git").read_text() == link
+    assert sorted(os.listdir(tree)) == [".git", "file"]
+
+
 def test_an_added_directory_is_writable(station: Station) -> None:
     other = station.home / "projects" / "other"
     other.mkdir()

@@ -282,6 +282,22 @@ def test_worktrees_of_claude_code_stay_writable_in_its_guarded_directory(world: 
     assert str(world.workspace / ".claude") in fence.guarded
 
 
+def test_each_worktree_of_claude_code_is_guarded_like_a_workspace(world: World) -> None:
+    """``claude-local --worktree`` and editors start in them later."""
+    repository(world.workspace)
+    tree = world.workspace / ".claude" / "worktrees" / "x"
+    git("worktree", "add", tree, cwd=world.workspace)
+    write(tree / "sub" / ".envrc")
+    repository(tree / "vendor" / "y")
+    fence = world.found().fence
+    assert {str(tree / name) for name in (".git", "sub/.envrc", "vendor/y/.git/hooks")} <= set(fence.guarded)
+    stubs = {*policy.STUB_DIRECTORIES, *policy.STUB_FILES}
+    assert {str(tree / name) for name in stubs} <= {*fence.stub_directories, *fence.stub_files}
+    on_the_way = {str(tree.joinpath(*name.split())) for name in ("", "sub", "vendor", "vendor y", "vendor y .git")}
+    assert on_the_way <= set(fence.reopened), "none of them can be renamed"
+    assert not on_the_way & set(fence.pinned), "it would be covered again"
+
+
 # --- repositories ------------------------------------------------------------------------------------------------------
 
 

@@ -227,3 +227,14 @@ def test_a_port_that_is_allowed_already_is_not_listed_twice() -> None:
 def test_enforced_settings_without_a_sandbox_get_what_the_session_needs() -> None:
     found: dict[str, Any] = session_settings({}, inner=True, outer=True, root=False, allowed=["127.0.0.1:9000"])
     assert found["sandbox"]["network"] == {"allowedDomains": ["127.0.0.1:9000"]}
+
+
+def test_what_is_guarded_in_something_reopened_comes_after_it() -> None:
+    fence = Fence(guarded=["/ws/.claude", "/ws/.claude/worktrees/x/.git"], reopened=["/ws/.claude/worktrees"])
+    words = command("bwrap", fence, "/ws", own_network=True, runtime_dir="/run/user/1")
+    order = [words[number - 1 : number + 1] for number, word in enumerate(words) if word.startswith("/ws/.claude")]
+    assert [pair for pair in order if pair[0] in ("--bind", "--ro-bind")] == [
+        ["--ro-bind", "/ws/.claude"],
+        ["--bind", "/ws/.claude/worktrees"],
+        ["--ro-bind", "/ws/.claude/worktrees/x/.git"],
+    ]

@@ -147,7 +147,7 @@ def test_a_bare_repository_that_was_there_is_the_users(workspace: Path) -> None:
     assert stopped(running) == set() and near.exists() and deep.exists()
 
 
-@pytest.mark.parametrize("below", ["", "a", "a/b/c/d/e/f"])
+@pytest.mark.parametrize("below", ["", "a", "a/b/c/d/e/f", ".claude/worktrees/x", "a/.claude/worktrees/x", ".husky"])
 def test_hooks_and_programs_in_a_new_repository_do_not_run(workspace: Path, below: str) -> None:
     running = watch(workspace)
     new = repository(workspace / below)

@@ -199,10 +199,14 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
     empty thing is another session's stub."""
     fence, ours = found.fence, set(stubs)
     fence.writable.append(workspace)
-    named, repositories = scan(workspace)
+    trees = list(_worktrees(workspace))
+    if trees or isdir(join(workspace, ".claude", "worktrees")):
+        fence.reopened.append(join(workspace, ".claude", "worktrees"))
+    tops = [workspace, *trees]
+    named, repositories = scan(workspace, more=trees)
     # Whatever the limit left out.
-    top = [join(workspace, name) for name in sorted(policy.GUARDED)]
-    named = list(dict.fromkeys([*named, *(path for path in top if os.path.lexists(path))]))
+    always = [join(top, name) for top in tops for name in sorted(policy.GUARDED)]
+    named = list(dict.fromkeys([*named, *(path for path in always if os.path.lexists(path))]))
     own = join(workspace, ".git")
     nested = [git_dir for git_dir in repositories if git_dir != own]
     unguarded = set(nested[policy.REPOSITORIES :])
@@ -214,9 +218,8 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
     for git_dir in repositories:
         found.repositories.add(git_dir)
         if git_dir != own and git_dir not in unguarded:
-            fence.pinned.append(git_dir)
+            _pin_parents(fence, join(git_dir, "HEAD"), workspace)
             _guard_git_dir(found, git_dir)
-            _pin_parents(fence, git_dir, workspace)
     for path in named:
         if basename(path) == ".git":
             found.repositories.add(path)
@@ -228,12 +231,17 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
         fence.guarded.append(realpath(path))
         _pin_parents(fence, path, workspace)
     for names, into in ((policy.STUB_DIRECTORIES, fence.stub_directories), (policy.STUB_FILES, fence.stub_files)):
-        for path in (join(workspace, name) for name in names):
+        for path in (join(top, name) for top in tops for name in names):
             if not os.path.lexists(path) or (path in ours and _is_empty(path)):
                 into.append(path)
-    worktrees = join(workspace, ".claude", "worktrees")
-    if isdir(worktrees) and not islink(worktrees):
-        fence.reopened.append(worktrees)
+
+
+def _worktrees(workspace: str) -> Iterator[str]:
+    """The worktrees that Claude Code has made in a workspace: its ``--worktree`` starts in them later."""
+    top = join(workspace, ".claude", "worktrees")
+    if not islink(top) and not islink(dirname(top)):
+        with suppress(OSError):
+            yield from (path for name in sorted(os.listdir(top)) if isdir(path := join(top, name)) and not islink(path))
 
 
 def _is_empty(path: str) -> bool:
@@ -249,8 +257,10 @@ def _is_empty(path: str) -> bool:
 def _pin_parents(fence: Fence, path: str, top: str) -> None:
     """A guarded file in a directory that can be renamed is not guarded: pin each directory on the way to it."""
     parent = dirname(path)
-    while covers(top, parent) and parent != top:
-        fence.pinned.append(parent)
+    # What was reopened comes after what was pinned, and what holds it is guarded.
+    while covers(top, parent) and parent != top and parent not in fence.reopened:
+        again = any(covers(each, parent) for each in fence.reopened)
+        (fence.reopened if again else fence.pinned).append(parent)
         parent = dirname(parent)
 
 
@@ -279,13 +289,16 @@ def scan(
     limit: int = policy.SCAN_LIMIT,
     skip: Collection[str] = policy.NOT_SCANNED,
     cut: list[str] | None = None,
+    guarded: Collection[str] = policy.GUARDED,
+    more: Sequence[str] = (),
 ) -> tuple[list[str], list[str]]:
     """Guarded files and directories in ``workspace`` (``.git`` files below it among them), and its repositories: ``.git``
     directories, and directories that have the shape of one. A bounded number of levels and of entries, without the
     directories called as ``skip`` says.
+    ``guarded``: names that count, and that are not looked into. ``more``: directories that are as good as workspaces.
     ``cut`` gets the workspace when there was more than ``limit``, and directories of ours that cannot be read: git can
     still go through them."""
-    level, seen = [workspace], 0
+    level, seen = [workspace, *more], 0
     named: list[str] = []
     repositories: list[str] = []
     for depth in range(levels + 1):
@@ -302,11 +315,11 @@ def scan(
                             if cut is not None:
                                 cut.append(workspace)
                             return named, repositories
-                        if entry.name in policy.GUARDED or f"{basename(directory)}/{entry.name}" in policy.GUARDED:
+                        if entry.name in guarded or f"{basename(directory)}/{entry.name}" in guarded:
                             named.append(entry.path)
                         elif not entry.is_dir(follow_symlinks=False):
                             # A submodule's or a worktree's: git goes where it points.
-                            if entry.name == ".git" and depth:
+                            if entry.name == ".git" and directory != workspace:
                                 named.append(entry.path)
                         elif entry.name == ".git":
                             repositories.append(entry.path)
@@ -548,12 +561,20 @@ def settle(found: Found, roots: Sequence[str]) -> None:
     ]
     fence.guarded = [path for path in dict.fromkeys(map(realpath, fence.guarded))
                      if exists(path) and inside(path) and not any(covers(path, root) for root in roots)]  # fmt: skip
-    fence.reopened = [path for path in fence.reopened if isdir(path) and realpath(path) == path and inside(path)]
+    fence.reopened = [
+        path for path in dict.fromkeys(fence.reopened) if isdir(path) and realpath(path) == path and inside(path)
+    ]
+
+    def is_closed(path: str) -> bool:
+        def nearest(places: Iterable[str]) -> int:
+            return max((len(each) for each in places if covers(each, path)), default=0)
+
+        return nearest(fence.guarded) > 0 and nearest(fence.guarded) >= nearest(fence.reopened)
+
     for name in ("stub_directories", "stub_files"):
         wanted = [path for path in getattr(fence, name)
                   if realpath(dirname(path)) == dirname(path) and isdir(dirname(path)) and inside(path)
-                  and can_appear(dirname(path))
-                  and not any(covers(guarded, path) for guarded in fence.guarded)]  # fmt: skip
+                  and can_appear(dirname(path)) and not is_closed(path)]  # fmt: skip
         setattr(fence, name, list(dict.fromkeys(wanted)))
 
 

@@ -74,7 +74,7 @@ class Watch:
     def _look_around(self) -> None:
         """Repositories of the user's that lie deeper than the fence goes: they are no session's."""
         for workspace in self.workspaces:
-            named, repositories = scan(workspace, LEVELS, LIMIT, ())
+            named, repositories = scan(workspace, LEVELS, LIMIT, (), guarded=())
             for path in [*repositories, *(each for each in named if basename(each) == ".git")]:
                 if os.path.lexists(path) and not self._is_new(path):
                     self.known.add(path)
@@ -97,7 +97,7 @@ class Watch:
         self.look()
         for workspace in self.workspaces:
             cut: list[str] = []
-            named, repositories = scan(workspace, LEVELS, LIMIT, (), cut)
+            named, repositories = scan(workspace, LEVELS, LIMIT, (), cut, guarded=())
             self.unseen += [path for path in dict.fromkeys(cut) if path == workspace or self._is_new(path)]
             for git_dir in repositories:
                 if git_dir not in self.known:
