@@ -198,6 +198,28 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, tree))
 
 
+@attempt("git-module", GIT, "The repository of a submodule that is not there yet", session="git-module")
+def _(lab: Lab) -> Plan:
+    here = repository(lab, lab.workspace)
+    words, mark = marked(lab, "module")
+    program = lab.plant(here / "module.sh", words, 0o755)
+    library = repository(lab, lab.outside / "library")
+    name = ["-c", "protocol.file.allow=always", "submodule"]
+    lab.run("git", "-C", str(here), *name, "add", "-q", str(library), "lib")
+    lab.run("git", "-C", str(here), "submodule", "deinit", "-q", "-f", "lib")
+    lab.run("rm", "-rf", str(here / ".git" / "modules"))
+    step = bash(
+        "git init -q --bare .git/modules/lib; git -C .git/modules/lib config core.bare false;"
+        f" printf '[core]\\n\\tfsmonitor = {program}\\n' >>.git/modules/lib/config"
+    )
+
+    def later() -> str | None:
+        lab.run("git", "-C", str(here), *name, "update", "--init", "lib")
+        return runs_later(lab, mark, here)
+
+    return Plan([step], later)
+
+
 @attempt("git-init", NEW_GIT, "git init in a workspace that is none, with hooks", session="git-init")
 def _(lab: Lab) -> Plan:
     here = lab.workspace

@@ -443,6 +443,27 @@ def test_submodules_are_guarded_like_repositories(world: World) -> None:
     assert str(world.workspace / ".git" / "modules" / "lib") in world.opened()
 
 
+def test_what_holds_submodules_and_worktrees_cannot_be_renamed(world: World) -> None:
+    """A mount moves with the directory that it lies in, and another one could take its place."""
+    repository(world.base / "library")
+    nested = repository(world.workspace / "nested")
+    for top in (repository(world.workspace), nested):
+        git("submodule", "add", "--name", "deep/lib", world.base / "library", "lib", cwd=top)
+        git("worktree", "add", world.base / f"tree-{top.name}", cwd=top)
+        names = ("modules", "modules/deep", "modules/deep/lib", "worktrees", f"worktrees/tree-{top.name}")
+        assert {str(top / ".git" / name) for name in names} <= world.opened()
+    assert "projects/one/nested/.git/modules/deep/lib/config" in world.guarded()
+
+
+def test_worktrees_get_no_configuration_of_their_own_where_git_would_obey_it(world: World) -> None:
+    repository(world.workspace)
+    git("worktree", "add", world.base / "tree", cwd=world.workspace)
+    stub = "projects/one/.git/worktrees/tree/config.worktree"
+    assert stub not in world.guarded()
+    git("sparse-checkout", "set", "src", cwd=world.workspace)
+    assert stub in world.guarded()
+
+
 def test_a_session_in_a_submodule_may_write_its_repository(world: World) -> None:
     repository(world.base / "library")
     repository(world.workspace)

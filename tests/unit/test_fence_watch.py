@@ -292,6 +292,74 @@ def test_a_new_submodule_is_looked_at_where_its_repository_is(workspace: Path, b
     assert stopped(running) == {str(module / "hooks" / "post-checkout"), str(module / "config")}
 
 
+def module_by_name(name: str) -> Callable[[Path, Path], Path]:
+    def plant(workspace: Path, library: Path) -> Path:
+        module = workspace / ".git" / "modules" / name
+        git("clone", "--bare", library, module)
+        git("config", "core.fsmonitor", "x", cwd=module)
+        return module / "config"
+
+    return plant
+
+
+def module_behind_a_link(workspace: Path, library: Path) -> Path:
+    git("clone", "--bare", library, workspace / "elsewhere" / "lib")
+    (workspace / ".git" / "modules").symlink_to("../elsewhere")
+    return workspace / ".git" / "modules"
+
+
+def module_below_half_a_repository(workspace: Path, library: Path) -> Path:
+    write(workspace / ".git" / "modules" / "a" / "HEAD", "ref: refs/heads/main\n")
+    return module_by_name("a/lib")(workspace, library)
+
+
+def configuration_of_a_worktree(workspace: Path, _: Path) -> Path:
+    git("sparse-checkout", "set", "src", cwd=workspace)
+    git("worktree", "add", workspace / "tree", cwd=workspace)
+    return write(workspace / ".git" / "worktrees" / "tree" / "config.worktree", "[core]\n\tfsmonitor = x\n")
+
+
+def second_configuration_before_git_obeys_it(workspace: Path, _: Path) -> Path:
+    return write(workspace / ".git" / "config.worktree", "[core]\n\tfsmonitor = x\n")
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [module_by_name("lib"), module_by_name("a/b/c/d/e/lib"), module_behind_a_link, module_below_half_a_repository,
+     configuration_of_a_worktree, second_configuration_before_git_obeys_it],
+    ids=["module", "deep", "link", "half", "worktree", "second"],
+)  # fmt: skip
+@pytest.mark.parametrize("below", ["", "a/b/c/d/e"])
+def test_a_repository_does_not_come_to_hold_another_configuration(
+    workspace: Path, base: Path, below: str, plant: Callable[[Path, Path], Path]
+) -> None:
+    """git takes a submodule's repository that is there already, and obeys a worktree's configuration."""
+    library = repository(base / "library")
+    top = repository(workspace / below)
+    time.sleep(0.1)  # what is as old as the session could be the session's
+    running = watch(workspace)
+    time.sleep(0.1)
+    planted = plant(top, library)
+    assert stopped(running) == {str(planted)}
+
+
+def test_submodules_and_worktrees_of_the_users_stay(workspace: Path, base: Path) -> None:
+    library = repository(base / "library")
+    repository(workspace)
+    git("submodule", "add", library, "lib", cwd=workspace)
+    git("config", "core.fsmonitor", "x", cwd=workspace / "lib")
+    write(workspace / ".git" / "modules" / "lib" / "hooks" / "pre-commit")
+    git("config", "extensions.worktreeConfig", "true", cwd=workspace)
+    git("config", "--worktree", "core.sshCommand", "x", cwd=workspace)
+    shutil.rmtree(workspace / "lib")
+    running = watch(workspace)
+    git("checkout", "lib", cwd=workspace)
+    git("submodule", "update", "lib", cwd=workspace)
+    git("worktree", "add", workspace / "tree", cwd=workspace)
+    assert (workspace / "lib" / "README").exists() and (workspace / ".git/worktrees/tree/config.worktree").exists()
+    assert stopped(running) == set()
+
+
 def test_a_git_link_is_taken_away_and_nothing_behind_it(workspace: Path, outside: Path) -> None:
     running = watch(workspace)
     (workspace / ".git").symlink_to(outside / ".git")

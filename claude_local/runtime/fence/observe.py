@@ -15,8 +15,8 @@ from claude_local.fence.plan import Fence, covers
 
 # A configuration or link file of git that is larger than this (bytes) is none.
 SMALL = 1 << 20
-# Directories below .git/modules that are looked at for submodules' repositories.
-MODULES_DEPTH = 4
+# How deep below .git/modules submodules' repositories are looked for, and among how many entries: their names have slashes.
+MODULES_DEPTH, MODULES_LIMIT = 16, 20_000
 
 
 class WorkspaceRefused(Exception):
@@ -45,7 +45,7 @@ class Found:
     fence: Fence = field(default_factory=Fence)
     # May appear and must not: path -> what it would do.
     unwanted: dict[str, str] = field(default_factory=dict)
-    # The git directories that were there at the start, and .git files.
+    # The git directories that were there at the start, those of submodules and worktrees among them, and .git files.
     repositories: set[str] = field(default_factory=set)
     # Empty things at these paths are leftovers of a fence, if they were not there before.
     leftovers: list[str] = field(default_factory=list)
@@ -220,6 +220,7 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
         if git_dir != own and git_dir not in unguarded:
             _pin_parents(fence, join(git_dir, "HEAD"), workspace)
             _guard_git_dir(found, git_dir)
+            _guard_within(found, git_dir)
     for path in named:
         if basename(path) == ".git":
             found.repositories.add(path)
@@ -429,17 +430,46 @@ def guard_repository(found: Found, repo: Repository, places: Places) -> None:
         found.links[repo.link] = os.readlink(repo.link)
     elif isfile(repo.link):
         fence.guarded.append(repo.link)
-    for module in _modules(repo.common_dir):
-        fence.pinned.append(module)
-        _guard_git_dir(found, module)
-    with suppress(OSError):
-        for name in os.listdir(join(repo.common_dir, "worktrees")):
-            entry = join(repo.common_dir, "worktrees", name)
-            for each in ("commondir", "gitdir", "config.worktree"):
-                if isfile(join(entry, each)):
-                    fence.guarded.append(join(entry, each))
-            fence.pinned.append(entry)
+    _guard_within(found, repo.common_dir)
     _guard_named(found, repo, places)
+
+
+def _guard_within(found: Found, common_dir: str) -> None:
+    """Guard what a repository holds of submodules and of worktrees."""
+    _guard_entries(found, common_dir)
+    for module in modules(common_dir):
+        found.repositories.add(module)
+        if islink(module):
+            found.links[module] = os.readlink(module)
+            continue
+        _pin_parents(found.fence, join(module, "HEAD"), common_dir)
+        _guard_git_dir(found, module)
+        _guard_entries(found, module)
+
+
+def _guard_entries(found: Found, common_dir: str) -> None:
+    """Guard what points from a repository to its worktrees, and their configurations."""
+    obeyed = has_second_configuration(common_dir)
+    for entry in worktree_entries(common_dir):
+        found.repositories.add(entry)
+        _pin_parents(found.fence, join(entry, "HEAD"), common_dir)
+        found.fence.guarded += [path for name in ("commondir", "gitdir", "config.worktree")
+                                if isfile(path := join(entry, name))]  # fmt: skip
+        if obeyed and not os.path.lexists(join(entry, "config.worktree")):
+            found.fence.stub_files.append(join(entry, "config.worktree"))
+
+
+def has_second_configuration(common_dir: str) -> bool:
+    """Whether git obeys ``config.worktree``, here and in each worktree."""
+    return "worktreeconfig" in text_of(join(common_dir, "config")).lower()
+
+
+def worktree_entries(common_dir: str) -> list[str]:
+    """The directories of a repository that stand for its worktrees."""
+    top, found = join(common_dir, "worktrees"), []
+    with suppress(OSError):
+        found = [path for name in sorted(os.listdir(top)) if isdir(path := join(top, name)) and not islink(path)]
+    return found
 
 
 def _guard_git_dir(found: Found, git_dir: str) -> None:
@@ -459,28 +489,39 @@ def _guard_git_dir(found: Found, git_dir: str) -> None:
         found.unwanted[join(git_dir, "commondir")] = (
             "it would give this repository another configuration and other hooks"
         )
-        if "worktreeconfig" not in text_of(join(git_dir, "config")).lower():
+        if not has_second_configuration(git_dir):
             return
     if not os.path.lexists(join(git_dir, "config.worktree")):
         fence.stub_files.append(join(git_dir, "config.worktree"))
 
 
-def _modules(common_dir: str) -> Iterator[str]:
-    """The git directories of submodules; they lie below ``modules`` under their names, which may hold slashes."""
-    level = [join(common_dir, "modules")]
+def modules(common_dir: str, cut: list[str] | None = None) -> Iterator[str]:
+    """The git directories of submodules, and links to some; they lie below ``modules`` under their names, which may hold
+    slashes. ``cut`` gets the directory where the look ended too early."""
+    level, seen = [join(common_dir, "modules")], 0
     for _ in range(MODULES_DEPTH):
         below = []
         for directory in level:
-            with suppress(OSError):
-                for name in os.listdir(directory):
-                    path = join(directory, name)
-                    if islink(path) or not isdir(path):
-                        continue
-                    if isfile(join(path, "HEAD")):
-                        yield path
-                        below.append(join(path, "modules"))
-                    else:
-                        below.append(path)
+            if islink(directory):
+                yield directory
+                continue
+            try:
+                names = sorted(os.listdir(directory))
+            except OSError as error:
+                if cut is not None and isinstance(error, PermissionError):
+                    cut.append(directory)
+                continue
+            for path in (join(directory, name) for name in names):
+                seen += 1
+                if seen > MODULES_LIMIT:
+                    if cut is not None:
+                        cut.append(directory)
+                    return
+                if islink(path) or (isdir(path) and os.path.lexists(join(path, "HEAD"))):
+                    yield path
+                if isdir(path) and not islink(path):
+                    # git makes no repository within another one but there; without its shape it is none.
+                    below.append(join(path, "modules") if repository_shape(path) else path)
         level = below
 
 

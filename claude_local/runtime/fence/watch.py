@@ -19,7 +19,15 @@ from os.path import basename, dirname, join, realpath, relpath
 
 from claude_local.fence import repository
 from claude_local.fence.plan import covers
-from claude_local.runtime.fence.observe import find_repository, repository_shape, scan, whole_text
+from claude_local.runtime.fence.observe import (
+    find_repository,
+    modules,
+    repository_shape,
+    scan,
+    text_of,
+    whole_text,
+    worktree_entries,
+)
 
 # Appended to the name of what was put out of action.
 BLOCKED = ".claude-local-blocked"
@@ -58,6 +66,8 @@ class Watch:
         self.unwanted, self.links = dict(unwanted), dict(links)
         self.bare = [each for each in workspaces if not repository_shape(each)]
         self.fresh = [each for each in workspaces if not os.path.lexists(join(each, ".git"))]
+        # Known git directories that have no second configuration.
+        self.single = {each for each in self.known if not os.path.lexists(join(each, "config.worktree"))}
         self.blocked: list[tuple[str, str, str]] = []
         # Workspaces with more in them than can be looked at, and directories that this session closed to reading.
         self.unseen: list[str] = []
@@ -76,14 +86,21 @@ class Watch:
         for workspace in self.workspaces:
             named, repositories = scan(workspace, LEVELS, LIMIT, (), guarded=())
             for path in [*repositories, *(each for each in named if basename(each) == ".git")]:
-                if os.path.lexists(path) and not self._is_new(path):
-                    self.known.add(path)
+                if path not in self.known and not self._is_new(path):
+                    for each in [path, *modules(path), *worktree_entries(path)]:
+                        self._knows(each)
+
+    def _knows(self, git_dir: str) -> None:
+        if not self._is_new(git_dir):
+            self.known.add(git_dir)
+            if not os.path.lexists(join(git_dir, "config.worktree")):
+                self.single.add(git_dir)
 
     def _is_new(self, path: str) -> bool:
         """Whether something at ``path`` was made, renamed or changed since the session began."""
         with suppress(OSError):
             return os.lstat(path).st_ctime >= self.began
-        return False
+        return True
 
     def _look_on(self) -> None:
         while not self._done.wait(PAUSE):
@@ -105,16 +122,37 @@ class Watch:
             for link in named:
                 if basename(link) == ".git" and link not in self.known:
                     self._look_at_link(workspace, link, {*self.known, *repositories})
+            for git_dir in {*self.known, *repositories}:
+                self._look_within(git_dir)
         return self.blocked
+
+    def _look_within(self, git_dir: str) -> None:
+        """What this session made in a repository, new or not, for git to take as a submodule's or a worktree's."""
+        cut: list[str] = []
+        for module in modules(git_dir, cut):
+            if module not in self.known:
+                self._look_at_fresh("/", module.lstrip("/"))
+        self.unseen += [path for path in cut if path not in self.unseen]
+        mine = [entry for entry in worktree_entries(git_dir) if entry not in self.known or entry in self.single]
+        if git_dir in self.single:
+            mine.append(git_dir)
+        # git copies it into a new worktree.
+        usual = repository.unusual(text_of(join(git_dir, "config.worktree"))) if git_dir not in self.single else []
+        for entry in mine:
+            with suppress(OSError), opened("/", entry.lstrip("/")) as directory:
+                self._look_at_config(directory, entry, "config.worktree", usual)
 
     def _look_at_link(self, workspace: str, link: str, repositories: set[str]) -> None:
         """A ``.git`` file that this session made: fine for a worktree or a submodule of a repository that is looked at."""
         repo = None if os.path.islink(link) else find_repository(dirname(link))[0]
-        if repo is not None and repo.link == link and repo.git_dir not in self.known:
+        if repo is not None and repo.link == link:
+            if repo.git_dir in self.known:
+                # A worktree or submodule that was there, checked out again.
+                return
             if repo.common_dir != repo.git_dir and repo.common_dir in repositories:
                 return
             if any(covers(join(each, "modules"), repo.git_dir) for each in repositories):
-                self._look_at_fresh("/", repo.git_dir.lstrip("/"))
+                # _look_within sees to it.
                 return
         self._look_at_fresh(workspace, relpath(link, workspace))
 
@@ -159,13 +197,14 @@ class Watch:
             # It went while it was looked at.
             return
 
-    def _look_at_config(self, directory: int, path: str, name: str) -> None:
-        """One of the two configurations of a new repository, which lies at ``path`` and is opened."""
+    def _look_at_config(self, directory: int, path: str, name: str, usual: Iterable[str] = ()) -> None:
+        """One of the two configurations of a new repository, which lies at ``path`` and is opened. ``usual``: unusual
+        entries that are the user's."""
         text = whole_text(name, directory)
         if text is None:
             self._block(directory, path, name, "git would obey it, and it is no plain file that can be looked at")
             return
-        unusual = repository.unusual(text)
+        unusual = [each for each in repository.unusual(text) if each not in usual]
         unusual += [f"core.worktree={value}" for section, _, key, value in repository.entries(text)
                     if (section, key) == ("core", "worktree") and not self._is_ours(path, value)]  # fmt: skip
         if unusual:
