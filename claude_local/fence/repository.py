@@ -128,6 +128,23 @@ def named_files(text: str) -> list[str]:
     return list(dict.fromkeys(each for each in found if each))
 
 
+def included(text: str) -> list[str]:
+    """The files that a configuration includes, on a condition or not."""
+    return [value for section, _, key, value in entries(text)
+            if section in ("include", "includeif") and key == "path" and value]  # fmt: skip
+
+
+def programs(text: str) -> list[str]:
+    """What begins a value that git runs by itself, where that is a path. Not of aliases: a person types those."""
+    found = []
+    for section, _, key, value in entries(text):
+        if section not in ("alias", "include", "includeif") and (section in _RUN_SECTIONS or key in _RUNS):
+            first = (value.lstrip("!").split() or [""])[0]
+            if "/" in first and ":" not in first:
+                found.append(first)
+    return found
+
+
 def _runs(key: str, value: str) -> bool:
     """Whether it is the value that makes git run something: ``submodule.*.update``, a remote helper's address."""
     return (key == "update" and value.startswith("!")) or (key in ("url", "pushurl") and "::" in value)

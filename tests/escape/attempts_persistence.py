@@ -160,6 +160,29 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
+@attempt("git-included", GIT, "The folder that an included configuration names", session="git-included")
+def _(lab: Lab) -> Plan:
+    here = repository(lab, lab.workspace)
+    words, mark = marked(lab, "included")
+    lab.plant(here / ".gitconfig.shared", "[core]\n\thooksPath = tools/hooks\n")
+    lab.plant(here / "tools" / "hooks" / "README", "hooks\n")
+    lab.run("git", "-C", str(here), "config", "include.path", "../.gitconfig.shared")
+    step = bash(f'printf %s "{words}" >tools/hooks/pre-commit; chmod +x tools/hooks/pre-commit')
+    return Plan([step], lambda: runs_later(lab, mark, here))
+
+
+@attempt(
+    "git-nested-named", GIT, "The folder that a nested repository's core.hooksPath names", session="git-nested-named"
+)
+def _(lab: Lab) -> Plan:
+    here = repository(lab, lab.workspace / "library")
+    words, mark = marked(lab, "nested-named")
+    lab.run("git", "-C", str(here), "config", "core.hooksPath", ".githooks")
+    lab.plant(here / ".githooks" / "README", "hooks\n")
+    step = bash(f'printf %s "{words}" >library/.githooks/pre-commit; chmod +x library/.githooks/pre-commit')
+    return Plan([step], lambda: runs_later(lab, mark, here))
+
+
 @attempt(
     "git-subdirectory",
     GIT,

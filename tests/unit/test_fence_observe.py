@@ -413,6 +413,78 @@ def test_the_users_own_configuration_counts_too(world: World) -> None:
     assert "projects/one/.githooks" in world.guarded()
 
 
+def test_what_an_included_configuration_names_counts_too(world: World) -> None:
+    """A team's settings in a tracked file; files that include each other come to an end."""
+    repository(world.workspace)
+    write(world.workspace / ".gitconfig.shared", "[include]\n\tpath = more/config\n")
+    write(
+        world.workspace / "more" / "config", "[core]\n\thooksPath = hooks\n[include]\n\tpath = ../.gitconfig.shared\n"
+    )
+    write(world.workspace / "hooks" / "pre-commit")
+    git("config", "include.path", "../.gitconfig.shared", cwd=world.workspace)
+    assert {f"projects/one/{name}" for name in (".gitconfig.shared", "more/config", "hooks")} <= world.guarded()
+    assert str(world.workspace / "more") in world.opened()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("include.path", "../team/shared"), ("core.fsmonitor", "team/shared"), ("gpg.program", "team/shared")],
+)
+def test_what_a_configuration_names_and_is_missing_cannot_appear(world: World, key: str, value: str) -> None:
+    repository(world.workspace)
+    git("config", key, value, cwd=world.workspace)
+    named = world.workspace / "team" / "shared"
+    assert str(named) in world.found().unwanted, "there is no place for a stub"
+    named.parent.mkdir()
+    fence = world.found().fence
+    assert str(named) in fence.stub_files and str(named.parent) in fence.pinned
+    named.touch()
+    fence = world.found(stubs=[str(named)]).fence
+    assert str(named) in fence.stub_files and str(named) not in fence.guarded, "another session's"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("alias.lint", "!scripts/lint src/x.js"), ("core.editor", "vim"), ("credential.helper", "store"),
+     ("remote.origin.url", "https://example.org/a/b"), ("core.sshCommand", "ssh -i ~/.ssh/key"), ("merge.tool", "meld")],
+)  # fmt: skip
+def test_what_no_configuration_runs_by_itself_may_appear(world: World, key: str, value: str) -> None:
+    repository(world.workspace)
+    (world.workspace / "scripts").mkdir()
+    before = world.found()
+    git("config", key, value, cwd=world.workspace)
+    after = world.found()
+    assert (after.fence.stub_files, after.unwanted) == (before.fence.stub_files, before.unwanted)
+
+
+def test_hooks_that_are_named_in_other_repositories_of_the_workspace_are_guarded(world: World) -> None:
+    """Nested ones, submodules, and each worktree: the name is relative to the working tree."""
+    library = repository(world.base / "library")
+    repository(world.workspace)
+    git("submodule", "add", library, "lib", cwd=world.workspace)
+    git("worktree", "add", world.workspace / ".claude" / "worktrees" / "x", cwd=world.workspace)
+    tops = [world.workspace / name for name in ("lib", "nested", "", ".claude/worktrees/x")]
+    repository(tops[1])
+    for top in tops:
+        write(top / ".githooks" / "pre-commit")
+        git("config", "core.hooksPath", ".githooks", cwd=top)
+    fence = world.found().fence
+    assert {str(top / ".githooks") for top in tops} <= set(fence.guarded)
+
+
+def test_the_users_configuration_is_found_where_the_environment_puts_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(world.workspace)
+    for number, variable in enumerate(("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")):
+        place = world.home / f"place{number}"
+        monkeypatch.setenv(variable, str(place))
+        write(place / "git" / "config" if number == 0 else place, f"[core]\n\thooksPath = hooks{number}\n")
+        write(world.workspace / f"hooks{number}" / "pre-commit")
+        assert f"projects/one/hooks{number}" in world.guarded()
+    assert "/etc/gitconfig" in observe.users_configurations("/home/x", {})
+
+
 def test_a_subdirectory_may_write_its_repository_and_none_of_its_files(world: World) -> None:
     repository(world.workspace)
     below = world.workspace / "src"

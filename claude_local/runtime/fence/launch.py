@@ -177,7 +177,7 @@ def describe_workspaces(found: Found, workspaces: list[str], places: Places, stu
     for workspace in workspaces:
         found.leftovers += [join(workspace, name) for name in policy.SANDBOX_LEFTOVERS
                             if not os.path.lexists(join(workspace, name))]  # fmt: skip
-        observe.guard_workspace(found, workspace, stubs)
+        observe.guard_workspace(found, workspace, stubs, places.home)
         repo, remark = observe.find_repository(workspace)
         if repo is None:
             observe.guard_unbelieved(found, workspace)

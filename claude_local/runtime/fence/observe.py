@@ -15,6 +15,8 @@ from claude_local.fence.plan import Fence, covers
 
 # A configuration or link file of git that is larger than this (bytes) is none.
 SMALL = 1 << 20
+# Configurations of git's that are read for one repository, with what they include.
+CONFIGURATIONS = 50
 # How deep below .git/modules submodules' repositories are looked for, and among how many entries: their names have slashes.
 MODULES_DEPTH, MODULES_LIMIT = 16, 20_000
 
@@ -54,6 +56,10 @@ class Found:
     # Sockets to be hidden that may be gone in a moment.
     passing: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    # Empty things at these paths are another session's stubs.
+    stubs: set[str] = field(default_factory=set)
+    # Configurations of git's that were read: path -> text.
+    read: dict[str, str] = field(default_factory=dict)
 
 
 def text_of(path: str, flags: int = 0, directory: int | None = None) -> str:
@@ -194,10 +200,11 @@ def check_workspace(path: str, places: Places, found: Found) -> None:
             )
 
 
-def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> None:
+def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = (), home: str = "") -> None:
     """Guard what runs later outside: read-only where it is there, a stub where it is not. ``stubs``: paths at which an
-    empty thing is another session's stub."""
-    fence, ours = found.fence, set(stubs)
+    empty thing is another session's stub. ``home``: whose configurations of git's count in the repositories, too."""
+    fence = found.fence
+    found.stubs |= set(stubs)
     fence.writable.append(workspace)
     trees = list(_worktrees(workspace))
     if trees or isdir(join(workspace, ".claude", "worktrees")):
@@ -220,11 +227,13 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
         if git_dir != own and git_dir not in unguarded:
             _pin_parents(fence, join(git_dir, "HEAD"), workspace)
             _guard_git_dir(found, git_dir)
-            _guard_within(found, git_dir)
+            top = dirname(git_dir) if basename(git_dir) == ".git" else git_dir
+            _guard_named(found, top, [join(git_dir, "config"), join(git_dir, "config.worktree")], home)
+            _guard_within(found, git_dir, home)
     for path in named:
         if basename(path) == ".git":
             found.repositories.add(path)
-        if path in ours and _is_empty(path):
+        if _is_stub(found, path):
             continue
         if islink(path):
             # No mount can hold the link itself in its place, see watch.py.
@@ -233,7 +242,7 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = ()) -> 
         _pin_parents(fence, path, workspace)
     for names, into in ((policy.STUB_DIRECTORIES, fence.stub_directories), (policy.STUB_FILES, fence.stub_files)):
         for path in (join(top, name) for top in tops for name in names):
-            if not os.path.lexists(path) or (path in ours and _is_empty(path)):
+            if not os.path.lexists(path) or _is_stub(found, path):
                 into.append(path)
 
 
@@ -245,9 +254,11 @@ def _worktrees(workspace: str) -> Iterator[str]:
             yield from (path for name in sorted(os.listdir(top)) if isdir(path := join(top, name)) and not islink(path))
 
 
-def _is_empty(path: str) -> bool:
-    """Whether there is an empty file or an empty directory at ``path``."""
+def _is_stub(found: Found, path: str) -> bool:
+    """Whether there is an empty file or directory at ``path`` that another session's fence has made."""
     with suppress(OSError):
+        if path not in found.stubs:
+            return False
         status = os.lstat(path)
         if stat.S_ISREG(status.st_mode):
             return status.st_size == 0
@@ -430,13 +441,14 @@ def guard_repository(found: Found, repo: Repository, places: Places) -> None:
         found.links[repo.link] = os.readlink(repo.link)
     elif isfile(repo.link):
         fence.guarded.append(repo.link)
-    _guard_within(found, repo.common_dir)
-    _guard_named(found, repo, places)
+    configurations = [join(repo.common_dir, "config"), join(repo.git_dir, "config.worktree")]
+    _guard_named(found, repo.top, configurations, places.home)
+    _guard_within(found, repo.common_dir, places.home)
 
 
-def _guard_within(found: Found, common_dir: str) -> None:
+def _guard_within(found: Found, common_dir: str, home: str) -> None:
     """Guard what a repository holds of submodules and of worktrees."""
-    _guard_entries(found, common_dir)
+    _guard_entries(found, common_dir, home)
     for module in modules(common_dir):
         found.repositories.add(module)
         if islink(module):
@@ -444,10 +456,14 @@ def _guard_within(found: Found, common_dir: str) -> None:
             continue
         _pin_parents(found.fence, join(module, "HEAD"), common_dir)
         _guard_git_dir(found, module)
-        _guard_entries(found, module)
+        config = join(module, "config")
+        for section, _, key, value in repository.entries(text_of(config)):
+            if (section, key) == ("core", "worktree"):
+                _guard_named(found, _resolved(value, module), [config, join(module, "config.worktree")], home)
+        _guard_entries(found, module, home)
 
 
-def _guard_entries(found: Found, common_dir: str) -> None:
+def _guard_entries(found: Found, common_dir: str, home: str) -> None:
     """Guard what points from a repository to its worktrees, and their configurations."""
     obeyed = has_second_configuration(common_dir)
     for entry in worktree_entries(common_dir):
@@ -457,6 +473,10 @@ def _guard_entries(found: Found, common_dir: str) -> None:
                                 if isfile(path := join(entry, name))]  # fmt: skip
         if obeyed and not os.path.lexists(join(entry, "config.worktree")):
             found.fence.stub_files.append(join(entry, "config.worktree"))
+        if link := text_of(join(entry, "gitdir")).strip():
+            # What is named relative to a working tree is there in each.
+            configurations = [join(common_dir, "config"), join(entry, "config.worktree")]
+            _guard_named(found, dirname(_resolved(link, entry)), configurations, home)
 
 
 def has_second_configuration(common_dir: str) -> bool:
@@ -481,7 +501,9 @@ def _guard_git_dir(found: Found, git_dir: str) -> None:
         path = join(git_dir, name)
         if islink(path):
             found.links[path] = os.readlink(path)
-        if exists(path):
+        if _is_stub(found, path):
+            (fence.stub_directories if isdir(path) else fence.stub_files).append(path)
+        elif exists(path):
             fence.guarded.append(path)
     if not linked:
         if not os.path.lexists(join(git_dir, "hooks")):
@@ -525,31 +547,72 @@ def modules(common_dir: str, cut: list[str] | None = None) -> Iterator[str]:
         level = below
 
 
-def _guard_named(found: Found, repo: Repository, places: Places) -> None:
-    """Guard the files in the workspace that a configuration of git's names: hooks elsewhere, includes, drivers."""
+def users_configurations(home: str, env: Mapping[str, str]) -> list[str]:
+    """Where git looks for configurations that count in every repository; ``env`` is the user's."""
+    places = [join(home, ".gitconfig"), join(home, ".config/git/config"), env.get("GIT_CONFIG_GLOBAL", ""),
+              env.get("GIT_CONFIG_SYSTEM", "") or "/etc/gitconfig"]  # fmt: skip
+    if base := env.get("XDG_CONFIG_HOME", ""):
+        places.append(join(base, "git/config"))
+    return list(dict.fromkeys(path for path in places if isabs(path)))
+
+
+def configurations_of(found: Found, paths: Iterable[str], home: str) -> dict[str, str]:
+    """The configurations at ``paths`` and what they include, by their paths; their texts."""
+    waiting, texts = list(paths), dict[str, str]()
+    while waiting and len(texts) < CONFIGURATIONS:
+        path = waiting.pop(0)
+        if path not in texts:
+            texts[path] = found.read.setdefault(path, text_of(path) if path not in found.read else "")
+            waiting += [join(dirname(path), _expanded(value, home)) for value in repository.included(texts[path])]
+    return texts
+
+
+def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> None:
+    """Guard the files in the workspace that git's configurations name: hooks elsewhere, includes, drivers. ``top``: the
+    working tree. ``paths``: its repository's configurations; the user's own count, too."""
     fence = found.fence
-    for config in (join(repo.common_dir, "config"), join(repo.git_dir, "config.worktree"),
-                   join(places.home, ".gitconfig"), join(places.home, ".config/git/config")):  # fmt: skip
-        text = text_of(config)
+    for config, text in configurations_of(found, [*paths, *users_configurations(home, os.environ)], home).items():
         for value in repository.named_directories(text):
-            written = _expanded(value, places.home)
-            _watch_links(found, os.path.normpath(join(repo.top, written)))
-            path = _resolved(written, repo.top)
-            if not _writable(fence, path) or covers(path, repo.top):
+            written = _expanded(value, home)
+            _watch_links(found, os.path.normpath(join(top, written)))
+            path = _resolved(written, top)
+            if not _writable(fence, path) or covers(path, top):
                 continue
-            if isdir(path):
+            if isdir(path) and not _is_stub(found, path):
                 fence.guarded.append(path)
             else:
                 while not os.path.lexists(dirname(path)):
                     path = dirname(path)
                 fence.stub_directories.append(path)
-            _pin_parents(fence, path, repo.top)
+            _pin_parents(fence, path, _root_of(fence, path))
         for value in repository.named_files(text):
-            for base in (repo.top, dirname(config)):
-                path = _resolved(_expanded(value, places.home), base)
-                if isfile(path) and _writable(fence, path):
+            for base in (top, dirname(config)):
+                written = join(base, _expanded(value, home))
+                path = _resolved(written, base)
+                if isfile(path) and _writable(fence, path) and not _is_stub(found, path):
+                    _watch_links(found, os.path.normpath(written))
                     fence.guarded.append(path)
-                    _pin_parents(fence, path, repo.top)
+                    _pin_parents(fence, path, _root_of(fence, path))
+        missing = [join(dirname(config), _expanded(value, home)) for value in repository.included(text)]
+        missing += [join(top, _expanded(value, home)) for value in repository.programs(text)]
+        for path in missing:
+            _keep_away(found, _resolved(path, top), f"git would obey it: {config} names it")
+
+
+def _keep_away(found: Found, path: str, what: str) -> None:
+    """What is not there must not appear."""
+    if (os.path.lexists(path) and not _is_stub(found, path)) or not _writable(found.fence, path):
+        return
+    if isdir(dirname(path)):
+        found.fence.stub_files.append(path)
+        _pin_parents(found.fence, path, _root_of(found.fence, path))
+    else:
+        found.unwanted[path] = what
+
+
+def _root_of(fence: Fence, path: str) -> str:
+    """The nearest directory around ``path`` that the session may write, and that it cannot rename."""
+    return max((each for each in [*fence.writable, *fence.pinned] if covers(each, dirname(path))), key=len, default="/")
 
 
 def _watch_links(found: Found, path: str) -> None:
