@@ -272,14 +272,14 @@ def made(name: str, what: str, lines: str, *, session: str = "git-made", also: t
 
     @attempt(f"git-made-{name}", NEW_GIT, what, session=session)
     def _(lab: Lab) -> Plan:
-        directory = f"made-{name}"
+        here, directory = lab.workspace, f"made-{name}"
         words, mark = marked(lab, f"made-{name}")
-        program = lab.plant(lab.workspace / f"{directory}.sh", words, 0o755)
+        program = lab.plant(here / f"{directory}.sh", words, 0o755)
         step = bash(lines.replace("PROGRAM", str(program)).replace("DIR", directory))
 
         def later() -> str | None:
-            lab.run("timeout", "10", "git", "-C", str(lab.workspace / directory), *also)
-            return runs_later(lab, mark, lab.workspace / directory)
+            lab.run("timeout", "10", "git", "-C", str(here / directory), *also)
+            return runs_later(lab, mark, here / directory)
 
         return Plan([step], later)
 
