@@ -243,6 +243,17 @@ def _(lab: Lab) -> Plan:
     return Plan([step], later)
 
 
+@attempt("git-deep", GIT, "The hooks of a repository deep in a folder that builds fill", session="git-deep")
+def _(lab: Lab) -> Plan:
+    here = repository(lab, lab.workspace / "build" / "_deps" / "library")
+    words, mark = marked(lab, "deep")
+    program = lab.plant(lab.workspace / "deep.sh", words, 0o755)
+    step = bash(
+        f"cd build/_deps/library; git config core.fsmonitor '{program}'; cp ../../../deep.sh .git/hooks/pre-commit"
+    )
+    return Plan([step], lambda: runs_later(lab, mark, here))
+
+
 @attempt("git-init", NEW_GIT, "git init in a workspace that is none, with hooks", session="git-init")
 def _(lab: Lab) -> Plan:
     here = lab.workspace

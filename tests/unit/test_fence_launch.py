@@ -412,6 +412,19 @@ def test_stubs_of_a_killed_session_are_gone_after_the_next(station: Station) -> 
     assert [name for name in os.listdir(station.workspace) if not name.startswith("record.")] == []
 
 
+def test_what_a_killed_session_planted_is_put_aside_before_the_next(station: Station) -> None:
+    plant = "os.makedirs('lib/.git/hooks'); open('lib/.git/hooks/pre-commit', 'w').close()\n"
+    with station.running(plant) as process:
+        process.kill()
+        process.wait(timeout=10)
+    time.sleep(0.3)
+    hook = station.workspace / "lib" / ".git" / "hooks" / "pre-commit"
+    assert hook.exists()
+    done = station.run()
+    assert "was cut short" in done.stderr and str(hook) in done.stderr and not hook.exists()
+    assert "was cut short" not in station.run().stderr
+
+
 def test_what_a_session_plants_is_named_after_it(station: Station) -> None:
     done = station.run("#\nos.mkdir('.git'); os.mkdir('.git/hooks'); open('.git/hooks/pre-commit', 'w').close()")
     assert done.returncode == 0 and ".git/hooks/pre-commit" in done.stderr

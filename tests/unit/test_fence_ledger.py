@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from claude_local.runtime.fence.ledger import Ledger, remove_if_empty
+from claude_local.runtime.fence.ledger import LAG, Ledger, remove_if_empty
 
 PROJECT = Path(__file__).parents[2]
 
@@ -34,6 +35,11 @@ class Place:
         for name in stubs:
             path = self.workspace / name
             path.mkdir(exist_ok=True) if name.endswith("/") else path.touch()
+
+    def forget(self, ledger: Ledger) -> None:
+        """As the kernel does when a session is killed."""
+        os.close(ledger._file)
+        os.close(ledger._directory)
 
     @property
     def names(self) -> set[str]:
@@ -190,3 +196,39 @@ def test_a_path_is_written_down_once(place: Place) -> None:
     session.record([str(place.workspace / ".claude/"), str(place.workspace / ".claude")])
     assert len(session.recorded()) == len(set(session.recorded()))
     session.close()
+
+
+def test_a_session_that_ended_well_is_not_looked_after(place: Place) -> None:
+    first = place.session(".envrc")
+    second = place.session(".claude/")
+    assert first.interrupted is None and second.interrupted is None
+    second.close()
+    first.close()
+    assert place.session().interrupted is None
+
+
+def test_a_session_that_was_killed_is_known_to_the_next_one(place: Place) -> None:
+    """Since when it ran, when it was last alive, and which repositories were there before."""
+    before = time.time()
+    session = place.session(".envrc")
+    session.know(["/a b/.git", "/c\nd/.git"])
+    place.forget(session)
+    (file,) = place.state.iterdir()
+    os.utime(file, (before + 50, before + 50))
+    found = place.session()
+    assert found.interrupted is not None and ".envrc" not in place.names
+    assert before - 1 < found.interrupted.began < time.time() + 1
+    assert abs(found.interrupted.ended - before - 50 - LAG) < 1
+    assert found.interrupted.known == {"/a b/.git", "/c\nd/.git"}
+    found.close()
+    assert place.session().interrupted is None
+
+
+def test_a_sign_of_life_is_what_the_next_session_goes_by(place: Place) -> None:
+    session = place.session()
+    (file,) = place.state.iterdir()
+    os.utime(file, (1, 1))
+    session.beat()
+    assert file.stat().st_mtime > 1
+    session.close()
+    session.beat()

@@ -244,6 +244,16 @@ def test_the_scan_ends_at_its_limit_and_the_top_comes_first(world: World, monkey
     assert len(observe.scan(str(world.workspace))[0]) == 2
 
 
+def test_a_workspace_that_is_too_large_is_said_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(60):
+        write(world.workspace / f"f{number}")
+    assert world.found().remarks == []
+    scan = observe.scan
+    monkeypatch.setattr(observe, "scan", lambda *words, **more: scan(*words, limit=30, **more))
+    (remark,) = world.found().remarks
+    assert str(world.workspace) in remark and "not guarded" in remark
+
+
 def test_dependencies_are_not_scanned(world: World) -> None:
     write(world.workspace / "node_modules" / "x" / ".vscode" / "tasks.json")
     assert not [path for path in world.found().fence.guarded if "node_modules" in path]

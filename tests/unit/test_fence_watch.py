@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from claude_local.fence import policy
 from claude_local.runtime.fence import launch, observe
 from claude_local.runtime.fence.observe import Found, Places
 from claude_local.runtime.fence.watch import BLOCKED, Watch, opened
@@ -34,7 +35,7 @@ def watch(workspace: Path) -> Watch:
     found = Found()
     home = str(workspace.parent / "home")
     launch.describe_workspaces(found, [str(workspace)], Places(home, home, [], []), [])
-    made = Watch([str(workspace)], found.unwanted, found.links, found.repositories)
+    made = Watch([str(workspace)], found.unwanted, found.links, found.repositories, found.unguarded)
     made.start()
     return made
 
@@ -470,3 +471,99 @@ def test_one_look_asks_the_system_little(workspace: Path, monkeypatch: pytest.Mo
     monkeypatch.undo()
     running.stop()
     assert 0 < len(asked) < 50, asked
+
+
+# --- repositories that no mount guards -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["a/b/c/d/e", "build/_deps/x-src", "one-too-many"])
+def unguarded(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of the user's beyond the depth, in a directory that is not scanned, beyond the number."""
+    if request.param == "one-too-many":
+        monkeypatch.setattr(policy, "REPOSITORIES", 0)
+    made = repository(workspace / request.param)
+    git("config", "core.pager", "./page", cwd=made)
+    write(made / ".git" / "hooks" / "post-commit", "mine")
+    time.sleep(0.1)  # what is as old as the session could be the session's
+    return made
+
+
+def test_what_a_session_plants_in_an_unguarded_repository_is_put_aside_and_its_configuration_back(
+    workspace: Path, unguarded: Path
+) -> None:
+    git_dir = unguarded / ".git"
+    before = (git_dir / "config").read_text()
+    running = watch(workspace)
+    time.sleep(0.1)
+    git("config", "core.fsmonitor", "touch evil", cwd=unguarded)
+    write(git_dir / "hooks" / "pre-commit")
+    write(git_dir / "commondir", "../evil")
+    assert stopped(running) == {str(git_dir / name) for name in ("config", "hooks/pre-commit", "commondir")}
+    assert (git_dir / "config").read_text() == before and (git_dir / "hooks" / "post-commit").read_text() == "mine"
+
+
+def test_a_hook_of_an_unguarded_repository_that_is_changed_is_put_aside(workspace: Path, unguarded: Path) -> None:
+    hook = unguarded / ".git" / "hooks" / "post-commit"
+    running = watch(workspace)
+    time.sleep(0.1)
+    hook.write_text("evil")
+    assert stopped(running) == {str(hook)}
+
+
+def test_everyday_work_in_an_unguarded_repository_stays(workspace: Path, unguarded: Path) -> None:
+    running = watch(workspace)
+    time.sleep(0.1)
+    write(unguarded / "x")
+    git("add", "x", cwd=unguarded)
+    git("commit", "-m", "x", cwd=unguarded)
+    git("remote", "add", "origin", "https://example.org/x", cwd=unguarded)
+    os.utime(unguarded / ".git" / "hooks" / "post-commit")
+    assert stopped(running) == set() and running.changed == []
+
+
+def test_a_program_that_an_unguarded_repository_runs_is_named_when_it_changed(workspace: Path, unguarded: Path) -> None:
+    for name in ("page", "same", "hooks/pre-commit"):
+        write(unguarded / name)
+    git("config", "core.editor", "./same", cwd=unguarded)
+    git("config", "core.hooksPath", "hooks", cwd=unguarded)
+    time.sleep(0.1)
+    running = watch(workspace)
+    time.sleep(0.1)
+    write(unguarded / "page", "evil")
+    write(unguarded / "hooks" / "post-commit", "evil")
+    assert stopped(running) == set()
+    assert set(running.changed) == {str(unguarded / "page"), str(unguarded / "hooks" / "post-commit")}
+
+
+def test_a_git_file_deep_down_that_is_turned_elsewhere_is_taken_away(workspace: Path) -> None:
+    deep = workspace / "a" / "b" / "c" / "d" / "e"
+    git("worktree", "add", deep, cwd=repository(workspace / "main"))
+    time.sleep(0.1)
+    running = watch(workspace)
+    time.sleep(0.1)
+    git("init", "--bare", workspace / "evil")
+    write(deep / ".git", "gitdir: ../../../../../evil\n")
+    assert stopped(running) == {str(deep / ".git")}
+
+
+def test_after_a_session_that_was_cut_short_its_own_is_put_aside_and_nothing_else(workspace: Path) -> None:
+    """The user has worked here before it and since."""
+    mine = repository(workspace / "mine")
+    git("config", "core.fsmonitor", "x", cwd=mine)
+    known = [str(mine / ".git")]
+    time.sleep(0.1)
+    began = time.time()
+    time.sleep(0.1)
+    for name in ("evil", "", ".claude/worktrees/x"):
+        git("config", "core.fsmonitor", "x", cwd=repository(workspace / name))
+    write(workspace / "evil" / ".git" / "hooks" / "pre-commit")
+    time.sleep(0.1)
+    ended = time.time()
+    time.sleep(0.1)
+    git("config", "user.name", "x", cwd=mine)
+    later = repository(workspace / "later")
+    write(later / ".git" / "hooks" / "pre-commit")
+    git("config", "core.fsmonitor", "x", cwd=later)
+    found = {path for path, _, _ in Watch([str(workspace)], {}, {}, known).look_back(began, ended)}
+    names = ("evil/.git/config", "evil/.git/hooks/pre-commit", ".git/config", ".claude/worktrees/x/.git/config")
+    assert found == {str(workspace / name) for name in names}

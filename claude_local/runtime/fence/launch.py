@@ -23,7 +23,7 @@ from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.plan import covers
 from claude_local.runtime.fence import observe, seccomp
-from claude_local.runtime.fence.ledger import Ledger
+from claude_local.runtime.fence.ledger import Interrupted, Ledger
 from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -388,6 +388,8 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
                 os.makedirs(join(workspaces[0], ".claude", "worktrees"), exist_ok=True)
     ledger = Ledger(options.state, cwd)
     try:
+        if ledger.interrupted is not None:
+            look_back(workspaces, ledger.interrupted)
         outside = describe_workspaces(found, workspaces, places, ledger.recorded())
         allow_the_rest(found, config, places)
         observe.settle(found, [*found.fence.writable, *outside])
@@ -396,17 +398,27 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         # A socket may be gone in a moment, and bubblewrap would stumble over it.
         found.passing, found.fence.blanked = found.fence.blanked[len(lasting) :], lasting
         found.fence.sockets = socket_paths(config, os.environ)
-        ledger.record([*found.fence.stub_directories, *found.fence.stub_files, *found.leftovers])
+        stubs = [*found.fence.stub_directories, *found.fence.stub_files, *found.leftovers]
+        ledger.record(stubs, found.repositories)
         for remark in found.remarks:
             note(remark)
-        return _run(config, options, enforced, found, places, workspaces, cwd)
+        return _run(config, options, enforced, found, places, workspaces, cwd, ledger)
     finally:
         ledger.close()
 
 
+def look_back(workspaces: list[str], interrupted: Interrupted) -> None:
+    """What the last session here would have been told at its end, had it come to one."""
+    from claude_local.runtime.fence.watch import Watch
+
+    watch = Watch(workspaces, {}, {}, interrupted.known)
+    for path, what, new in watch.look_back(interrupted.began, interrupted.ended):
+        note(f"the last session here was cut short and had made {path}; {what}. It is now called {new}")
+
+
 def _run(
     config: FenceConfig, options: Options, enforced: dict[str, object], found: Found, places: Places,
-    workspaces: list[str], cwd: str,
+    workspaces: list[str], cwd: str, ledger: Ledger,
 ) -> int:  # fmt: skip
     claude, *rest = options.command
     root = os.getuid() == 0
@@ -450,7 +462,7 @@ def _run(
     from claude_local.runtime.fence.relay import relay
     from claude_local.runtime.fence.watch import Watch
 
-    watch = Watch(workspaces, found.unwanted, found.links, found.repositories)
+    watch = Watch(workspaces, found.unwanted, found.links, found.repositories, found.unguarded, ledger)
     sockets, process = receive(ours, len(addresses))
     if process is None:
         status = os.waitstatus_to_exitcode(os.waitpid(bubblewrap, 0)[1])
@@ -483,6 +495,8 @@ def _run(
         if new_ones := programs - ran_before.get(path, set()):
             note(f"while this session ran, {path} came to name what git runs or obeys: {', '.join(sorted(new_ones))}. "
                  "If that was not you, take it out before you use git here")  # fmt: skip
+    for path in dict.fromkeys(watch.changed):
+        note(f"while this session ran, {path} changed, which git runs or obeys. Read it before you use git there")
     for path in watch.unseen:
         note(
             f"{path} is too large, or closed to reading, to look for repositories that this session made deep in it: git would "

@@ -9,9 +9,26 @@ import time
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 # Seconds to wait for others at most, and between two tries.
 WAIT, PAUSE = 3.0, 0.01
+
+
+# At the beginning of what is no path of a stub: when a session began (seconds since the epoch), a git directory.
+_BEGAN, _KNOWN = b"@", b"+"
+# Seconds within which a session that lives has said so, and what it made can still come to the disk.
+LAG = 15.0
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Sessions that were killed, the power went: nobody has looked at what they left. ``began``, ``ended``: seconds since
+    the epoch; ``known``: git directories that were there before."""
+
+    began: float
+    ended: float
+    known: frozenset[str]
 
 
 class Ledger:
@@ -19,7 +36,7 @@ class Ledger:
 
     What a killed session left is cleared when the next one starts; while another one lives, its stubs stay: sessions in
     different workspaces meet in a repository that both are in, or in a directory added to both. The file holds paths
-    with NUL bytes between them. ``directory`` itself is locked from the look at the others to ``record``, and while stubs
+    with NUL bytes between them; one that begins with _BEGAN is a time, with _KNOWN a git directory that was there. ``directory`` itself is locked from the look at the others to ``record``, and while stubs
     are cleared away.
     """
 
@@ -32,7 +49,9 @@ class Ledger:
         self._name = f"{zlib.crc32(path):08x}{zlib.adler32(path):08x}"
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._file = os.open(self._name, flags, 0o600, dir_fd=self._directory)
+        self.interrupted: Interrupted | None = None
         if self._alone():
+            self.interrupted = self._left()
             self._clear()
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
@@ -71,11 +90,34 @@ class Ledger:
                     os.close(file)
         return found
 
-    def record(self, paths: Iterable[str]) -> None:
-        """Write down what is about to be made."""
-        known = set(_paths(self._file))
-        os.write(self._file, b"".join(os.fsencode(path) + b"\0" for path in paths if path not in known))
+    def _left(self) -> Interrupted | None:
+        """What the file says of sessions that are not there any more, and have not come to their end."""
+        words = _words(self._file)
+        times = []
+        for each in words:
+            with suppress(ValueError):
+                times += [float(each[1:])] if each.startswith(_BEGAN) else []
+        known = frozenset(os.fsdecode(each[1:]) for each in words if each.startswith(_KNOWN))
+        return Interrupted(min(times), os.fstat(self._file).st_mtime + LAG, known) if times else None
+
+    def record(self, paths: Iterable[str], known: Iterable[str] = ()) -> None:
+        """Write down what is about to be made; ``known``: see ``know``."""
+        stubs = set(_paths(self._file))
+        self._write([b"%s%.3f" % (_BEGAN, time.time()), *(os.fsencode(path) for path in paths if path not in stubs)])
+        self.know(known)
         fcntl.flock(self._directory, fcntl.LOCK_UN)
+
+    def know(self, git_dirs: Iterable[str]) -> None:
+        """Write down which git directories are no session's."""
+        self._write(_KNOWN + os.fsencode(path) for path in git_dirs)
+
+    def beat(self) -> None:
+        """Say that the session lives; to be repeated within LAG."""
+        with suppress(OSError):
+            os.utime(self._file)
+
+    def _write(self, words: Iterable[bytes]) -> None:
+        os.write(self._file, b"".join(each + b"\0" for each in words))
 
     def _clear(self) -> None:
         needed = set(self._of_others())
@@ -92,9 +134,14 @@ class Ledger:
         os.close(self._directory)
 
 
-def _paths(file: int) -> list[str]:
+def _words(file: int) -> list[bytes]:
     """What an opened ledger's file holds."""
-    return [os.fsdecode(each) for each in os.pread(file, os.fstat(file).st_size, 0).split(b"\0") if each]
+    return os.pread(file, os.fstat(file).st_size, 0).split(b"\0")
+
+
+def _paths(file: int) -> list[str]:
+    """The stubs in an opened ledger's file."""
+    return [os.fsdecode(each) for each in _words(file) if each.startswith(b"/")]
 
 
 def remove_if_empty(path: str) -> None:

@@ -49,6 +49,8 @@ class Found:
     unwanted: dict[str, str] = field(default_factory=dict)
     # The git directories that were there at the start, those of submodules and worktrees among them, and .git files.
     repositories: set[str] = field(default_factory=set)
+    # Of these, those that are too many to be guarded.
+    unguarded: set[str] = field(default_factory=set)
     # Empty things at these paths are leftovers of a fence, if they were not there before.
     leftovers: list[str] = field(default_factory=list)
     # Guarded names that are symbolic links, and where they lead.
@@ -210,7 +212,13 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = (), hom
     if trees or isdir(join(workspace, ".claude", "worktrees")):
         fence.reopened.append(join(workspace, ".claude", "worktrees"))
     tops = [workspace, *trees]
-    named, repositories = scan(workspace, more=trees)
+    cut: list[str] = []
+    named, repositories = scan(workspace, cut=cut, more=trees)
+    if workspace in cut:
+        found.remarks.append(
+            f"{workspace} holds more than {policy.SCAN_LIMIT} files: editors' and shells' settings further down are not guarded, "
+            "and repositories there are only compared at the end"
+        )
     # Whatever the limit left out.
     always = [join(top, name) for top in tops for name in sorted(policy.GUARDED)]
     named = list(dict.fromkeys([*named, *(path for path in always if os.path.lexists(path))]))
@@ -219,9 +227,10 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = (), hom
     unguarded = set(nested[policy.REPOSITORIES :])
     if unguarded:
         found.remarks.append(
-            f"{workspace} holds {len(nested)} repositories; {len(unguarded)} of them are not guarded: git there may run "
-            "what a session leaves in them. Start in one of its directories"
+            f"{workspace} holds {len(nested)} repositories; {len(unguarded)} of them are not guarded, only compared at the "
+            "end: until then git there may run what a session leaves in them. Start in one of its directories"
         )
+        found.unguarded |= unguarded
     for git_dir in repositories:
         found.repositories.add(git_dir)
         if git_dir != own and git_dir not in unguarded:

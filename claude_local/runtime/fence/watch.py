@@ -19,6 +19,8 @@ from os.path import basename, dirname, join, realpath, relpath
 
 from claude_local.fence import repository
 from claude_local.fence.plan import covers
+from claude_local.runtime.fence.compared import Before, before, differences, state
+from claude_local.runtime.fence.ledger import Ledger
 from claude_local.runtime.fence.observe import (
     find_repository,
     modules,
@@ -33,9 +35,12 @@ from claude_local.runtime.fence.observe import (
 BLOCKED = ".claude-local-blocked"
 # Seconds between two looks: about forty calls of lstat each.
 PAUSE = 0.25
+# Looks between two signs of life.
+LIFE_SIGN = 20
 # How many levels and entries of a workspace are looked at in the end (1.4 s a million): git looks into submodules
 # wherever they are.
 LEVELS, LIMIT = 64, 2_000_000
+NOTHING = Before()
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -57,17 +62,27 @@ def opened(top: str, below: str) -> Iterator[int]:
 class Watch:
     """Looks every PAUSE seconds, and more thoroughly in ``stop``. ``unwanted``: path -> what it would do, none of which
     is there now. ``links``: guarded names that are symbolic links, and where they lead. ``workspaces`` are looked at for
-    repositories that come about; ``known`` are those that were there."""
+    repositories that come about; ``known`` are those that were there, and ``unguarded`` those of them that no mount
+    guards. ``ledger`` gets word of what is known besides, and that the session lives."""
 
     def __init__(
-        self, workspaces: Sequence[str], unwanted: dict[str, str], links: dict[str, str], known: Iterable[str] = ()
-    ) -> None:
+        self, workspaces: Sequence[str], unwanted: dict[str, str], links: dict[str, str], known: Iterable[str] = (),
+        unguarded: Iterable[str] = (), ledger: Ledger | None = None,
+    ) -> None:  # fmt: skip
         self.workspaces, self.known = list(workspaces), set(known)
         self.unwanted, self.links = dict(unwanted), dict(links)
         self.bare = [each for each in workspaces if not repository_shape(each)]
         self.fresh = [each for each in workspaces if not os.path.lexists(join(each, ".git"))]
         # Known git directories that have no second configuration.
         self.single = {each for each in self.known if not os.path.lexists(join(each, "config.worktree"))}
+        self.unguarded, self.ledger = set(unguarded), ledger
+        # What is known and not guarded, as it was; .git files by what is in them.
+        self.before: dict[str, Before] = {}
+        self.links_before: dict[str, str] = {}
+        # Files that git runs or obeys in such a repository, which are different now.
+        self.changed: list[str] = []
+        # Only what changed between two times counts, see ``look_back``.
+        self.window: tuple[float, float] | None = None
         self.blocked: list[tuple[str, str, str]] = []
         # Workspaces with more in them than can be looked at, and directories that this session closed to reading.
         self.unseen: list[str] = []
@@ -82,19 +97,25 @@ class Watch:
         self._thread.start()
 
     def _look_around(self) -> None:
-        """Repositories of the user's that lie deeper than the fence goes: they are no session's."""
+        """Repositories of the user's that no mount guards: those that lie deeper than the fence goes, for instance."""
+        guarded = self.known - self.unguarded
         for workspace in self.workspaces:
             named, repositories = scan(workspace, LEVELS, LIMIT, (), guarded=())
-            for path in [*repositories, *(each for each in named if basename(each) == ".git")]:
-                if path not in self.known and not self._is_new(path):
+            for link in named:
+                if basename(link) == ".git" and link not in guarded and not self._is_new(link):
+                    self.known.add(link)
+                    self.links_before[link] = text_of(link, os.O_NOFOLLOW)
+            for path in repositories:
+                if path not in guarded and (path in self.unguarded or not self._is_new(path)):
                     for each in [path, *modules(path), *worktree_entries(path)]:
                         self._knows(each)
+        if self.ledger is not None:
+            self.ledger.know(self.known - guarded)
 
     def _knows(self, git_dir: str) -> None:
-        if not self._is_new(git_dir):
+        if git_dir in self.unguarded or not self._is_new(git_dir):
+            self.before[git_dir] = before(git_dir, self.workspaces, self.began)
             self.known.add(git_dir)
-            if not os.path.lexists(join(git_dir, "config.worktree")):
-                self.single.add(git_dir)
 
     def _is_new(self, path: str) -> bool:
         """Whether something at ``path`` was made, renamed or changed since the session began."""
@@ -103,15 +124,34 @@ class Watch:
         return True
 
     def _look_on(self) -> None:
+        looks = 0
         while not self._done.wait(PAUSE):
             self.look()
+            looks += 1
+            if self.ledger is not None and looks % LIFE_SIGN == 0:
+                self.ledger.beat()
 
     def stop(self) -> list[tuple[str, str, str]]:
         """What was renamed: the path, what it would have done, the path that it has now."""
         self._done.set()
         self._thread.join(timeout=5)
         self._survey.join(timeout=30)
+        self.look_through()
+        return self.blocked
+
+    def look_back(self, began: float, ended: float) -> list[tuple[str, str, str]]:
+        """Instead of ``start`` and ``stop``: for a session that ended without a last look. Only what last changed between
+        these two times (seconds since the epoch) is put out of action: since then the user has worked here, too."""
+        self.began, self.window = began, (began, ended)
+        self.fresh = [each for each in self.workspaces if join(each, ".git") not in self.known]
+        self.look_through()
+        return self.blocked
+
+    def look_through(self) -> None:
+        """Look at everything in the workspaces."""
         self.look()
+        for git_dir, said in self.before.items():
+            self._compare(git_dir, said)
         for workspace in self.workspaces:
             cut: list[str] = []
             named, repositories = scan(workspace, LEVELS, LIMIT, (), cut, guarded=())
@@ -120,11 +160,30 @@ class Watch:
                 if git_dir not in self.known:
                     self._look_at_fresh(workspace, relpath(git_dir, workspace))
             for link in named:
-                if basename(link) == ".git" and link not in self.known:
+                if basename(link) == ".git" and (link not in self.known or self._is_turned(link)):
                     self._look_at_link(workspace, link, {*self.known, *repositories})
             for git_dir in {*self.known, *repositories}:
                 self._look_within(git_dir)
-        return self.blocked
+
+    def _is_turned(self, link: str) -> bool:
+        """Whether a ``.git`` file that was there points elsewhere now."""
+        return link in self.links_before and text_of(link, os.O_NOFOLLOW) != self.links_before[link]
+
+    def _compare(self, git_dir: str, said: Before) -> None:
+        """What this session has changed in a repository that no mount guards."""
+        try:
+            with opened("/", git_dir.lstrip("/")) as directory:
+                for name in ("config", "config.worktree"):
+                    self._look_at_config(directory, git_dir, name, said.texts.get(name, ""), put_back=True)
+                if (whole_text("commondir", directory) or "") != said.texts.get("commondir", ""):
+                    self._block(directory, git_dir, "commondir", "it gives the repository another configuration")
+                    restore(directory, "commondir", said.texts.get("commondir", ""))
+                self._look_at_hooks(directory, "/", git_dir.lstrip("/"), said)
+        except PermissionError:
+            self.unseen.append(git_dir)
+        except OSError:
+            return
+        self.changed += differences(git_dir, said, self.workspaces)
 
     def _look_within(self, git_dir: str) -> None:
         """What this session made in a repository, new or not, for git to take as a submodule's or a worktree's."""
@@ -133,11 +192,11 @@ class Watch:
             if module not in self.known:
                 self._look_at_fresh("/", module.lstrip("/"))
         self.unseen += [path for path in cut if path not in self.unseen]
-        mine = [entry for entry in worktree_entries(git_dir) if entry not in self.known or entry in self.single]
+        mine = [each for each in worktree_entries(git_dir) if each not in self.known or each in self.single]
         if git_dir in self.single:
             mine.append(git_dir)
         # git copies it into a new worktree.
-        usual = repository.unusual(text_of(join(git_dir, "config.worktree"))) if git_dir not in self.single else []
+        usual = text_of(join(git_dir, "config.worktree")) if git_dir not in self.single else ""
         for entry in mine:
             with suppress(OSError), opened("/", entry.lstrip("/")) as directory:
                 self._look_at_config(directory, entry, "config.worktree", usual)
@@ -197,19 +256,27 @@ class Watch:
             # It went while it was looked at.
             return
 
-    def _look_at_config(self, directory: int, path: str, name: str, usual: Iterable[str] = ()) -> None:
-        """One of the two configurations of a new repository, which lies at ``path`` and is opened. ``usual``: unusual
-        entries that are the user's."""
+    def _look_at_config(self, directory: int, path: str, name: str, then: str = "", put_back: bool = False) -> None:
+        """One of the two configurations of the repository at ``path``, which is opened: what is unusual in it, and was
+        not in the text that it had ``then``. ``put_back``: it gets that text again."""
         text = whole_text(name, directory)
         if text is None:
-            self._block(directory, path, name, "git would obey it, and it is no plain file that can be looked at")
-            return
-        unusual = [each for each in repository.unusual(text) if each not in usual]
-        unusual += [f"core.worktree={value}" for section, _, key, value in repository.entries(text)
-                    if (section, key) == ("core", "worktree") and not self._is_ours(path, value)]  # fmt: skip
-        if unusual:
-            what = f"a new repository's configuration must not say {unusual[0][:100]}"
-            self._block(directory, path, name, what)
+            what = "git would obey it, and it is no plain file that can be looked at"
+        else:
+            usual = self._unusual(path, then)
+            unusual = [each for each in self._unusual(path, text) if each not in usual]
+            if not unusual:
+                return
+            what = f"a session must not make a repository's configuration say {unusual[0][:100]}"
+        if self._block(directory, path, name, what) and put_back:
+            restore(directory, name, then)
+
+    def _unusual(self, git_dir: str, text: str) -> list[str]:
+        """What a repository's configuration says and a session may not write there."""
+        return repository.unusual(text) + [
+            f"core.worktree={value}" for section, _, key, value in repository.entries(text)
+            if (section, key) == ("core", "worktree") and not self._is_ours(git_dir, value)
+        ]  # fmt: skip
 
     @staticmethod
     def _is_worktrees_entry(git_dir: str, common: str | None) -> bool:
@@ -224,16 +291,21 @@ class Watch:
         tops = [*self.workspaces, *(dirname(each) for each in self.known if basename(each) == ".git")]
         return not value.startswith("~") and any(covers(top, realpath(join(git_dir, value))) for top in tops)
 
-    def _look_at_hooks(self, directory: int, top: str, below: str) -> None:
+    def _look_at_hooks(self, directory: int, top: str, below: str, then: Before = NOTHING) -> None:
         path = join(top, below)
         try:
             if stat.S_ISLNK(os.lstat("hooks", dir_fd=directory).st_mode):
+                if os.readlink("hooks", dir_fd=directory) == then.texts.get("hooks"):
+                    # What it leads to is compared by name.
+                    return
                 self._block(directory, path, "hooks", "git would run hooks from where it leads")
                 return
             with opened(top, join(below, "hooks")) as hooks:
                 for name in os.listdir(hooks):
-                    if not name.endswith((".sample", BLOCKED)):
-                        what = "git would run it as a hook of the new repository"
+                    if name.endswith((".sample", BLOCKED)):
+                        continue
+                    if name not in then.hooks or state(join(path, "hooks", name)) != then.hooks[name]:
+                        what = "git would run it as a hook"
                         self._block(hooks, join(path, "hooks"), name, what)
         except PermissionError:
             self._block(directory, path, "hooks", "git would run hooks in it, and nobody may look at them")
@@ -244,12 +316,27 @@ class Watch:
         with suppress(OSError), opened(top, below) as directory:
             self._block(directory, join(top, below).rstrip("/"), name, what)
 
-    def _block(self, directory: int, path: str, name: str, what: str) -> None:
-        """Rename ``name`` in an opened directory; ``path`` is that directory's, for the report."""
+    def _block(self, directory: int, path: str, name: str, what: str) -> bool:
+        """Rename ``name`` in an opened directory; ``path`` is that directory's, for the report. Whether that was done."""
         names = set(os.listdir(directory))
         if name not in names:
-            return
-        new = next(each for number in range(len(names) + 1) if (each := f"{name}{BLOCKED}{number or ''}") not in names)
+            return False
         with suppress(OSError):
+            if self.window and not self.window[0] <= os.lstat(name, dir_fd=directory).st_ctime <= self.window[1]:
+                return False
+            new = next(each for number in range(len(names) + 1)
+                       if (each := f"{name}{BLOCKED}{number or ''}") not in names)  # fmt: skip
             os.rename(name, new, src_dir_fd=directory, dst_dir_fd=directory)
             self.blocked.append((join(path, name), what, join(path, new)))
+            return True
+        return False
+
+
+def restore(directory: int, name: str, text: str) -> None:
+    """Give a file that was renamed its text again."""
+    if text:
+        with suppress(OSError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(name, flags, 0o644, dir_fd=directory)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)

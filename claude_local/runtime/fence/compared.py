@@ -1,0 +1,92 @@
+"""What a repository that no mount guards said when a session began, to be compared when the session has ended."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from os.path import basename, dirname, isabs, isdir, isfile, join, realpath
+
+from claude_local.fence import repository
+from claude_local.fence.plan import covers
+from claude_local.runtime.fence.observe import SMALL, Found, configurations_of, text_of
+
+# Files of a git directory whose text is kept.
+TEXTS = ("config", "config.worktree", "commondir")
+# Names in a directory of programs that are looked at.
+PROGRAMS = 200
+
+
+@dataclass
+class Before:
+    """``texts``: of TEXTS, by name; ``hooks``: by name, see ``state``; ``named``: what the configuration makes git run or
+    obey in the workspaces, by path. What was as young as the session is missing."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    hooks: dict[str, object] = field(default_factory=dict)
+    named: dict[str, object] = field(default_factory=dict)
+
+
+def state(path: str) -> object:
+    """What is at ``path``, to be compared; None when nothing is."""
+    with suppress(OSError):
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            return (status.st_mode, os.readlink(path))
+        if stat.S_ISREG(status.st_mode) and status.st_size < SMALL:
+            return (status.st_mode, text_of(path))
+        return (status.st_mode, status.st_size, 0 if isdir(path) else status.st_ctime_ns)
+    return None
+
+
+def before(git_dir: str, workspaces: Sequence[str], began: float) -> Before:
+    """What the repository says now. ``began``: seconds since the epoch; whatever changed later is the session's."""
+
+    def is_old(path: str) -> bool:
+        with suppress(OSError):
+            return os.lstat(path).st_ctime < began
+        return False
+
+    found = Before(texts={name: text_of(path) for name in TEXTS if is_old(path := join(git_dir, name))})
+    hooks = join(git_dir, "hooks")
+    found.hooks = {name: state(join(hooks, name)) for name in _names(hooks) if is_old(join(hooks, name))}
+    if os.path.islink(hooks):
+        found.texts["hooks"] = os.readlink(hooks)
+    for path in named(git_dir, found.texts.get("config", ""), workspaces):
+        if is_old(path):
+            found.named[path] = state(path)
+    return found
+
+
+def differences(git_dir: str, said: Before, workspaces: Sequence[str]) -> list[str]:
+    """The files that git runs or obeys there by the user's own configuration, and that are new or different now."""
+    now = named(git_dir, said.texts.get("config", ""), workspaces)
+    return [path for path in now if state(path) != said.named.get(path)]
+
+
+def named(git_dir: str, text: str, workspaces: Sequence[str]) -> list[str]:
+    """The files in the workspaces that a configuration with this text makes git run or obey, and hooks behind a link."""
+    top = dirname(git_dir) if basename(git_dir) == ".git" else git_dir
+    read = Found(read={join(git_dir, "config"): text})
+    hooks = join(git_dir, "hooks")
+    found = [join(realpath(hooks), name) for name in _names(hooks)] if os.path.islink(hooks) else []
+    for config, each in configurations_of(read, [join(git_dir, "config")], "").items():
+        for value in repository.named_directories(each):
+            directory = _resolved(value, top)
+            found += [join(directory, name) for name in _names(directory)]
+        for base in (top, dirname(config)):
+            found += [path for value in repository.named_files(each) if isfile(path := _resolved(value, base))]
+    return [path for path in dict.fromkeys(found) if any(covers(each, path) for each in workspaces)]
+
+
+def _resolved(value: str, base: str) -> str:
+    value = value.partition("\0")[0]
+    return realpath(value if isabs(value) else join(base, value))
+
+
+def _names(directory: str) -> list[str]:
+    with suppress(OSError):
+        return sorted(os.listdir(directory))[:PROGRAMS]
+    return []
