@@ -107,11 +107,11 @@ SYSTEM_DIRECTORIES = (
 GUARDED = frozenset({
     ".claude", ".mcp.json", ".claude.json", ".vscode", ".idea", ".husky", ".envrc", ".gitconfig", ".bashrc",
     ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases", ".profile", ".zshrc", ".zprofile", ".zshenv",
-    ".zlogin", ".zlogout", ".config/fish",
+    ".zlogin", ".zlogout", ".config/fish", ".cursor", ".zed", ".devcontainer", ".devcontainer.json",
 })  # fmt: skip
 # Of these, what is kept from appearing at the top of a workspace; the others mean nothing there until somebody reads
 # them. Directories get an empty directory, files an empty device.
-STUB_DIRECTORIES = (".claude", ".vscode", ".idea")
+STUB_DIRECTORIES = (".claude", ".vscode", ".idea", ".cursor", ".zed")
 STUB_FILES = (".mcp.json", ".envrc")
 # Not looked into for guarded files: large, and never a place where a tool looks for its settings.
 NOT_SCANNED = frozenset({
@@ -125,8 +125,15 @@ SCAN_LIMIT = 20_000
 # 2.2 s, 600 took 20 s (two cores).
 REPOSITORIES = 100
 
+# At the top of a workspace: what installed git hooks read. Changing it is everyday work, so that is only told at the end.
+HOOK_MANAGERS = (
+    ".pre-commit-config.yaml", ".pre-commit-config.yml", "lefthook.yml", "lefthook.yaml", ".lefthook.yml", ".lefthook.yaml",
+    "lefthook-local.yml", ".lefthook-local.yml", "lefthook.toml", "lefthook.json", ".overcommit.yml", ".huskyrc",
+    ".lintstagedrc", ".lintstagedrc.json", ".lintstagedrc.yaml", ".lintstagedrc.yml", ".simple-git-hooks.json",
+)  # fmt: skip
+
 # Inside a repository's git directory. Everything else in it (objects, refs, index, logs) a session may write.
-GIT_GUARDED = ("hooks", "config", "config.worktree", "info/attributes", "commondir", "gitdir")
+GIT_GUARDED = ("hooks", "config", "config.worktree", "info/attributes", "info/exclude", "commondir", "gitdir")
 
 # Empty files and directories that Claude Code's own sandbox leaves behind (2.1.330): at the top of a workspace when it is
 # killed while a command runs, in a git directory always.

@@ -208,6 +208,17 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
+@attempt("git-exclude", GIT, "The list of files that git status leaves out", session="git")
+def _(lab: Lab) -> Plan:
+    here = repository(lab, lab.workspace)
+    words = lab.nonce()
+    target = here / ".git" / "info" / "exclude"
+    step = bash(
+        f"echo '{words}' >>.git/info/exclude; mv .git/info .git/old; mkdir .git/info; echo '{words}' >.git/info/exclude"
+    )
+    return Plan([step], lambda: lab.holds(target, words))
+
+
 @attempt("git-tree", GIT, "A repository in place of one of Claude Code's worktrees", session="git-tree")
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace)
@@ -337,6 +348,9 @@ def persists(name: str, family: str, path: str, *, exists: bool, tool: str) -> N
 persists("vscode-tasks", PROJECT, ".vscode/tasks.json", exists=True, tool="Write")
 persists("vscode-settings-new", PROJECT, ".vscode/settings.json", exists=False, tool="Bash")
 persists("idea-new", PROJECT, ".idea/workspace.xml", exists=False, tool="Write")
+persists("cursor-new", PROJECT, ".cursor/mcp.json", exists=False, tool="Bash")
+persists("zed-new", PROJECT, ".zed/settings.json", exists=False, tool="Write")
+persists("devcontainer", PROJECT, ".devcontainer/devcontainer.json", exists=True, tool="Bash")
 persists("envrc", PROJECT, ".envrc", exists=True, tool="Bash")
 persists("mcp-json-new", PROJECT, ".mcp.json", exists=False, tool="Write")
 persists("claude-settings", PROJECT, ".claude/settings.json", exists=True, tool="Bash")

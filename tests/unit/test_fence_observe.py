@@ -214,7 +214,9 @@ def test_what_runs_later_is_read_only_and_what_is_missing_cannot_appear(world: W
     write(world.workspace / ".envrc")
     fence = world.found().fence
     assert {str(world.workspace / ".vscode"), str(world.workspace / ".envrc")} <= set(fence.guarded)
-    assert set(fence.stub_directories) == {str(world.workspace / name) for name in (".claude", ".idea")}
+    assert set(fence.stub_directories) == {
+        str(world.workspace / name) for name in (".claude", ".idea", ".cursor", ".zed")
+    }
     assert set(fence.stub_files) == {str(world.workspace / ".mcp.json")}
 
 
@@ -317,6 +319,12 @@ def test_hooks_and_configuration_are_guarded_and_the_rest_of_a_repository_is_ope
     assert {"projects/one/.git/hooks", "projects/one/.git/config"} <= guarded
     assert str(world.workspace / ".git") in world.opened()
     assert "projects/one/.git" not in guarded and "projects/one/.git/index" not in guarded
+
+
+def test_what_git_leaves_out_is_guarded_and_cannot_be_renamed_away(world: World) -> None:
+    repository(world.workspace)
+    assert "projects/one/.git/info/exclude" in world.guarded()
+    assert str(world.workspace / ".git" / "info") in world.opened()
 
 
 def test_a_repository_without_hooks_gets_none(world: World) -> None:

@@ -521,6 +521,20 @@ def test_everyday_work_in_an_unguarded_repository_stays(workspace: Path, unguard
     assert stopped(running) == set() and running.changed == []
 
 
+def test_a_repository_that_git_is_busy_in_at_the_start_is_the_users(workspace: Path, unguarded: Path) -> None:
+    """An editor's git makes and removes its locks there; a session could have renamed another directory, so it is told."""
+    running = watch(workspace)
+    write(unguarded / ".git" / "index.lock").unlink()
+    running._survey.join()
+    running.known.discard(str(unguarded / ".git"))
+    running.doubtful.clear()
+    write(unguarded / ".git" / "index.lock").unlink()
+    running._look_around()
+    assert stopped(running) == set()
+    if str(unguarded / ".git") not in running.unguarded:
+        assert running.changed == [str(unguarded / ".git" / "config")]
+
+
 def test_a_program_that_an_unguarded_repository_runs_is_named_when_it_changed(workspace: Path, unguarded: Path) -> None:
     for name in ("page", "same", "hooks/pre-commit"):
         write(unguarded / name)
@@ -567,3 +581,60 @@ def test_after_a_session_that_was_cut_short_its_own_is_put_aside_and_nothing_els
     found = {path for path, _, _ in Watch([str(workspace)], {}, {}, known).look_back(began, ended)}
     names = ("evil/.git/config", "evil/.git/hooks/pre-commit", ".git/config", ".claude/worktrees/x/.git/config")
     assert found == {str(workspace / name) for name in names}
+
+
+# --- what keeps a session's changes from being seen ----------------------------------------------------------------------
+
+
+def test_files_that_git_shows_no_more_are_named(workspace: Path, unguarded: Path) -> None:
+    repository(workspace)
+    for top in (workspace, unguarded):
+        write(top / "old")
+        git("add", "old", cwd=top)
+        git("update-index", "--assume-unchanged", "old", cwd=top)
+    running = watch(workspace)
+    running._survey.join()
+    git("update-index", "--skip-worktree", "README", cwd=workspace)
+    git("update-index", "--assume-unchanged", "README", cwd=unguarded)
+    assert stopped(running) == set()
+    assert running.hidden == {str(workspace / ".git"): ["README"], str(unguarded / ".git"): ["README"]}
+
+
+def test_a_sparse_checkout_is_no_secret(workspace: Path) -> None:
+    write(workspace / "src" / "x")
+    git("add", "src", cwd=repository(workspace))
+    git("commit", "-m", "x", cwd=workspace)
+    git("sparse-checkout", "set", "none", cwd=workspace)
+    running = watch(workspace)
+    running._survey.join()
+    git("sparse-checkout", "set", "src", cwd=workspace)
+    git("sparse-checkout", "set", "none", cwd=workspace)
+    assert stopped(running) == set() and running.hidden == {}
+
+
+@pytest.mark.parametrize("name", ["exclude", "attributes"])
+def test_a_list_of_exceptions_does_not_appear(workspace: Path, name: str) -> None:
+    repository(workspace)
+    path = workspace / ".git" / "info" / name
+    path.unlink(missing_ok=True)
+    running = watch(workspace)
+    path.touch()
+    running.look()
+    assert running.blocked == [], "as Claude Code's own sandbox makes it"
+    path.write_text("evil\n")
+    assert stopped(running) == {str(path)}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_installed_hooks_read_is_named_when_it_changed(workspace: Path, installed: bool) -> None:
+    repository(workspace)
+    write(workspace / "lefthook.yml", "same")
+    write(workspace / ".pre-commit-config.yaml", "before")
+    if installed:
+        write(workspace / ".git" / "hooks" / "pre-commit")
+    running = watch(workspace)
+    write(workspace / "lefthook.yml", "same")
+    config = write(workspace / ".pre-commit-config.yaml", "after")
+    new = write(workspace / ".overcommit.yml")
+    assert stopped(running) == set() and config.read_text() == "after"
+    assert set(running.changed) == ({str(config), str(new)} if installed else set())

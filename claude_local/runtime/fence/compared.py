@@ -9,12 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from os.path import basename, dirname, isabs, isdir, isfile, join, realpath
 
-from claude_local.fence import repository
+from claude_local.fence import index, policy, repository
 from claude_local.fence.plan import covers
 from claude_local.runtime.fence.observe import SMALL, Found, configurations_of, text_of
 
 # Files of a git directory whose text is kept.
 TEXTS = ("config", "config.worktree", "commondir")
+# Bytes of the largest index that is read: some 600,000 files, a second.
+INDEX = 64 << 20
 # Names in a directory of programs that are looked at.
 PROGRAMS = 200
 
@@ -90,3 +92,33 @@ def _names(directory: str) -> list[str]:
     with suppress(OSError):
         return sorted(os.listdir(directory))[:PROGRAMS]
     return []
+
+
+def hidden_files(git_dir: str) -> set[str]:
+    """The tracked files whose changes ``git status`` and ``git diff`` do not show, by the repository's index."""
+    path = join(git_dir, "index")
+    with suppress(OSError):
+        if isfile(path) and os.stat(path).st_size <= INDEX:
+            with open(path, "rb") as file:
+                data = file.read(INDEX)
+            common = dirname(dirname(git_dir)) if basename(dirname(git_dir)) == "worktrees" else git_dir
+            said = {(section, key): value.lower()
+                    for name in (join(common, "config"), join(common, "config.worktree"), join(git_dir, "config.worktree"))
+                    for section, _, key, value in repository.entries(text_of(name))}  # fmt: skip
+            sparse = said.get(("core", "sparsecheckout")) in ("", "true", "yes", "on", "1")
+            size = 32 if said.get(("extensions", "objectformat")) == "sha256" else 20
+            return index.hidden(data, sparse=sparse, name_size=size)
+    return set()
+
+
+def hook_managers(workspace: str) -> dict[str, str]:
+    """The texts of policy.HOOK_MANAGERS, by path."""
+    return {path: text_of(path) for name in policy.HOOK_MANAGERS if isfile(path := join(workspace, name))}
+
+
+def has_hooks(git_dir: str) -> bool:
+    """Whether git runs hooks in a repository."""
+    hooks = _names(join(git_dir, "hooks"))
+    return any(not name.endswith(".sample") for name in hooks) or bool(
+        repository.named_directories(text_of(join(git_dir, "config")))
+    )

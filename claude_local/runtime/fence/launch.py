@@ -496,7 +496,12 @@ def _run(
             note(f"while this session ran, {path} came to name what git runs or obeys: {', '.join(sorted(new_ones))}. "
                  "If that was not you, take it out before you use git here")  # fmt: skip
     for path in dict.fromkeys(watch.changed):
-        note(f"while this session ran, {path} changed, which git runs or obeys. Read it before you use git there")
+        note(
+            f"while this session ran, {path} changed or came here, which git runs or obeys. Read it before you use git there"
+        )
+    for git_dir, names in watch.hidden.items():
+        note(f"this session made git say nothing of changes to {', '.join(names[:5])}{' and more' * (len(names) > 5)} ({git_dir}). "
+             "To see them again: git update-index --no-skip-worktree --no-assume-unchanged NAME")  # fmt: skip
     for path in watch.unseen:
         note(
             f"{path} is too large, or closed to reading, to look for repositories that this session made deep in it: git would "

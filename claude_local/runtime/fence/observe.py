@@ -514,6 +514,11 @@ def _guard_git_dir(found: Found, git_dir: str) -> None:
             (fence.stub_directories if isdir(path) else fence.stub_files).append(path)
         elif exists(path):
             fence.guarded.append(path)
+        if name.startswith("info/"):
+            if not linked and not os.path.lexists(path):
+                found.unwanted[path] = "it would keep changes out of what git shows"
+            elif exists(path):
+                fence.pinned.append(dirname(path))
     if not linked:
         if not os.path.lexists(join(git_dir, "hooks")):
             fence.stub_directories.append(join(git_dir, "hooks"))

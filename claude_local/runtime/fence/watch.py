@@ -19,7 +19,15 @@ from os.path import basename, dirname, join, realpath, relpath
 
 from claude_local.fence import repository
 from claude_local.fence.plan import covers
-from claude_local.runtime.fence.compared import Before, before, differences, state
+from claude_local.runtime.fence.compared import (
+    Before,
+    before,
+    differences,
+    has_hooks,
+    hidden_files,
+    hook_managers,
+    state,
+)
 from claude_local.runtime.fence.ledger import Ledger
 from claude_local.runtime.fence.observe import (
     find_repository,
@@ -79,8 +87,14 @@ class Watch:
         # What is known and not guarded, as it was; .git files by what is in them.
         self.before: dict[str, Before] = {}
         self.links_before: dict[str, str] = {}
+        self.doubtful: set[str] = set()
         # Files that git runs or obeys in such a repository, which are different now.
         self.changed: list[str] = []
+        # Tracked files that git keeps out of status and diff, by git directory; and what this session added to them.
+        self.hidden_before: dict[str, set[str]] = {}
+        self.hidden: dict[str, list[str]] = {}
+        # What installed hooks read, as it was.
+        self.managed = {path: text for each in workspaces for path, text in hook_managers(each).items()}
         # Only what changed between two times counts, see ``look_back``.
         self.window: tuple[float, float] | None = None
         self.blocked: list[tuple[str, str, str]] = []
@@ -106,16 +120,23 @@ class Watch:
                     self.known.add(link)
                     self.links_before[link] = text_of(link, os.O_NOFOLLOW)
             for path in repositories:
-                if path not in guarded and (path in self.unguarded or not self._is_new(path)):
-                    for each in [path, *modules(path), *worktree_entries(path)]:
+                if path not in guarded and self._knows(path):
+                    for each in [*modules(path), *worktree_entries(path)]:
                         self._knows(each)
         if self.ledger is not None:
             self.ledger.know(self.known - guarded)
+        self.hidden_before = {each: hidden_files(each) for each in sorted(self.known)}
 
-    def _knows(self, git_dir: str) -> None:
-        if git_dir in self.unguarded or not self._is_new(git_dir):
-            self.before[git_dir] = before(git_dir, self.workspaces, self.began)
-            self.known.add(git_dir)
+    def _knows(self, git_dir: str) -> bool:
+        """Note what a git directory says, if it was there when the session began. git itself changes the directory all the
+        time: where only its files are old, another one may have come here under its name, and that is told."""
+        if git_dir not in self.unguarded and self._is_new(git_dir):
+            if self._is_new(join(git_dir, "config")) and self._is_new(join(git_dir, "commondir")):
+                return False
+            self.doubtful.add(git_dir)
+        self.before[git_dir] = before(git_dir, self.workspaces, self.began)
+        self.known.add(git_dir)
+        return True
 
     def _is_new(self, path: str) -> bool:
         """Whether something at ``path`` was made, renamed or changed since the session began."""
@@ -137,6 +158,16 @@ class Watch:
         self._thread.join(timeout=5)
         self._survey.join(timeout=30)
         self.look_through()
+        self.changed += [join(each, "config") for each in sorted(self.doubtful)
+                         if has_hooks(each) or repository.unusual(text_of(join(each, "config")))]  # fmt: skip
+        for git_dir, names in self.hidden_before.items():
+            if new := sorted(hidden_files(git_dir) - names):
+                self.hidden[git_dir] = new
+        for workspace in self.workspaces:
+            repo = find_repository(workspace)[0]
+            if repo is not None and has_hooks(repo.common_dir):
+                now = hook_managers(workspace)
+                self.changed += [path for path, text in now.items() if text != self.managed.get(path)]
         return self.blocked
 
     def look_back(self, began: float, ended: float) -> list[tuple[str, str, str]]:
@@ -217,7 +248,8 @@ class Watch:
 
     def look(self) -> None:
         for path, what in self.unwanted.items():
-            if os.path.lexists(path):
+            # Claude Code's own sandbox puts empty files in such places.
+            if os.path.lexists(path) and not is_empty_file(path):
                 self._block_in("/", dirname(path).lstrip("/"), basename(path), what)
         for path, target in self.links.items():
             with suppress(OSError):
@@ -330,6 +362,13 @@ class Watch:
             self.blocked.append((join(path, name), what, join(path, new)))
             return True
         return False
+
+
+def is_empty_file(path: str) -> bool:
+    with suppress(OSError):
+        status = os.lstat(path)
+        return stat.S_ISREG(status.st_mode) and status.st_size == 0
+    return False
 
 
 def restore(directory: int, name: str, text: str) -> None:
