@@ -134,6 +134,8 @@ HOOK_MANAGERS = (
 
 # Inside a repository's git directory. Everything else in it (objects, refs, index, logs) a session may write.
 GIT_GUARDED = ("hooks", "config", "config.worktree", "info/attributes", "info/exclude", "commondir", "gitdir")
+# In one that lies in the workspace besides its own; a mount on each info/exclude would double the time that a hundred take.
+GIT_GUARDED_NESTED = tuple(name for name in GIT_GUARDED if name != "info/exclude")
 
 # Empty files and directories that Claude Code's own sandbox leaves behind (2.1.330): at the top of a workspace when it is
 # killed while a command runs, in a git directory always.

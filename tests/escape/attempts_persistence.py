@@ -208,7 +208,7 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
-@attempt("git-exclude", GIT, "The list of files that git status leaves out", session="git")
+@attempt("git-exclude", GIT, "The list of files that git status leaves out", session="git-exclude")
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace)
     words = lab.nonce()

@@ -17,7 +17,7 @@ EXPECTED: dict[str, frozenset[str]] = {
     # Inner only: hooks, MCP servers and Claude Code itself run as the user; Bash commands share the IPC namespace, and
     # may set any mode on what they may write.
     "inner": frozenset({
-        "git-config-edit", "git-husky", "git-init", "git-nested", "hook-write-tool", "workspace-profile",
+        "devcontainer", "git-config-edit", "git-husky", "git-init", "git-nested", "hook-write-tool", "workspace-profile",
         "git-made-link", "git-made-long", "git-made-second", "git-made-address", "git-made-shape", "git-module",
         "git-deep", "git-included", "git-nested-named",
         "hook-background", "hook-docker", "hook-network", "hook-ptrace", "hook-read", "hook-start", "hook-write",

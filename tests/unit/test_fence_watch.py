@@ -625,6 +625,16 @@ def test_a_list_of_exceptions_does_not_appear(workspace: Path, name: str) -> Non
     assert stopped(running) == {str(path)}
 
 
+def test_a_list_of_exceptions_in_another_repository_is_named_when_it_changed(workspace: Path, unguarded: Path) -> None:
+    near, untouched = repository(workspace / "near"), repository(workspace / "untouched")
+    time.sleep(0.1)
+    running = watch(workspace)
+    running._survey.join()
+    paths = {write(top / ".git" / "info" / "exclude", "*.py\n") for top in (near, unguarded)}
+    assert stopped(running) == set() and set(running.changed) == set(map(str, paths))
+    assert untouched.exists()
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_what_installed_hooks_read_is_named_when_it_changed(workspace: Path, installed: bool) -> None:
     repository(workspace)

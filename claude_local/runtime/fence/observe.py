@@ -235,7 +235,7 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = (), hom
         found.repositories.add(git_dir)
         if git_dir != own and git_dir not in unguarded:
             _pin_parents(fence, join(git_dir, "HEAD"), workspace)
-            _guard_git_dir(found, git_dir)
+            _guard_git_dir(found, git_dir, policy.GIT_GUARDED_NESTED)
             top = dirname(git_dir) if basename(git_dir) == ".git" else git_dir
             _guard_named(found, top, [join(git_dir, "config"), join(git_dir, "config.worktree")], home)
             _guard_within(found, git_dir, home)
@@ -501,12 +501,12 @@ def worktree_entries(common_dir: str) -> list[str]:
     return found
 
 
-def _guard_git_dir(found: Found, git_dir: str) -> None:
+def _guard_git_dir(found: Found, git_dir: str, names: Sequence[str] = policy.GIT_GUARDED) -> None:
     fence = found.fence
     found.leftovers += [path for path in (join(git_dir, name) for name in policy.SANDBOX_LEFTOVERS_IN_GIT)
                         if not os.path.lexists(path)]  # fmt: skip
     linked = exists(join(git_dir, "commondir"))
-    for name in policy.GIT_GUARDED:
+    for name in names:
         path = join(git_dir, name)
         if islink(path):
             found.links[path] = os.readlink(path)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from os.path import basename, dirname, join, realpath, relpath
+from os.path import basename, dirname, isfile, join, realpath, relpath
 
 from claude_local.fence import repository
 from claude_local.fence.plan import covers
@@ -93,7 +93,7 @@ class Watch:
         # Tracked files that git keeps out of status and diff, by git directory; and what this session added to them.
         self.hidden_before: dict[str, set[str]] = {}
         self.hidden: dict[str, list[str]] = {}
-        # What installed hooks read, as it was.
+        # What installed hooks read, and lists of files that git leaves out, as they were.
         self.managed = {path: text for each in workspaces for path, text in hook_managers(each).items()}
         # Only what changed between two times counts, see ``look_back``.
         self.window: tuple[float, float] | None = None
@@ -126,6 +126,7 @@ class Watch:
         if self.ledger is not None:
             self.ledger.know(self.known - guarded)
         self.hidden_before = {each: hidden_files(each) for each in sorted(self.known)}
+        self.managed |= {path: text_of(path) for each in self.known if isfile(path := join(each, "info", "exclude"))}
 
     def _knows(self, git_dir: str) -> bool:
         """Note what a git directory says, if it was there when the session began. git itself changes the directory all the
@@ -161,13 +162,17 @@ class Watch:
         self.changed += [join(each, "config") for each in sorted(self.doubtful)
                          if has_hooks(each) or repository.unusual(text_of(join(each, "config")))]  # fmt: skip
         for git_dir, names in self.hidden_before.items():
+            path = join(git_dir, "info", "exclude")
+            if (now := text_of(path)) != self.managed.get(path, "") and now:
+                self.changed.append(path)
             if new := sorted(hidden_files(git_dir) - names):
                 self.hidden[git_dir] = new
         for workspace in self.workspaces:
             repo = find_repository(workspace)[0]
             if repo is not None and has_hooks(repo.common_dir):
-                now = hook_managers(workspace)
-                self.changed += [path for path, text in now.items() if text != self.managed.get(path)]
+                self.changed += [
+                    path for path, text in hook_managers(workspace).items() if text != self.managed.get(path)
+                ]
         return self.blocked
 
     def look_back(self, began: float, ended: float) -> list[tuple[str, str, str]]:
