@@ -22,7 +22,7 @@ claude_local_blocked() (
   if [ -r "$own" ]; then cat -- "$own" && echo; fi
   # Of each mount: its number, its parent's, the device, the place in it, the place here.
   while read -r _ _ _ source place _; do
-    case $source$place in /null/* | //*/.claude | //*/.vscode | //*/.idea) ;; *) continue ;; esac
+    case $source$place in /null/* | //*/.claude | //*/.vscode | //*/.idea | //*/.cursor | //*/.zed) ;; *) continue ;; esac
     case $place in *\\*) place=$(printf '%b' "$place") ;; esac
     top=${place%/*}
     while [ -n "$top" ] && ! [ -e "$top/.git" ]; do top=${top%/*}; done

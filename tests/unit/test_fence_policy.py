@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +82,7 @@ def test_the_lists_name_what_the_plan_asks_for() -> None:
     wanted = {".ssh", ".gnupg", ".aws", ".config/gh", ".docker", ".kube", ".bash_history", ".mozilla", ".claude.json"}
     assert wanted <= set(policy.HIDDEN_IN_HOME)
     assert {".claude", ".mcp.json", ".vscode", ".idea", ".envrc", ".bashrc", ".profile"} <= policy.GUARDED
+    assert {".cursor", ".zed", ".devcontainer"} <= policy.GUARDED
     assert {"hooks", "config", "config.worktree"} <= set(policy.GIT_GUARDED)
     assert {"/tmp", "/run", "/var/tmp"} == set(policy.EMPTIED)
 
@@ -109,3 +112,9 @@ def test_variables_say_where_secrets_are_kept_instead() -> None:
     assert {"/keys", "/a/one", "/b/two", "/cargo/credentials", "/cargo/credentials.toml", "/xdg/gh"} <= set(found)
     assert all(path.startswith("/") for path in found) and not {"/cargo", "/xdg", "/xdg/.config/gh"} & set(found)
     assert policy.moved({"HOME": "/home/a", "XDG_DATA_HOME": "data", "HISTFILE": ""}) == []
+
+
+def test_git_in_a_session_is_told_to_ignore_each_stub_that_is_a_directory() -> None:
+    """Files are seen there by what is mounted over them, directories by their names."""
+    words = (Path(__file__).parents[2] / "files" / "bash-env.sh").read_text(encoding="utf-8")
+    assert [name for name in policy.STUB_DIRECTORIES if f"//*/{name}" not in words] == []
