@@ -523,3 +523,25 @@ def test_a_guarded_file_that_is_replaced_outside_is_guarded_again(station: Stati
             station.wait_for(lambda size=size: station.record()["config"] == ["Read-only file system", size], 5)
             time.sleep(0.3)
             assert station.record()["config"] == ["Read-only file system", size]
+
+
+def test_a_disk_that_is_mounted_later_cannot_be_written_by_a_session(station: Station) -> None:
+    """systemd makes every mount shared, and then what is mounted outside comes into other namespaces too."""
+    disk = station.add(station.home / "disk" / "below").parent
+    # In a mount namespace of the test's own, which has shared mounts as systemd's has.
+    apart = ["unshare", "--mount", "--propagation", "shared", "--", "sh", "-c"]
+    if os.getuid() != 0:
+        apart[1:1] = ["--user", "--map-root-user"]
+    mounts = 'until test -e ready; do kill -0 $! || exit; sleep 0.05; done; mount -t tmpfs tmpfs "$0"; touch "$0/here" mounted; wait $!'
+    program = (
+        "open('ready', 'w').close()\n"
+        "while not os.path.exists('mounted'): time.sleep(0.02)\n"
+        "time.sleep(0.2)\n"
+        f"seen['disk'] = [written({str(disk / 'x')!r}), listed({str(disk)!r})]\n"
+    )
+    done = subprocess.run(
+        [*apart, f'"$@" & {mounts}', str(disk), *station.words("#\n" + program)],
+        cwd=station.workspace, env=station.environment(), text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert station.record()["disk"] == ["Read-only file system", ["below"]]

@@ -5,6 +5,9 @@ A mount on a file ends when somebody outside replaces the file by renaming anoth
 namespace (its creator may), sees the mount go and mounts it again, within about a millisecond.
 Sockets, which may be gone in a moment, are blanked by it in the first place.
 
+Before that it cuts the session's mounts off from the machine's. bubblewrap leaves them slaves of those: a disk that is plugged
+in later would appear in the session, and could be written there.
+
 A child of the launcher's (``start``), forked before it has threads: only a process of one thread may change namespaces. It
 ends with the session or with its launcher.
 """
@@ -24,6 +27,7 @@ from contextlib import suppress
 NS_GET_USERNS = 0xB701
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
+MS_PRIVATE = 1 << 18
 PR_SET_PDEATHSIG = 1
 # Milliseconds between two looks for what is not there at the moment.
 PAUSE = 100
@@ -50,6 +54,11 @@ def join(process: int) -> None:
     _called(_LIBC.setns(space, CLONE_NEWNS), "setns")
     os.close(owner)
     os.close(space)
+
+
+def cut_off() -> None:
+    """Let nothing that is mounted outside from now on appear in this mount namespace. Raises OSError."""
+    _called(_LIBC.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount")
 
 
 def cover(path: str, kind: str) -> None:
@@ -85,7 +94,8 @@ def _plain(text: str) -> str:
 
 def start(process: int, wanted: Mapping[str, Sequence[str]]) -> tuple[int, bool]:
     """Start the program for the session whose first program is ``process``; its process id, and whether it keeps up the
-    mounts over ``wanted`` (kind, see KINDS -> paths). It has mounted over what was not mounted over yet by then."""
+    mounts over ``wanted`` (kind, see KINDS -> paths). By then the session is cut off from what is mounted outside, and
+    what was not mounted over yet is."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -112,6 +122,7 @@ def _keep(process: int, kinds: Mapping[str, str], ready: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     launcher = os.getppid()
     join(process)
+    cut_off()
     # Only now: entering a user namespace takes this back.
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:

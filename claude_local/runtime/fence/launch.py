@@ -293,6 +293,8 @@ def mounting_again(process: int, fence: plan.Fence, sockets: list[str]) -> int:
     wanted["blanked"] = [*fence.blanked, *sockets]
     child, keeps = again.start(process, wanted)
     if not keeps:
+        note("what is mounted on this machine while this session runs (a disk, a vault) can be written by it, "
+             "if you can write it")  # fmt: skip
         note("files that other programs replace while this session runs lose their guard (its mounts cannot be joined)")
         for path in sockets:
             note(f"this session can talk to {path}")
@@ -443,6 +445,7 @@ def _run(
               claude, "--settings=" + json.dumps(settings), *rest]  # fmt: skip
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *PASSED_ON})
     ran_before = programs_named(found.fence.guarded)
+    mounts_before = mounts_of("self")
     bubblewrap = start(words, env)
     theirs.close()
     # Read in while bubblewrap sets the fence up: it is not needed before.
@@ -457,7 +460,8 @@ def _run(
         fail(f"bubblewrap cannot set up the outer fence (exit {status}; its words are above)", PROVISION)
     helper = mounting_again(process, found.fence, found.passing)
     for _ in range(5):
-        if (wrong := mounted.difference(mounts_of("self"), mounts_of(process), found.fence, found.passing)) is None:
+        wrong = mounted.difference(mounts_of("self"), mounts_of(process), found.fence, found.passing, mounts_before)
+        if wrong is None:
             break
         # A file that was replaced just now is covered again in a moment.
         time.sleep(0.02)
@@ -466,8 +470,8 @@ def _run(
         os.kill(helper, signal.SIGKILL)
         os.waitpid(helper, 0)
         os.waitpid(bubblewrap, 0)
-        fail(f"the fence did not come up as it should: {wrong}. Something in the workspace changes while it is looked at",
-             "end the other sessions in this workspace, and start again")  # fmt: skip
+        fail(f"the fence did not come up as it should: {wrong}. Something changes while it is looked at: in the workspace, "
+             "or a disk was mounted just now", "end the other sessions in this workspace, and start again")  # fmt: skip
     ours.send(b"1")
     for listener, address in zip(sockets, addresses, strict=True):
         relay(listener, address, swap=swap if address == server_address(options.server) else None)
