@@ -18,6 +18,7 @@ import pytest
 
 from claude_local.fence.config import INNER, OUTER, FenceConfig, dump
 from claude_local.fence.policy import STUB_DIRECTORIES, STUB_FILES
+from claude_local.runtime.fence import launch
 from claude_local.runtime.fence.launch import (
     added_directories,
     arguments,
@@ -254,6 +255,40 @@ def test_the_shims_are_first_on_the_path_where_the_inner_fence_asks_them(station
     station.configure(layers=(OUTER, INNER), reason="")
     env = station.saw()["env"]
     assert env["PATH"] == f"{shims}:{os.environ['PATH']}" and env["CLAUDE_LOCAL_SHIMS"] == str(shims)
+
+
+def test_the_inner_fence_is_made_of_the_systems_programs(station: Station) -> None:
+    """Claude Code takes the first bwrap and socat on PATH, and .venv/bin is often the first directory there."""
+    shims, planted = station.share / "shims", station.workspace / ".venv" / "bin"
+    copy = station.add(station.home / "copy" / "bwrap", '#!/bin/sh\nexec /usr/bin/bwrap "$@"\n')
+    copy.chmod(0o755)
+    for name in ("bwrap", "socat"):
+        station.add(planted / name, "#!/bin/sh\n").chmod(0o755)
+    words = station.words
+    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--shims", str(shims), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    which = "import shutil; seen['found'] = [shutil.which(name) for name in ('bwrap', 'socat')]"
+    for bwrap in (BWRAP, str(copy)):
+        station.configure(layers=(OUTER, INNER), reason="", bwrap=bwrap)
+        assert station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"] == [
+            str(shims / "bwrap"), str(shims / "socat"),
+        ]  # fmt: skip
+        assert os.readlink(shims / "bwrap") == bwrap
+        assert os.path.realpath(shims / "socat") == os.path.realpath("/usr/bin/socat")
+    assert sorted(os.listdir(shims)) == ["bwrap", "socat"]
+
+
+def test_a_program_that_the_system_lacks_is_taken_from_path_where_no_session_writes(
+    station: Station, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(launch, "SYSTEM_PATH", ())
+    places = [station.workspace / "bin", station.home / "bin", tmp_path / "opt"]
+    for place in places:
+        station.add(place / "a-tool", "#!/bin/sh\n").chmod(0o755)
+    monkeypatch.setenv("HOME", str(station.home))
+    monkeypatch.setenv("PATH", ":".join(["", "bin", *map(str, places)]))
+    monkeypatch.chdir(station.workspace)
+    assert launch.system_program("a-tool") == str(tmp_path / "opt" / "a-tool")
+    assert launch.system_program("another-tool") is None
 
 
 def test_secrets_in_the_environment_and_in_the_home_directory_are_not_there(station: Station) -> None:

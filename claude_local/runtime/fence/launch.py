@@ -31,6 +31,8 @@ PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signa
 FETCHING = ("plugin", "plugins", "install", "update", "upgrade")
 # siginfo's code of a signal that the kernel itself sent, as a terminal does to everything in its foreground.
 BY_THE_KERNEL = 0x80
+# Where the distribution's programs are.
+SYSTEM_PATH = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/usr/local/sbin")
 PROVISION = "./provision   (in the claude-local project)"
 
 
@@ -320,16 +322,43 @@ def layers_name(config: FenceConfig) -> str:
     return "+".join(config.layers) or "none"
 
 
+def system_program(name: str) -> str | None:
+    """Where ``name`` is, in the system's directories or else in one on PATH that no session can have written: not below the
+    home directory, nor where we are."""
+    elsewhere = [each for each in os.environ.get("PATH", "").split(os.pathsep) if each.startswith("/")]
+    for directory in [*SYSTEM_PATH, *elsewhere]:
+        path = join(directory, name)
+        if not (isfile(path) and os.access(path, os.X_OK)):
+            continue
+        if directory in SYSTEM_PATH:
+            return path
+        with suppress(OSError):
+            ours = [os.environ.get("HOME") or "/root", os.getcwd()]
+            if not any(covers(realpath(each), realpath(directory)) for each in ours):
+                return path
+    return None
+
+
+def link_programs(config: FenceConfig, shims: str) -> None:
+    """Let the bwrap and the socat that come first on Claude Code's PATH be the system's, or the copy that AppArmor wants. It
+    makes the inner fence of the first that it finds, and a project's ``.venv/bin`` or ``node_modules/.bin`` may be on PATH."""
+    os.makedirs(shims, exist_ok=True)
+    for name, program in (("bwrap", config.bwrap), ("socat", system_program("socat"))):
+        link = join(shims, name)
+        if program is not None and not (islink(link) and os.readlink(link) == program):
+            new = f"{link}.{os.getpid()}"
+            os.symlink(program, new)
+            os.rename(new, link)
+
+
 def session_environment(config: FenceConfig, shims: str = "") -> dict[str, str]:
     """What of our environment a session gets; all of it when there is no fence. ``shims``: see Options."""
     env = dict(os.environ)
     if config.layers:
         env = policy.environment(env, config.environment, config.sockets)
-        # The inner fence takes the first bwrap on PATH: where AppArmor wants a file of its own, that one.
-        if dirname(config.bwrap) not in ("/usr/bin", "/bin"):
-            env["PATH"] = dirname(config.bwrap) + os.pathsep + env.get("PATH", "/usr/bin:/bin")
-        # Only the inner fence asks what they answer. Commands get the rest of PATH alone (files/bash-env.sh).
-        if config.inner and isdir(shims):
+        # Only the inner fence takes them from PATH. Commands get the rest of it alone (files/bash-env.sh).
+        if config.inner and shims:
+            link_programs(config, shims)
             env["CLAUDE_LOCAL_SHIMS"] = shims
             env["PATH"] = shims + os.pathsep + env.get("PATH", "/usr/bin:/bin")
     return env | {"CLAUDE_LOCAL_FENCE": layers_name(config)}
@@ -498,10 +527,9 @@ def check_programs(config: FenceConfig) -> None:
     """What the fences are made of; Claude Code's own words for a missing socat would name no way out."""
     if config.outer and not isfile(config.bwrap):
         fail(f"the fence cannot be set up: {config.bwrap} is missing", PROVISION)
-    path = session_environment(config).get("PATH", "/usr/bin:/bin").split(os.pathsep)
-    for name in ("bwrap", "socat") if config.inner else ():
-        if not any(os.access(join(directory, name), os.X_OK) for directory in path):
-            fail(f"the fence around commands cannot be set up: {name} is not on PATH", PROVISION)
+    for name, program in (("bwrap", config.bwrap), ("socat", system_program("socat"))) if config.inner else ():
+        if program is None or not os.access(program, os.X_OK):
+            fail(f"the fence around commands cannot be set up: {name} is not installed", PROVISION)
 
 
 def main(argv: list[str]) -> int:
