@@ -16,6 +16,8 @@ HIDDEN_IN_HOME = (
     # clouds, forges, registries, secret stores
     ".azure", ".boto", ".s3cfg", ".oci", ".config/gcloud", ".config/doctl", ".config/hcloud", ".config/rclone",
     ".config/hub", ".config/glab-cli", ".config/op", ".config/sops", ".config/containers/auth.json", ".config/helm",
+    # connections of ssh that are logged in
+    ".ansible/cp",
     ".netrc", ".authinfo", ".authinfo.gpg", ".git-credentials", ".config/git/credentials", ".npmrc", ".yarnrc", ".pypirc",
     ".config/pip/pip.conf", ".pip/pip.conf", ".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials",
     ".m2/settings.xml", ".m2/settings-security.xml", ".gradle/gradle.properties", ".terraform.d", ".terraformrc",

@@ -342,13 +342,16 @@ def system_program(name: str) -> str | None:
 def link_programs(config: FenceConfig, shims: str) -> None:
     """Let the bwrap and the socat that come first on Claude Code's PATH be the system's, or the copy that AppArmor wants. It
     makes the inner fence of the first that it finds, and a project's ``.venv/bin`` or ``node_modules/.bin`` may be on PATH."""
-    os.makedirs(shims, exist_ok=True)
-    for name, program in (("bwrap", config.bwrap), ("socat", system_program("socat"))):
-        link = join(shims, name)
-        if program is not None and not (islink(link) and os.readlink(link) == program):
-            new = f"{link}.{os.getpid()}"
-            os.symlink(program, new)
-            os.rename(new, link)
+    try:
+        os.makedirs(shims, exist_ok=True)
+        for name, program in (("bwrap", config.bwrap), ("socat", system_program("socat"))):
+            link = join(shims, name)
+            if program is not None and not (islink(link) and os.readlink(link) == program):
+                new = f"{link}.{os.getpid()}"
+                os.symlink(program, new)
+                os.rename(new, link)
+    except OSError as error:
+        fail(f"the fence around commands cannot be set up: {error}", PROVISION)
 
 
 def session_environment(config: FenceConfig, shims: str = "") -> dict[str, str]:
@@ -411,7 +414,8 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
     workspaces = list(dict.fromkeys([cwd, *(realpath(each) for each in added_directories(rest) if isdir(each))]))
     found = Found()
     observe.keep_programs(found, places)
-    observe.hide(found, places, [*config.hidden, *observe.moved_secrets(os.environ, workspaces)], config.visible)
+    hidden = [*config.hidden, *observe.moved_secrets(os.environ, workspaces), *observe.control_directories(places.home)]
+    observe.hide(found, places, hidden, config.visible)
     workspaces = accepted(found, places, workspaces, all_of_them=bool(options.server))
     if wants_worktree(rest) and workspaces:
         with suppress(OSError):
