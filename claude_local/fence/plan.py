@@ -17,13 +17,14 @@ MAPPED_UID = 1000
 class Fence:
     """What the outer fence is made of; all paths are absolute and without symbolic links, and exist unless said.
 
-    ``kept``: read-only places below an emptied directory that must stay visible. ``emptied``: directories that appear
+    ``fresh``: directories that are empty and writable, for this session. ``kept``: read-only places below an emptied directory that must stay visible. ``emptied``: directories that appear
     empty, ``blanked``: files that do; ``scratch``: directories that appear empty and take what is written, for the
     session. ``writable``: what a session may write; ``pinned``: directories in it that cannot be renamed or replaced;
     ``guarded``: read-only in it; ``reopened``: writable again in something guarded. ``stub_directories`` and ``stub_files`` do not exist and cannot be made: bubblewrap puts
     something empty there. ``sockets``: what passes by wish. ``shown``: read-only places in something emptied.
     """
 
+    fresh: list[str] = field(default_factory=lambda: list(EMPTIED))
     kept: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
     blanked: list[str] = field(default_factory=list)
@@ -102,7 +103,7 @@ def command(
         # For /proc/sys the kernel asks only who the owner is, and outside the namespace this user is root: core_pattern
         # would be a way out. (bubblewrap covers it only for a caller who may write the directory itself.)
         words += ["--ro-bind", "/proc/sys", "/proc/sys"]
-    for path in EMPTIED:
+    for path in fence.fresh:
         words += ["--perms", "1777" if path != "/run" else "0755", "--tmpfs", path]
     words += ["--perms", "0700", "--dir", runtime_dir]
     if not own_network:

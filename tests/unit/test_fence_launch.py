@@ -437,6 +437,33 @@ def test_stubs_are_there_during_a_session_and_gone_after_it(station: Station) ->
     assert {name for name in os.listdir(station.workspace) if not name.startswith("record")} == set()
 
 
+def test_outside_the_stubs_are_the_users_to_write(station: Station) -> None:
+    with station.running("") as process:
+        for name in STUB_FILES:
+            assert (station.workspace / name).stat().st_mode & 0o200
+        station.add(station.workspace / ".envrc", "use flake\n")
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+    assert (station.workspace / ".envrc").read_text() == "use flake\n"
+    assert not (station.workspace / ".mcp.json").exists()
+
+
+def test_a_machine_whose_var_tmp_is_a_link_has_the_fence(station: Station) -> None:
+    """As hardening guides have it; no mount goes over a link."""
+    hidden = station.add(station.home / "var" / "kept").parent
+    (hidden / "tmp").symlink_to("/tmp")
+    alone = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--user", "--map-root-user"]), "sh", "-c"]
+    program = "seen['tmp'] = [written('/var/tmp/x'), listed('/var/tmp'), listed('/tmp')]"
+    done = subprocess.run(
+        [*alone, 'mount --bind "$0" /var && exec "$@"', str(hidden), *station.words("#\n" + program)],
+        cwd=station.workspace, env=station.environment(), text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    (first, *seen) = station.record()["tmp"]
+    # The home of this test may itself lie in /tmp.
+    assert first == "written" and seen[0] == seen[1] and "x" in seen[0]
+
+
 def test_stubs_of_a_killed_session_are_gone_after_the_next(station: Station) -> None:
     with station.running("") as process:
         process.kill()

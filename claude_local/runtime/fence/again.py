@@ -64,7 +64,7 @@ def cut_off() -> None:
 def cover(path: str, kind: str) -> None:
     """Mount over ``path`` as ``kind`` says. Raises OSError."""
     if kind in ("stub_files", "stub_directories") and not os.path.lexists(path):
-        os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+        os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         # It leads elsewhere; watch.py sees to links.

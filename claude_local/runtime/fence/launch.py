@@ -23,7 +23,7 @@ from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.plan import covers
 from claude_local.runtime.fence import observe, seccomp
-from claude_local.runtime.fence.ledger import Ledger
+from claude_local.runtime.fence.ledger import Ledger, make_stubs
 from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -412,7 +412,7 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         programs=sorted(programs),
     )
     workspaces = list(dict.fromkeys([cwd, *(realpath(each) for each in added_directories(rest) if isdir(each))]))
-    found = Found()
+    found = Found(fence=plan.Fence(fresh=observe.fresh_directories()))
     observe.keep_programs(found, places)
     hidden = [*config.hidden, *observe.moved_secrets(os.environ, workspaces), *observe.control_directories(places.home)]
     observe.hide(found, places, hidden, config.visible)
@@ -432,6 +432,7 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         found.passing, found.fence.blanked = found.fence.blanked[len(lasting) :], lasting
         found.fence.sockets = socket_paths(config, os.environ)
         ledger.record([*found.fence.stub_directories, *found.fence.stub_files, *found.leftovers])
+        make_stubs(found.fence.stub_files)
         for remark in found.remarks:
             note(remark)
         return _run(config, options, enforced, found, places, workspaces, cwd)

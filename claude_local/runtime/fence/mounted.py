@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from claude_local.fence.plan import Fence, covers
-from claude_local.fence.policy import EMPTIED
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 # bubblewrap's own, fresh in each session.
@@ -102,7 +101,7 @@ def difference(
         tree = Tree(there)
     bound = [*fence.kept, *fence.shown, *{*fence.writable, *fence.pinned}, *set(fence.guarded), *fence.reopened,
              *fence.sockets, *_FURTHER]  # fmt: skip
-    covered = [*fence.emptied, *fence.blanked, *fence.scratch, *fence.stub_directories, *fence.stub_files, *EMPTIED]
+    covered = [*fence.emptied, *fence.blanked, *fence.scratch, *fence.stub_directories, *fence.stub_files, *fence.fresh]
     covering, known = set(covered), {(each.shows, each.point) for each in there}
     earlier = known if before in (None, outside) else {(each.shows, each.point) for each in parse(before or "")}
     allowed = Counter(bound)
@@ -128,7 +127,7 @@ def difference(
         if any(covers(each, mount.point) for each in _OWN) or place in (earlier if mount.writable else known):
             continue
         if mount.point in _FURTHER[:2] or ((mount.point in covering or mount.point in passing) and own(mount)):
-            if mount.writable and mount.point not in {*EMPTIED, *fence.scratch}:
+            if mount.writable and mount.point not in {*fence.fresh, *fence.scratch}:
                 return f"{mount.point} can be written"
         elif mount.shows != tree.shows(mount.point):
             return f"{mount.point} shows something else"

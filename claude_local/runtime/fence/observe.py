@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from os.path import basename, dirname, exists, isabs, isdir, isfile, islink, join, realpath
 
 from claude_local.fence import policy, repository
-from claude_local.fence.plan import Fence, covers
+from claude_local.fence.plan import Fence, covers, outermost
 
 # A configuration or link file of git that is larger than this (bytes) is none.
 SMALL = 1 << 20
@@ -194,6 +194,11 @@ def blank_sockets(found: Found, table: str, writable: Iterable[str]) -> None:
             if stat.S_ISSOCK(os.lstat(real).st_mode) and not any(covers(each, real) for each in covered):
                 found.fence.blanked.append(real)
     found.fence.blanked = list(dict.fromkeys(found.fence.blanked))
+
+
+def fresh_directories() -> list[str]:
+    """Those of policy.EMPTIED, without links: on some machines ``/var/tmp`` is one to ``/tmp``, and nothing mounts over that."""
+    return outermost(realpath(path) for path in policy.EMPTIED)
 
 
 def keep_programs(found: Found, places: Places) -> None:
