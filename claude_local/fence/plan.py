@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from claude_local.fence.policy import EMPTIED
 
@@ -57,8 +58,8 @@ def _bound(option: str, paths: Iterable[str]) -> list[str]:
     return [word for path in paths for word in (option, path, path)]
 
 
-def _hiding(fence: Fence, top: str) -> list[str]:
-    """The words that hide what is to be hidden below ``top``."""
+def _hiding(fence: Fence, top: str, empty: Iterator[int]) -> list[str]:
+    """The words that hide what is to be hidden below ``top``. ``empty``: see command."""
 
     def below(paths: Iterable[str]) -> list[str]:
         return [path for path in paths if covers(top, path) and path != top]
@@ -71,7 +72,7 @@ def _hiding(fence: Fence, top: str) -> list[str]:
         shown = [each for each in shown if each not in seen]
         words += ["--tmpfs", path, *_bound("--ro-bind", seen), "--remount-ro", path]
     for path in sorted(set(below(fence.blanked))):
-        words += ["--ro-bind", "/dev/null", path]
+        words += ["--ro-bind-data", str(next(empty)), path]
     for path in below(fence.scratch):
         words += ["--perms", "0700", "--tmpfs", path]
     return words + _bound("--ro-bind", shown)
@@ -86,13 +87,17 @@ def command(
     runtime_dir: str,
     seccomp: int | None = None,
     accounts: tuple[int, int] | None = None,
+    empty: Iterator[int] | None = None,
 ) -> list[str]:
     """bubblewrap's words up to the program that it runs.
 
     ``own_network``: a network namespace with nothing but loopback. ``runtime_dir``: XDG_RUNTIME_DIR, made empty.
     ``seccomp``: a descriptor with the filter. ``accounts``: descriptors with the passwd and group files of a session of
-    root, which also says that the caller is root.
+    root, which also says that the caller is root. ``empty``: descriptors that read as nothing, a new one each time; what they are
+    put over is an empty file. (A device in its place could not be opened, and some tools give up where their own configuration
+    cannot.)
     """
+    empty = repeat(0) if empty is None else empty
     words = [bwrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if own_network:
         words.append("--unshare-net")
@@ -114,12 +119,12 @@ def command(
         for descriptor, path in zip(accounts, ("/etc/passwd", "/etc/group"), strict=True):
             words += ["--perms", "0644", "--ro-bind-data", str(descriptor), path]
     words += _bound("--ro-bind", sorted(fence.kept))
-    words += _hiding(fence, "/")
+    words += _hiding(fence, "/", empty)
     # Parents before children: a workspace inside another writable place, a guarded file inside a pinned directory.
     words += _bound("--bind", sorted({*fence.writable, *fence.pinned}))
     # A writable place brings back what was hidden in it.
     for path in outermost(fence.writable):
-        words += _hiding(fence, path)
+        words += _hiding(fence, path, empty)
     words += _bound("--ro-bind", sorted(set(fence.guarded)))
     words += _bound("--bind", sorted(fence.reopened))
     for path in sorted(set(fence.stub_directories)):

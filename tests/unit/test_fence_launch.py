@@ -298,11 +298,11 @@ def test_secrets_in_the_environment_and_in_the_home_directory_are_not_there(stat
     found = station.saw(
         'seen["listed"] = listed(os.path.expanduser("~/.ssh")), listed(os.path.expanduser("~/.claude"))\n'
         'seen["history"] = written(os.path.expanduser("~/.bash_history"))\n'
-        'seen["type"] = oct(os.stat(os.path.expanduser("~/.bash_history")).st_mode)',
+        'seen["read"] = open(os.path.expanduser("~/.bash_history")).read()',
         GITHUB_TOKEN="x", SSH_AUTH_SOCK="/x", DISPLAY=":0", HARMLESS="1",
     )  # fmt: skip
     assert found["listed"] == [[], []]
-    assert (found["history"], found["type"]) == ("Permission denied", "0o20666"), "a device in the place of the file"
+    assert (found["history"], found["read"]) == ("Read-only file system", ""), "an empty file in the place of the file"
     assert not {"GITHUB_TOKEN", "SSH_AUTH_SOCK", "DISPLAY"} & set(found["env"])
     assert found["env"]["HARMLESS"] == "1"
 
@@ -318,9 +318,31 @@ def test_secrets_that_a_variable_puts_elsewhere_are_not_there_either(station: St
         HISTFILE=str(history), GNUPGHOME=str(keys), XDG_CONFIG_HOME=str(gh.parents[1]), LESSHISTFILE="/dev/null",
         GOOGLE_APPLICATION_CREDENTIALS=str(own), DOCKER_CONFIG="/usr", GH_CONFIG_DIR=str(station.home),
     )  # fmt: skip
-    assert found[str(history)] == "Permission denied" and found[str(gh)] != "written"
+    assert found[str(history)] == "Read-only file system" and found[str(gh)] != "written"
     assert found[str(own)] == "written"
     assert found["keys"] == [[], True, "written"]
+
+
+def test_a_login_that_is_made_while_a_session_runs_is_hidden_from_it(station: Station) -> None:
+    netrc, aws = station.home / ".netrc", station.home / ".aws"
+    program = (
+        "import threading\n"
+        "def look():\n"
+        "    while True:\n"
+        f"        seen['netrc'], seen['aws'] = os.path.exists({str(netrc)!r}), listed({str(aws)!r})\n"
+        "        with suppress(OSError):\n"
+        f"            seen['text'] = os.stat({str(netrc)!r}).st_size\n"
+        "        time.sleep(0.02)\n"
+        "from contextlib import suppress\n"
+        "threading.Thread(target=look, daemon=True).start()\n"
+        "time.sleep(0.1)\n"
+    )
+    with station.running(program):
+        assert (station.record()["netrc"], station.record()["aws"]) == (False, "No such file or directory")
+        station.add(netrc, "machine example.org password secret")
+        station.add(aws / "credentials", "secret")
+        station.wait_for(lambda: station.record()["aws"] == [] and station.record().get("text") == 0, 10)
+    assert netrc.read_text().endswith("secret")
 
 
 def test_only_the_workspace_and_claudes_directory_are_written(station: Station) -> None:

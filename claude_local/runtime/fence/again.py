@@ -3,7 +3,7 @@
 A mount on a file ends when somebody outside replaces the file by renaming another one over it, and that is how git writes
 ``.git/config``, Claude Code ``~/.claude.json`` and an editor nearly everything. This program joins the session's mount
 namespace (its creator may), sees the mount go and mounts it again, within about a millisecond.
-Sockets, which may be gone in a moment, are blanked by it in the first place.
+Sockets, which may be gone in a moment, are blanked by it in the first place, and secrets when they appear, within a second.
 
 Before that it cuts the session's mounts off from the machine's. bubblewrap leaves them slaves of those: a disk that is plugged
 in later would appear in the session, and could be written there.
@@ -20,6 +20,7 @@ import os
 import select
 import signal
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -32,6 +33,8 @@ PR_SET_PDEATHSIG = 1
 # Milliseconds between two looks for what is not there at the moment.
 PAUSE = 100
 KINDS = ("emptied", "blanked", "guarded", "stub_directories", "stub_files")
+# Seconds between two looks for secrets that were not there at the start: some 170 names, 0.4 ms.
+LOOK = 1.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -92,16 +95,16 @@ def _plain(text: str) -> str:
     return text
 
 
-def start(process: int, wanted: Mapping[str, Sequence[str]]) -> tuple[int, bool]:
+def start(process: int, wanted: Mapping[str, Sequence[str]], late: Sequence[str] = ()) -> tuple[int, bool]:
     """Start the program for the session whose first program is ``process``; its process id, and whether it keeps up the
     mounts over ``wanted`` (kind, see KINDS -> paths). By then the session is cut off from what is mounted outside, and
-    what was not mounted over yet is."""
+    what was not mounted over yet is. ``late``: what is mounted over, as blanked, as soon as it is there."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
-            _keep(process, {path: kind for kind in KINDS for path in wanted.get(kind, ())}, writing)
+            _keep(process, {path: kind for kind in KINDS for path in wanted.get(kind, ())}, late, writing)
         finally:
             os._exit(0)
     os.close(writing)
@@ -109,7 +112,7 @@ def start(process: int, wanted: Mapping[str, Sequence[str]]) -> tuple[int, bool]
         return child, said.read(1) == b"1"
 
 
-def _keep(process: int, kinds: Mapping[str, str], ready: int) -> None:
+def _keep(process: int, kinds: Mapping[str, str], late: Sequence[str], ready: int) -> None:
     # Nothing of the session's terminal, and nothing that keeps anybody waiting for an end.
     os.setsid()
     table = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -129,13 +132,19 @@ def _keep(process: int, kinds: Mapping[str, str], ready: int) -> None:
         return
     changes = select.poll()
     changes.register(table, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
-    pending = True
+    pending, looked = True, 0.0
     while there := points(table):
         pending = False
         for path in sorted(kinds.keys() - there):
             pending = True
             with suppress(OSError):
                 cover(path, kinds[path])
+        if time.monotonic() - looked >= LOOK:
+            looked = time.monotonic()
+            for path in late:
+                if path not in there and os.path.lexists(path):
+                    with suppress(OSError):
+                        cover(path, "blanked")
         if ready >= 0:
             os.write(ready, b"1")
             os.close(ready)

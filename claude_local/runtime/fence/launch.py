@@ -239,6 +239,13 @@ def memory_file(name: str, content: bytes) -> int:
     return descriptor
 
 
+def empty_files() -> Iterator[int]:
+    while True:
+        descriptor = os.open("/dev/null", os.O_RDONLY)
+        os.set_inheritable(descriptor, True)
+        yield descriptor
+
+
 def account_files(home: str) -> tuple[int, int]:
     passwd, group = plan.accounts(observe.text_of("/etc/passwd"), observe.text_of("/etc/group"), home)
     return memory_file("passwd", passwd.encode()), memory_file("group", group.encode())
@@ -287,16 +294,18 @@ def wait(bubblewrap: int, claude: int) -> int:
                 signal.pidfd_send_signal(handle, info.si_signo)
 
 
-def mounting_again(process: int, fence: plan.Fence, sockets: list[str]) -> int:
-    """The process that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone."""
+def mounting_again(process: int, fence: plan.Fence, sockets: list[str], late: list[str]) -> int:
+    """The process that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone, and ``late``
+    when it is there."""
     from claude_local.runtime.fence import again
 
     wanted = {name: getattr(fence, name) for name in again.KINDS}
     wanted["blanked"] = [*fence.blanked, *sockets]
-    child, keeps = again.start(process, wanted)
+    child, keeps = again.start(process, wanted, late)
     if not keeps:
         note("what is mounted on this machine while this session runs (a disk, a vault) can be written by it, "
              "if you can write it")  # fmt: skip
+        note("logins that are made while this session runs can be read by it")
         note("files that other programs replace while this session runs lose their guard (its mounts cannot be joined)")
         for path in sockets:
             note(f"this session can talk to {path}")
@@ -472,7 +481,7 @@ def _run(
     words = plan.command(
         config.bwrap, found.fence, cwd, own_network=own_network, runtime_dir=runtime_dir,
         seccomp=memory_file("seccomp", rules) if rules is not None else None,
-        accounts=account_files(places.home) if root else None,
+        accounts=account_files(places.home) if root else None, empty=empty_files(),
     )  # fmt: skip
     words += [os.path.abspath(sys.executable), "-I", "-S", inside, str(theirs.fileno()),
               ",".join(f"{host} {port}" for host, port in addresses),
@@ -492,9 +501,10 @@ def _run(
     if process is None:
         status = os.waitstatus_to_exitcode(os.waitpid(bubblewrap, 0)[1])
         fail(f"bubblewrap cannot set up the outer fence (exit {status}; its words are above)", PROVISION)
-    helper = mounting_again(process, found.fence, found.passing)
+    helper = mounting_again(process, found.fence, found.passing, found.late)
     for _ in range(5):
-        wrong = mounted.difference(mounts_of("self"), mounts_of(process), found.fence, found.passing, mounts_before)
+        passing = [*found.passing, *found.late]
+        wrong = mounted.difference(mounts_of("self"), mounts_of(process), found.fence, passing, mounts_before)
         if wrong is None:
             break
         # A file that was replaced just now is covered again in a moment.

@@ -118,10 +118,10 @@ def _is_tracked(path: str, indexes: dict[str, bytes]) -> bool:
         link = os.path.join(top, ".git")
         with suppress(OSError):
             if os.path.isfile(link):
-                with open(link, encoding="utf-8", errors="surrogateescape") as file:
-                    link = os.path.join(top, file.read(1 << 16).partition("gitdir:")[2].strip())
-            with open(os.path.join(link, "index"), "rb") as index:
-                indexes[top] = index.read()
+                with open(link, encoding="utf-8", errors="surrogateescape") as words:
+                    link = os.path.join(top, words.read(1 << 16).partition("gitdir:")[2].strip())
+            with open(os.path.join(link, "index"), "rb") as file:
+                indexes[top] = file.read()
     index, name = indexes[top], os.fsencode(os.path.relpath(path, top))
     at = index.find(name + b"\0")
     while at >= 0:

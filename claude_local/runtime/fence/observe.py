@@ -51,6 +51,8 @@ class Found:
     leftovers: list[str] = field(default_factory=list)
     # Guarded names that are symbolic links, and where they lead.
     links: dict[str, str] = field(default_factory=dict)
+    # Secrets that are not there yet; a login in another terminal brings them.
+    late: list[str] = field(default_factory=list)
     # Sockets to be hidden that may be gone in a moment.
     passing: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -93,6 +95,8 @@ def hide(found: Found, places: Places, hidden: Sequence[str], visible: Sequence[
             found.fence.emptied.append(real)
         elif exists(real):
             found.fence.blanked.append(real)
+        elif path in names:
+            found.late.append(real)
     found.fence.shown += [path for path in shown if exists(path) and any(covers(e, path) for e in found.fence.emptied)]
     claude = join(places.home, ".claude")
     if isdir(claude) and realpath(claude) != places.config_dir:
