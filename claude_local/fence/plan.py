@@ -159,11 +159,13 @@ def session_settings(
     guarded: Sequence[str] = (),
     hidden: Sequence[str] = (),
     allowed: Sequence[str] = (),
+    sockets: bool = False,
 ) -> dict[str, object]:
     """The settings that a session gets with ``--settings``: the enforced ones, and what this session needs.
 
     ``writable``: places besides the workspace that sandboxed commands may write. ``allowed``: further ``HOST:PORT`` or
-    domains that they may reach. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
+    domains that they may reach. ``sockets``: the user asked for an agent's or the
+    display's; commands may then speak to every Unix socket that they can see. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
     reading as far as Claude Code can: for its sandbox and for its file tools. ``root``: see MAPPED_UID; bubblewrap
     covers parts of root's /proc, and the kernel then lets nobody mount another one inside.
     """
@@ -177,6 +179,8 @@ def session_settings(
         files = _section(sandbox, "filesystem")
         _extend(files, "allowWrite", writable)
         _extend(_section(sandbox, "network"), "allowedDomains", allowed)
+        if sockets:
+            _section(sandbox, "network")["allowAllUnixSockets"] = True
         if not outer:
             _extend(files, "denyWrite", guarded)
             _extend(files, "denyRead", hidden)

@@ -227,3 +227,9 @@ def test_a_port_that_is_allowed_already_is_not_listed_twice() -> None:
 def test_enforced_settings_without_a_sandbox_get_what_the_session_needs() -> None:
     found: dict[str, Any] = session_settings({}, inner=True, outer=True, root=False, allowed=["127.0.0.1:9000"])
     assert found["sandbox"]["network"] == {"allowedDomains": ["127.0.0.1:9000"]}
+
+
+def test_commands_may_use_unix_sockets_only_where_the_user_asks_for_one() -> None:
+    asked = session_settings(ENFORCED, inner=True, outer=True, root=False, sockets=True)
+    assert asked["sandbox"]["network"]["allowAllUnixSockets"] is True  # type: ignore[index]
+    assert "allowAllUnixSockets" not in str(session_settings(ENFORCED, inner=True, outer=True, root=False))

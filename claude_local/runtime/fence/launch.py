@@ -231,6 +231,17 @@ def socket_paths(config: FenceConfig, env: Mapping[str, str]) -> list[str]:
     return [path for path in wanted if path and exists(path)]
 
 
+def public_keys(config: FenceConfig, home: str) -> list[str]:
+    """What the agents of ``fence_sockets`` are of no use without, and is no secret: known hosts and public keys."""
+    names = ["trustdb.gpg", "pubring.kbx", "pubring.gpg"] if "gpg-agent" in config.sockets else []
+    wanted = [join(home, ".gnupg", name) for name in names]
+    if "ssh-agent" in config.sockets:
+        with suppress(OSError):
+            found = sorted(os.listdir(join(home, ".ssh")))
+            wanted += [join(home, ".ssh", name) for name in found if name == "known_hosts" or name.endswith(".pub")]
+    return [path for path in wanted if isfile(path)]
+
+
 def memory_file(name: str, content: bytes) -> int:
     descriptor = os.memfd_create(name)
     os.write(descriptor, content)
@@ -373,7 +384,7 @@ def session_environment(config: FenceConfig, shims: str = "") -> dict[str, str]:
             link_programs(config, shims)
             env["CLAUDE_LOCAL_SHIMS"] = shims
             env["PATH"] = shims + os.pathsep + env.get("PATH", "/usr/bin:/bin")
-    return env | {"CLAUDE_LOCAL_FENCE": layers_name(config)}
+    return env | {"CLAUDE_LOCAL_FENCE": layers_name(config), "CLAUDE_LOCAL_SOCKETS": " ".join(config.sockets)}
 
 
 def without_outer(config: FenceConfig, options: Options, enforced: dict[str, object]) -> NoReturn:
@@ -392,7 +403,7 @@ def without_outer(config: FenceConfig, options: Options, enforced: dict[str, obj
         guarded = [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, *policy.STUB_FILES)]
     settings = plan.session_settings(
         enforced, inner=config.inner, outer=False, root=os.getuid() == 0, writable=config.writable, hidden=hidden,
-        guarded=guarded, allowed=config.domains,
+        guarded=guarded, allowed=config.domains, sockets=bool(config.sockets),
     )  # fmt: skip
     env = session_environment(config, options.shims)
     claude, *rest = options.command
@@ -424,7 +435,7 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
     found = Found(fence=plan.Fence(fresh=observe.fresh_directories()))
     observe.keep_programs(found, places)
     hidden = [*config.hidden, *observe.moved_secrets(os.environ, workspaces), *observe.control_directories(places.home)]
-    observe.hide(found, places, hidden, config.visible)
+    observe.hide(found, places, hidden, [*config.visible, *public_keys(config, places.home)])
     workspaces = accepted(found, places, workspaces, all_of_them=bool(options.server))
     if wants_worktree(rest) and workspaces:
         with suppress(OSError):
@@ -439,7 +450,12 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         observe.blank_sockets(found, observe.text_of("/proc/net/unix"), found.fence.writable)
         # A socket may be gone in a moment, and bubblewrap would stumble over it.
         found.passing, found.fence.blanked = found.fence.blanked[len(lasting) :], lasting
-        found.fence.sockets = socket_paths(config, os.environ)
+        wanted = socket_paths(config, os.environ)
+        found.passing = [path for path in found.passing if path not in wanted]
+        # Newer versions of ssh-agent listen below ~/.ssh.
+        secret = [*found.fence.emptied, *found.fence.scratch]
+        found.fence.shown += [path for path in wanted if any(covers(each, path) for each in secret)]
+        found.fence.sockets = [path for path in wanted if path not in found.fence.shown]
         ledger.record([*found.fence.stub_directories, *found.fence.stub_files, *found.leftovers])
         make_stubs(found.fence.stub_files)
         for remark in found.remarks:
@@ -465,6 +481,7 @@ def _run(
         writable=[path for path in [*found.fence.writable, *found.fence.pinned]
                   if path != places.config_dir and not any(plan.covers(each, path) for each in workspaces)],
         allowed=[*config.domains, *(f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost"))],
+        sockets=bool(config.sockets),
     )  # fmt: skip
     runtime_dir = f"/run/user/{plan.MAPPED_UID if root else os.getuid()}"
     env = session_environment(config, options.shims) | {"XDG_RUNTIME_DIR": runtime_dir}
