@@ -126,7 +126,7 @@ class Paths:
 
     @property
     def shims(self) -> str:
-        """Programs that answer Claude Code itself faster than the user's own; first on its PATH."""
+        """Programs for Claude Code itself, first on its PATH: a quick npm, and the bwrap and socat of its sandbox."""
         return join(self.share, "shims")
 
     @property
