@@ -58,15 +58,26 @@ OLD_IDS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What the rule looks at. Bytes; ``gpus`` are only those that the image's variant can use, in llama-server's order.
-    ``disk_free`` on the disk of model_dir, None when nobody says; ``placed`` maps a model file's name to its bytes
-    there."""
+    """What the rule looks at. Bytes; ``gpus`` are those that the image's variant can use, all of them, in llama-server's
+    order (its device 0 is the first). ``disk_free`` on the disk of model_dir, None when nobody says; ``placed`` maps a
+    model file's name to its bytes there."""
 
     gpus: tuple[Gpu, ...] = ()
     cores: int = 1
     memory: int = 0
     disk_free: int | None = None
     placed: Mapping[str, int] | None = None
+
+    @property
+    def measured(self) -> tuple[Gpu, ...]:
+        """The GPUs whose memory is known: the rule counts on these only."""
+        return tuple(gpu for gpu in self.gpus if gpu.memory_mib)
+
+    @property
+    def unmeasured(self) -> str:
+        """What to say of GPUs whose memory nobody tells (Intel's); empty without any."""
+        names = ", ".join(gpu.name for gpu in self.gpus if not gpu.memory_mib)
+        return f"the memory of {names} is not known" if names else ""
 
 
 def disk_free(path: str, mounts: Mapping[str, int]) -> int | None:
@@ -76,13 +87,11 @@ def disk_free(path: str, mounts: Mapping[str, int]) -> int | None:
 
 
 def with_memory(gpus: Sequence[Gpu], memory: int) -> tuple[Gpu, ...]:
-    """The GPUs whose memory is known. NVIDIA's that tell of none share the machine's (GB10): ``memory`` bytes. Of others
-    that tell nothing (an Intel card) nothing can be said, so the rule goes on without them."""
-    known = (
+    """The GPUs, each in its place. NVIDIA's that tell of no memory share the machine's (GB10): ``memory`` bytes."""
+    return tuple(
         replace(gpu, memory_mib=memory // MIB) if gpu.memory_mib is None and gpu.vendor == "nvidia" else gpu
         for gpu in gpus
     )
-    return tuple(gpu for gpu in known if gpu.memory_mib)
 
 
 def margin_mib(gpu: Gpu) -> int:
@@ -158,8 +167,8 @@ def _lacking(model: Model, there: Machine, context: int, **options: str) -> int 
     wanted = model.needs(context, **options)
     if wanted is None:
         return None
-    if there.gpus:
-        return shares(wanted, _gpu_room(there.gpus))[1]
+    if there.measured:
+        return shares(wanted, _gpu_room(there.measured))[1]
     return wanted.total - there.memory
 
 
@@ -184,7 +193,7 @@ def _remedies(model: Model, there: Machine) -> tuple[str, ...]:
         if context is not None:
             result.append(f"cache-type-k = q8_0 and cache-type-v = q8_0 with CTX_SIZE = {context}")
     architecture, weights = model.architecture, model.weights
-    if not result and there.gpus and architecture is not None and weights is not None and architecture.experts_used:
+    if not result and there.measured and architecture is not None and weights is not None and architecture.experts_used:
         experts = int(weights * architecture.expert_share)
         context = min(model.context, MINIMUM_CONTEXT)
         away = _lacking(model, there, context) or 0
@@ -202,7 +211,7 @@ def _speed_problem(model: Model, there: Machine) -> str | None:
     if architecture is None or model.weights is None:
         return None
     total, active = architecture.parameters
-    if there.gpus:
+    if there.measured:
         read = model.weights * active // total if total else model.weights
         if read > MAXIMUM_READ:
             return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)}){NAME_IT}"
@@ -247,11 +256,11 @@ def judge(model: Model, there: Machine) -> Verdict:
     shown = context or floor
     seen = model.needs(shown)
     divided: tuple[Share, ...] = ()
-    if there.gpus and seen is not None:
-        divided = tuple(shares(seen, _gpu_room(there.gpus))[0])
+    if there.measured and seen is not None:
+        divided = tuple(shares(seen, _gpu_room(there.measured))[0])
     if context is None:
         missing = _lacking(model, there, floor) or 0
-        where = "on the GPU" if len(there.gpus) == 1 else "on the GPUs" if there.gpus else "in memory"
+        where = "on the GPU" if len(there.measured) == 1 else "on the GPUs" if there.measured else "in memory"
         return Verdict(
             profile=name,
             fits=False,
@@ -266,7 +275,7 @@ def judge(model: Model, there: Machine) -> Verdict:
     problem = _speed_problem(model, there) or _disk_problem(model, there)
     if problem is not None:
         return Verdict(name, False, problem + less, context, seen, divided)
-    where = "wholly on " + " + ".join(gpu.name for gpu in there.gpus) if there.gpus else "in memory"
+    where = "wholly on " + " + ".join(gpu.name for gpu in there.measured) if there.measured else "in memory"
     return Verdict(name, True, f"fits {where} with {context:,} tokens of context{less}", context, seen, divided)
 
 
@@ -279,11 +288,11 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
         if model.architecture is not None:
             why = "its file is not there, and neither SIZE nor ABOUT_SIZE tells how large it is"
         return Verdict(name, False, f"not judged: {why}{NAME_IT}", 0)
-    there_mib = sum(gpu.memory_mib or 0 for gpu in there.gpus) if there.gpus else there.memory // MIB
+    there_mib = sum(gpu.memory_mib or 0 for gpu in there.measured) if there.measured else there.memory // MIB
     if there_mib < minimum:
         missing = (minimum - there_mib) * MIB
         return Verdict(name, False, f"its MIN_VRAM is not there: {gib(missing)} lack", model.context, missing=missing)
-    if not there.gpus:
+    if not there.measured:
         return Verdict(name, False, f"not judged without a GPU: its ARCHITECTURE is not known{NAME_IT}", 0)
     problem = _disk_problem(model, there)
     return Verdict(name, problem is None, problem or "fits by its MIN_VRAM", model.context)
@@ -315,13 +324,24 @@ def choose(models: Sequence[Model], there: Machine) -> Choice:
     if first is not None:
         before = zip(models, verdicts[: verdicts.index(first)])  # noqa: B905 - the verdicts end earlier
         # Without a GPU that all of those for GPUs are passed over goes without saying.
-        passed = [v.profile for model, v in before if there.gpus or not model.profile.minimum_vram_mib]
+        passed = [v.profile for model, v in before if there.measured or not model.profile.minimum_vram_mib]
         better = f"; preferred, but not for this machine: {', '.join(passed)}" if passed else ""
-        return Choice(first.profile, first.context or None, True, f"{first.profile}: {first.reason}{better}", verdicts)
+        reason = f"{first.profile}: {first.reason}{better}{_not_counted(there)}"
+        return Choice(first.profile, first.context or None, True, reason, verdicts)
     least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or m.profile.size))
     verdict = next(each for each in verdicts if each.profile == least.profile.id)
     reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least ({verdict.reason})"
+    reason += _not_counted(there)
     return Choice(least.profile.id, largest_context(least, there, 0), False, reason, verdicts)
+
+
+def _not_counted(there: Machine) -> str:
+    """What the rule says of GPUs that it knows no memory of."""
+    if not there.unmeasured:
+        return ""
+    if there.measured:
+        return f"; {there.unmeasured}, so the rule does not count on it"
+    return f"; {there.unmeasured}, so this was chosen as if there were no GPU: name a profile in default_profile"
 
 
 def named(model: Model, there: Machine) -> Choice:
@@ -329,10 +349,17 @@ def named(model: Model, there: Machine) -> Choice:
     verdict = judge(model, there)
     context = context_to_serve(model, there)
     reason = f"{verdict.profile}: named; {verdict.reason.replace(NAME_IT, '')}"
+    if there.unmeasured and not there.measured:
+        # What would hold for the processor alone says nothing of this machine.
+        reason = f"{verdict.profile}: named; {there.unmeasured}, so nobody can say beforehand what fits"
+        reason += f"; served with {context:,} tokens" if context is not None else ""
+        shown = context or model.context
+        needs = model.needs(shown)
+        return Choice(model.profile.id, context, False, reason, (Verdict(verdict.profile, False, "", shown, needs),))
     if verdict.missing and context is not None:
         rest = (
             "what lacks goes to main memory (--fit on), which is several times slower"
-            if there.gpus
+            if there.measured
             else "slow if at all"
         )
         reason += f"; served with {context:,} tokens, {rest}"
@@ -342,10 +369,12 @@ def named(model: Model, there: Machine) -> Choice:
 
 def context_to_serve(model: Model, there: Machine) -> int | None:
     """The tokens of context to give a profile that is used whatever the rule says: the biggest that fits, or the least
-    that is of use. None for its own: where nothing is known of the model, or the profile says itself what goes where."""
+    that is of use (also where nobody tells the GPU's memory). None for its own: where nothing is known of the model, or the profile says itself what goes where."""
     profile = model.profile
     by_hand = profile.fit is not None or profile.n_gpu_layers is not None
     if by_hand or any(name in profile.options for name in PLACED_BY_HAND) or model.needs(model.context) is None:
         return None
     floor = min(model.context, MINIMUM_CONTEXT)
+    if there.unmeasured and not there.measured:
+        return floor
     return largest_context(model, there, floor) or floor

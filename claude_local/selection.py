@@ -92,7 +92,7 @@ def select(
     else:
         chosen = choice.named(models[default], there)
     placed = [chosen.profile, *(name for name in wanted if name != chosen.profile)]
-    if default == "auto" and not wanted and not there.gpus:
+    if default == "auto" and not wanted and not there.measured:
         placed += _small_too(chosen, profiles, there)
     result = {name: for_gpus(profile, there.gpus) for name, profile in profiles.items()}
     for name, mine in result.items():

@@ -208,7 +208,36 @@ def test_the_disk_of_a_path_is_the_nearest_mount() -> None:
     assert choice.disk_free("/home", {}) is None
 
 
-def test_a_gpu_that_tells_no_memory_is_the_machines_own_or_left_out() -> None:
-    spark, arc = Gpu("nvidia", "GB10", driver="580.1"), Gpu("intel", "Arc", driver="xe")
-    assert choice.with_memory([spark, arc], 96 * GIB) == (replace(spark, memory_mib=96 * 1024),)
+def test_an_nvidia_gpu_that_tells_no_memory_shares_the_machines() -> None:
+    spark = Gpu("nvidia", "GB10", driver="580.1")
+    assert choice.with_memory([spark], 96 * GIB) == (replace(spark, memory_mib=96 * 1024),)
     assert select(machine(*choice.with_memory([spark], 90 * GIB))).choice.profile == "qwen3-coder-next-ud-q5"
+
+
+ARC = Gpu("intel", "Intel Arc A770", driver="xe", display=True, pci="0000:03:00.0")
+NAVI = Gpu("amd", "Radeon RX 7900 XTX", 24560, driver="amdgpu", display=False)
+
+
+def test_a_gpu_of_unknown_memory_keeps_its_place_and_its_margin() -> None:
+    # llama-server counts every device: the third margin must be the third card's.
+    there = machine(*choice.with_memory([NAVI, ARC, replace(NAVI, display=True)], 48 * GIB))
+    assert [gpu.vendor for gpu in there.gpus] == ["amd", "intel", "amd"]
+    mine = select(there).profiles["gpt-oss-20b"]
+    assert mine.fit_target == choice.fit_target(there.gpus) and mine.fit_target.count(",") == 2
+    chosen = select(there).choice
+    assert "the memory of Intel Arc A770 is not known, so the rule does not count on it" in chosen.reason
+    assert [share.name for share in chosen.verdicts[2].shares] == ["Radeon RX 7900 XTX"] * 2
+
+
+def test_a_machine_of_which_only_the_gpus_memory_is_unknown_is_told_to_name_a_profile() -> None:
+    there = machine(*choice.with_memory([ARC], 48 * GIB))
+    selected = select(there)
+    assert selected.choice.profile == "qwen2.5-coder-1.5b"
+    assert "the memory of Intel Arc A770 is not known" in selected.choice.reason
+    assert "name a profile in default_profile" in selected.choice.reason
+    # It serves from the card all the same.
+    assert selected.profiles["qwen2.5-coder-1.5b"].n_gpu_layers == "auto"
+    named = select(there, "gpt-oss-20b")
+    assert "the memory of Intel Arc A770 is not known, so nobody can say" in named.choice.reason
+    assert "served with 65,536 tokens" in named.choice.reason and "without a GPU" not in named.choice.reason
+    assert named.profiles["gpt-oss-20b"].ctx_size == 65536
