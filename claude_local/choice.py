@@ -37,8 +37,13 @@ MAXIMUM_PROMPT_SECONDS = 120
 CORE_PARAMETERS = 50e9
 # Tokens of Claude Code's prompt: with four tools, and with all of them (2.1.330, Qwen2.5's tokenizer).
 FEW_TOOLS_PROMPT, ALL_TOOLS_PROMPT = 2962, 11597
-# MiB to leave free on a GPU that drives a screen (llama-server's own default) and on one that does not.
-DISPLAY_MARGIN_MIB, HEADLESS_MARGIN_MIB = 1024, 128
+# MiB that llama-server leaves free when it loads a model (FIT_TARGET), on a GPU that drives a screen and on one that does
+# not. Decision 0009 has the sum that these three come to.
+DISPLAY_MARGIN_MIB, HEADLESS_MARGIN_MIB = 192, 128
+# The same beside a screen for a model that does not fit wholly: --fit fills the GPU up to it (llama-server's default).
+OVERFLOW_MARGIN_MIB = 1024
+# MiB that the rule keeps for the desktop of a GPU that drives a screen, beside the margin.
+DESKTOP_MIB = 1024
 # Bytes that stay free on the models' disk (runtime/placement.py keeps as much).
 DISK_SPARE = GIB
 # Options of llama-server with which somebody has thought about what goes where.
@@ -94,14 +99,25 @@ def with_memory(gpus: Sequence[Gpu], memory: int) -> tuple[Gpu, ...]:
     )
 
 
-def margin_mib(gpu: Gpu) -> int:
-    """MiB to leave free on a GPU; one of which nobody says whether a screen hangs on it counts as if."""
-    return HEADLESS_MARGIN_MIB if gpu.display is False else DISPLAY_MARGIN_MIB
+def has_screen(gpu: Gpu) -> bool:
+    """Whether a screen hangs on a GPU; one of which nobody says counts as if."""
+    return gpu.display is not False
 
 
-def fit_target(gpus: Sequence[Gpu]) -> str | None:
-    """FIT_TARGET for these GPUs: ``128,1024``; None without any."""
-    return ",".join(str(margin_mib(gpu)) for gpu in gpus) or None
+def reserved_mib(gpu: Gpu) -> int:
+    """MiB of a GPU that the rule leaves to others: the margin and, beside a screen, the desktop."""
+    return DESKTOP_MIB + DISPLAY_MARGIN_MIB if has_screen(gpu) else HEADLESS_MARGIN_MIB
+
+
+def fit_target(gpus: Sequence[Gpu], *, wholly: bool) -> str | None:
+    """FIT_TARGET for these GPUs, ``128,192``; None without any. ``wholly``: the rule found that the model fits on them.
+
+    llama-server compares it with what is free when it loads the model. Then the desktop has taken its part already, and a
+    margin as big as the desktop's reserve would move experts to main memory that fit. A model that does not fit is filled
+    up to the margin, so there it is what the desktop gets that starts later.
+    """
+    screen = DISPLAY_MARGIN_MIB if wholly else OVERFLOW_MARGIN_MIB
+    return ",".join(str(screen if has_screen(gpu) else HEADLESS_MARGIN_MIB) for gpu in gpus) or None
 
 
 @dataclass(frozen=True)
@@ -158,8 +174,19 @@ class Verdict:
         return result
 
 
-def _gpu_room(gpus: Sequence[Gpu]) -> list[tuple[str, int, int]]:
-    return [(gpu.name, (gpu.memory_mib or 0) * MIB, margin_mib(gpu) * MIB) for gpu in gpus]
+def _gpu_room(model: Model, gpus: Sequence[Gpu]) -> list[tuple[str, int, int]]:
+    """Name, memory and what is left to others, in bytes, of each GPU whose memory is known."""
+    own = [int(number) for number in (model.profile.fit_target or "").split(",") if number]
+    if len(own) == 1:
+        own *= len(gpus)
+    room = []
+    for index, gpu in enumerate(gpus):
+        left = reserved_mib(gpu)
+        if index < len(own):
+            left = own[index] + (DESKTOP_MIB if has_screen(gpu) else 0)
+        if gpu.memory_mib:
+            room.append((gpu.name, gpu.memory_mib * MIB, left * MIB))
+    return room
 
 
 def _lacking(model: Model, there: Machine, context: int, **options: str) -> int | None:
@@ -168,8 +195,14 @@ def _lacking(model: Model, there: Machine, context: int, **options: str) -> int 
     if wanted is None:
         return None
     if there.measured:
-        return shares(wanted, _gpu_room(there.measured))[1]
+        return shares(wanted, _gpu_room(model, there.gpus))[1]
     return wanted.total - there.memory
+
+
+def fits_wholly(model: Model, there: Machine, context: int) -> bool:
+    """Whether a model with a context of so many tokens lies wholly on GPUs."""
+    lacking = _lacking(model, there, context)
+    return bool(there.measured) and lacking is not None and lacking <= 0
 
 
 def largest_context(model: Model, there: Machine, floor: int, **options: str) -> int | None:
@@ -257,7 +290,7 @@ def judge(model: Model, there: Machine) -> Verdict:
     seen = model.needs(shown)
     divided: tuple[Share, ...] = ()
     if there.measured and seen is not None:
-        divided = tuple(shares(seen, _gpu_room(there.measured))[0])
+        divided = tuple(shares(seen, _gpu_room(model, there.gpus))[0])
     if context is None:
         missing = _lacking(model, there, floor) or 0
         where = "on the GPU" if len(there.measured) == 1 else "on the GPUs" if there.measured else "in memory"

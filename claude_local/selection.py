@@ -63,8 +63,9 @@ def shape_from(profile: Profile, shapes: Mapping[str, Any], sizes: Mapping[str, 
     return Shape(architecture, weights or None, int(record["embedding"]) or None)
 
 
-def for_gpus(profile: Profile, gpus: Sequence[Gpu]) -> Profile:
-    """The profile with --fit on, -ngl auto and a margin for each GPU, where it says nothing else."""
+def for_gpus(profile: Profile, gpus: Sequence[Gpu], *, wholly: bool) -> Profile:
+    """The profile with --fit on, -ngl auto and a margin for each GPU, where it says nothing else. ``wholly``: the rule
+    found that it fits on them (``choice.fit_target``)."""
     if not gpus:
         return profile
     fit = profile.fit or "on"
@@ -72,7 +73,7 @@ def for_gpus(profile: Profile, gpus: Sequence[Gpu]) -> Profile:
         profile,
         n_gpu_layers=profile.n_gpu_layers or "auto",
         fit=fit,
-        fit_target=profile.fit_target or (choice.fit_target(gpus) if fit == "on" else None),
+        fit_target=profile.fit_target or (choice.fit_target(gpus, wholly=wholly) if fit == "on" else None),
     )
 
 
@@ -94,11 +95,13 @@ def select(
     placed = [chosen.profile, *(name for name in wanted if name != chosen.profile)]
     if default == "auto" and not wanted and not there.measured:
         placed += _small_too(chosen, profiles, there)
-    result = {name: for_gpus(profile, there.gpus) for name, profile in profiles.items()}
-    for name, mine in result.items():
+    result = {}
+    for name, profile in profiles.items():
         context = chosen.context if name == chosen.profile else choice.context_to_serve(models[name], there)
-        if context is not None and mine.ctx_size is not None and context < mine.ctx_size:
-            result[name] = replace(mine, ctx_size=context)
+        if context is not None and profile.ctx_size is not None and context < profile.ctx_size:
+            profile = replace(profile, ctx_size=context)
+        served = profile.ctx_size or models[name].context
+        result[name] = for_gpus(profile, there.gpus, wholly=choice.fits_wholly(models[name], there, served))
     return Selection(chosen, tuple(placed), result)
 
 
