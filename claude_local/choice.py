@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from claude_local import devices
 from claude_local.architecture import Architecture, ArchitectureError
 from claude_local.hardware import Gpu
 from claude_local.memory_estimate import MIB, Estimate, Serving, Share, estimate, gib, shares
@@ -46,8 +47,6 @@ OVERFLOW_MARGIN_MIB = 1024
 DESKTOP_MIB = 1024
 # Bytes that stay free on the models' disk (runtime/placement.py keeps as much).
 DISK_SPARE = GIB
-# Options of llama-server with which somebody has thought about what goes where.
-PLACED_BY_HAND = ("n-gpu-layers", "fit", "override-tensor", "cpu-moe", "n-cpu-moe", "tensor-split")
 # Said of a profile that works and that the rule passes over.
 NAME_IT = "; name it to use it"
 
@@ -199,8 +198,25 @@ def _lacking(model: Model, there: Machine, context: int, **options: str) -> int 
     return wanted.total - there.memory
 
 
+def _seen(model: Model, there: Machine) -> Machine:
+    """The machine with those GPUs only that the profile's flags leave its model."""
+    return replace(there, gpus=devices.used(model.profile, there.gpus))
+
+
+def _by_hand(model: Model, there: Machine) -> str | None:
+    """The key or flag by which the profile places its layers itself on this machine's GPUs."""
+    try:
+        layers = model.architecture.number("block_count") if model.architecture else None
+    except ArchitectureError:
+        layers = None
+    return devices.by_hand(model.profile, there.gpus, layers) if there.gpus else None
+
+
 def fits_wholly(model: Model, there: Machine, context: int) -> bool:
-    """Whether a model with a context of so many tokens lies wholly on GPUs."""
+    """Whether a model with a context of so many tokens lies wholly on GPUs, by what is known."""
+    if _by_hand(model, there) is not None:
+        return False
+    there = _seen(model, there)
     lacking = _lacking(model, there, context)
     return bool(there.measured) and lacking is not None and lacking <= 0
 
@@ -283,6 +299,11 @@ def judge(model: Model, there: Machine) -> Verdict:
     name = model.profile.id
     floor = min(model.context, MINIMUM_CONTEXT)
     wanted = model.needs(model.context)
+    by_hand = _by_hand(model, there)
+    if by_hand is not None:
+        reason = f"not judged: it places its layers by hand ({by_hand}){NAME_IT}"
+        return Verdict(name, False, reason, model.context, wanted)
+    there = _seen(model, there)
     if wanted is None:
         return _judge_unknown(model, there)
     context = largest_context(model, there, floor)
@@ -363,9 +384,10 @@ def choose(models: Sequence[Model], there: Machine) -> Choice:
         return Choice(first.profile, first.context or None, True, reason, verdicts)
     least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or m.profile.size))
     verdict = next(each for each in verdicts if each.profile == least.profile.id)
-    reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least ({verdict.reason})"
+    reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least "
+    reason += f"({verdict.reason.replace(NAME_IT, '')})"
     reason += _not_counted(there)
-    return Choice(least.profile.id, largest_context(least, there, 0), False, reason, verdicts)
+    return Choice(least.profile.id, largest_context(least, _seen(least, there), 0), False, reason, verdicts)
 
 
 def _not_counted(there: Machine) -> str:
@@ -402,11 +424,13 @@ def named(model: Model, there: Machine) -> Choice:
 
 def context_to_serve(model: Model, there: Machine) -> int | None:
     """The tokens of context to give a profile that is used whatever the rule says: the biggest that fits, or the least
-    that is of use (also where nobody tells the GPU's memory). None for its own: where nothing is known of the model, or the profile says itself what goes where."""
+    that is of use (also where nobody tells the GPU's memory). None for its own: where nothing is known of the model, or
+    the profile says itself what goes where."""
     profile = model.profile
-    by_hand = profile.fit is not None or profile.n_gpu_layers is not None
-    if by_hand or any(name in profile.options for name in PLACED_BY_HAND) or model.needs(model.context) is None:
+    by_hand = profile.fit is not None or profile.n_gpu_layers is not None or _by_hand(model, there) is not None
+    if by_hand or model.needs(model.context) is None:
         return None
+    there = _seen(model, there)
     floor = min(model.context, MINIMUM_CONTEXT)
     if there.unmeasured and not there.measured:
         return floor

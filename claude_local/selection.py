@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from claude_local import choice
+from claude_local import choice, devices
 from claude_local.architecture import Architecture, shipped
 from claude_local.choice import Choice, Machine, Model
 from claude_local.hardware import Gpu
@@ -64,16 +64,17 @@ def shape_from(profile: Profile, shapes: Mapping[str, Any], sizes: Mapping[str, 
 
 
 def for_gpus(profile: Profile, gpus: Sequence[Gpu], *, wholly: bool) -> Profile:
-    """The profile with --fit on, -ngl auto and a margin for each GPU, where it says nothing else. ``wholly``: the rule
+    """The profile with --fit on, -ngl auto and a margin for each GPU that it uses, where it says nothing else. ``wholly``: the rule
     found that it fits on them (``choice.fit_target``)."""
     if not gpus:
         return profile
     fit = profile.fit or "on"
+    used = devices.used(profile, gpus)
     return replace(
         profile,
         n_gpu_layers=profile.n_gpu_layers or "auto",
         fit=fit,
-        fit_target=profile.fit_target or (choice.fit_target(gpus, wholly=wholly) if fit == "on" else None),
+        fit_target=profile.fit_target or (choice.fit_target(used, wholly=wholly) if fit == "on" else None),
     )
 
 

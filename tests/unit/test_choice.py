@@ -186,6 +186,93 @@ def test_a_margin_of_the_profiles_own_is_what_the_rule_keeps_free() -> None:
     assert selection.select("auto", [], {wide.id: narrow}, there).choice.context == 196608
 
 
+HAND = """[hand]
+MODEL = GLM-4.7-Flash-Q8_0.gguf
+ABOUT_SIZE = 31.84 GB
+ARCHITECTURE = GLM-4.7-Flash
+CTX_SIZE = 131072
+cache-type-k = q8_0
+cache-type-v = q8_0
+"""
+TWO = machine(gpu(24564), gpu(16303, True))
+
+
+def judged(lines: str, there: Machine = TWO) -> choice.Verdict:
+    return choice.judge(selection.model(profiles.parse(HAND + lines)["hand"]), there)
+
+
+@pytest.mark.parametrize(
+    ("lines", "on"),
+    [
+        ("", ["card24564", "card16303"]),
+        ("N_GPU_LAYERS = 99\nFIT = off\n", ["card24564", "card16303"]),
+        ("EXTRA_ARGS = --device CUDA1,CUDA0\n", ["card16303", "card24564"]),
+        ("EXTRA_ARGS = --split-mode none --main-gpu 1\nN_GPU_LAYERS = 99\nFIT = off\n", ["card16303"]),
+        ("split-mode = none\n", ["card24564"]),
+        ("device = CUDA1\n", ["card16303"]),
+        ("device = CUDA1,CUDA0\nsplit-mode = none\nmain-gpu = 1\n", ["card24564"]),
+    ],
+)
+def test_the_rule_counts_only_the_gpus_that_a_profiles_flags_leave_it(lines: str, on: list[str]) -> None:
+    verdict = judged(lines)
+    assert [share.name for share in verdict.shares] == on
+    assert verdict.fits == (len(on) == 2)
+    if verdict.fits:
+        assert f"wholly on {' + '.join(on)} with" in verdict.reason
+    else:
+        assert "does not fit on the GPU: " in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("lines", "flag"),
+    [
+        ("N_GPU_LAYERS = 10\n", "N_GPU_LAYERS"),
+        ("N_GPU_LAYERS = 47\n", "N_GPU_LAYERS"),  # the layers, but not the output
+        ("EXTRA_ARGS = -ot exps=CPU\n", "--override-tensor"),
+        ("cpu-moe = on\n", "--cpu-moe"),
+        ("EXTRA_ARGS = --n-cpu-moe 8\n", "--n-cpu-moe"),
+        ("n-cpu-ffn = 8\n", "--n-cpu-ffn"),
+        ("EXTRA_ARGS = --no-kv-offload\n", "--no-kv-offload"),
+        ("tensor-split = 3,1\n", "--tensor-split"),
+        ("split-mode = row\n", "--split-mode"),
+        ("device = none\n", "--device"),
+        ("split-mode = none\nmain-gpu = -1\n", "--main-gpu"),
+    ],
+)
+def test_a_profile_that_places_its_layers_itself_is_left_to_those_who_name_it(lines: str, flag: str) -> None:
+    verdict = judged(lines)
+    assert not verdict.fits
+    assert verdict.reason == f"not judged: it places its layers by hand ({flag}); name it to use it"
+    known = profiles.parse(HAND + lines)
+    named = selection.select("hand", [], known, TWO)
+    assert named.choice.reason == f"hand: named; not judged: it places its layers by hand ({flag})"
+    assert named.profiles["hand"].ctx_size == 131072
+
+
+def test_what_names_no_place_is_judged_as_ever() -> None:
+    for lines in (
+        "N_GPU_LAYERS = 48\n",
+        "N_GPU_LAYERS = all\n",
+        "cpu-moe = off\n",
+        "kv-offload = on\n",
+        "n-cpu-moe = 0\n",
+    ):
+        assert judged(lines).fits, lines
+    # One GPU has nothing to split, and without any the flags are left out.
+    assert judged("tensor-split = 3,1\nsplit-mode = row\n", machine(gpu(49140))).fits
+    assert "not judged" not in judged("EXTRA_ARGS = -ot exps=CPU\n", machine()).reason
+
+
+def test_margins_are_those_of_the_gpus_that_a_profile_uses() -> None:
+    def margin(lines: str) -> str | None:
+        known = profiles.parse(HAND + "MIN_VRAM = 1 GiB\n" + lines)
+        return selection.select("hand", [], known, TWO).profiles["hand"].fit_target
+
+    # llama-server takes them by position among the devices that it was given.
+    assert margin("device = CUDA1,CUDA0\n") == "192,128"
+    assert margin("split-mode = none\nmain-gpu = 1\n") == "1024"
+
+
 def test_a_chosen_context_below_the_profiles_own_is_what_is_served() -> None:
     selected = select(machine(gpu(24564, True)))
     assert selected.profiles[selected.choice.profile].ctx_size == 98304
