@@ -356,19 +356,20 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
 class Choice:
     """The profile that plain ``claude-local`` uses. ``context``: tokens, None for the profile's own. ``verdicts``: of
     every profile that was looked at, in order. ``chosen``: whether the rule found it (else it was named, or nothing
-    fits and it is the smallest)."""
+    fits and it is the smallest). ``notes``: what of the placed profiles was left out on this machine."""
 
     profile: str
     context: int | None
     chosen: bool
     reason: str
     verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The reason and the numbers of the profile, for the end of a run."""
+        """The reason, the numbers of the profile and the notes, for the end of a run."""
         mine = next((verdict for verdict in self.verdicts if verdict.profile == self.profile), None)
         lines = [self.reason]
-        return lines + (mine.lines()[1:] if mine is not None else [])
+        return lines + (mine.lines()[1:] if mine is not None else []) + list(self.notes)
 
 
 def choose(models: Sequence[Model], there: Machine) -> Choice:

@@ -11,8 +11,8 @@ import configparser
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -148,6 +148,20 @@ class Profile:
                 value = "true" if on else "false"
             options[known.name] = value
         return options
+
+    def without(self, names: Collection[str]) -> Profile:
+        """The profile without these flags (canonical names), in EXTRA_ARGS and among the lower-case keys."""
+        known = _flags().by_spelling
+        kept: list[str] = []
+        args = list(self.extra_args)
+        while args:
+            flag = known[args[0].lstrip("-")]
+            words = 1 if flag.hint is None else 2
+            if flag.name not in names:
+                kept += args[:words]
+            args = args[words:]
+        flags = {key: value for key, value in self.flags.items() if known[key].name not in names}
+        return replace(self, extra_args=tuple(kept), flags=flags)
 
 
 @cache

@@ -86,8 +86,14 @@ def select(
     shapes: Mapping[str, Shape] | None = None,
 ) -> Selection:
     """``default``: a profile's id or "auto"; ``wanted``: the setting model_profiles; ``shapes``: by profile id, of models
-    whose files are there. With "auto" the rule chooses among ``wanted``, or all profiles when that is empty."""
+    whose files are there. With "auto" the rule chooses among ``wanted``, or all profiles when that is empty.
+
+    What a profile says of GPUs that this machine does not have is left out first (``devices.fitted``)."""
     known = shapes or {}
+    notes: dict[str, list[str]] = {}
+    profiles = dict(profiles)
+    for name in profiles:
+        profiles[name], notes[name] = devices.fitted(profiles[name], there.gpus)
     models = {name: model(profile, known.get(name)) for name, profile in profiles.items()}
     if default == "auto":
         chosen = choice.choose([models[name] for name in (wanted or profiles)], there)
@@ -96,6 +102,7 @@ def select(
     placed = [chosen.profile, *(name for name in wanted if name != chosen.profile)]
     if default == "auto" and not wanted and not there.measured:
         placed += _small_too(chosen, profiles, there)
+    chosen = replace(chosen, notes=tuple(line for name in placed for line in notes[name]))
     result = {}
     for name, profile in profiles.items():
         context = chosen.context if name == chosen.profile else choice.context_to_serve(models[name], there)
