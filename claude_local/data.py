@@ -18,6 +18,9 @@ from claude_local.profiles import Profile
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "settings.schema.json").read_text())
 
+# The chat templates that the server's stage puts onto a workstation.
+TEMPLATES = Path(__file__).parent.parent / "files" / "chat-templates"
+
 # First words of our settings: another key that starts with one of them is a misspelling, not somebody else's data.
 PREFIXES = tuple(sorted({name.split("_")[0] for name in SCHEMA["properties"]}))
 PATH_SETTINGS = (
@@ -160,7 +163,8 @@ def load_profiles(path: Path, settings: Settings) -> dict[str, Profile]:
     except UnicodeDecodeError as error:
         raise DataError([f"models_conf: {path.name} is not UTF-8 text (byte {error.start})"]) from None
     try:
-        known = profiles.parse(text)
+        templates = [template.name for template in TEMPLATES.glob("*.jinja")]
+        known = profiles.parse(text, path.name, chat_templates=templates)
     except profiles.ProfilesError as error:
         raise DataError(list(error.problems)) from None
     problems = []

@@ -22,6 +22,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from claude_local import llama_flags, sources
+from claude_local.architecture import shipped
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "profile.schema.json").read_text(encoding="utf-8"))
 
@@ -554,6 +555,15 @@ def parse(text: str, file: str = "models.conf", chat_templates: Iterable[str] | 
         profile = _profile(section)
         if profile is not None:
             profiles[name] = profile
+    records = shipped()
+    for profile in profiles.values():
+        if profile.architecture is not None and profile.architecture not in records:
+            close = get_close_matches(profile.architecture, records, n=1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            problems.append(
+                f"{file}: [{profile.id}] ARCHITECTURE: found {profile.architecture!r}, expected one of "
+                f"{', '.join(sorted(records))}{meant}, or none for a model of another shape"
+            )
     if chat_templates is not None:
         there = sorted(chat_templates)
         problems += [

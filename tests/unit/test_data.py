@@ -92,6 +92,19 @@ def test_a_lock_beside_the_profiles_fills_in_what_the_hub_said_and_a_damaged_one
         data.load_profiles(conf, settings)
 
 
+def test_a_shape_or_a_template_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    conf = tmp_path / "mine.conf"
+    conf.write_text(
+        "[a]\nMODEL = a.gguf\nARCHITECTURE = Qwen3.5-9b\n[b]\nMODEL = b.gguf\nCHAT_TEMPLATE = gemma4.jinja\n"
+    )
+    with pytest.raises(data.DataError) as caught:
+        data.load_profiles(conf, data.validate(DEFAULTS))
+    shape, template = caught.value.problems
+    assert shape.startswith("mine.conf: [a] ARCHITECTURE: found 'Qwen3.5-9b', expected one of GLM-4.7-Flash, ")
+    assert "did you mean Qwen3.5-9B?" in shape
+    assert template.startswith("mine.conf: [b] CHAT_TEMPLATE: found 'gemma4.jinja', expected one of gemma-4.jinja, ")
+
+
 @pytest.mark.parametrize(("content", "says"), [(None, "cannot be read"), (b"\xff\xfe", "not UTF-8")])
 def test_an_unreadable_profiles_file_is_a_clear_error(tmp_path: Path, content: bytes | None, says: str) -> None:
     path = tmp_path / "models.conf"
