@@ -55,6 +55,69 @@ def test_each_size_of_machine_gets_its_profile(there: Machine, profile: str, con
     assert (chosen.profile, chosen.context, chosen.chosen) == (profile, context, True)
 
 
+# What nvidia-smi counts on cards of so many GB.
+MIB_OF = {4: 4096, 6: 6144, 8: 8151, 10: 10240, 12: 12282, 16: 16303, 20: 20475, 24: 24564, 32: 32607, 40: 40960}
+MIB_OF |= {48: 49140, 64: 65536, 80: 81559}
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+GUIDE_ROWS = {
+    "no GPU": [()],
+    "less than 8 GB of video memory": [(4,), (6,)],
+    "8 to 12 GB": [(8,), (10,), (12,)],
+    "16 GB": [(16,)],
+    "20 GB": [(20,)],
+    "24 to 48 GB": [(24,), (32,), (40,), (48,), (24, 16)],
+    "24 + 32 GB": [(24, 32), (32, 24)],
+    "64 GB and more": [(64,), (80,)],
+}
+
+
+def guide_row(label: str) -> list[str]:
+    (line,) = (line for line in GUIDE.splitlines() if line.startswith(f"| {label} | "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("label", GUIDE_ROWS)
+@pytest.mark.parametrize("screen", [None, 0, -1])
+def test_the_guides_table_is_what_the_rule_gives(label: str, screen: int | None) -> None:
+    gets = guide_row(label)[1]
+    plain, _, beside = gets.partition("; beside a screen ")
+    for sizes in GUIDE_ROWS[label]:
+        cards = [gpu(MIB_OF[size]) for size in sizes]
+        if screen is not None and cards:
+            cards[screen] = replace(cards[screen], display=True)
+        expected = beside if beside and screen is not None else plain.partition(";")[0]
+        assert f"`{select(machine(*cards)).choice.profile}`" == expected, sizes
+
+
+def test_what_the_guide_calls_worth_naming_fits() -> None:
+    def fits(profile: str, size: int, screen: bool) -> bool:
+        there = machine(gpu(MIB_OF[size], screen))
+        return choice.fits_wholly(selection.model(SHIPPED[profile]), there, choice.MINIMUM_CONTEXT)
+
+    worth = guide_row("24 to 48 GB")[2]
+    for profile, least, not_yet in (
+        ("qwen3.8-27b-ud-q4", 24, 20),
+        ("gemma-4-26b-a4b-ud-q4", 24, 16),
+        ("glm-flash-q4", 24, 16),
+        ("qwen3-coder-30b-ud-q5", 32, 24),
+        ("glm-flash-q8", 40, 32),
+    ):
+        assert f"`{profile}`" in worth
+        assert fits(profile, least, True) and not fits(profile, not_yet, False)
+        assert least == 24 or f"from {least} GB `{profile}`" in worth
+    assert "without a screen `gemma-4-26b-a4b-ud-q4`" in guide_row("20 GB")[2]
+    assert fits("gemma-4-26b-a4b-ud-q4", 20, False) and not fits("gemma-4-26b-a4b-ud-q4", 20, True)
+
+
+def test_the_guides_example_of_a_profile_is_judged_before_its_file_is_there() -> None:
+    example = GUIDE.split("```ini\n", 1)[1].split("```", 1)[0].replace("OWNER/REPO@COMMIT", "o/r@" + "0" * 40)
+    known = profiles.parse(example)
+    verdict = choice.judge(selection.model(known["my-model"]), machine(gpu(32607)))
+    assert verdict.estimate is not None and verdict.fits
+    with pytest.raises(profiles.ProfilesError, match="40 hex digits"):
+        profiles.parse(example.replace("0" * 40, "main"))
+
+
 def test_without_a_gpu_the_other_small_profile_is_placed_too_and_never_a_big_one() -> None:
     assert list(select(machine(cores=2, memory=18)).placed) == SMALL
     # Many cores and much memory: still nothing that nobody measured on a processor.
