@@ -342,7 +342,10 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
         if model.architecture is not None:
             why = "its file is not there, and neither SIZE nor ABOUT_SIZE tells how large it is"
         return Verdict(name, False, f"not judged: {why}{NAME_IT}", 0)
-    there_mib = sum(gpu.memory_mib or 0 for gpu in there.measured) if there.measured else there.memory // MIB
+    there_mib = there.memory // MIB
+    if there.measured:
+        # MIN_VRAM is meant for GPUs without a screen.
+        there_mib = sum((gpu.memory_mib or 0) - reserved_mib(gpu) + HEADLESS_MARGIN_MIB for gpu in there.measured)
     if there_mib < minimum:
         missing = (minimum - there_mib) * MIB
         return Verdict(name, False, f"its MIN_VRAM is not there: {gib(missing)} lack", model.context, missing=missing)

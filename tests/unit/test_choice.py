@@ -345,6 +345,9 @@ def test_a_chosen_context_below_the_profiles_own_is_what_is_served() -> None:
 def test_a_profile_of_which_nothing_is_known_goes_by_its_minimum() -> None:
     own = profiles.parse("[own]\nMODEL = a.gguf\nMIN_VRAM = 20 GiB\n[dark]\nMODEL = b.gguf\n")
     assert selection.select("auto", ["own"], own, machine(gpu(24564))).choice.chosen
+    # A screen's share is no part of it.
+    assert selection.select("auto", ["own"], own, machine(gpu(21000))).choice.chosen
+    assert not selection.select("auto", ["own"], own, machine(gpu(21000, True))).choice.chosen
     small = selection.select("auto", [], own, machine(gpu(16303))).choice
     assert not small.chosen and {v.fits for v in small.verdicts} == {False}
     assert "MIN_VRAM is not there: 4.1 GiB lack" in small.verdicts[0].reason
