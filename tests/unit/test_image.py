@@ -129,6 +129,37 @@ def test_a_cuda_image_says_its_cuda_and_is_compiled_for_its_architectures_alone(
     assert [base.pull for base in made.bases] == ["ubuntu:noble", "nvidia/cuda:12.8.1-devel-ubuntu24.04"]
 
 
+def test_a_cuda_images_kernels_can_be_unpacked_by_the_oldest_driver_that_is_accepted() -> None:
+    """llama.cpp's own default, "size", needs driver 550.54.14; the table of CUDAs accepts 525."""
+    for cuda in (CUDA, CUDA_13):
+        assert "-DGGML_CUDA_COMPRESSION_MODE=speed" in image(variant="cuda", cuda=cuda).arguments["CMAKE_FLAGS"].split()
+
+
+GB10 = "fp asimd aes pmull sha1 crc32 atomics fphp asimdhp cpuid asimdrdm asimddp sve sve2 i8mm bf16 bti".split()
+
+
+@pytest.mark.parametrize(
+    ("cpu_flags", "machine"),
+    [
+        (GB10, "armv8.2-a+dotprod+fp16+sve+i8mm+sve2"),
+        (["fp", "asimd", "asimddp", "fphp", "asimdhp"], "armv8.2-a+dotprod+fp16"),
+        (["fp", "asimd", "crc32"], "armv8-a"),
+    ],
+)
+def test_a_gpus_image_on_arm_is_compiled_for_its_processor_by_a_compiler_without_sme(
+    cpu_flags: list[str], machine: str
+) -> None:
+    """All variants are the CPU's "all", which no GCC before 14 compiles there; the devel images have 13."""
+    for variant, cuda in (("cuda", CUDA), ("vulkan", None)):
+        made = image(variant=variant, cuda=cuda, arch="aarch64", cpu_flags=cpu_flags)
+        flags = made.arguments["CMAKE_FLAGS"].split()
+        assert f"-DGGML_CPU_ARM_ARCH={machine}" in flags
+        assert {"-DGGML_NATIVE=OFF", "-DGGML_BACKEND_DL=ON", "-DBUILD_SHARED_LIBS=ON"} < set(flags)
+        assert "-DGGML_CPU_ALL_VARIANTS=ON" not in flags
+        assert made.tag != image(variant=variant, cuda=cuda, arch="aarch64", cpu_flags=["asimd", "sve"]).tag
+        assert "-DGGML_CPU_ALL_VARIANTS=ON" in image(variant=variant, cuda=cuda).arguments["CMAKE_FLAGS"]
+
+
 def test_a_gpus_image_hangs_on_its_cuda_but_not_on_the_processor() -> None:
     tag = image(variant="cuda", cuda=CUDA).tag
     assert image(variant="cuda", cuda=CUDA_13).tag != tag
