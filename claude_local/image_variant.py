@@ -210,7 +210,8 @@ def _unserved(gpu: Gpu, hardware: Hardware) -> Missing:
     if _small(gpu):
         return Missing(
             f"{gpu.name} has only{_size(gpu, ' ', '')}, less than the 4 GiB from which it beats the processor",
-            "nothing to do: it stays unused (where it is the only one, image_variant = 'cuda' tries it all the same)",
+            "nothing to do: it stays unused"
+            + (" (where it is the only one, image_variant = 'cuda' tries it all the same)" if _serving([gpu]) else ""),
         )
     branch = driver_branch(gpu)
     if branch < OLDEST_DRIVER:

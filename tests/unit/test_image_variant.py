@@ -182,7 +182,10 @@ def test_a_card_with_too_little_memory_makes_no_cuda_image(name: str, mib: int) 
     assert (verdict.variant, verdict.gpus) == ("cpu", ())
     (missing,) = verdict.missing
     assert missing.what.startswith(f"{name} has only {mib // 1024} GiB") and "nothing to do" in missing.fix
-    # Who wants it gets it.
+    # Who wants it gets it, and is not told so where that would fail.
+    assert "image_variant = 'cuda'" in missing.fix
+    (missing,) = choose(machine(replace(small, driver="470.256.02"))).missing
+    assert missing.fix == "nothing to do: it stays unused"
     assert choose(machine(small), "cuda").gpus == (small,)
 
 
