@@ -279,6 +279,18 @@ class Image:
         return str(self.build.number)
 
 
+def kind(variant: str, cpu: str, cuda: Cuda | None) -> str:
+    """The middle part of a tag: what the image is made for, as ``cuda12.8.1``, ``vulkan``, ``cpu`` or ``cpu-all``."""
+    if cuda:
+        return f"cuda{cuda.toolkit.version}"
+    return variant if variant != "cpu" or cpu == "native" else f"{variant}-{cpu}"
+
+
+def is_kind(tag: str, wanted: str) -> bool:
+    """Whether the tag (without the repository) is that of an image of the kind, of whichever build."""
+    return re.fullmatch(rf"b\d+-{re.escape(wanted)}-[0-9a-f]+", tag) is not None
+
+
 def superseded(images: Mapping[str, bool], current: str) -> list[str]:
     """Those of our images that nothing needs, sorted: ``images`` maps tag -> whether a container uses the image.
 
@@ -339,9 +351,8 @@ def plan(
         "tree": build.tree_sha256,
     }
     digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:12]
-    label = f"cuda{cuda.toolkit.version}" if cuda else variant if variant != "cpu" or native else f"{variant}-{cpu}"
     return Image(
-        tag=f"{REPOSITORY}:{build.name}-{label}-{digest}",
+        tag=f"{REPOSITORY}:{build.name}-{kind(variant, cpu, cuda)}-{digest}",
         base=base,
         build=build,
         variant=variant,

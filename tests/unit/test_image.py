@@ -16,6 +16,7 @@ from claude_local.image import (
     ImageError,
     base_image,
     instruction_sets,
+    is_kind,
     is_source,
     part_for,
     plan,
@@ -63,6 +64,17 @@ def test_another_llama_cpp_changes_the_tag(monkeypatch: pytest.MonkeyPatch) -> N
     changed = type(BUILDS[BUILD])(**{**vars(BUILDS[BUILD]), "tree_sha256": "f" * 64})
     monkeypatch.setitem(BUILDS, BUILD, changed)
     assert image().tag != before
+
+
+def test_a_tag_tells_what_its_image_is_made_for() -> None:
+    made: dict[str, dict[str, Any]] = {
+        "cpu": {}, "cpu-all": {"cpu": "all"}, "vulkan": {"variant": "vulkan"},
+        "cuda12.8.1": {"variant": "cuda", "cuda": CUDA}, "cuda13.0.2": {"variant": "cuda", "cuda": CUDA_13},
+    }  # fmt: skip
+    tags = {name: image(**changes).tag.partition(":")[2] for name, changes in made.items()}
+    for name, tag in tags.items():
+        assert [other for other in made if is_kind(tag, other)] == [name]
+        assert not is_kind(f"{tag}-unchecked", name), "that one is not built to its end"
 
 
 def test_what_does_not_go_in_leaves_the_tag() -> None:
