@@ -39,6 +39,9 @@ SPARE = 1 << 30
 # How far a search directory is looked through for a file's name.
 SEARCH_DEPTH = 6
 SEARCH_ENTRIES = 50_000
+# The extended attribute of files that were placed: an inode number alone does not tell them from what somebody puts in
+# their place (ext4 gives a new file the number of the one that was just deleted).
+MARK = "user.claude-local.placed"
 
 
 class PlacementError(Exception):
@@ -122,12 +125,14 @@ class Plan:
 @dataclass
 class Index:
     """models.json: the stamps of files that were hashed, where each profile's files are, and the directories that the
-    last run looked into (model_dir first)."""
+    last run looked into (model_dir first). ``wanted``: the files of a run that has not reached its end (yet); the
+    profiles are those of the last one that did."""
 
     path: str
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     roots: list[str] = field(default_factory=list)
+    wanted: list[str] = field(default_factory=list)
 
     @staticmethod
     def load(path: str) -> Index:
@@ -137,9 +142,10 @@ class Index:
             files = {str(k): dict(v) for k, v in raw["files"].items()}
             profiles = {str(k): dict(v) for k, v in raw["profiles"].items()}
             roots = [str(root) for root in raw.get("roots", ())]
+            wanted = [str(path) for path in raw.get("wanted", ())]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Index(path)
-        return Index(path, files, profiles, roots)
+        return Index(path, files, profiles, roots, wanted)
 
     def save(self) -> None:
         """Write the index in one step."""
@@ -147,13 +153,16 @@ class Index:
         temporary = f"{self.path}.{os.getpid()}.new"
         try:
             with open(temporary, "w", encoding="utf-8") as file:
-                json.dump({"files": self.files, "profiles": self.profiles, "roots": self.roots}, file, indent=1)
+                content = {"files": self.files, "profiles": self.profiles, "roots": self.roots, "wanted": self.wanted}
+                json.dump(content, file, indent=1)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
-        except BaseException:
+        except BaseException as error:
             Path(temporary).unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                error.filename = error.filename or self.path
             raise
 
     def stamped(self, path: str, status: os.stat_result, sha256: str | None) -> bool:
@@ -167,13 +176,17 @@ class Index:
             and entry.get("inode") == status.st_ino
         )
 
-    def stamp(self, path: str, status: os.stat_result, sha256: str | None, *, placed: bool) -> None:
+    def stamp(
+        self, path: str, status: os.stat_result, sha256: str | None, *, placed: bool, marked: bool = False
+    ) -> None:
+        """Note that the file was checked. ``marked``: it has the mark, as every file that we placed where it can be."""
         self.files[path] = {
             "sha256": sha256,
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
             "inode": status.st_ino,
             "placed": placed,
+            "marked": marked,
         }
 
     def unchanged(self, path: str) -> bool:
@@ -186,8 +199,27 @@ class Index:
         return stat.S_ISREG(status.st_mode) and self.stamped(path, status, entry.get("sha256"))
 
     def placed(self, path: str) -> bool:
-        """Whether this program put the file there."""
+        """Whether this program put a file there; what is there now may be another (:meth:`ours`)."""
         return bool(self.files.get(path, {}).get("placed"))
+
+    def ours(self, path: str) -> bool:
+        """Whether the file that is there is the one that this program put there, whatever became of its content. One
+        that somebody put in its place has another inode or no mark, and a link is nothing of ours."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        entry = self.files.get(path, {})
+        same = stat.S_ISREG(status.st_mode) and status.st_ino == entry.get("inode")
+        return same and self.placed(path) and (not entry.get("marked") or _marked(path))
+
+
+def _marked(path: str) -> bool:
+    """Whether the file has the mark that placed files get, where the file system can keep one."""
+    try:
+        return bool(os.getxattr(path, MARK, follow_symlinks=False))
+    except OSError:
+        return False
 
 
 def visible(path: str, roots: Sequence[str]) -> str | None:
@@ -364,12 +396,13 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
                     "detail": item.detail,
                     "size": item.size,
                     "sha256": file.sha256,
-                    "placed": index.placed(item.path),
+                    "placed": index.ours(item.path),
                 }
             )
     ok = all(row["state"] == "ok" for row in rows)
-    if ok and (index.profiles != records(plan, _by_profile(surveyed)) or index.roots != list(plan.roots)):
-        ok = False
+    if ok:
+        noted = (index.profiles, index.roots, index.wanted)
+        ok = noted == (records(plan, _by_profile(surveyed)), list(plan.roots), [])
     return {"ok": ok, "files": rows}
 
 
@@ -405,7 +438,15 @@ class Placement:
         for directory in self.plan.search_dirs:
             if not os.path.isdir(directory):
                 say(f"{directory} of model_search_dirs is not there (a disk or a share that is not mounted?)")
+        # From here on nobody takes what this run puts in place, and may not come to use, for something left over.
+        targets = {self.plan.target(file) for group in self.plan.groups for file in group.files}
+        self.index.wanted = sorted(visible(target, self.plan.roots) or target for target in targets)
+        self.index.roots = list(self.plan.roots)
+        self.index.save()
         found = [(group, self.settle(group)) for group in self.plan.groups]
+        used = {item.path for _, there in found for item in there or ()}
+        self.index.wanted = sorted({*self.index.wanted, *used})
+        self.index.save()
         if self.problems:
             raise PlacementError("\n".join(self.problems))
         lacking = [group for group, there in found if there is None]
@@ -422,7 +463,7 @@ class Placement:
         if self.problems:
             raise PlacementError("\n".join(self.problems))
         self.index.profiles = records(self.plan, _by_profile(result))
-        self.index.roots = list(self.plan.roots)
+        self.index.wanted = []
         self.index.save()
         files = {item.path: item.size or 0 for _, items in result for item in items}
         what = "1 model file" if len(files) == 1 else f"{len(files)} model files"
@@ -458,7 +499,8 @@ class Placement:
             problem = "it is being written to right now"
         if problem is not None:
             return Found(item.path, "corrupt", problem, item.size)
-        self.index.stamp(item.path, after, file.sha256, placed=self.index.placed(item.path))
+        ours = self.index.ours(item.path)
+        self.index.stamp(item.path, after, file.sha256, placed=ours, marked=ours and _marked(item.path))
         self.index.save()
         say(f"{item.path}  {'sha256 is right' if file.sha256 else 'is a sound GGUF'}, used where it is")
         return Found(item.path, "ok", size=item.size)
@@ -474,8 +516,8 @@ class Placement:
                 f"{target} is a link to {os.path.realpath(target)}, which is not there (a disk that is not mounted?)"
             )
             return
-        if item.state != "missing" and not self.index.placed(item.path):
-            why = item.detail
+        if not self.replaceable(target):
+            why = item.detail if item.state != "missing" else "no file at all"
             if item.state in ("unverified", "changed"):
                 why = content_problem(target, file) or why
             self.problems.append(
@@ -494,6 +536,12 @@ class Placement:
                 f"{file.name} of profile {group.profile} is not there, and only model_dir ({self.plan.model_dir}) is "
                 "written to: give MODEL as a file name to have it fetched"
             )
+
+    def replaceable(self, target: str) -> bool:
+        """Whether a file may be put there: there is nothing, or a file that this program placed."""
+        if not os.path.lexists(target):
+            return True
+        return not os.path.islink(target) and self.index.ours(visible(target, self.plan.roots) or target)
 
     def need_to_write(self, groups: Sequence[Group]) -> None:
         """Raise PlacementError when something is to be fetched and nothing can be written."""
@@ -587,19 +635,34 @@ class Placement:
             say(f"{part.label}  the resumed file has a wrong sha256, starting again")
 
     def _keep(self, part: Part, file: Wanted, target: str) -> None:
-        """Give the verified part its name, for good even if the power fails now."""
-        part.sync()
+        """Give the verified part its name, for good even if the power fails now. Raises PlacementError."""
+        if not self.replaceable(target):
+            raise PlacementError(
+                f"{target} was put there by somebody else while it was fetched: move it away, what was fetched is kept"
+            )
         os.chmod(part.path, 0o644)
-        os.replace(part.path, target)
+        with contextlib.suppress(OSError):
+            os.setxattr(part.path, MARK, b"1")
+        part.sync()
+        # Noted before it has its name, which changes neither time nor inode: whatever happens between, it is ours.
+        path = visible(target, self.plan.roots) or target
+        before = self.index.files.get(path)
+        self.index.stamp(path, os.stat(part.path), file.sha256, placed=True, marked=_marked(part.path))
+        self.index.save()
+        try:
+            os.replace(part.path, target)
+        except OSError:
+            self.index.files.pop(path)
+            if before is not None:
+                self.index.files[path] = before
+            self.index.save()
+            raise
         part.forget()
         directory = os.open(os.path.dirname(target), os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-        path = visible(target, self.plan.roots) or target
-        self.index.stamp(path, os.stat(target), file.sha256, placed=True)
-        self.index.save()
 
 
 def place(plan: Plan) -> str:

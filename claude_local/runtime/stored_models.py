@@ -1,7 +1,8 @@
 """Which model files are on the workstation's disk, whose they are and who uses them; and deleting those that nobody does.
 
 What is ours is what models.json calls ``placed`` and what has not changed since: a file that somebody put in its place is
-theirs. In use is what the last placement gave to a profile, and what the server's presets name.
+theirs. In use is what the last placement gave to a profile, what one that did not reach its end would give to one, and
+what the server's presets name.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Stored:
 
     ``state``: ``verified`` (unchanged since its sha256, or without one its header, was checked), ``changed``, ``missing``,
     ``unknown`` (never looked at) or ``unfinished`` (a download that was begun). ``placed``: whether this program put it
-    there. ``used_by``: ids of profiles, and ``presets`` where only the server's presets name it.
+    there. ``used_by``: ids of profiles; ``presets`` where only the server's presets name it, ``being placed`` where only
+    a run that did not reach its end does.
     """
 
     path: str
@@ -122,10 +124,13 @@ def inventory(placements_path: str, presets_path: str) -> Inventory:
         for path in record.get("files", ()):
             users[path] = [user for user in users.get(path, []) if user != "presets"] + [name]
     model_dir, *search_dirs = index.roots
+    lying, parts = _lying(model_dir)
+    for path in index.wanted:
+        if path in index.files or path in lying:
+            users.setdefault(path, ["being placed"])
     # A search directory around model_dir does not make the files in model_dir the user's.
     search_dirs = [root for root in search_dirs if not _below(os.path.join(model_dir, "file"), [root])]
     files = []
-    lying, parts = _lying(model_dir)
     for path in sorted({*index.files, *users, *lying}):
         files.append(_stored(path, index, users.get(path, []), search_dirs))
     for path in parts:

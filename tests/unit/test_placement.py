@@ -290,6 +290,131 @@ def test_a_wrong_file_of_the_users_is_never_replaced(desk: Desk, server: ModelSe
     assert server.requests == []
 
 
+@pytest.mark.parametrize("content", [OTHER, GOOD[:MIB], GOOD + GOOD])
+@pytest.mark.parametrize("same_inode", [False, True])
+def test_the_users_file_in_the_place_of_ours_is_never_replaced(
+    desk: Desk, server: ModelServer, content: bytes, same_inode: bool
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    if same_inode:
+        # ext4 gives the new file the number of the deleted one.
+        (desk.models / "m.gguf").unlink()
+        (desk.models / "m.gguf").write_bytes(content)
+    else:
+        (desk.models / "mine").write_bytes(content)
+        (desk.models / "mine").rename(desk.models / "m.gguf")
+    assert desk.check()["files"][0]["placed"] is False
+    with pytest.raises(placement.PlacementError, match="did not put it there"):
+        desk.place()
+    assert (desk.models / "m.gguf").read_bytes() == content
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("visible", [False, True])
+def test_a_link_in_the_place_of_our_file_is_left_alone(desk: Desk, server: ModelServer, visible: bool) -> None:
+    """The user moved the file to a bigger disk."""
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    other = desk.disk if visible else desk.folder / "other"
+    other.mkdir(exist_ok=True)
+    (desk.models / "m.gguf").rename(other / "moved.gguf")
+    (desk.models / "m.gguf").symlink_to(other / "moved.gguf")
+    if visible:
+        desk.place()
+        assert desk.check()["ok"] and desk.check()["files"][0]["placed"] is False
+        (other / "moved.gguf").write_bytes(OTHER)
+    with pytest.raises(
+        placement.PlacementError, match="sha256 is" if visible else f"name {other} in model_search_dirs"
+    ):
+        desk.place()
+    assert (desk.models / "m.gguf").is_symlink()
+    assert len(server.requests) == 1
+
+
+def test_a_file_that_appears_while_its_name_is_fetched_stays(desk: Desk, server: ModelServer) -> None:
+    def behave(handler: Handler) -> None:
+        (desk.models / "m.gguf").write_bytes(OTHER)
+        whole(GOOD)(handler)
+
+    server.behaviours["/m"] = behave
+    desk.want(f"url {server.url}/m")
+    with pytest.raises(placement.PlacementError, match="somebody else while it was fetched"):
+        desk.place()
+    assert (desk.models / "m.gguf").read_bytes() == OTHER
+    (desk.models / "m.gguf").unlink()
+    desk.place()
+    assert len(server.requests) == 1
+
+
+def test_what_was_placed_is_ours_also_when_the_notes_cannot_be_written(
+    desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    real = json.dump
+
+    def full(content: Any, *arguments: Any, **options: Any) -> None:
+        if content["files"]:
+            raise OSError(28, "No space left on device")
+        real(content, *arguments, **options)
+
+    def killed(part: Part) -> None:
+        raise progress.Interrupted("SIGKILL")
+
+    monkeypatch.setattr(placement.json, "dump", full)
+    with pytest.raises(OSError, match="No space left on device") as failed:
+        desk.place()
+    assert failed.value.filename == str(desk.placements)
+    assert os.listdir(desk.placements.parent) == [".placing.lock", "models.json"]
+    # Nothing has the name that is not noted; what was fetched is kept.
+    assert not (desk.models / "m.gguf").exists()
+    monkeypatch.setattr(placement.json, "dump", real)
+    # The power fails right after the file has its name.
+    monkeypatch.setattr(Part, "forget", killed)
+    with pytest.raises(progress.Interrupted):
+        desk.place()
+    monkeypatch.undo()
+    assert len(server.requests) == 1
+    assert placement.Index.load(str(desk.placements)).ours(str(desk.models / "m.gguf"))
+    assert "nothing fetched" in desk.place()
+
+
+def test_a_name_that_cannot_be_given_leaves_the_notes_as_they_were(
+    desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    (desk.models / "m.gguf").write_bytes(OTHER)
+    real = os.replace
+
+    def refused(source: str, target: str) -> None:
+        if source.endswith(".part"):
+            raise OSError(5, "Input/output error", target)
+        real(source, target)
+
+    monkeypatch.setattr(placement.os, "replace", refused)
+    with pytest.raises(OSError, match="Input/output"):
+        desk.place()
+    monkeypatch.undo()
+    desk.place()
+    assert (desk.models / "m.gguf").read_bytes() == GOOD
+
+
+def test_notes_of_an_earlier_version_are_read(desk: Desk, server: ModelServer) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    index = desk.index
+    stamps = {path: {k: v for k, v in stamp.items() if k != "source"} for path, stamp in index["files"].items()}
+    desk.placements.write_text(json.dumps({"files": stamps, "profiles": index["profiles"], "roots": index["roots"]}))
+    assert desk.check()["ok"]
+    assert "nothing fetched" in desk.place()
+
+
 def test_a_link_to_a_disk_that_is_not_mounted_is_left_alone(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
