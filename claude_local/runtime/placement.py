@@ -190,9 +190,9 @@ class Index:
         }
 
     def unchanged(self, path: str) -> bool:
-        """Whether the file is there and still the one that was checked (a link in its place is not)."""
+        """Whether the file is there and still the one that was checked (a link in the place of ours is not)."""
         try:
-            status = os.lstat(path)
+            status = os.lstat(path) if self.placed(path) else os.stat(path)
         except OSError:
             return False
         entry = self.files.get(path, {})
@@ -235,6 +235,27 @@ def visible(path: str, roots: Sequence[str]) -> str | None:
     return None
 
 
+def by_its_own_name(path: str, roots: Sequence[str]) -> str | None:
+    """The path of a link that leads to its file in the server's container, too; None when it may not.
+
+    So it does when it is relative and its way stays below one of ``roots``: in the hub's own cache the parts of a model
+    are links (snapshots/COMMIT/NAME -> ../../blobs/SHA256), and llama-server looks for the others by the first one's name.
+    """
+    try:
+        link = os.readlink(path)
+    except OSError:
+        return None
+    folder = os.path.realpath(os.path.dirname(path))
+    for root in roots:
+        base = os.path.realpath(root)
+        inside = os.path.relpath(folder, base)
+        goal = os.path.normpath(os.path.join(inside, link))
+        outside = os.path.isabs(goal) or os.pardir in (inside.split(os.sep)[0], goal.split(os.sep)[0])
+        if not outside and os.path.join(base, goal) == os.path.realpath(path):
+            return os.path.normpath(os.path.join(root, inside, os.path.basename(path)))
+    return None
+
+
 def _status(path: str) -> os.stat_result | None:
     """The status of a regular file; None when there is none."""
     try:
@@ -260,9 +281,13 @@ def look(path: str, file: Wanted, plan: Plan, index: Index, *, same_name: bool) 
     if status is None:
         return Found(path, "missing", "not there")
     seen = visible(path, plan.roots)
-    if seen is None or (same_name and os.path.basename(seen) != os.path.basename(file.name)):
-        goal = os.path.realpath(path)
+    goal = os.path.realpath(path)
+    if seen is None:
         return Found(path, "link", f"a link to {goal}; name {os.path.dirname(goal)} in model_search_dirs")
+    if same_name and os.path.basename(seen) != os.path.basename(file.name):
+        seen = by_its_own_name(path, plan.roots)
+        if seen is None:
+            return Found(path, "link", f"a link to {goal}: the server needs each part of a model under its own name")
     if file.size is not None and status.st_size != file.size:
         word = "truncated" if status.st_size < file.size else "too long"
         return Found(seen, "size", f"{word}: {status.st_size} bytes instead of {file.size}", status.st_size)
@@ -283,7 +308,8 @@ def _directories(group: Group, plan: Plan, index: Index, *, walk: bool) -> Itera
     def candidates() -> Iterator[str]:
         yield os.path.dirname(plan.target(first))
         yield plan.model_dir
-        for path, entry in index.files.items():
+        # A copy: what is found here is hashed and noted before the next place is asked for.
+        for path, entry in list(index.files.items()):
             known = first.sha256 is not None or os.path.basename(path) == name
             if known and entry.get("sha256") == first.sha256:
                 yield os.path.dirname(path)
@@ -536,6 +562,12 @@ class Placement:
                 f"{file.name} of profile {group.profile} is not there, and only model_dir ({self.plan.model_dir}) is "
                 "written to: give MODEL as a file name to have it fetched"
             )
+        elif visible(target, self.plan.roots) is None:
+            real = os.path.realpath(os.path.dirname(target))
+            self.problems.append(
+                f"{os.path.dirname(target)} leads out of model_dir, to {real}: the server cannot see what is put there. "
+                f"Name {real} in model_search_dirs"
+            )
 
     def replaceable(self, target: str) -> bool:
         """Whether a file may be put there: there is nothing, or a file that this program placed."""
@@ -583,6 +615,8 @@ class Placement:
             if item.state != "ok":
                 self.fetch(group, file, target)
                 item = look(target, file, self.plan, self.index, same_name=False)
+            if item.state != "ok":
+                raise PlacementError(f"{target} of profile {group.profile} was fetched, and then: {item.detail}")
             found.append(item)
         return found
 

@@ -189,6 +189,36 @@ def test_a_former_model_dir_that_is_a_search_directory_now_is_never_touched(
     assert path.exists() and not (home.models / "other.gguf").exists()
 
 
+def test_a_former_model_dir_around_the_new_one_is_never_touched(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    path = home.put("old.gguf", OTHER)
+    home.disk, home.models = home.models, home.models / "new"
+    home.put("other.gguf", GOOD)
+    home.place()
+    found = listed(home, capsys)
+    assert found["old.gguf"]["orphaned"] is False and found["other.gguf"]["orphaned"] is True
+    assert home.llamactl("prune", "--yes") == 0
+    assert path.exists() and not (home.models / "other.gguf").exists()
+
+
+def test_a_file_that_is_replaced_while_prune_asks_is_not_deleted(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home.put("old.gguf", OTHER)
+    gone = home.put("gone.gguf", SHARED)
+    home.place()
+
+    def answer(question: str) -> str:
+        path.write_bytes(GOOD)
+        gone.unlink()
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    assert home.llamactl("prune") == 1
+    assert f"not deleted: {path}: it has changed meanwhile" in capsys.readouterr().err
+    assert path.read_bytes() == GOOD
+    assert list(home.index["files"]) == [str(path)]
+
+
 def test_what_the_servers_presets_name_is_in_use_with_all_its_parts(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:

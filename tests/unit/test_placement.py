@@ -21,6 +21,7 @@ import pytest
 
 from claude_local.runtime import exclusive, placement, progress
 from claude_local.runtime.part import FetchError, Part
+from claude_local.runtime.stored_models import inventory
 from tests.unit.gguf_file import gguf, model
 from tests.unit.model_server import Handler, ModelServer, whole
 from tests.unit.placement_desk import GOOD, MIB, OTHER, Desk, prepared, program
@@ -504,6 +505,103 @@ def test_parts_of_a_split_model_lie_together(desk: Desk, server: ModelServer) ->
     desk.place()
     assert desk.index["profiles"]["split"]["model"] == str(desk.disk / first)
     assert len(server.requests) == requests
+
+
+def want_split(desk: Desk, *sources: str) -> dict[str, bytes]:
+    """Want a model of two parts; their names and contents."""
+    parts = {f"m-{n:05}-of-00002.gguf": gguf({"split.count": 2, "split.no": n - 1}) for n in (1, 2)}
+    files = []
+    for name, content in parts.items():
+        desk.want(*sources, name=name, content=content)
+        files += desk.profiles.pop()["files"]
+    desk.profiles.append({"id": "split", "model": next(iter(parts)), "mmproj": None, "files": files})
+    return parts
+
+
+def test_parts_that_come_one_by_one_are_taken_as_they_come(desk: Desk) -> None:
+    parts = want_split(desk)
+    folder = desk.disk / "sub"
+    folder.mkdir()
+    for index, (name, content) in enumerate(parts.items(), 1):
+        (folder / name).write_bytes(content)
+        if index < len(parts):
+            with pytest.raises(placement.PlacementError, match="is not there"):
+                desk.place()
+    assert "nothing fetched" in desk.place()
+
+
+@pytest.mark.parametrize("kind", ["relative", "absolute", "around", "through"])
+def test_parts_in_the_hubs_own_cache_are_used_where_they_are(desk: Desk, server: ModelServer, kind: str) -> None:
+    """Links whose way leaves the directory lead nowhere in the server's container."""
+    parts = want_split(desk, f"url {server.url}/{{name}}")
+    cache = desk.disk / "models--o--r"
+    snapshot, blobs = cache / "snapshots" / "abc", cache / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    (desk.folder / "way").symlink_to(blobs)
+    to = {
+        "relative": "../../blobs",
+        "absolute": str(blobs),
+        "around": f"../../../../{desk.disk.name}/{cache.name}/blobs",
+    }
+    to["through"] = "../../../../way"
+    for name, content in parts.items():
+        (blobs / hashlib.sha256(content).hexdigest()).write_bytes(content)
+        (snapshot / name).symlink_to(f"{to[kind]}/{hashlib.sha256(content).hexdigest()}")
+        server.behaviours[f"/{name}"] = whole(content)
+        assert (snapshot / name).read_bytes() == content
+    desk.place()
+    assert desk.check()["ok"]
+    used = snapshot if kind == "relative" else desk.models
+    assert desk.index["profiles"]["split"]["files"] == [str(used / name) for name in parts]
+    if kind == "relative":
+        assert server.requests == [] and "nothing fetched" in desk.place()
+        found = inventory(str(desk.placements), str(desk.folder / "none"))
+        assert {(file.state, file.placed, file.orphaned) for file in found.files} == {("verified", False, False)}
+
+
+def test_a_part_under_another_name_gets_no_advice_that_cannot_help(
+    desk: Desk, server: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in want_split(desk, f"url {server.url}/{{name}}").items():
+        (desk.disk / f"{name}.blob").write_bytes(content)
+        (desk.disk / name).symlink_to(desk.disk / f"{name}.blob")
+        server.behaviours[f"/{name}"] = whole(content)
+    desk.place()
+    output = capsys.readouterr().out
+    assert "needs each part of a model under its own name" in output and "model_search_dirs" not in output
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_of_model_dir_that_leads_out_of_it_is_told_before_anything_is_fetched(
+    desk: Desk, server: ModelServer, there: bool
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m", name="sub/m.gguf")
+    big = desk.folder / "big"
+    big.mkdir()
+    desk.models.mkdir()
+    (desk.models / "sub").symlink_to(big)
+    if there:
+        (big / "m.gguf").write_bytes(GOOD)
+    with pytest.raises(placement.PlacementError, match=f"(?i)name {big} in model_search_dirs"):
+        desk.place()
+    assert server.requests == []
+    # What the message says helps.
+    desk.disk = big
+    desk.place()
+    assert desk.check()["ok"] and len(server.requests) == (0 if there else 1)
+    assert (big / "m.gguf").read_bytes() == GOOD
+
+
+def test_a_fetched_file_that_is_not_there_afterwards_is_no_success(
+    desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    monkeypatch.setattr(Part, "forget", lambda part: os.unlink(desk.models / "m.gguf"))
+    with pytest.raises(placement.PlacementError, match="was fetched, and then: not there"):
+        desk.place()
 
 
 def test_two_profiles_share_one_file(desk: Desk, server: ModelServer) -> None:
