@@ -24,6 +24,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,23 @@ class PlacementError(Exception):
 
 @dataclass(frozen=True)
 class Wanted:
-    """One file of a profile. ``size`` counts bytes; without ``sha256`` the file must be there and be a sound GGUF."""
+    """One file of a profile. ``size`` counts bytes; without ``sha256`` the file must be there and be a sound GGUF.
+    ``pinned``: whether the plan says the sha256, or the hub did (:func:`known`)."""
 
     name: str
     sha256: str | None
     size: int | None
     sources: tuple[str, ...]
+    pinned: bool = True
+
+    @property
+    def hub(self) -> str | None:
+        """The first source that is a hub, as it stands in models.conf."""
+        return next((line for line in self.sources if line.startswith("hub ")), None)
+
+    def known_as(self, identity: unpinned.Identity) -> Wanted:
+        """The file with what the hub says of it."""
+        return replace(self, sha256=identity.sha256, size=identity.size, pinned=False)
 
 
 @dataclass(frozen=True)
@@ -176,12 +188,12 @@ class Index:
             and entry.get("inode") == status.st_ino
         )
 
-    def stamp(
-        self, path: str, status: os.stat_result, sha256: str | None, *, placed: bool, marked: bool = False
-    ) -> None:
-        """Note that the file was checked. ``marked``: it has the mark, as every file that we placed where it can be."""
+    def stamp(self, path: str, status: os.stat_result, file: Wanted, *, placed: bool, marked: bool = False) -> None:
+        """Note that what is at ``path`` was checked to be ``file``. ``marked``: it has the mark, as every file that we
+        placed where it can be."""
         self.files[path] = {
-            "sha256": sha256,
+            "sha256": file.sha256,
+            "source": file.hub,
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
             "inode": status.st_ino,
@@ -197,6 +209,20 @@ class Index:
             return False
         entry = self.files.get(path, {})
         return stat.S_ISREG(status.st_mode) and self.stamped(path, status, entry.get("sha256"))
+
+    def identity(self, file: Wanted, *, unchanged: bool) -> unpinned.Identity | None:
+        """What the hub said of the file in an earlier run, for the same line of SOURCES; ``unchanged``: only while what
+        was fetched then is still there."""
+        said = None
+        for path, entry in self.files.items():
+            sha256, size = entry.get("sha256"), entry.get("size")
+            if not isinstance(sha256, str) or not isinstance(size, int) or entry.get("source") != file.hub:
+                continue
+            if os.path.basename(path) == os.path.basename(file.name):
+                if self.unchanged(path):
+                    return unpinned.Identity(sha256, size)
+                said = unpinned.Identity(sha256, size)
+        return None if unchanged else said
 
     def placed(self, path: str) -> bool:
         """Whether this program put a file there; what is there now may be another (:meth:`ours`)."""
@@ -397,8 +423,8 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
     ``place`` sees to it.
     """
     index = Index.load(plan.placements_path)
-    plan = identified(plan, index, online=False)
-    surveyed = [(group, survey(group, plan, index)) for group in plan.groups]
+    groups = [known(group, index) for group in plan.groups]
+    surveyed = [(group, survey(group, plan, index)) for group in groups]
     rows = []
     for group, found in surveyed:
         for file, item in zip(group.files, found, strict=True):
@@ -430,6 +456,15 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
         noted = (index.profiles, index.roots, index.wanted)
         ok = noted == (records(plan, _by_profile(surveyed)), list(plan.roots), [])
     return {"ok": ok, "files": rows}
+
+
+def known(group: Group, index: Index) -> Group:
+    """The group with what earlier runs learnt of files that the plan has no sha256 for."""
+    files = []
+    for file in group.files:
+        said = index.identity(file, unchanged=False) if file.sha256 is None and file.hub else None
+        files.append(file.known_as(said) if said else file)
+    return replace(group, files=tuple(files))
 
 
 def content_problem(path: str, file: Wanted, *, progress: bool = False) -> str | None:
@@ -469,25 +504,36 @@ class Placement:
         self.index.wanted = sorted(visible(target, self.plan.roots) or target for target in targets)
         self.index.roots = list(self.plan.roots)
         self.index.save()
-        found = [(group, self.settle(group)) for group in self.plan.groups]
+        # A group that cannot be had is no reason to leave out the others.
+        late: list[str] = []
+        found = []
+        for asked in self.plan.groups:
+            group, unknown = self.identified(asked)
+            there = self.settle(group)
+            if there is None and unknown:
+                late.append(unknown)
+                continue
+            if there is None:
+                for file in group.files:
+                    self.need_source(group, file)
+            found.append((group, there))
         used = {item.path for _, there in found for item in there or ()}
         self.index.wanted = sorted({*self.index.wanted, *used})
         self.index.save()
         if self.problems:
-            raise PlacementError("\n".join(self.problems))
+            raise PlacementError("\n".join(self.problems + late))
         lacking = [group for group, there in found if there is None]
         self.need_to_write(lacking)
         self.need_room(lacking)
         result = []
         for group, there in found:
-            # What an earlier group of this run fetched may be what this one lacks. A group that cannot be had is no
-            # reason to leave out the others.
+            # What an earlier group of this run fetched may be what this one lacks.
             try:
                 result.append((group, there or self.fetch_group(group)))
             except PlacementError as error:
-                self.problems.append(str(error))
-        if self.problems:
-            raise PlacementError("\n".join(self.problems))
+                late.append(str(error))
+        if late:
+            raise PlacementError("\n".join(late))
         self.index.profiles = records(self.plan, _by_profile(result))
         self.index.wanted = []
         self.index.save()
@@ -497,7 +543,7 @@ class Placement:
         return f"{what} in place, {sum(files.values()) // MIB} MiB, {how}"
 
     def settle(self, group: Group) -> list[Found] | None:
-        """Use what is there; None when something has to be fetched. What cannot be helped goes to ``problems``."""
+        """Use what is there; None when something has to be fetched."""
         remarks: list[str] = []
         for directory in _directories(group, self.plan, self.index, walk=True):
             found = []
@@ -509,15 +555,45 @@ class Placement:
                     remarks.append(f"{item.path}: {item.detail}")
                 found.append(item)
             if all(item.state == "ok" for item in found):
+                for item, file in zip(found, group.files, strict=True):
+                    entry = self.index.files[item.path]
+                    if not file.pinned:
+                        entry["source"] = file.hub
                 return found
         for remark in remarks:
             say(remark)
-        for file in group.files:
-            self.need_source(group, file)
         return None
+
+    def identified(self, group: Group) -> tuple[Group, str]:
+        """The group with what the hub says of files that the plan has no sha256 for; and, when it does not say it of one,
+        the message for people. Then only the user's own file will do."""
+        files, unknown = [], ""
+        for file in group.files:
+            if file.sha256 is not None or file.hub is None:
+                files.append(file)
+                continue
+            label = short(file.name)
+            said = self.index.identity(file, unchanged=True)
+            if said is None:
+                try:
+                    said = unpinned.from_hub(
+                        file.name, file.sources, self.plan.hub, partial(self.fetcher.head, label=label)
+                    )
+                    say(f"{label}  the hub says {said.size // MIB} MiB, sha256 {said.sha256[:12]}…")
+                except unpinned.UnknownIdentity as error:
+                    said = self.index.identity(file, unchanged=False)
+                    if said is None:
+                        unknown = f"{file.name} of profile {group.profile}: {error}"
+                    else:
+                        say(f"{label}  {error}; it was sha256 {said.sha256[:12]}… in an earlier run")
+            files.append(file.known_as(said) if said else file)
+        return replace(group, files=tuple(files)), unknown
 
     def verify(self, item: Found, file: Wanted) -> Found:
         """Hash a file that has no valid stamp and stamp it when it is right."""
+        if file.sha256 is None and file.hub and self.index.ours(item.path):
+            # An earlier deploy placed it from elsewhere (another revision); nobody says that it is the one that is wanted.
+            return Found(item.path, "unverified", "the hub does not say whether it is the file", item.size)
         before = os.stat(item.path)
         problem = content_problem(item.path, file, progress=True)
         after = os.stat(item.path)
@@ -526,7 +602,7 @@ class Placement:
         if problem is not None:
             return Found(item.path, "corrupt", problem, item.size)
         ours = self.index.ours(item.path)
-        self.index.stamp(item.path, after, file.sha256, placed=ours, marked=ours and _marked(item.path))
+        self.index.stamp(item.path, after, file, placed=ours, marked=ours and _marked(item.path))
         self.index.save()
         say(f"{item.path}  {'sha256 is right' if file.sha256 else 'is a sound GGUF'}, used where it is")
         return Found(item.path, "ok", size=item.size)
@@ -681,7 +757,7 @@ class Placement:
         # Noted before it has its name, which changes neither time nor inode: whatever happens between, it is ours.
         path = visible(target, self.plan.roots) or target
         before = self.index.files.get(path)
-        self.index.stamp(path, os.stat(part.path), file.sha256, placed=True, marked=_marked(part.path))
+        self.index.stamp(path, os.stat(part.path), file, placed=True, marked=_marked(part.path))
         self.index.save()
         try:
             os.replace(part.path, target)
@@ -703,35 +779,9 @@ def place(plan: Plan) -> str:
     """Place everything in the plan; the line to end with. Raises PlacementError, FetchError, OSError, Interrupted."""
     try:
         with locked(plan.model_dir, plan.placements_path) as read_only:
-            seen = identified(plan, Index.load(plan.placements_path), online=True)
-            return Placement(seen, read_only).run()
+            return Placement(plan, read_only).run()
     except Locked as error:
         raise PlacementError(str(error)) from None
-
-
-def identified(plan: Plan, index: Index, *, online: bool) -> Plan:
-    """The plan with what is known of files that models.conf has no sha256 for: from the stamp of an earlier run, else
-    (``online``) from the hub. Raises PlacementError."""
-
-    def known(group: Group, file: Wanted) -> Wanted:
-        if file.sha256 is not None or not any(line.startswith("hub ") for line in file.sources):
-            return file
-        try:
-            seen = unpinned.from_stamps(plan.target(file), index.files)
-            if seen is None and online:
-                seen = unpinned.from_hub(file.name, file.sources, plan.hub, lambda url: unpinned.ask(url, hub.token()))
-                say(f"{short(file.name)}  the hub says {seen.size // MIB} MiB, sha256 {seen.sha256[:12]}…")
-        except hub.HubError as error:
-            raise PlacementError(str(error)) from None
-        except unpinned.UnknownIdentity as error:
-            names = {file.name, os.path.basename(file.name)}
-            if any(_status(os.path.join(root, name)) for root in plan.roots for name in names):
-                return file  # the user's own, as good as a file without SOURCES
-            raise PlacementError(f"{file.name} of profile {group.profile}: {error}") from None
-        return file if seen is None else replace(file, sha256=seen.sha256, size=seen.size)
-
-    groups = tuple(replace(group, files=tuple(known(group, file) for file in group.files)) for group in plan.groups)
-    return replace(plan, groups=groups)
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -507,9 +507,9 @@ def test_parts_of_a_split_model_lie_together(desk: Desk, server: ModelServer) ->
     assert len(server.requests) == requests
 
 
-def want_split(desk: Desk, *sources: str) -> dict[str, bytes]:
-    """Want a model of two parts; their names and contents."""
-    parts = {f"m-{n:05}-of-00002.gguf": gguf({"split.count": 2, "split.no": n - 1}) for n in (1, 2)}
+def want_split(desk: Desk, *sources: str, count: int = 2) -> dict[str, bytes]:
+    """Want a model of several parts; their names and contents."""
+    parts = {f"m-{n + 1:05}-of-{count:05}.gguf": gguf({"split.count": count, "split.no": n}) for n in range(count)}
     files = []
     for name, content in parts.items():
         desk.want(*sources, name=name, content=content)
@@ -519,7 +519,7 @@ def want_split(desk: Desk, *sources: str) -> dict[str, bytes]:
 
 
 def test_parts_that_come_one_by_one_are_taken_as_they_come(desk: Desk) -> None:
-    parts = want_split(desk)
+    parts = want_split(desk, count=3)
     folder = desk.disk / "sub"
     folder.mkdir()
     for index, (name, content) in enumerate(parts.items(), 1):
