@@ -420,12 +420,13 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
     """The state of every file: {"ok": bool, "files": [{profile, name, path, state, detail, size, sha256, placed}]}.
 
     ``deep`` hashes every file that has the right size; one whose content is wrong loses its stamp, so that the next
-    ``place`` sees to it.
+    ``place`` sees to it. Raises PlacementError, then, while another run holds the locks.
     """
     index = Index.load(plan.placements_path)
     groups = [known(group, index) for group in plan.groups]
     surveyed = [(group, survey(group, plan, index)) for group in groups]
     rows = []
+    damaged = []
     for group, found in surveyed:
         for file, item in zip(group.files, found, strict=True):
             if deep and item.state in ("ok", "changed", "unverified"):
@@ -436,8 +437,7 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
                     )
                 elif problem is not None:
                     if item.state == "ok":
-                        index.files[item.path]["mtime_ns"] = None
-                        index.save()
+                        damaged.append(item.path)
                     item = Found(item.path, "corrupt", problem, item.size)
             rows.append(
                 {
@@ -451,11 +451,26 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
                     "placed": index.ours(item.path),
                 }
             )
+    if damaged:
+        _distrust(plan, damaged)
     ok = all(row["state"] == "ok" for row in rows)
     if ok:
         noted = (index.profiles, index.roots, index.wanted)
         ok = noted == (records(plan, _by_profile(surveyed)), list(plan.roots), [])
     return {"ok": ok, "files": rows}
+
+
+def _distrust(plan: Plan, paths: Sequence[str]) -> None:
+    """Have the next ``place`` hash these files again. Raises PlacementError."""
+    try:
+        with locked(plan.model_dir, plan.placements_path):
+            index = Index.load(plan.placements_path)
+            for path in paths:
+                if path in index.files:
+                    index.files[path]["mtime_ns"] = None
+            index.save()
+    except Locked as error:
+        raise PlacementError(str(error)) from None
 
 
 def known(group: Group, index: Index) -> Group:

@@ -443,6 +443,37 @@ def test_silent_damage_is_found_by_the_deep_check_and_repaired_by_the_next_run(d
     assert desk.states(deep=True) == ["ok"]
 
 
+def test_a_deep_check_takes_the_lock_before_it_changes_the_notes(
+    desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    path = desk.models / "m.gguf"
+    status = path.stat()
+    path.write_bytes(OTHER)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    monkeypatch.setattr(exclusive, "LOCK_TIMEOUT", 0.0)
+    before = desk.placements.read_bytes()
+    with open(desk.models / ".placing.lock", "r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(placement.PlacementError, match="another run"):
+            desk.check(deep=True)
+    assert desk.placements.read_bytes() == before
+    # What a run noted while the files were hashed stays.
+    real = placement.content_problem
+
+    def meanwhile(*arguments: Any) -> str | None:
+        notes = desk.index
+        notes["files"]["/other"] = {"sha256": None}
+        desk.placements.write_text(json.dumps(notes))
+        return real(*arguments)
+
+    monkeypatch.setattr(placement, "content_problem", meanwhile)
+    assert desk.states(deep=True) == ["corrupt"]
+    assert "/other" in desk.index["files"] and desk.states() == ["changed"]
+
+
 def test_a_touched_file_is_hashed_once_and_kept(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
