@@ -9,7 +9,7 @@ with one readable line; its exit status is 0 when every model is in place, 1 whe
 
 A file counts as in place when its sha256 was checked once and size, modification time and inode are still those of that
 moment (the stamp, kept in models.json). A file of the user's, in model_dir or in a search directory, is used where it is
-and never written to. Only what this program placed itself (``placed`` in models.json) is ever replaced.
+and never written to. Only what this program placed itself, and what is still that file (:meth:`Index.ours`), is ever replaced.
 """
 
 from __future__ import annotations
@@ -718,7 +718,7 @@ class Placement:
         make_directory(os.path.dirname(target))
         label = short(file.name)
         if os.path.lexists(target):
-            say(f"{label}  replacing the damaged file that an earlier deploy placed")
+            say(f"{label}  replacing the file that an earlier deploy placed")
         part = Part(target + ".part", file.size, label, file.sha256)
         try:
             # A source that would have to start again, or is slow, comes once more when no other could give the file.
