@@ -276,8 +276,8 @@ def by_its_own_name(path: str, roots: Sequence[str]) -> str | None:
         base = os.path.realpath(root)
         inside = os.path.relpath(folder, base)
         goal = os.path.normpath(os.path.join(inside, link))
-        outside = os.path.isabs(goal) or os.pardir in (inside.split(os.sep)[0], goal.split(os.sep)[0])
-        if not outside and os.path.join(base, goal) == os.path.realpath(path):
+        # A way that leaves the root keeps its "..", which no real path has.
+        if not os.path.isabs(link) and os.path.join(base, goal) == os.path.realpath(path):
             return os.path.normpath(os.path.join(root, inside, os.path.basename(path)))
     return None
 

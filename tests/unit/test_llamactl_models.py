@@ -176,6 +176,13 @@ def test_a_file_that_somebody_changed_is_theirs(full: Home, capsys: pytest.Captu
     assert (full.models / "sub" / "old.gguf").is_symlink()
 
 
+def test_a_link_to_our_file_that_was_moved_is_theirs(full: Home) -> None:
+    (full.models / "sub" / "old.gguf").rename(full.folder / "moved.gguf")
+    (full.models / "sub" / "old.gguf").symlink_to(full.folder / "moved.gguf")
+    assert full.llamactl("prune", "--yes") == 0
+    assert (full.models / "sub" / "old.gguf").is_symlink()
+
+
 def test_a_former_model_dir_that_is_a_search_directory_now_is_never_touched(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:

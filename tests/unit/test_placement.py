@@ -655,6 +655,21 @@ def test_a_profile_more_or_less_is_a_change_once(desk: Desk, server: ModelServer
     assert list(desk.index["profiles"]) == ["renamed"]
 
 
+def test_a_profile_that_could_not_be_had_and_is_given_up_leaves_no_note(desk: Desk, server: ModelServer) -> None:
+    """Its parts would count as being placed for ever."""
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    desk.want(f"url {server.url}/gone", name="gone.gguf", content=OTHER)
+    with pytest.raises(placement.PlacementError):
+        desk.place()
+    assert str(desk.models / "gone.gguf") in desk.index["wanted"]
+    desk.profiles.pop()
+    assert not desk.check()["ok"]
+    desk.place()
+    assert desk.check()["ok"] and desk.index["wanted"] == []
+
+
 def test_too_little_room_is_said_before_anything_is_fetched(
     desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
