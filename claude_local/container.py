@@ -20,7 +20,7 @@ PORT = 8080
 UNPRIVILEGED = 10001
 CONFIG_LABEL = "claude-local.config"
 
-# llama-server keeps evicted prompts in host memory, 8192 MiB by default (facts of b11434); it has to fit the container.
+# llama-server keeps evicted prompts in host memory, 8192 MiB by default (b11434, --help); it has to fit the container.
 CACHE_RAM_MIB = 8192
 
 

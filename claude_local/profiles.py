@@ -33,7 +33,7 @@ SPLIT = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 # Keys of older hand-made setups whose llama-server flag has another name (nerdpudding/llama_cpp's .env and compose file).
 RENAMED = {"KV_CACHE_TYPE_K": "cache-type-k", "KV_CACHE_TYPE_V": "cache-type-v", "TEMPERATURE": "temp"}
 
-# Old ways to say how weights are loaded; together they name one load-mode (facts: --load-mode of b11434, --help).
+# Old ways to say how weights are loaded; together they name one load-mode (--load-mode of b11434, --help).
 LOAD_MODES = {
     frozenset[str](): None,
     frozenset({"mmap"}): "mmap",
