@@ -580,15 +580,26 @@ def parse(text: str, file: str = "models.conf", chat_templates: Iterable[str] | 
 
 
 def _same_name_problems(file: str, profiles: Iterable[Profile]) -> Iterable[str]:
-    """Two profiles may share a file; then they must agree on what it is."""
-    seen: dict[str, tuple[str, str | None]] = {}
+    """Two profiles may share a file; then they must agree on what it is: on its sha256, without one on the hub that says
+    it (models.lock holds one sha256 for each hub line and name, so it brings in no difference later)."""
+    seen: dict[str, tuple[str, ModelFile]] = {}
     for profile in profiles:
         for model_file in profile.files:
-            other, sha256 = seen.setdefault(model_file.name, (profile.id, model_file.sha256))
-            if sha256 != model_file.sha256:
+            other, known = seen.setdefault(model_file.name, (profile.id, model_file))
+            if known.sha256 != model_file.sha256:
                 yield (
                     f"{file}: [{profile.id}] SHA256: found {model_file.sha256} for {model_file.name}, "
-                    f"expected the {sha256} of [{other}]"
+                    f"expected the {known.sha256} of [{other}]"
+                )
+            elif known.hub is None:
+                # A profile that takes the file as it lies there is no other opinion.
+                seen[model_file.name] = (profile.id, model_file)
+            elif known.sha256 is None and model_file.hub not in (None, known.hub):
+                key = "MMPROJ" if model_file.name == profile.mmproj else "MODEL"
+                yield (
+                    f"{file}: [{profile.id}] {key}: found {model_file.name} of {model_file.hub}, a name that "
+                    f"[{other}] has for a file of {known.hub}; expected SHA256 for both, or a folder before "
+                    f"the name ({profile.id}/{model_file.name})"
                 )
 
 

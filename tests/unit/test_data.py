@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from claude_local import data
+from claude_local.runtime import hub
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = {k: v for k, v in runpy.run_path(str(ROOT / "group_data" / "all.py")).items() if not k.startswith("_")}
@@ -58,6 +59,32 @@ def test_a_missing_setting_says_where_its_default_is() -> None:
 def test_ports_out_of_range_and_equal() -> None:
     assert problems(server_port=80) == ["server_port: found 80, allowed is 1024 to 65535"]
     assert problems(manager_port=8080) == ["manager_port: found 8080, allowed is a port other than server_port"]
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:secret@hub.example/x", "https://…@hub.example/x"),
+        ("https://hub.example/?token=1", "https://hub.example/?token=1"),
+        ("https://hub.example/#x", "https://hub.example/#x"),
+        ("hub.example", "hub.example"),
+        ("https:// hub.example", "https:// hub.example"),
+        ("https:///x", "https:///x"),
+    ],
+)
+def test_an_address_of_the_hub_holds_no_password(address: str, shown: str) -> None:
+    """It stands in messages, and in notes that others can read."""
+    assert problems(model_hub=address) == [
+        f"model_hub: found '{shown}', allowed is an http:// or https:// address without a user, a password, ? and #"
+    ]
+    with pytest.raises(hub.HubError, match="the setting model_hub is no hub's address") as raised:
+        hub.address(address)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_mirror_with_a_port_and_a_path_can_be_the_hub() -> None:
+    mirror = "http://mirror.example:8080/artifacts/hub"
+    assert data.validate({**DEFAULTS, "model_hub": mirror}).model_hub == hub.address(mirror) == mirror
 
 
 def test_profiles_that_are_not_in_models_conf_are_named() -> None:
