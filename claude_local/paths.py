@@ -168,7 +168,7 @@ class Paths:
 
 
 def expand(path: str, home: str) -> str:
-    """Expand a leading ``~`` to ``home`` (pyinfra does not, facts/pyinfra: ``files.directory("~/x")`` makes ``./~``)."""
+    """Expand a leading ``~`` to ``home`` (pyinfra 3.10 does not: ``files.directory("~/x")`` makes ``./~``)."""
     if path == "~":
         return home
     if path.startswith("~/"):

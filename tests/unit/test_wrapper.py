@@ -429,7 +429,14 @@ def test_a_server_that_cannot_be_started_names_the_command(home: Home, said: str
     assert not home.record.exists()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["doctor"], ["mcp", "list"]])
+def test_the_help_begins_with_its_own_options(home: Home) -> None:
+    done = home.run("--help")
+    assert done.returncode == 0 and "--model PROFILE" in done.stdout and "--unfenced" in done.stdout
+    assert "small" in done.stdout, "the profiles that can be named"
+    assert home.started["argv"][1:] == ["--help"]
+
+
+@pytest.mark.parametrize("words", [["--version"], ["doctor"], ["mcp", "list"], ["mcp", "--help"]])
 def test_what_needs_no_model_runs_while_the_server_is_down(home: Home, words: list[str]) -> None:
     done = home.run(*words)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ONE_LAYER)
