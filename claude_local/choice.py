@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from claude_local import devices
 from claude_local.architecture import Architecture, ArchitectureError
 from claude_local.hardware import Gpu
 from claude_local.memory_estimate import MIB, Estimate, Serving, Share, estimate, gib, shares
@@ -37,12 +38,15 @@ MAXIMUM_PROMPT_SECONDS = 120
 CORE_PARAMETERS = 50e9
 # Tokens of Claude Code's prompt: with four tools, and with all of them (2.1.330, Qwen2.5's tokenizer).
 FEW_TOOLS_PROMPT, ALL_TOOLS_PROMPT = 2962, 11597
-# MiB to leave free on a GPU that drives a screen (llama-server's own default) and on one that does not.
-DISPLAY_MARGIN_MIB, HEADLESS_MARGIN_MIB = 1024, 128
+# MiB that llama-server leaves free when it loads a model (FIT_TARGET), on a GPU that drives a screen and on one that does
+# not. Decision 0009 has the sum that these three come to.
+DISPLAY_MARGIN_MIB, HEADLESS_MARGIN_MIB = 192, 128
+# The same beside a screen for a model that does not fit wholly: --fit fills the GPU up to it (llama-server's default).
+OVERFLOW_MARGIN_MIB = 1024
+# MiB that the rule keeps for the desktop of a GPU that drives a screen, beside the margin.
+DESKTOP_MIB = 1024
 # Bytes that stay free on the models' disk (runtime/placement.py keeps as much).
 DISK_SPARE = GIB
-# Options of llama-server with which somebody has thought about what goes where.
-PLACED_BY_HAND = ("n-gpu-layers", "fit", "override-tensor", "cpu-moe", "n-cpu-moe", "tensor-split")
 # Said of a profile that works and that the rule passes over.
 NAME_IT = "; name it to use it"
 
@@ -58,15 +62,26 @@ OLD_IDS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What the rule looks at. Bytes; ``gpus`` are only those that the image's variant can use, in llama-server's order.
-    ``disk_free`` on the disk of model_dir, None when nobody says; ``placed`` maps a model file's name to its bytes
-    there."""
+    """What the rule looks at. Bytes; ``gpus`` are those that the image's variant can use, all of them, in llama-server's
+    order (its device 0 is the first). ``disk_free`` on the disk of model_dir, None when nobody says; ``placed`` maps a
+    model file's name to its bytes there."""
 
     gpus: tuple[Gpu, ...] = ()
     cores: int = 1
     memory: int = 0
     disk_free: int | None = None
     placed: Mapping[str, int] | None = None
+
+    @property
+    def measured(self) -> tuple[Gpu, ...]:
+        """The GPUs whose memory is known: the rule counts on these only."""
+        return tuple(gpu for gpu in self.gpus if gpu.memory_mib)
+
+    @property
+    def unmeasured(self) -> str:
+        """What to say of GPUs whose memory nobody tells (Intel's); empty without any."""
+        names = ", ".join(gpu.name for gpu in self.gpus if not gpu.memory_mib)
+        return f"the memory of {names} is not known" if names else ""
 
 
 def disk_free(path: str, mounts: Mapping[str, int]) -> int | None:
@@ -76,23 +91,32 @@ def disk_free(path: str, mounts: Mapping[str, int]) -> int | None:
 
 
 def with_memory(gpus: Sequence[Gpu], memory: int) -> tuple[Gpu, ...]:
-    """The GPUs whose memory is known. NVIDIA's that tell of none share the machine's (GB10): ``memory`` bytes. Of others
-    that tell nothing (an Intel card) nothing can be said, so the rule goes on without them."""
-    known = (
+    """The GPUs, each in its place. NVIDIA's that tell of no memory share the machine's (GB10): ``memory`` bytes."""
+    return tuple(
         replace(gpu, memory_mib=memory // MIB) if gpu.memory_mib is None and gpu.vendor == "nvidia" else gpu
         for gpu in gpus
     )
-    return tuple(gpu for gpu in known if gpu.memory_mib)
 
 
-def margin_mib(gpu: Gpu) -> int:
-    """MiB to leave free on a GPU; one of which nobody says whether a screen hangs on it counts as if."""
-    return HEADLESS_MARGIN_MIB if gpu.display is False else DISPLAY_MARGIN_MIB
+def has_screen(gpu: Gpu) -> bool:
+    """Whether a screen hangs on a GPU; one of which nobody says counts as if."""
+    return gpu.display is not False
 
 
-def fit_target(gpus: Sequence[Gpu]) -> str | None:
-    """FIT_TARGET for these GPUs: ``128,1024``; None without any."""
-    return ",".join(str(margin_mib(gpu)) for gpu in gpus) or None
+def reserved_mib(gpu: Gpu) -> int:
+    """MiB of a GPU that the rule leaves to others: the margin and, beside a screen, the desktop."""
+    return DESKTOP_MIB + DISPLAY_MARGIN_MIB if has_screen(gpu) else HEADLESS_MARGIN_MIB
+
+
+def fit_target(gpus: Sequence[Gpu], *, wholly: bool) -> str | None:
+    """FIT_TARGET for these GPUs, ``128,192``; None without any. ``wholly``: the rule found that the model fits on them.
+
+    llama-server compares it with what is free when it loads the model. Then the desktop has taken its part already, and a
+    margin as big as the desktop's reserve would move experts to main memory that fit. A model that does not fit is filled
+    up to the margin, so there it is what the desktop gets that starts later.
+    """
+    screen = DISPLAY_MARGIN_MIB if wholly else OVERFLOW_MARGIN_MIB
+    return ",".join(str(screen if has_screen(gpu) else HEADLESS_MARGIN_MIB) for gpu in gpus) or None
 
 
 @dataclass(frozen=True)
@@ -149,8 +173,19 @@ class Verdict:
         return result
 
 
-def _gpu_room(gpus: Sequence[Gpu]) -> list[tuple[str, int, int]]:
-    return [(gpu.name, (gpu.memory_mib or 0) * MIB, margin_mib(gpu) * MIB) for gpu in gpus]
+def _gpu_room(model: Model, gpus: Sequence[Gpu]) -> list[tuple[str, int, int]]:
+    """Name, memory and what is left to others, in bytes, of each GPU whose memory is known."""
+    own = [int(number) for number in (model.profile.fit_target or "").split(",") if number]
+    if len(own) == 1:
+        own *= len(gpus)
+    room = []
+    for index, gpu in enumerate(gpus):
+        left = reserved_mib(gpu)
+        if index < len(own):
+            left = own[index] + (DESKTOP_MIB if has_screen(gpu) else 0)
+        if gpu.memory_mib:
+            room.append((gpu.name, gpu.memory_mib * MIB, left * MIB))
+    return room
 
 
 def _lacking(model: Model, there: Machine, context: int, **options: str) -> int | None:
@@ -158,9 +193,32 @@ def _lacking(model: Model, there: Machine, context: int, **options: str) -> int 
     wanted = model.needs(context, **options)
     if wanted is None:
         return None
-    if there.gpus:
-        return shares(wanted, _gpu_room(there.gpus))[1]
+    if there.measured:
+        return shares(wanted, _gpu_room(model, there.gpus))[1]
     return wanted.total - there.memory
+
+
+def _seen(model: Model, there: Machine) -> Machine:
+    """The machine with those GPUs only that the profile's flags leave its model."""
+    return replace(there, gpus=devices.used(model.profile, there.gpus))
+
+
+def _by_hand(model: Model, there: Machine) -> str | None:
+    """The key or flag by which the profile places its layers itself on this machine's GPUs."""
+    try:
+        layers = model.architecture.number("block_count") if model.architecture else None
+    except ArchitectureError:
+        layers = None
+    return devices.by_hand(model.profile, there.gpus, layers) if there.gpus else None
+
+
+def fits_wholly(model: Model, there: Machine, context: int) -> bool:
+    """Whether a model with a context of so many tokens lies wholly on GPUs, by what is known."""
+    if _by_hand(model, there) is not None:
+        return False
+    there = _seen(model, there)
+    lacking = _lacking(model, there, context)
+    return bool(there.measured) and lacking is not None and lacking <= 0
 
 
 def largest_context(model: Model, there: Machine, floor: int, **options: str) -> int | None:
@@ -184,7 +242,7 @@ def _remedies(model: Model, there: Machine) -> tuple[str, ...]:
         if context is not None:
             result.append(f"cache-type-k = q8_0 and cache-type-v = q8_0 with CTX_SIZE = {context}")
     architecture, weights = model.architecture, model.weights
-    if not result and there.gpus and architecture is not None and weights is not None and architecture.experts_used:
+    if not result and there.measured and architecture is not None and weights is not None and architecture.experts_used:
         experts = int(weights * architecture.expert_share)
         context = min(model.context, MINIMUM_CONTEXT)
         away = _lacking(model, there, context) or 0
@@ -202,7 +260,7 @@ def _speed_problem(model: Model, there: Machine) -> str | None:
     if architecture is None or model.weights is None:
         return None
     total, active = architecture.parameters
-    if there.gpus:
+    if there.measured:
         read = model.weights * active // total if total else model.weights
         if read > MAXIMUM_READ:
             return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)}){NAME_IT}"
@@ -241,17 +299,22 @@ def judge(model: Model, there: Machine) -> Verdict:
     name = model.profile.id
     floor = min(model.context, MINIMUM_CONTEXT)
     wanted = model.needs(model.context)
+    by_hand = _by_hand(model, there)
+    if by_hand is not None:
+        reason = f"not judged: it places its layers by hand ({by_hand}){NAME_IT}"
+        return Verdict(name, False, reason, model.context, wanted)
+    there = _seen(model, there)
     if wanted is None:
         return _judge_unknown(model, there)
     context = largest_context(model, there, floor)
     shown = context or floor
     seen = model.needs(shown)
     divided: tuple[Share, ...] = ()
-    if there.gpus and seen is not None:
-        divided = tuple(shares(seen, _gpu_room(there.gpus))[0])
+    if there.measured and seen is not None:
+        divided = tuple(shares(seen, _gpu_room(model, there.gpus))[0])
     if context is None:
         missing = _lacking(model, there, floor) or 0
-        where = "on the GPU" if len(there.gpus) == 1 else "on the GPUs" if there.gpus else "in memory"
+        where = "on the GPU" if len(there.measured) == 1 else "on the GPUs" if there.measured else "in memory"
         return Verdict(
             profile=name,
             fits=False,
@@ -266,7 +329,7 @@ def judge(model: Model, there: Machine) -> Verdict:
     problem = _speed_problem(model, there) or _disk_problem(model, there)
     if problem is not None:
         return Verdict(name, False, problem + less, context, seen, divided)
-    where = "wholly on " + " + ".join(gpu.name for gpu in there.gpus) if there.gpus else "in memory"
+    where = "wholly on " + " + ".join(gpu.name for gpu in there.measured) if there.measured else "in memory"
     return Verdict(name, True, f"fits {where} with {context:,} tokens of context{less}", context, seen, divided)
 
 
@@ -279,11 +342,14 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
         if model.architecture is not None:
             why = "its file is not there, and neither SIZE nor ABOUT_SIZE tells how large it is"
         return Verdict(name, False, f"not judged: {why}{NAME_IT}", 0)
-    there_mib = sum(gpu.memory_mib or 0 for gpu in there.gpus) if there.gpus else there.memory // MIB
+    there_mib = there.memory // MIB
+    if there.measured:
+        # MIN_VRAM is meant for GPUs without a screen.
+        there_mib = sum((gpu.memory_mib or 0) - reserved_mib(gpu) + HEADLESS_MARGIN_MIB for gpu in there.measured)
     if there_mib < minimum:
         missing = (minimum - there_mib) * MIB
         return Verdict(name, False, f"its MIN_VRAM is not there: {gib(missing)} lack", model.context, missing=missing)
-    if not there.gpus:
+    if not there.measured:
         return Verdict(name, False, f"not judged without a GPU: its ARCHITECTURE is not known{NAME_IT}", 0)
     problem = _disk_problem(model, there)
     return Verdict(name, problem is None, problem or "fits by its MIN_VRAM", model.context)
@@ -293,19 +359,20 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
 class Choice:
     """The profile that plain ``claude-local`` uses. ``context``: tokens, None for the profile's own. ``verdicts``: of
     every profile that was looked at, in order. ``chosen``: whether the rule found it (else it was named, or nothing
-    fits and it is the smallest)."""
+    fits and it is the smallest). ``notes``: what of the placed profiles was left out on this machine."""
 
     profile: str
     context: int | None
     chosen: bool
     reason: str
     verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The reason and the numbers of the profile, for the end of a run."""
+        """The reason, the numbers of the profile and the notes, for the end of a run."""
         mine = next((verdict for verdict in self.verdicts if verdict.profile == self.profile), None)
         lines = [self.reason]
-        return lines + (mine.lines()[1:] if mine is not None else [])
+        return lines + (mine.lines()[1:] if mine is not None else []) + list(self.notes)
 
 
 def choose(models: Sequence[Model], there: Machine) -> Choice:
@@ -315,13 +382,25 @@ def choose(models: Sequence[Model], there: Machine) -> Choice:
     if first is not None:
         before = zip(models, verdicts[: verdicts.index(first)])  # noqa: B905 - the verdicts end earlier
         # Without a GPU that all of those for GPUs are passed over goes without saying.
-        passed = [v.profile for model, v in before if there.gpus or not model.profile.minimum_vram_mib]
+        passed = [v.profile for model, v in before if there.measured or not model.profile.minimum_vram_mib]
         better = f"; preferred, but not for this machine: {', '.join(passed)}" if passed else ""
-        return Choice(first.profile, first.context or None, True, f"{first.profile}: {first.reason}{better}", verdicts)
+        reason = f"{first.profile}: {first.reason}{better}{_not_counted(there)}"
+        return Choice(first.profile, first.context or None, True, reason, verdicts)
     least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or m.profile.size))
     verdict = next(each for each in verdicts if each.profile == least.profile.id)
-    reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least ({verdict.reason})"
-    return Choice(least.profile.id, largest_context(least, there, 0), False, reason, verdicts)
+    reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least "
+    reason += f"({verdict.reason.replace(NAME_IT, '')})"
+    reason += _not_counted(there)
+    return Choice(least.profile.id, largest_context(least, _seen(least, there), 0), False, reason, verdicts)
+
+
+def _not_counted(there: Machine) -> str:
+    """What the rule says of GPUs that it knows no memory of."""
+    if not there.unmeasured:
+        return ""
+    if there.measured:
+        return f"; {there.unmeasured}, so the rule does not count on it"
+    return f"; {there.unmeasured}, so this was chosen as if there were no GPU: name a profile in default_profile"
 
 
 def named(model: Model, there: Machine) -> Choice:
@@ -329,10 +408,17 @@ def named(model: Model, there: Machine) -> Choice:
     verdict = judge(model, there)
     context = context_to_serve(model, there)
     reason = f"{verdict.profile}: named; {verdict.reason.replace(NAME_IT, '')}"
+    if there.unmeasured and not there.measured:
+        # What would hold for the processor alone says nothing of this machine.
+        reason = f"{verdict.profile}: named; {there.unmeasured}, so nobody can say beforehand what fits"
+        reason += f"; served with {context:,} tokens" if context is not None else ""
+        shown = context or model.context
+        needs = model.needs(shown)
+        return Choice(model.profile.id, context, False, reason, (Verdict(verdict.profile, False, "", shown, needs),))
     if verdict.missing and context is not None:
         rest = (
             "what lacks goes to main memory (--fit on), which is several times slower"
-            if there.gpus
+            if there.measured
             else "slow if at all"
         )
         reason += f"; served with {context:,} tokens, {rest}"
@@ -342,10 +428,14 @@ def named(model: Model, there: Machine) -> Choice:
 
 def context_to_serve(model: Model, there: Machine) -> int | None:
     """The tokens of context to give a profile that is used whatever the rule says: the biggest that fits, or the least
-    that is of use. None for its own: where nothing is known of the model, or the profile says itself what goes where."""
+    that is of use (also where nobody tells the GPU's memory). None for its own: where nothing is known of the model, or
+    the profile says itself what goes where."""
     profile = model.profile
-    by_hand = profile.fit is not None or profile.n_gpu_layers is not None
-    if by_hand or any(name in profile.options for name in PLACED_BY_HAND) or model.needs(model.context) is None:
+    by_hand = profile.fit is not None or profile.n_gpu_layers is not None or _by_hand(model, there) is not None
+    if by_hand or model.needs(model.context) is None:
         return None
+    there = _seen(model, there)
     floor = min(model.context, MINIMUM_CONTEXT)
+    if there.unmeasured and not there.measured:
+        return floor
     return largest_context(model, there, floor) or floor

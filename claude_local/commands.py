@@ -10,6 +10,8 @@ from jinja2 import Environment, StrictUndefined
 
 BEGIN = "# >>> claude-local >>>"
 END = "# <<< claude-local <<<"
+# Where the programs are that the wrapper itself runs.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def render_wrapper(template: str, **values: str | int) -> str:

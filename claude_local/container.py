@@ -20,7 +20,7 @@ PORT = 8080
 UNPRIVILEGED = 10001
 CONFIG_LABEL = "claude-local.config"
 
-# llama-server keeps evicted prompts in host memory, 8192 MiB by default (facts of b11434); it has to fit the container.
+# llama-server keeps evicted prompts in host memory, 8192 MiB by default (b11434, --help); it has to fit the container.
 CACHE_RAM_MIB = 8192
 
 
@@ -109,7 +109,8 @@ class Container:
         return [client, "run", "--label", f"{CONFIG_LABEL}={self.config(files)}", *self.arguments()]
 
 
-# What the server says when it cannot load, and what helps. The messages are b11434's.
+# What the server says when it cannot load, and what helps: the first pattern that is found counts. The messages are
+# b11434's.
 _ADVICE = (
     (
         "ermission denied",
@@ -131,6 +132,22 @@ _ADVICE = (
         "not recognized in preset",
         "this llama-server does not know a flag of models.conf: correct the profile that the line above names",
     ),
+    # A GPU's buffers are named after it; CUDA_Host is main memory.
+    (
+        r"cudaMalloc failed|CUDA error: out of memory|ErrorOutOfDeviceMemory|Device memory allocation of size \d+ failed|"
+        r"(?:unable|failed) to allocate (?:CUDA|Vulkan)\d",
+        "a GPU's own memory is too small for it: give the profile a smaller CTX_SIZE, or FIT = on and no N_GPU_LAYERS, "
+        "or close what else uses the GPU (llamactl hardware shows what is free)",
+    ),
+    (
+        "kernel image",
+        "the image does not fit the GPU: the driver is too old for it, or the GPU was changed. "
+        "llamactl hardware shows both: update the driver, or build anew with ./provision",
+    ),
+    (
+        "CUDA error|failed to initialize CUDA|ErrorDeviceLost",
+        "the GPU or its driver fails: llamactl hardware shows what is wrong; image_variant = 'cpu' does without",
+    ),
     (
         "unable to allocate",
         "there is not enough memory: raise server_memory_mib, or give the profile a smaller CTX_SIZE",
@@ -146,7 +163,7 @@ def advice(log: Iterable[str], container: str, *, out_of_memory: bool = False) -
     """What to try, from the server's last log lines; ``out_of_memory``: the kernel ended it for its memory limit."""
     text = "\n".join(log)
     for sign, what in _ADVICE:
-        if sign in text:
+        if re.search(sign, text):
             return what
     # The process that holds the model is a child of the server; killed by the kernel, it leaves no word.
     if out_of_memory or "exited with status" in text:

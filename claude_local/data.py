@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -17,6 +18,9 @@ from claude_local.choice import OLD_IDS
 from claude_local.profiles import Profile
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "settings.schema.json").read_text())
+
+# The chat templates that the server's stage puts onto a workstation.
+TEMPLATES = Path(__file__).parent.parent / "files" / "chat-templates"
 
 # First words of our settings: another key that starts with one of them is a misspelling, not somebody else's data.
 PREFIXES = tuple(sorted({name.split("_")[0] for name in SCHEMA["properties"]}))
@@ -110,7 +114,7 @@ def _allowed(error: ValidationError) -> str:
         if schema_name == "fence_environment":
             return "the name of an environment variable"
         if schema_name == "model_hub":
-            return "an http:// or https:// address"
+            return "an http:// or https:// address without a user, a password, ? and #"
         return f"a text like {value}"
     if rule == "minItems":
         return f"at least {value} entry"
@@ -136,7 +140,9 @@ def validate(raw: Mapping[str, Any]) -> Settings:
             problems.append(f"{key}: there is no such setting" + (f", did you mean {close[0]}?" if close else ""))
     for error in Draft202012Validator(SCHEMA).iter_errors(ours):
         path = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in error.path)
-        problems.append(f"{path}: found {error.instance!r}, allowed is {_allowed(error)}")
+        # A password in an address is not for the screen, nor for a log.
+        found = re.sub(r"//\S*@", "//…@", repr(error.instance))
+        problems.append(f"{path}: found {found}, allowed is {_allowed(error)}")
     for name in names():
         if name not in ours:
             problems.append(f"{name}: missing; group_data/all.py has its default (run from the project's root)")
@@ -160,7 +166,8 @@ def load_profiles(path: Path, settings: Settings) -> dict[str, Profile]:
     except UnicodeDecodeError as error:
         raise DataError([f"models_conf: {path.name} is not UTF-8 text (byte {error.start})"]) from None
     try:
-        known = profiles.parse(text)
+        templates = [template.name for template in TEMPLATES.glob("*.jinja")]
+        known = profiles.parse(text, path.name, chat_templates=templates)
     except profiles.ProfilesError as error:
         raise DataError(list(error.problems)) from None
     problems = []

@@ -100,10 +100,10 @@ def parse(lines: Iterable[str]) -> Hardware:
     memory = _words(parts.get("memory", []), ":")
     siblings = parts.get("siblings", [])
     threads = len(siblings) or sum(line.startswith("processor") for line in parts.get("cpu", [])) or 1
-    failed = " ".join(parts.get("nvidia-smi failed", []))
+    rows, failed = _nvidia_smi(parts)
     toolkit = re.search(r"version (\d[\w.+~-]*)", " ".join(parts.get("toolkit", [])))
     return Hardware(
-        gpus=_gpus(parts),
+        gpus=_gpus(parts, rows, answers=not failed),
         cpu=cpu.get("model name") or cpu.get("Model") or "",
         cpu_flags=tuple((cpu.get("flags") or cpu.get("Features") or "").split()),
         cores=len(set(siblings)) or threads,
@@ -142,16 +142,30 @@ def _disks(lines: Iterable[str]) -> dict[str, int]:
     return free
 
 
-def _gpus(parts: Mapping[str, list[str]]) -> tuple[Gpu, ...]:
+def _nvidia_smi(parts: Mapping[str, list[str]]) -> tuple[list[dict[str, str]], str]:
+    """nvidia-smi's rows, and what it said where it has none; both empty without an nvidia-smi.
+
+    Its status does not count: it ends in 14 where a card's infoROM is damaged, which then works all the same
+    (NVIDIA/gpu-operator 285), and "No devices were found" is no failure to some releases.
+    """
+    said = [line for name in ("nvidia-smi", "nvidia-smi failed") for line in parts.get(name, [])]
+    rows = _csv(said)
+    if rows or not {"nvidia-smi", "nvidia-smi failed"} & set(parts):
+        return rows, ""
+    return [], " ".join(said) or "nvidia-smi said nothing in 30 seconds"
+
+
+def _gpus(parts: Mapping[str, list[str]], rows: Iterable[Mapping[str, str]], *, answers: bool) -> tuple[Gpu, ...]:
+    """``rows``: nvidia-smi's; ``answers``: it is not there or has some, so that the module's version is the driver's."""
     devices = {}
     for line in parts.get("pci", []):
         address, *words = line.split()
         devices[address] = dict(word.partition("=")[::2] for word in words)
     names = _lspci_names(parts.get("lspci", []))
     module = re.search(r"\s(\d{3,}\.\d+(?:\.\d+)?)\s", " ".join(parts.get("module", [])) + " ")
-    loaded = module.group(1) if module and "nvidia-smi failed" not in parts else None
+    loaded = module.group(1) if module and answers else None
     found = []
-    for row in _csv(parts.get("nvidia-smi", [])):
+    for row in rows:
         address = _address(row.get("pci.bus_id", ""))
         found.append(_nvidia(row, address, devices.pop(address, {})))
     found.sort(key=lambda gpu: gpu.index if gpu.index is not None else len(found))

@@ -180,12 +180,35 @@ CPU_FLAGS = {
     ),
     "generic": ("-DGGML_NATIVE=OFF", "-DBUILD_SHARED_LIBS=OFF"),
 }
+# What the compiler may use of an ARM processor for a GPU's image, where the flags of /proc/cpuinfo have the name. "all" has
+# two variants more, with SME, which want GCC 14; NVIDIA's devel images and Ubuntu 24.04 have 13.
+_ARM_FEATURES = (("asimddp", "dotprod"), ("asimdhp", "fp16"), ("sve", "sve"), ("i8mm", "i8mm"), ("sve2", "sve2"))
 # The server speaks plain HTTP on the loopback interface and fetches nothing (--offline): TLS would be dead weight.
 COMMON_FLAGS = ("-DLLAMA_OPENSSL=OFF",)
 # A GPU's part is a library of its own, so that the same llama-server also starts without the driver (at the build). ggml
-# does not allow that together with "native": the processor's part is then that of "all". NCCL would be one more library of
-# 200 MB and serves only the splitting of single tensors.
-GPU_FLAGS = {"cuda": ("-DGGML_CUDA=ON", "-DGGML_CUDA_NCCL=OFF"), "vulkan": ("-DGGML_VULKAN=ON",)}
+# does not allow that together with "native": the processor's part is then that of "all" (processor_flags). NCCL would be one
+# more library of 200 MB and serves only the splitting of single tensors. llama.cpp compresses the kernels for "size", which
+# drivers before 550.54.14 cannot unpack ("device kernel image is invalid", canonical/inference-snaps 255); "speed" runs from
+# 525.60.13 on (RAPIDS, rapids_cuda_enable_fatbin_compression).
+GPU_FLAGS = {
+    "cuda": ("-DGGML_CUDA=ON", "-DGGML_CUDA_NCCL=OFF", "-DGGML_CUDA_COMPRESSION_MODE=speed"),
+    "vulkan": ("-DGGML_VULKAN=ON",),
+}
+
+
+def processor_flags(arch: str, cpu_flags: Iterable[str]) -> tuple[str, ...]:
+    """CMake options for the processor's part of a GPU's image. ``arch``: ``uname -m``; ``cpu_flags``: of /proc/cpuinfo.
+
+    Everywhere but on ARM all variants, chosen at the start. On ARM one, for this processor.
+    """
+    if arch != "aarch64":
+        return CPU_FLAGS["all"]
+    there = set(cpu_flags)
+    names = [name for flag, name in _ARM_FEATURES if flag in there]
+    # The compiler knows these from 8.2 on; none of what came with 8.3 and later is assumed.
+    machine = "+".join(["armv8.2-a" if names else "armv8-a", *names])
+    return (*(flag for flag in CPU_FLAGS["all"] if "ALL_VARIANTS" not in flag), f"-DGGML_CPU_ARM_ARCH={machine}")
+
 
 # --- the Dockerfile ------------------------------------------------------------------------------------------------
 
@@ -256,6 +279,18 @@ class Image:
         return str(self.build.number)
 
 
+def kind(variant: str, cpu: str, cuda: Cuda | None) -> str:
+    """The middle part of a tag: what the image is made for, as ``cuda12.8.1``, ``vulkan``, ``cpu`` or ``cpu-all``."""
+    if cuda:
+        return f"cuda{cuda.toolkit.version}"
+    return variant if variant != "cpu" or cpu == "native" else f"{variant}-{cpu}"
+
+
+def is_kind(tag: str, wanted: str) -> bool:
+    """Whether the tag (without the repository) is that of an image of the kind, of whichever build."""
+    return re.fullmatch(rf"b\d+-{re.escape(wanted)}-[0-9a-f]+", tag) is not None
+
+
 def superseded(images: Mapping[str, bool], current: str) -> list[str]:
     """Those of our images that nothing needs, sorted: ``images`` maps tag -> whether a container uses the image.
 
@@ -281,7 +316,7 @@ def plan(
     """The image for these settings on this machine.
 
     ``dockerfile`` is the Dockerfile's text, ``variant`` what image_variant comes to here, ``cpu`` the setting image_cpu,
-    ``cpu_flags`` the flags of /proc/cpuinfo (they count for ``native`` only), ``jobs`` the number of compilers at a
+    ``cpu_flags`` the flags of /proc/cpuinfo (they count for ``native``, and for a GPU's image on ARM), ``jobs`` the number of compilers at a
     time (0: one a core; no part of the tag), ``cuda`` the CUDA of that variant. Raises ImageError.
     """
     build = llama_build(build_number)
@@ -292,7 +327,8 @@ def plan(
     if (variant == "cuda") != (cuda is not None):
         raise ImageError(f"the variant {variant} and its CUDA ({cuda}) do not fit together")
     devel = Base(name=cuda.toolkit.devel, pull=cuda.toolkit.devel, bootstrap=False) if cuda else None
-    flags = [*CPU_FLAGS[cpu]] if variant == "cpu" else [*CPU_FLAGS["all"], *GPU_FLAGS[variant]]
+    cpu_flags = list(cpu_flags)
+    flags = [*CPU_FLAGS[cpu]] if variant == "cpu" else [*processor_flags(arch, cpu_flags), *GPU_FLAGS[variant]]
     if cuda:
         # ";" is CMake's comma; the Dockerfile's shell does not look into a variable's value.
         flags.append(f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(cuda.architectures)}")
@@ -315,9 +351,8 @@ def plan(
         "tree": build.tree_sha256,
     }
     digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:12]
-    label = f"cuda{cuda.toolkit.version}" if cuda else variant if variant != "cpu" or native else f"{variant}-{cpu}"
     return Image(
-        tag=f"{REPOSITORY}:{build.name}-{label}-{digest}",
+        tag=f"{REPOSITORY}:{build.name}-{kind(variant, cpu, cuda)}-{digest}",
         base=base,
         build=build,
         variant=variant,

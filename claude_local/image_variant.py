@@ -14,6 +14,12 @@ VARIANTS = ("cpu", "cuda", "vulkan")
 # Below this much memory of its own an AMD GPU is taken for the one inside the processor (MiB): most are given 512 MiB to
 # 2 GiB of the main memory.
 LEAST_VULKAN_MIB = 3072
+# Below this much memory an NVIDIA GPU holds a smaller model than the processor runs (MiB): a GT 1030, an MX250, a 3 GB card.
+# Cards sold with 4 GB tell up to 4096 MiB, some a little less.
+LEAST_CUDA_MIB = 3584
+# What nvidia-smi puts behind the name of a Jetson's GPU. NVIDIA's CUDA images for servers do not drive it: CUDA 13.0 made
+# them one for all ARM machines but Orin (NVIDIA's blog on CUDA 13.0 for Jetson Thor); ollama #6921.
+JETSON = "(nvgpu)"
 
 
 class VariantError(ValueError):
@@ -49,6 +55,16 @@ TOOLKITS = (
     ),
 )
 OLDEST_DRIVER = min(toolkit.least_driver for toolkit in TOOLKITS)
+# The last driver branches of generations that no CUDA of ours serves.
+LAST_DRIVERS = {470: "Kepler (GeForce 600 and 700)", 390: "Fermi (GeForce 400 and 500)"}
+# The driver branches of Debian's own packages.
+DEBIAN_DRIVERS = {"bookworm": 535, "trixie": 550}
+# The first driver branch for Blackwell, with the open kernel modules only.
+BLACKWELL_DRIVER = 570
+_BLACKWELL = (
+    f"GeForce RTX 50 and newer need driver {BLACKWELL_DRIVER} or newer with the open kernel modules, "
+    "from NVIDIA's own repository"
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ def choose(hardware: Hardware, setting: str = "auto") -> Verdict:
     """
     if setting not in ("auto", *VARIANTS):
         raise VariantError(f"image_variant: found {setting!r}, allowed is one of auto, {', '.join(VARIANTS)}")
-    cuda, unused = _cuda(hardware)
+    cuda, unused = _cuda(hardware, forced=setting == "cuda")
     vulkan = _vulkan(hardware, forced=setting == "vulkan")
     if setting == "cpu":
         return Verdict("cpu", "image_variant says so")
@@ -150,9 +166,20 @@ def _size(gpu: Gpu, before: str = " (", after: str = ")") -> str:
     return f"{before}{gpu.memory_mib / 1024:.0f} GiB{after}" if gpu.memory_mib else ""
 
 
-def _cuda(hardware: Hardware) -> tuple[tuple[Cuda, tuple[Gpu, ...]] | None, tuple[Missing, ...]]:
-    """The CUDA that serves most of the NVIDIA GPUs, with those, and why it does not serve the others."""
+def _cuda(hardware: Hardware, *, forced: bool) -> tuple[tuple[Cuda, tuple[Gpu, ...]] | None, tuple[Missing, ...]]:
+    """The CUDA that serves most of the NVIDIA GPUs, with those, and why it does not serve the others. ``forced``: also
+    small ones, where there are no others."""
     cards = [gpu for gpu in hardware.gpus if gpu.vendor == "nvidia"]
+    able = [gpu for gpu in cards if JETSON not in gpu.name]
+    best = _serving(gpu for gpu in able if not _small(gpu))
+    if best is None and forced:
+        best = _serving(able)
+    used = best[1] if best else ()
+    return best, tuple(_unserved(gpu, hardware) for gpu in cards if gpu not in used)
+
+
+def _serving(gpus: Iterable[Gpu]) -> tuple[Cuda, tuple[Gpu, ...]] | None:
+    cards = tuple(gpus)
     best: tuple[Cuda, tuple[Gpu, ...]] | None = None
     for toolkit in TOOLKITS:
         served = tuple(
@@ -163,25 +190,47 @@ def _cuda(hardware: Hardware) -> tuple[tuple[Cuda, tuple[Gpu, ...]] | None, tupl
         if served and (best is None or len(served) > len(best[1])):
             archs = sorted({arch for gpu in served if (arch := architecture(gpu)) is not None})
             best = Cuda(toolkit, tuple(real(arch) for arch in archs)), served
-    used = best[1] if best else ()
-    return best, tuple(_unserved(gpu, hardware) for gpu in cards if gpu not in used)
+    return best
+
+
+def _small(gpu: Gpu) -> bool:
+    """Whether the GPU says that its memory is too little; one that shares the machine's memory says nothing."""
+    return gpu.memory_mib is not None and gpu.memory_mib < LEAST_CUDA_MIB
 
 
 def _unserved(gpu: Gpu, hardware: Hardware) -> Missing:
     arch = architecture(gpu)
+    if JETSON in gpu.name:
+        return Missing(
+            f"{gpu.name} is the GPU of a Jetson, which NVIDIA's CUDA images for servers do not drive",
+            "nothing to do: it stays unused",
+        )
     if gpu.driver is None:
         return _without_driver(gpu, hardware)
-    if driver_branch(gpu) < OLDEST_DRIVER:
-        return Missing(f"{gpu.name}: its driver {gpu.driver} is older than {OLDEST_DRIVER}", driver_fix(hardware))
+    if _small(gpu):
+        return Missing(
+            f"{gpu.name} has only{_size(gpu, ' ', '')}, less than the 4 GiB from which it beats the processor",
+            "nothing to do: it stays unused"
+            + (" (where it is the only one, image_variant = 'cuda' tries it all the same)" if _serving([gpu]) else ""),
+        )
+    branch = driver_branch(gpu)
+    if branch < OLDEST_DRIVER:
+        fix = driver_fix(hardware)
+        if branch in LAST_DRIVERS:
+            fix = f"if it is a {LAST_DRIVERS[branch]}, nothing: {branch} is its last driver, and it stays unused. Else {fix}"
+        return Missing(f"{gpu.name}: its driver {gpu.driver} is older than {OLDEST_DRIVER}", fix)
     if arch is None:
         return Missing(
             f"{gpu.name}: nvidia-smi is missing or does not tell its compute capability",
             "sudo apt install nvidia-smi" if hardware.distro == "debian" else driver_fix(hardware),
         )
-    newer = [each for each in TOOLKITS if arch in each.architectures and driver_branch(gpu) < each.least_driver]
+    newer = [each for each in TOOLKITS if arch in each.architectures and branch < each.least_driver]
     if newer:
-        needed = f"{newer[-1].least_driver}, which CUDA {newer[-1].version} needs"
-        return Missing(f"{gpu.name}: its driver {gpu.driver} is older than {needed}", driver_fix(hardware))
+        least = newer[-1].least_driver
+        return Missing(
+            f"{gpu.name}: its driver {gpu.driver} is older than {least}, which CUDA {newer[-1].version} needs",
+            driver_fix(hardware, least),
+        )
     known = sorted(set[int]().union(*(each.architectures for each in TOOLKITS)))
     return Missing(
         f"{gpu.name}: no one CUDA serves compute capability {gpu.compute_capability} beside the other GPUs"
@@ -192,29 +241,41 @@ def _unserved(gpu: Gpu, hardware: Hardware) -> Missing:
 
 
 def _without_driver(gpu: Gpu, hardware: Hardware) -> Missing:
-    if hardware.nvidia_smi:
-        said = hardware.nvidia_smi[:200]
-        mismatch = "mismatch" in said
-        fix = (
-            "sudo reboot    (the driver was updated under the running kernel module)"
-            if mismatch
-            else driver_fix(hardware)
-        )
-        return Missing(f"{gpu.name}: its driver does not answer ({said})", fix)
     if gpu.kernel_driver == "vfio-pci":
         return Missing(f"{gpu.name} is reserved for virtual machines (vfio-pci)", "nothing to do: it stays unused")
+    if hardware.nvidia_smi:
+        said = hardware.nvidia_smi[:200]
+        if "mismatch" in said:
+            fix = "sudo reboot    (the driver was updated under the running kernel module)"
+        else:
+            # It is installed: to install it again would lead back here.
+            fix = (
+                "sudo dmesg | grep -i -e nvrm -e nvidia    says why. Usual: no reboot since the driver was installed; "
+                "Secure Boot is on and the key of the driver's module is not enrolled (mokutil --import); "
+                f"the driver does not know the GPU ({_BLACKWELL})"
+            )
+        return Missing(f"{gpu.name}: its driver is installed, but does not answer ({said})", fix)
     held = f" ({gpu.kernel_driver} shows pictures with it, but computes nothing)" if gpu.kernel_driver else ""
     return Missing(f"{gpu.name} has no NVIDIA driver{held}", driver_fix(hardware))
 
 
-def driver_fix(hardware: Hardware) -> str:
-    """How a person installs NVIDIA's driver; claude-local never does: it is a kernel module and wants a reboot."""
+def driver_fix(hardware: Hardware, least: int = OLDEST_DRIVER) -> str:
+    """How a person installs NVIDIA's driver, of branch ``least`` or newer; claude-local never does: it is a kernel module
+    and wants a reboot."""
     if hardware.distro == "ubuntu":
         return "sudo ubuntu-drivers install && sudo reboot, then run this again"
     if hardware.distro == "debian":
+        packaged = DEBIAN_DRIVERS.get(hardware.codename, least)
+        if packaged < least:
+            return (
+                f"install driver {least} or newer from NVIDIA's own repository "
+                f"(docs.nvidia.com/datacenter/tesla/driver-installation-guide; Debian's is {packaged}), "
+                "sudo reboot, then run this again"
+            )
         return (
             "add contrib, non-free and non-free-firmware to apt's sources, "
             "sudo apt update && sudo apt install nvidia-driver && sudo reboot, then run this again"
+            + (f" ({_BLACKWELL}; Debian's is {packaged})" if hardware.codename in DEBIAN_DRIVERS else "")
         )
     return "install NVIDIA's driver as your distribution says, reboot, then run this again"
 

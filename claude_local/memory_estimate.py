@@ -31,9 +31,10 @@ PADDING = 256
 # Numbers a token that stay beside the feed-forward network's own, in widths of the model: measured (decision 0009).
 RESIDUAL_WIDTHS = {"gpt-oss": 1}
 USUAL_RESIDUAL_WIDTHS = 5
-# What a CUDA process takes of a GPU before the first model, MiB: context, kernels, cuBLAS. Not measured here; public logs
-# of llama.cpp show 250 to 500 as "unaccounted".
-GPU_CONTEXT_MIB = 512
+# What of a GPU's memory is gone before the first tensor, MiB: the driver's own part and the CUDA context. Not measured
+# here; public logs, nvidia-smi's total less what llama.cpp finds free: 716 (RTX 3090), 642 (RTX 4070 Laptop), 561 (RTX 2000
+# Ada Laptop). Decision 0009 names them.
+GPU_CONTEXT_MIB = 768
 # A projector's graph, MiB: an allowance, not measured here.
 PROJECTOR_COMPUTE_MIB = 512
 
@@ -200,7 +201,8 @@ def estimate(
 
 @dataclass(frozen=True)
 class Share:
-    """What one GPU would hold and has. Bytes; ``needed`` with its compute buffer, context and ``margin``."""
+    """What one GPU would hold and has. Bytes; ``needed`` with its compute buffer, context and ``margin``, which is left
+    to others."""
 
     name: str
     there: int

@@ -96,7 +96,7 @@ def merge(lock: Lock, found: Iterable[Locked], file: str = NAME) -> Lock:
             problems.append(
                 f"{file}: {entry.name} of {entry.source} was {known.sha256} ({known.size} bytes) and is now "
                 f"{entry.sha256} ({entry.size} bytes): the hub gave two machines different files. If the new one is "
-                f"right, take the entry out of {file}"
+                f"right, take the entry out of {file} and delete the old one from the machines that have it"
             )
     if problems:
         raise LockError(problems)
@@ -120,7 +120,8 @@ def applied(profiles: Mapping[str, Profile], lock: Lock) -> dict[str, Profile]:
 
 
 def found(profiles: Iterable[Profile], placements: Mapping[str, Any]) -> list[Locked]:
-    """What a machine's models.json says of files that are not pinned: their stamps, written when they were hashed."""
+    """What a machine's models.json says of files that are not pinned: their stamps, written when they were hashed. Only
+    of those that came from the line of SOURCES that stands in models.conf now: an older revision is another file."""
     result = []
     stamps, records = placements.get("files") or {}, placements.get("profiles") or {}
     for profile in profiles:
@@ -129,7 +130,7 @@ def found(profiles: Iterable[Profile], placements: Mapping[str, Any]) -> list[Lo
             continue
         for file, path in zip(profile.files, paths, strict=True):
             stamp = stamps.get(path) or {}
-            if file in profile.unpinned and file.hub is not None and stamp.get("sha256"):
-                entry = _entry({"source": file.hub, "name": basename(file.name), **stamp})
+            if file in profile.unpinned and file.hub is not None and stamp.get("source") == file.hub:
+                entry = _entry({**stamp, "name": basename(file.name)})
                 result += [entry] if entry is not None else []
     return result

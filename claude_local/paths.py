@@ -126,7 +126,7 @@ class Paths:
 
     @property
     def shims(self) -> str:
-        """Programs that answer Claude Code itself faster than the user's own; first on its PATH."""
+        """Programs for Claude Code itself, first on its PATH: a quick npm, and the bwrap and socat of its sandbox."""
         return join(self.share, "shims")
 
     @property
@@ -168,7 +168,7 @@ class Paths:
 
 
 def expand(path: str, home: str) -> str:
-    """Expand a leading ``~`` to ``home`` (pyinfra does not, facts/pyinfra: ``files.directory("~/x")`` makes ``./~``)."""
+    """Expand a leading ``~`` to ``home`` (pyinfra 3.10 does not: ``files.directory("~/x")`` makes ``./~``)."""
     if path == "~":
         return home
     if path.startswith("~/"):

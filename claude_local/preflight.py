@@ -38,7 +38,8 @@ class Findings:
     ``userland`` is the architecture of dpkg's packages, empty where dpkg does not say. ``docker_snap``: the only docker
     command is a snap's. ``mounts`` maps a path to the file system it is (or would be) on. ``listening`` are TCP ports that somebody listens
     on, ``ours`` those that our own container publishes. ``present`` maps a model file's name to the bytes of it that
-    are already there. ``root_without_password``: root, or sudo asks nothing; ``terminal``: sudo could ask.
+    are already there. ``root_without_password``: root, or sudo asks nothing; ``terminal``: sudo could ask, or its password
+    is given. ``image_built``: an image of the planned kind is there, of this build or an earlier one.
     """
 
     distribution: Distribution

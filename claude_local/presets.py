@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from posixpath import join, normpath
 from typing import Any
 
+from claude_local.devices import PLACEMENT
 from claude_local.profiles import Profile
 
 ACTIVE = "claude-local"
@@ -19,10 +20,6 @@ ACTIVE = "claude-local"
 MODELS = "/models"
 EXTRA_MODELS = "/models-extra"
 CONFIGURATION = "/etc/claude-local"
-
-
-# Options of a profile that only make sense where there is a GPU.
-GPU_OPTIONS = ("override-tensor", "device", "split-mode", "tensor-split", "main-gpu")
 
 
 class PresetsError(ValueError):
@@ -85,7 +82,7 @@ def options(
     result.update(profile.options)
     if variant == "cpu":
         # A build without GPUs refuses to start with buffer types that it does not have (-ot ...=CUDA0).
-        for key in GPU_OPTIONS:
+        for key in PLACEMENT:
             result.pop(key, None)
     return result
 

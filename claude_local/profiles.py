@@ -11,8 +11,8 @@ import configparser
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from claude_local import llama_flags, sources
+from claude_local.architecture import shipped
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "profile.schema.json").read_text(encoding="utf-8"))
 
@@ -33,7 +34,7 @@ SPLIT = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 # Keys of older hand-made setups whose llama-server flag has another name (nerdpudding/llama_cpp's .env and compose file).
 RENAMED = {"KV_CACHE_TYPE_K": "cache-type-k", "KV_CACHE_TYPE_V": "cache-type-v", "TEMPERATURE": "temp"}
 
-# Old ways to say how weights are loaded; together they name one load-mode (facts: --load-mode of b11434, --help).
+# Old ways to say how weights are loaded; together they name one load-mode (--load-mode of b11434, --help).
 LOAD_MODES = {
     frozenset[str](): None,
     frozenset({"mmap"}): "mmap",
@@ -148,6 +149,20 @@ class Profile:
                 value = "true" if on else "false"
             options[known.name] = value
         return options
+
+    def without(self, names: Collection[str]) -> Profile:
+        """The profile without these flags (canonical names), in EXTRA_ARGS and among the lower-case keys."""
+        known = _flags().by_spelling
+        kept: list[str] = []
+        args = list(self.extra_args)
+        while args:
+            flag = known[args[0].lstrip("-")]
+            words = 1 if flag.hint is None else 2
+            if flag.name not in names:
+                kept += args[:words]
+            args = args[words:]
+        flags = {key: value for key, value in self.flags.items() if known[key].name not in names}
+        return replace(self, extra_args=tuple(kept), flags=flags)
 
 
 @cache
@@ -540,6 +555,15 @@ def parse(text: str, file: str = "models.conf", chat_templates: Iterable[str] | 
         profile = _profile(section)
         if profile is not None:
             profiles[name] = profile
+    records = shipped()
+    for profile in profiles.values():
+        if profile.architecture is not None and profile.architecture not in records:
+            close = get_close_matches(profile.architecture, records, n=1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            problems.append(
+                f"{file}: [{profile.id}] ARCHITECTURE: found {profile.architecture!r}, expected one of "
+                f"{', '.join(sorted(records))}{meant}, or none for a model of another shape"
+            )
     if chat_templates is not None:
         there = sorted(chat_templates)
         problems += [
@@ -556,15 +580,26 @@ def parse(text: str, file: str = "models.conf", chat_templates: Iterable[str] | 
 
 
 def _same_name_problems(file: str, profiles: Iterable[Profile]) -> Iterable[str]:
-    """Two profiles may share a file; then they must agree on what it is."""
-    seen: dict[str, tuple[str, str | None]] = {}
+    """Two profiles may share a file; then they must agree on what it is: on its sha256, without one on the hub that says
+    it (models.lock holds one sha256 for each hub line and name, so it brings in no difference later)."""
+    seen: dict[str, tuple[str, ModelFile]] = {}
     for profile in profiles:
         for model_file in profile.files:
-            other, sha256 = seen.setdefault(model_file.name, (profile.id, model_file.sha256))
-            if sha256 != model_file.sha256:
+            other, known = seen.setdefault(model_file.name, (profile.id, model_file))
+            if known.sha256 != model_file.sha256:
                 yield (
                     f"{file}: [{profile.id}] SHA256: found {model_file.sha256} for {model_file.name}, "
-                    f"expected the {sha256} of [{other}]"
+                    f"expected the {known.sha256} of [{other}]"
+                )
+            elif known.hub is None:
+                # A profile that takes the file as it lies there is no other opinion.
+                seen[model_file.name] = (profile.id, model_file)
+            elif known.sha256 is None and model_file.hub not in (None, known.hub):
+                key = "MMPROJ" if model_file.name == profile.mmproj else "MODEL"
+                yield (
+                    f"{file}: [{profile.id}] {key}: found {model_file.name} of {model_file.hub}, a name that "
+                    f"[{other}] has for a file of {known.hub}; expected SHA256 for both, or a folder before "
+                    f"the name ({profile.id}/{model_file.name})"
                 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from claude_local import choice
+from claude_local import choice, devices
 from claude_local.architecture import Architecture, shipped
 from claude_local.choice import Choice, Machine, Model
 from claude_local.hardware import Gpu
@@ -63,16 +63,18 @@ def shape_from(profile: Profile, shapes: Mapping[str, Any], sizes: Mapping[str, 
     return Shape(architecture, weights or None, int(record["embedding"]) or None)
 
 
-def for_gpus(profile: Profile, gpus: Sequence[Gpu]) -> Profile:
-    """The profile with --fit on, -ngl auto and a margin for each GPU, where it says nothing else."""
+def for_gpus(profile: Profile, gpus: Sequence[Gpu], *, wholly: bool) -> Profile:
+    """The profile with --fit on, -ngl auto and a margin for each GPU that it uses, where it says nothing else. ``wholly``: the rule
+    found that it fits on them (``choice.fit_target``)."""
     if not gpus:
         return profile
     fit = profile.fit or "on"
+    used = devices.used(profile, gpus)
     return replace(
         profile,
         n_gpu_layers=profile.n_gpu_layers or "auto",
         fit=fit,
-        fit_target=profile.fit_target or (choice.fit_target(gpus) if fit == "on" else None),
+        fit_target=profile.fit_target or (choice.fit_target(used, wholly=wholly) if fit == "on" else None),
     )
 
 
@@ -84,21 +86,30 @@ def select(
     shapes: Mapping[str, Shape] | None = None,
 ) -> Selection:
     """``default``: a profile's id or "auto"; ``wanted``: the setting model_profiles; ``shapes``: by profile id, of models
-    whose files are there. With "auto" the rule chooses among ``wanted``, or all profiles when that is empty."""
+    whose files are there. With "auto" the rule chooses among ``wanted``, or all profiles when that is empty.
+
+    What a profile says of GPUs that this machine does not have is left out first (``devices.fitted``)."""
     known = shapes or {}
+    notes: dict[str, list[str]] = {}
+    profiles = dict(profiles)
+    for name in profiles:
+        profiles[name], notes[name] = devices.fitted(profiles[name], there.gpus)
     models = {name: model(profile, known.get(name)) for name, profile in profiles.items()}
     if default == "auto":
         chosen = choice.choose([models[name] for name in (wanted or profiles)], there)
     else:
         chosen = choice.named(models[default], there)
     placed = [chosen.profile, *(name for name in wanted if name != chosen.profile)]
-    if default == "auto" and not wanted and not there.gpus:
+    if default == "auto" and not wanted and not there.measured:
         placed += _small_too(chosen, profiles, there)
-    result = {name: for_gpus(profile, there.gpus) for name, profile in profiles.items()}
-    for name, mine in result.items():
+    chosen = replace(chosen, notes=tuple(line for name in placed for line in notes[name]))
+    result = {}
+    for name, profile in profiles.items():
         context = chosen.context if name == chosen.profile else choice.context_to_serve(models[name], there)
-        if context is not None and mine.ctx_size is not None and context < mine.ctx_size:
-            result[name] = replace(mine, ctx_size=context)
+        if context is not None and profile.ctx_size is not None and context < profile.ctx_size:
+            profile = replace(profile, ctx_size=context)
+        served = profile.ctx_size or models[name].context
+        result[name] = for_gpus(profile, there.gpus, wholly=choice.fits_wholly(models[name], there, served))
     return Selection(chosen, tuple(placed), result)
 
 

@@ -33,9 +33,27 @@ claude_local_blocked() (
     printf '%s\n' "$name"
   done </proc/self/mountinfo
 )
+claude_local_git() {
+  export "GIT_CONFIG_KEY_${GIT_CONFIG_COUNT:-0}=$1" "GIT_CONFIG_VALUE_${GIT_CONFIG_COUNT:-0}=$2"
+  export GIT_CONFIG_COUNT=$((${GIT_CONFIG_COUNT:-0} + 1))
+}
 if [ -z "${CLAUDE_LOCAL_BLOCKED-}" ] && claude_local_blocked >"${TMPDIR:-/tmp}/claude-local-blocked" 2>/dev/null; then
   export CLAUDE_LOCAL_BLOCKED="${TMPDIR:-/tmp}/claude-local-blocked"
-  export "GIT_CONFIG_KEY_${GIT_CONFIG_COUNT:-0}=core.excludesFile"
-  export "GIT_CONFIG_VALUE_${GIT_CONFIG_COUNT:-0}=$CLAUDE_LOCAL_BLOCKED"
-  export GIT_CONFIG_COUNT=$((${GIT_CONFIG_COUNT:-0} + 1))
+  claude_local_git core.excludesFile "$CLAUDE_LOCAL_BLOCKED"
 fi
+
+# The keys are hidden, and git would commit nothing that it is to sign and cannot.
+claude_local_signer=gpg-agent
+case ${CLAUDE_LOCAL_SOCKETS-} in
+  *ssh-agent*) if [ "$(git config --get gpg.format 2>/dev/null)" = ssh ]; then claude_local_signer=ssh-agent; fi ;;
+esac
+case ${CLAUDE_LOCAL_UNSIGNED-}:${CLAUDE_LOCAL_FENCE:-none}:${CLAUDE_LOCAL_SOCKETS-} in
+  ?*:*:* | :none:* | *"$claude_local_signer"*) ;;
+  *)
+    export CLAUDE_LOCAL_UNSIGNED=1
+    claude_local_git commit.gpgSign false
+    claude_local_git tag.gpgSign false
+    claude_local_git tag.forceSignAnnotated false
+    ;;
+esac
+unset claude_local_signer

@@ -83,7 +83,7 @@ commands_dir = "~/bin"
 fence_domains = []
 # Further ports on 127.0.0.1 that sessions may reach (llama-server and the management API always).
 fence_ports = []
-# Further paths that sessions may write, e.g. ["~/.cache/uv", "~/.npm"].
+# Further paths that sessions may write, e.g. ["~/.cache/uv", "~/.npm"]: what they leave there, other projects build with.
 fence_writable = []
 # Further paths that sessions must not see.
 fence_hidden = []

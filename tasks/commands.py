@@ -2,7 +2,7 @@
 
 from posixpath import dirname
 
-from claude_local.commands import render_wrapper, shell_words
+from claude_local.commands import SYSTEM_PATH, render_wrapper, shell_words
 from claude_local.operations.commands import on_path
 from claude_local.operations.user_files import whole_file
 from claude_local.workstation import PROJECT, workstation
@@ -30,6 +30,7 @@ whole_file(
         shims=ws.paths.shims,
         home=ws.paths.home,
         own_directories=shell_words([ws.paths.share, ws.paths.bin_dir, dirname(ws.paths.token)]),
+        system_path=SYSTEM_PATH,
         start_timeout=ws.settings.server_start_timeout,
     ),
     mode="755",

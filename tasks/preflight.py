@@ -1,15 +1,13 @@
 """Look before anything is changed: distribution, architecture, sudo, ports, disk. One line a problem."""
 
-import sys
 from posixpath import join
 
-from pyinfra import host
 from pyinfra.api import DeployError
 
-from claude_local import preflight
+from claude_local import image, preflight
 from claude_local.distribution import Distribution
-from claude_local.facts.preflight import PreflightFindings
 from claude_local.operations.image import verdict
+from claude_local.operations.preflight import looked, password_at_hand
 from claude_local.paths import expand
 from claude_local.workstation import workstation
 
@@ -23,7 +21,10 @@ look = {
     "files": [join(directory, name) for directory in model_dirs for name in models],
 }
 docker_dir = "/var/lib/docker"
-seen = host.get_fact(PreflightFindings, **look, paths=[ws.paths.home, docker_dir, ws.paths.model_dir])
+places = [ws.paths.home, docker_dir, ws.paths.model_dir]
+seen = looked(ws.identity["uid"], ws.identity["sudo"], **look, paths=places)
+fits = verdict(ws)
+kind = image.kind(fits.variant, ws.settings.image_cpu, fits.cuda)
 
 findings = preflight.Findings(
     distribution=Distribution(
@@ -39,7 +40,7 @@ findings = preflight.Findings(
     uid=ws.identity["uid"],
     sudo=ws.identity["sudo"],
     root_without_password=seen["root"],
-    terminal=sys.stdin.isatty(),
+    terminal=password_at_hand(),
     listening=frozenset(seen["listen"]),
     ours=frozenset(seen["ours"]),
     mounts={path: preflight.Mount(*mount) for path, mount in seen["mount"].items()},
@@ -47,18 +48,17 @@ findings = preflight.Findings(
         name: max((seen["file"].get(join(directory, name), 0) for directory in model_dirs), default=0)
         for name in models
     },
-    image_built=seen["image"],
+    image_built=any(image.is_kind(tag, kind) for tag in seen["image"]),
     runtime_there=seen["runtime"],
     docker_snap=seen["snap"],
 )
 problems = preflight.problems(
     findings,
     ports=[("server_port", ws.settings.server_port), ("manager_port", ws.settings.manager_port)],
-    needs=preflight.disk_needs(
-        findings, ws.paths.home, docker_dir, ws.paths.model_dir, models, variant=verdict(ws).variant
-    ),
+    needs=preflight.disk_needs(findings, ws.paths.home, docker_dir, ws.paths.model_dir, models, variant=fits.variant),
     image_base=ws.settings.image_base,
-    image_cpu=ws.settings.image_cpu,
+    # A GPU's image does not look at it.
+    image_cpu=ws.settings.image_cpu if fits.variant == "cpu" else "native",
 )
 if problems:
     raise DeployError("this machine is not ready, nothing has been changed:\n" + "\n".join(f"  {p}" for p in problems))

@@ -40,6 +40,12 @@ attempt() {
     printf 'said %s %s %s\n' "$program" "$name" "$line"
   done
 }
+# Nothing mounts over a link, and what it leads to needs no trial of its own.
+for place in /tmp /var/tmp /run; do
+  test -L "$place" || continue
+  outer=$(printf '%s' "$outer" | sed "s| --perms [0-7]* --tmpfs $place | |")
+  as_root=$(printf '%s' "$as_root" | sed "s| --perms [0-7]* --tmpfs $place | |")
+done
 more='' proc='--proc /proc'
 if test "$uid" = 0; then outer=$as_root more='--cap-add CAP_SETFCAP' proc='--bind /proc /proc'; fi
 inner="--new-session --die-with-parent --unshare-net --ro-bind / / --dev /dev --unshare-pid --unshare-user --cap-drop ALL

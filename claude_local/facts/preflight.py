@@ -8,7 +8,8 @@ from typing import Any
 
 from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
 
-# Prints tagged lines; every part tolerates a bare machine. /proc/net/tcp*: state 0A is LISTEN, ports are hexadecimal.
+# Prints tagged lines; every part tolerates a bare machine. /proc/net/tcp*: state 0A is LISTEN, ports are hexadecimal. Docker
+# is asked as root where that takes no password, else as this user (who may be in the group docker).
 SCRIPT = r"""
 container=$1; files=$2; runtime=$3; shift 3
 test -e "$runtime" && echo 'runtime yes'
@@ -22,8 +23,12 @@ for docker in $(command -v docker) /usr/bin/docker; do
   test -x "$docker" || continue
   case $(readlink -f "$docker") in */snap) snap=yes; continue ;; esac
   snap=
+  if test -n "$as_root" && ! sudo -n true 2>/dev/null; then
+    as_root=
+    timeout 20 "$docker" version --format '{{.Server.Version}}' >/dev/null 2>&1 || echo 'unasked yes'
+  fi
   $as_root "$docker" port "$container" 2>/dev/null | sed -n 's/.*:\([0-9]*\)$/ours \1/p'
-  test -z "$($as_root "$docker" images -q claude-local/llama-server 2>/dev/null)" || echo 'image yes'
+  $as_root "$docker" images --format 'image {{.Tag}}' claude-local/llama-server 2>/dev/null
   docker_root=$($as_root "$docker" info --format '{{.DockerRootDir}}' 2>/dev/null)
   break
 done
@@ -43,8 +48,9 @@ true
 
 
 class PreflightFindings(FactBase[dict[str, Any]]):
-    """``{"apt", "root", "image", "runtime", "snap": bool, "listen", "ours": [port], "file": {path: bytes},
-    "mount": {path: [device, type, free bytes]}}``.
+    """``{"apt", "root", "runtime", "snap", "unasked": bool, "listen", "ours": [port], "image": [tag],
+    "file": {path: bytes}, "mount": {path: [device, type, free bytes]}}``. ``unasked``: there is a docker that only root can
+    ask, with a password; run the fact again with ``_sudo`` then.
 
     Arguments: ``container`` our container's name; ``files`` absolute paths of model files; ``runtime`` a file that only
     a finished deploy leaves; ``paths`` directories whose file systems matter (/var/lib/docker stands for the daemon's
@@ -60,8 +66,10 @@ class PreflightFindings(FactBase[dict[str, Any]]):
         try:
             for line in output:
                 tag, _, rest = line.partition(" ")
-                if tag in ("apt", "root", "image", "runtime", "snap"):
+                if tag in ("apt", "root", "runtime", "snap", "unasked"):
                     found[tag] = True
+                elif tag == "image":
+                    found[tag].append(rest)
                 elif tag in ("listen", "ours"):
                     found[tag].append(int(rest))
                 elif tag == "file":
@@ -77,6 +85,6 @@ class PreflightFindings(FactBase[dict[str, Any]]):
     @staticmethod
     def default() -> dict[str, Any]:
         return {
-            "apt": False, "root": False, "image": False, "runtime": False, "snap": False,
-            "listen": [], "ours": [], "file": {}, "mount": {},
+            "apt": False, "root": False, "runtime": False, "snap": False, "unasked": False,
+            "listen": [], "ours": [], "image": [], "file": {}, "mount": {},
         }  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from claude_local.fence.policy import EMPTIED
 
@@ -17,13 +18,14 @@ MAPPED_UID = 1000
 class Fence:
     """What the outer fence is made of; all paths are absolute and without symbolic links, and exist unless said.
 
-    ``kept``: read-only places below an emptied directory that must stay visible. ``emptied``: directories that appear
+    ``fresh``: directories that are empty and writable, for this session. ``kept``: read-only places below an emptied directory that must stay visible. ``emptied``: directories that appear
     empty, ``blanked``: files that do; ``scratch``: directories that appear empty and take what is written, for the
     session. ``writable``: what a session may write; ``pinned``: directories in it that cannot be renamed or replaced;
     ``guarded``: read-only in it; ``reopened``: writable again in something guarded. ``stub_directories`` and ``stub_files`` do not exist and cannot be made: bubblewrap puts
     something empty there. ``sockets``: what passes by wish. ``shown``: read-only places in something emptied.
     """
 
+    fresh: list[str] = field(default_factory=lambda: list(EMPTIED))
     kept: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
     blanked: list[str] = field(default_factory=list)
@@ -56,8 +58,8 @@ def _bound(option: str, paths: Iterable[str]) -> list[str]:
     return [word for path in paths for word in (option, path, path)]
 
 
-def _hiding(fence: Fence, top: str) -> list[str]:
-    """The words that hide what is to be hidden below ``top``."""
+def _hiding(fence: Fence, top: str, empty: Iterator[int]) -> list[str]:
+    """The words that hide what is to be hidden below ``top``. ``empty``: see command."""
 
     def below(paths: Iterable[str]) -> list[str]:
         return [path for path in paths if covers(top, path) and path != top]
@@ -70,7 +72,7 @@ def _hiding(fence: Fence, top: str) -> list[str]:
         shown = [each for each in shown if each not in seen]
         words += ["--tmpfs", path, *_bound("--ro-bind", seen), "--remount-ro", path]
     for path in sorted(set(below(fence.blanked))):
-        words += ["--ro-bind", "/dev/null", path]
+        words += ["--ro-bind-data", str(next(empty)), path]
     for path in below(fence.scratch):
         words += ["--perms", "0700", "--tmpfs", path]
     return words + _bound("--ro-bind", shown)
@@ -85,13 +87,17 @@ def command(
     runtime_dir: str,
     seccomp: int | None = None,
     accounts: tuple[int, int] | None = None,
+    empty: Iterator[int] | None = None,
 ) -> list[str]:
     """bubblewrap's words up to the program that it runs.
 
     ``own_network``: a network namespace with nothing but loopback. ``runtime_dir``: XDG_RUNTIME_DIR, made empty.
     ``seccomp``: a descriptor with the filter. ``accounts``: descriptors with the passwd and group files of a session of
-    root, which also says that the caller is root.
+    root, which also says that the caller is root. ``empty``: descriptors that read as nothing, a new one each time; what they are
+    put over is an empty file. (A device in its place could not be opened, and some tools give up where their own configuration
+    cannot.)
     """
+    empty = repeat(0) if empty is None else empty
     words = [bwrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if own_network:
         words.append("--unshare-net")
@@ -102,7 +108,7 @@ def command(
         # For /proc/sys the kernel asks only who the owner is, and outside the namespace this user is root: core_pattern
         # would be a way out. (bubblewrap covers it only for a caller who may write the directory itself.)
         words += ["--ro-bind", "/proc/sys", "/proc/sys"]
-    for path in EMPTIED:
+    for path in fence.fresh:
         words += ["--perms", "1777" if path != "/run" else "0755", "--tmpfs", path]
     words += ["--perms", "0700", "--dir", runtime_dir]
     if not own_network:
@@ -113,12 +119,12 @@ def command(
         for descriptor, path in zip(accounts, ("/etc/passwd", "/etc/group"), strict=True):
             words += ["--perms", "0644", "--ro-bind-data", str(descriptor), path]
     words += _bound("--ro-bind", sorted(fence.kept))
-    words += _hiding(fence, "/")
+    words += _hiding(fence, "/", empty)
     # Parents before children: a workspace inside another writable place, a guarded file inside a pinned directory.
     words += _bound("--bind", sorted({*fence.writable, *fence.pinned}))
     # A writable place brings back what was hidden in it.
     for path in outermost(fence.writable):
-        words += _hiding(fence, path)
+        words += _hiding(fence, path, empty)
     # What is reopened in something guarded has guarded files again.
     for path in sorted({*fence.guarded, *fence.reopened}):
         words += _bound("--bind" if path in fence.reopened else "--ro-bind", [path])
@@ -154,11 +160,13 @@ def session_settings(
     guarded: Sequence[str] = (),
     hidden: Sequence[str] = (),
     allowed: Sequence[str] = (),
+    sockets: bool = False,
 ) -> dict[str, object]:
     """The settings that a session gets with ``--settings``: the enforced ones, and what this session needs.
 
     ``writable``: places besides the workspace that sandboxed commands may write. ``allowed``: further ``HOST:PORT`` or
-    domains that they may reach. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
+    domains that they may reach. ``sockets``: the user asked for an agent's or the
+    display's; commands may then speak to every Unix socket that they can see. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
     reading as far as Claude Code can: for its sandbox and for its file tools. ``root``: see MAPPED_UID; bubblewrap
     covers parts of root's /proc, and the kernel then lets nobody mount another one inside.
     """
@@ -172,6 +180,8 @@ def session_settings(
         files = _section(sandbox, "filesystem")
         _extend(files, "allowWrite", writable)
         _extend(_section(sandbox, "network"), "allowedDomains", allowed)
+        if sockets:
+            _section(sandbox, "network")["allowAllUnixSockets"] = True
         if not outer:
             _extend(files, "denyWrite", guarded)
             _extend(files, "denyRead", hidden)

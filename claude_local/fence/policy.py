@@ -10,13 +10,18 @@ from collections.abc import Iterable, Mapping
 # Below the home directory; a name that is not there costs nothing. The plan's list first, then what else holds a login,
 # a key, a token or what the user has typed.
 HIDDEN_IN_HOME = (
-    ".claude.json", ".ssh", ".gnupg", ".aws", ".config/gh", ".docker", ".kube",
+    ".claude.json", ".claude.json.backup", ".ssh", ".gnupg", ".aws", ".config/gh", ".docker", ".kube",
     # our own token, and llama-server's copy of it
     ".config/claude-local", ".local/share/claude-local/server",
     # clouds, forges, registries, secret stores
     ".azure", ".boto", ".s3cfg", ".oci", ".config/gcloud", ".config/doctl", ".config/hcloud", ".config/rclone",
     ".config/hub", ".config/glab-cli", ".config/op", ".config/sops", ".config/containers/auth.json", ".config/helm",
-    ".netrc", ".authinfo", ".authinfo.gpg", ".git-credentials", ".config/git/credentials", ".npmrc", ".yarnrc", ".pypirc",
+    # connections of ssh that are logged in
+    ".ansible/cp",
+    ".netrc", ".authinfo", ".authinfo.gpg", ".git-credentials", ".config/git/credentials", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pypirc",
+    ".config/pypoetry/auth.toml", ".config/composer/auth.json", ".composer/auth.json", ".nuget/NuGet/NuGet.Config",
+    ".config/configstore", ".databrickscfg", ".pulumi/credentials.json", ".fly/config.yml", ".cloudflared", ".config/ngrok",
+    ".ngrok2", ".msmtprc", ".config/JetBrains", ".local/share/jupyter/runtime", ".local/share/jupyter/notebook_secret",
     ".config/pip/pip.conf", ".pip/pip.conf", ".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials",
     ".m2/settings.xml", ".m2/settings-security.xml", ".gradle/gradle.properties", ".terraform.d", ".terraformrc",
     ".vault-token", ".password-store", ".config/age", ".age", ".pgpass", ".my.cnf", ".mylogin.cnf", ".config/rbw",
@@ -42,7 +47,9 @@ HIDDEN_IN_HOME = (
     ".mysql_history", ".mariadb_history", ".sqlite_history", ".rediscli_history", ".dbshell", ".mongosh", ".lesshst",
     ".viminfo", ".local/state/nvim", ".local/share/nvim/shada", ".wget-hsts", ".local/share/recently-used.xbel",
     ".local/share/atuin", ".local/share/mcfly", ".zsh_sessions", ".config/Code/User/History", ".config/Code/Cookies",
-    ".config/Code/User/globalStorage", ".emacs.d/server", ".local/share/zoxide",
+    ".config/Code/User/globalStorage", ".config/Code - Insiders/User/History", ".config/Code - Insiders/Cookies",
+    ".config/Code - Insiders/User/globalStorage", ".config/VSCodium/User/History", ".config/VSCodium/Cookies",
+    ".config/VSCodium/User/globalStorage", ".emacs.d/server", ".local/share/zoxide",
 )  # fmt: skip
 
 # Where a variable puts such things elsewhere: the names below the path in it, "" for that path itself. KUBECONFIG holds
@@ -164,13 +171,20 @@ POINTERS = frozenset({
     "TEMP", "LD_PRELOAD", "LD_AUDIT",
 })  # fmt: skip
 _CREDENTIAL = re.compile(
-    r"(^|_)(TOKEN|TOKENS|SECRET|SECRETS|PASSWORD|PASSWD|PASSPHRASE|PASS|CREDENTIAL|CREDENTIALS|PAT|COOKIE|APIKEY)(_|$)"
-    r"|(^|_)(API|ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|AUTH|MASTER|ACCOUNT|SERVICE)_?KEY(_|$)|^AWS_|_DSN$|_AUTH$"
-    r"|^(DATABASE|MONGO|MONGODB|REDIS|POSTGRES|MYSQL|AMQP)_UR[LI]$",
+    r"(^|_)(TOKEN|TOKENS|SECRET|SECRETS|PASS|CREDENTIAL|CREDENTIALS|PAT|COOKIE|APIKEY)(_|$)"
+    r"|(PASSWORD|PASSWORDS|PASSWD|PASSPHRASE|SSHPASS)(_|$)|_PWD(_|$)|CONNECTION_?STRING(_|$)|_SESSION$|^OP_SESSION_"
+    r"|(^|_)(API|ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|AUTH|MASTER|ACCOUNT|SERVICE)_?KEY(_|$)|_KEY$|^AWS_|_DSN$|_AUTH$"
+    r"|(^|_)(DATABASE|DB|MONGO|MONGODB|REDIS|POSTGRES|POSTGRESQL|MYSQL|AMQP|RABBITMQ|BROKER)_UR[LI]$",
     re.IGNORECASE,
 )
 # They match the pattern above and are no secrets, or the session cannot do without.
-_NO_SECRETS = re.compile(r"^(ANTHROPIC_|CLAUDE_|MAX_.*TOKENS|AWS_(DEFAULT_)?REGION$|AWS_PAGER$)", re.IGNORECASE)
+_NO_SECRETS = re.compile(
+    r"^(ANTHROPIC_|CLAUDE_|MAX_.*TOKENS|AWS_(DEFAULT_)?REGION$|AWS_PAGER$|(XDG|DESKTOP|GNOME|KDE|KONSOLE|TMUX|SHELL)\w*SESSION$"
+    r"|(\w+_)?(PUBLIC|PUB|CACHE|SORT|PRIMARY|FOREIGN|PARTITION|PREFIX|META|MOD|COMPOSE)_KEY$)",
+    re.IGNORECASE,
+)
+# An address with a password in it, or with something as long as a token in the place of the user's name.
+_LOGIN_IN_ADDRESS = re.compile(r"://([^/\s@:]*:[^/\s@]+|[^/\s@:]{20,})@")
 # The sockets that a user may ask for, and the variables that name them.
 SOCKET_VARIABLES = {
     "ssh-agent": ("SSH_AUTH_SOCK",),
@@ -184,6 +198,11 @@ def looks_like_a_credential(name: str) -> bool:
     return _CREDENTIAL.search(name) is not None and _NO_SECRETS.match(name) is None
 
 
+def holds_a_login(value: str) -> bool:
+    """Whether an environment variable's value is an address with a password (``https://user:password@host``)."""
+    return "://" in value and _LOGIN_IN_ADDRESS.search(value) is not None
+
+
 def environment(given: Mapping[str, str], keep: Iterable[str] = (), sockets: Iterable[str] = ()) -> dict[str, str]:
     """What of ``given`` a session gets: without credentials and without pointers to what lies outside.
 
@@ -193,5 +212,5 @@ def environment(given: Mapping[str, str], keep: Iterable[str] = (), sockets: Ite
     return {
         name: value
         for name, value in given.items()
-        if name in kept or not (name in POINTERS or looks_like_a_credential(name))
+        if name in kept or not (name in POINTERS or looks_like_a_credential(name) or holds_a_login(value))
     }

@@ -86,8 +86,8 @@ def chosen(tested: str, minimum: str, paths: Paths) -> Generator[Any]:
     + minimum: the oldest version that works
     + paths: the workstation's paths
 
-    ``paths.claude`` is linked to the installation; ``~/.local/bin/claude`` is made only where nothing is, so a user's
-    own installation never changes. A version other than the tested one is a warning that names both.
+    ``paths.claude`` is linked to the installation; ``~/.local/bin/claude`` is made only where the user has no ``claude`` at
+    all, so what the word ``claude`` starts never changes. A version other than the tested one is a warning that names both.
     """
     found = look(paths, tested)
     choice = claude_code.choose(found["found"], tested, minimum)
@@ -95,7 +95,8 @@ def chosen(tested: str, minimum: str, paths: Paths) -> Generator[Any]:
         logger.warning(f"claude: {choice.warning}")
     versioned = join(paths.native_versions, tested)
     use = choice.use or claude_code.Installation(versioned, tested)
-    make_native = found["native"] == "free" and use.path == versioned
+    alone = all(each.path == versioned for each in found["found"])
+    make_native = found["native"] == "free" and use.path == versioned and alone
     target = paths.native_claude if make_native else use.path
     record = {"path": target, "version": use.version, "tested": tested, "minimum": minimum}
     file = seen(paths.versions)

@@ -15,7 +15,7 @@ from claude_local import image as pure
 from claude_local.facts.docker import DockerClient, DockerImage
 from claude_local.facts.image import CpuFlags, LlamaSource, ServerImages
 from claude_local.image import Image
-from claude_local.image_variant import VariantError, Verdict, choose, run_words
+from claude_local.image_variant import TOOLKITS, VariantError, Verdict, choose, run_words
 from claude_local.operations import packages, user_files
 from claude_local.operations.docker import fails
 from claude_local.operations.streaming import shell, streamed
@@ -94,11 +94,28 @@ def based(
         host.noop(f"{', '.join(base.name for base in image.bases)} exists")
         return
     for base in missing:
-        yield from _based(base, client, distro, codename, scratch, lock_timeout, root)
+        yield from _based(base, image.variant, client, distro, codename, scratch, lock_timeout, root)
+
+
+def _not_pulled(base: pure.Base, variant: str) -> str:
+    """What to do about a base image that only a registry has. Its name is ours to choose unless image_base says it."""
+    ours = base.name.startswith(f"{pure.BASE_REPOSITORY}:") or base.pull in {each.devel for each in TOOLKITS}
+    tag = "" if base.name == base.pull else f", docker tag {base.pull} {base.name}"
+    first = (
+        f"{base.pull} could not be pulled (the lines above say why). Run again, with a better line if this one is too slow: "
+        "docker keeps nothing of a pull that was broken off"
+        if ours
+        else f"image_base: {base.pull} could not be pulled (the lines above say why); correct the name, or set image_base "
+        "to 'auto'"
+    )
+    return (
+        f"{first}. Without a registry, bring the image here: docker pull and docker save {base.pull} on a machine that has "
+        f"one, docker load here{tag}" + ("" if variant == "cpu" else "; or do without the GPU: image_variant = 'cpu'")
+    )
 
 
 def _based(
-    base: pure.Base, client: str, distro: str, codename: str, scratch: str, lock_timeout: int, root: bool
+    base: pure.Base, variant: str, client: str, distro: str, codename: str, scratch: str, lock_timeout: int, root: bool
 ) -> Generator[Any]:
     """One image of :func:`based`."""
     run = ["sh", "-c", BASE_SCRIPT.read_text(), "base-image.sh"]
@@ -107,12 +124,7 @@ def _based(
     if _there(client, base.name, root):
         return
     if not base.bootstrap:
-        yield fails(
-            f"image_base: {base.pull} could not be pulled (the lines above say why); "
-            "correct the name, or set image_base to 'auto'. Without a registry, bring the image here: docker save on a "
-            f"machine that has one, docker load here, docker tag IMAGE {base.name}; "
-            "or do without the GPU: image_variant = 'cpu'"
-        )
+        yield fails(_not_pulled(base, variant))
         return
     keyring = {"debian": "debian-archive-keyring", "ubuntu": "ubuntu-keyring"}.get(distro)
     needed: dict[str, str | None] = {"debootstrap": "debootstrap"}

@@ -99,6 +99,16 @@ def _tries(error: Exception) -> int:
     return 1 if isinstance(error, requests.ReadTimeout) else 0
 
 
+def _wait(error: Exception, failures: int, host: str) -> float:
+    """Seconds until the next try. Raises SourceFailed when the server asks for too many."""
+    wait = FIRST_WAIT * 2.0 ** (failures - 1)
+    if isinstance(error, Busy) and error.wait is not None:
+        wait = max(error.wait, wait)
+        if wait > LONGEST_WAIT:
+            raise SourceFailed(f"{host} {error}, and asks to come back in {wait / 60:.0f} min") from None
+    return wait
+
+
 def retry_after(header: str | None) -> float | None:
     """Seconds to wait by a Retry-After header, which holds seconds or a date; None without a usable one."""
     text = (header or "").strip()
@@ -183,6 +193,38 @@ class Fetcher:
             say(f"{part.label}  {changed}, starting again")
             self._address(source.url, part, fresh=True, patient=True)
 
+    def head(self, url: str, label: str) -> requests.Response:
+        """The answer to a HEAD request, its redirect not followed; what may pass is asked again, as in a transfer.
+
+        Raises SourceFailed, for a refusal too.
+        """
+        host = urlsplit(url).netloc
+        if host in self.dead:
+            raise SourceFailed(f"{host} was tried before: {self.dead[host]}")
+        failures = 0
+        while True:
+            try:
+                answer = self.session.head(
+                    url,
+                    headers={"Accept-Encoding": "identity"},
+                    auth=self._auth(url),
+                    timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                    allow_redirects=False,
+                )
+                if answer.status_code >= 400:
+                    self._check_status(answer, host, 0)
+                return answer
+            except requests.RequestException as error:
+                failures += 1
+                reason = _reason(error)
+                if failures > _tries(error):
+                    if not isinstance(error, Busy):
+                        self.dead[host] = reason
+                    raise SourceFailed(f"{host}: {reason}") from None
+                wait = _wait(error, failures, host)
+                say(f"{label}  {host}: {reason}; asking again in {wait:.0f} s")
+                sleep(wait)
+
     # --- one address, until it is complete ----------------------------------------------------------------------------
     def _address(self, url: str, part: Part, *, fresh: bool, patient: bool) -> None:
         host = urlsplit(url).netloc
@@ -213,11 +255,7 @@ class Fetcher:
                     raise SourceFailed(f"{host}: {reason}") from None
                 if failures > limit:
                     raise SourceFailed(f"{host}: the transfer broke {failures} times ({reason})") from None
-                wait = FIRST_WAIT * 2.0 ** (failures - 1)
-                if isinstance(error, Busy) and error.wait is not None:
-                    wait = max(error.wait, wait)
-                    if wait > LONGEST_WAIT:
-                        raise SourceFailed(f"{host} {reason}, and asks to come back in {wait / 60:.0f} min") from None
+                wait = _wait(error, failures, host)
                 say(f"{part.label}  {part.size // MIB} MiB: {host}: {reason}; carrying on in {wait:.0f} s")
                 sleep(wait)
 

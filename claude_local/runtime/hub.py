@@ -13,24 +13,22 @@ ENDPOINT = "HF_ENDPOINT"
 
 
 class HubError(ValueError):
-    """HF_ENDPOINT or the token cannot be used; the message never holds the token."""
+    """HF_ENDPOINT, model_hub or the token cannot be used; the message never holds the token."""
 
 
 def address(setting: str) -> str:
     """The hub's address: HF_ENDPOINT where it is set, else the setting model_hub. Raises HubError."""
-    text = os.environ.get(ENDPOINT, "").strip()
+    text, where = os.environ.get(ENDPOINT, "").strip(), f"the environment variable {ENDPOINT}"
     if not text:
-        return setting
+        text, where = setting, "the setting model_hub"
     try:
         parts = urlsplit(text)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        sound = sound and not (parts.username or parts.password or parts.query or parts.fragment)
     except ValueError:
         sound = False
-    if not sound or re.search(r"\s", text):
-        raise HubError(
-            f"the environment variable {ENDPOINT} is no hub's address, expected one like https://hub.example"
-        )
+    # A name and a password would end up in messages and notes, which others can read.
+    if not sound or re.search(r"[\s@?#]", text):
+        raise HubError(f"{where} is no hub's address, expected one like https://hub.example, without a password in it")
     return text.rstrip("/")
 
 

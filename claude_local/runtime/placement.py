@@ -9,7 +9,7 @@ with one readable line; its exit status is 0 when every model is in place, 1 whe
 
 A file counts as in place when its sha256 was checked once and size, modification time and inode are still those of that
 moment (the stamp, kept in models.json). A file of the user's, in model_dir or in a search directory, is used where it is
-and never written to. Only what this program placed itself (``placed`` in models.json) is ever replaced.
+and never written to. Only what this program placed itself, and what is still that file (:meth:`Index.ours`), is ever replaced.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ SPARE = 1 << 30
 # How far a search directory is looked through for a file's name.
 SEARCH_DEPTH = 6
 SEARCH_ENTRIES = 50_000
+# The extended attribute of files that were placed: an inode number alone does not tell them from what somebody puts in
+# their place (ext4 gives a new file the number of the one that was just deleted).
+MARK = "user.claude-local.placed"
 
 
 class PlacementError(Exception):
@@ -47,12 +51,23 @@ class PlacementError(Exception):
 
 @dataclass(frozen=True)
 class Wanted:
-    """One file of a profile. ``size`` counts bytes; without ``sha256`` the file must be there and be a sound GGUF."""
+    """One file of a profile. ``size`` counts bytes; without ``sha256`` the file must be there and be a sound GGUF.
+    ``pinned``: whether the plan says the sha256, or the hub did (:func:`known`)."""
 
     name: str
     sha256: str | None
     size: int | None
     sources: tuple[str, ...]
+    pinned: bool = True
+
+    @property
+    def hub(self) -> str | None:
+        """The first source that is a hub, as it stands in models.conf."""
+        return next((line for line in self.sources if line.startswith("hub ")), None)
+
+    def known_as(self, identity: unpinned.Identity) -> Wanted:
+        """The file with what the hub says of it."""
+        return replace(self, sha256=identity.sha256, size=identity.size, pinned=False)
 
 
 @dataclass(frozen=True)
@@ -122,12 +137,14 @@ class Plan:
 @dataclass
 class Index:
     """models.json: the stamps of files that were hashed, where each profile's files are, and the directories that the
-    last run looked into (model_dir first)."""
+    last run looked into (model_dir first). ``wanted``: the files of a run that has not reached its end (yet); the
+    profiles are those of the last one that did."""
 
     path: str
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     roots: list[str] = field(default_factory=list)
+    wanted: list[str] = field(default_factory=list)
 
     @staticmethod
     def load(path: str) -> Index:
@@ -137,9 +154,10 @@ class Index:
             files = {str(k): dict(v) for k, v in raw["files"].items()}
             profiles = {str(k): dict(v) for k, v in raw["profiles"].items()}
             roots = [str(root) for root in raw.get("roots", ())]
+            wanted = [str(path) for path in raw.get("wanted", ())]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Index(path)
-        return Index(path, files, profiles, roots)
+        return Index(path, files, profiles, roots, wanted)
 
     def save(self) -> None:
         """Write the index in one step."""
@@ -147,13 +165,16 @@ class Index:
         temporary = f"{self.path}.{os.getpid()}.new"
         try:
             with open(temporary, "w", encoding="utf-8") as file:
-                json.dump({"files": self.files, "profiles": self.profiles, "roots": self.roots}, file, indent=1)
+                content = {"files": self.files, "profiles": self.profiles, "roots": self.roots, "wanted": self.wanted}
+                json.dump(content, file, indent=1)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
-        except BaseException:
+        except BaseException as error:
             Path(temporary).unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                error.filename = error.filename or self.path
             raise
 
     def stamped(self, path: str, status: os.stat_result, sha256: str | None) -> bool:
@@ -167,27 +188,64 @@ class Index:
             and entry.get("inode") == status.st_ino
         )
 
-    def stamp(self, path: str, status: os.stat_result, sha256: str | None, *, placed: bool) -> None:
+    def stamp(self, path: str, status: os.stat_result, file: Wanted, *, placed: bool, marked: bool = False) -> None:
+        """Note that what is at ``path`` was checked to be ``file``. ``marked``: it has the mark, as every file that we
+        placed where it can be."""
         self.files[path] = {
-            "sha256": sha256,
+            "sha256": file.sha256,
+            "source": file.hub,
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
             "inode": status.st_ino,
             "placed": placed,
+            "marked": marked,
         }
 
     def unchanged(self, path: str) -> bool:
-        """Whether the file is there and still the one that was checked (a link in its place is not)."""
+        """Whether the file is there and still the one that was checked (a link in the place of ours is not)."""
         try:
-            status = os.lstat(path)
+            status = os.lstat(path) if self.placed(path) else os.stat(path)
         except OSError:
             return False
         entry = self.files.get(path, {})
         return stat.S_ISREG(status.st_mode) and self.stamped(path, status, entry.get("sha256"))
 
+    def identity(self, file: Wanted, *, unchanged: bool) -> unpinned.Identity | None:
+        """What the hub said of the file in an earlier run, for the same line of SOURCES; ``unchanged``: only while what
+        was fetched then is still there."""
+        said = None
+        for path, entry in self.files.items():
+            sha256, size = entry.get("sha256"), entry.get("size")
+            if not isinstance(sha256, str) or not isinstance(size, int) or entry.get("source") != file.hub:
+                continue
+            if os.path.basename(path) == os.path.basename(file.name):
+                if self.unchanged(path):
+                    return unpinned.Identity(sha256, size)
+                said = unpinned.Identity(sha256, size)
+        return None if unchanged else said
+
     def placed(self, path: str) -> bool:
-        """Whether this program put the file there."""
+        """Whether this program put a file there; what is there now may be another (:meth:`ours`)."""
         return bool(self.files.get(path, {}).get("placed"))
+
+    def ours(self, path: str) -> bool:
+        """Whether the file that is there is the one that this program put there, whatever became of its content. One
+        that somebody put in its place has another inode or no mark, and a link is nothing of ours."""
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        entry = self.files.get(path, {})
+        same = stat.S_ISREG(status.st_mode) and status.st_ino == entry.get("inode")
+        return same and self.placed(path) and (not entry.get("marked") or _marked(path))
+
+
+def _marked(path: str) -> bool:
+    """Whether the file has the mark that placed files get, where the file system can keep one."""
+    try:
+        return bool(os.getxattr(path, MARK, follow_symlinks=False))
+    except OSError:
+        return False
 
 
 def visible(path: str, roots: Sequence[str]) -> str | None:
@@ -200,6 +258,27 @@ def visible(path: str, roots: Sequence[str]) -> str | None:
         base = os.path.realpath(root)
         if real.startswith(base.rstrip("/") + "/"):
             return os.path.join(root, os.path.relpath(real, base))
+    return None
+
+
+def by_its_own_name(path: str, roots: Sequence[str]) -> str | None:
+    """The path of a link that leads to its file in the server's container, too; None when it may not.
+
+    So it does when it is relative and its way stays below one of ``roots``: in the hub's own cache the parts of a model
+    are links (snapshots/COMMIT/NAME -> ../../blobs/SHA256), and llama-server looks for the others by the first one's name.
+    """
+    try:
+        link = os.readlink(path)
+    except OSError:
+        return None
+    folder = os.path.realpath(os.path.dirname(path))
+    for root in roots:
+        base = os.path.realpath(root)
+        inside = os.path.relpath(folder, base)
+        goal = os.path.normpath(os.path.join(inside, link))
+        # A way that leaves the root keeps its "..", which no real path has.
+        if not os.path.isabs(link) and os.path.join(base, goal) == os.path.realpath(path):
+            return os.path.normpath(os.path.join(root, inside, os.path.basename(path)))
     return None
 
 
@@ -228,9 +307,13 @@ def look(path: str, file: Wanted, plan: Plan, index: Index, *, same_name: bool) 
     if status is None:
         return Found(path, "missing", "not there")
     seen = visible(path, plan.roots)
-    if seen is None or (same_name and os.path.basename(seen) != os.path.basename(file.name)):
-        goal = os.path.realpath(path)
+    goal = os.path.realpath(path)
+    if seen is None:
         return Found(path, "link", f"a link to {goal}; name {os.path.dirname(goal)} in model_search_dirs")
+    if same_name and os.path.basename(seen) != os.path.basename(file.name):
+        seen = by_its_own_name(path, plan.roots)
+        if seen is None:
+            return Found(path, "link", f"a link to {goal}: the server needs each part of a model under its own name")
     if file.size is not None and status.st_size != file.size:
         word = "truncated" if status.st_size < file.size else "too long"
         return Found(seen, "size", f"{word}: {status.st_size} bytes instead of {file.size}", status.st_size)
@@ -251,7 +334,8 @@ def _directories(group: Group, plan: Plan, index: Index, *, walk: bool) -> Itera
     def candidates() -> Iterator[str]:
         yield os.path.dirname(plan.target(first))
         yield plan.model_dir
-        for path, entry in index.files.items():
+        # A copy: what is found here is hashed and noted before the next place is asked for.
+        for path, entry in list(index.files.items()):
             known = first.sha256 is not None or os.path.basename(path) == name
             if known and entry.get("sha256") == first.sha256:
                 yield os.path.dirname(path)
@@ -336,12 +420,13 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
     """The state of every file: {"ok": bool, "files": [{profile, name, path, state, detail, size, sha256, placed}]}.
 
     ``deep`` hashes every file that has the right size; one whose content is wrong loses its stamp, so that the next
-    ``place`` sees to it.
+    ``place`` sees to it. Raises PlacementError, then, while another run holds the locks.
     """
     index = Index.load(plan.placements_path)
-    plan = identified(plan, index, online=False)
-    surveyed = [(group, survey(group, plan, index)) for group in plan.groups]
+    groups = [known(group, index) for group in plan.groups]
+    surveyed = [(group, survey(group, plan, index)) for group in groups]
     rows = []
+    damaged = []
     for group, found in surveyed:
         for file, item in zip(group.files, found, strict=True):
             if deep and item.state in ("ok", "changed", "unverified"):
@@ -352,8 +437,7 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
                     )
                 elif problem is not None:
                     if item.state == "ok":
-                        index.files[item.path]["mtime_ns"] = None
-                        index.save()
+                        damaged.append(item.path)
                     item = Found(item.path, "corrupt", problem, item.size)
             rows.append(
                 {
@@ -364,13 +448,38 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
                     "detail": item.detail,
                     "size": item.size,
                     "sha256": file.sha256,
-                    "placed": index.placed(item.path),
+                    "placed": index.ours(item.path),
                 }
             )
+    if damaged:
+        _distrust(plan, damaged)
     ok = all(row["state"] == "ok" for row in rows)
-    if ok and (index.profiles != records(plan, _by_profile(surveyed)) or index.roots != list(plan.roots)):
-        ok = False
+    if ok:
+        noted = (index.profiles, index.roots, index.wanted)
+        ok = noted == (records(plan, _by_profile(surveyed)), list(plan.roots), [])
     return {"ok": ok, "files": rows}
+
+
+def _distrust(plan: Plan, paths: Sequence[str]) -> None:
+    """Have the next ``place`` hash these files again. Raises PlacementError."""
+    try:
+        with locked(plan.model_dir, plan.placements_path):
+            index = Index.load(plan.placements_path)
+            for path in paths:
+                if path in index.files:
+                    index.files[path]["mtime_ns"] = None
+            index.save()
+    except Locked as error:
+        raise PlacementError(str(error)) from None
+
+
+def known(group: Group, index: Index) -> Group:
+    """The group with what earlier runs learnt of files that the plan has no sha256 for."""
+    files = []
+    for file in group.files:
+        said = index.identity(file, unchanged=False) if file.sha256 is None and file.hub else None
+        files.append(file.known_as(said) if said else file)
+    return replace(group, files=tuple(files))
 
 
 def content_problem(path: str, file: Wanted, *, progress: bool = False) -> str | None:
@@ -405,24 +514,43 @@ class Placement:
         for directory in self.plan.search_dirs:
             if not os.path.isdir(directory):
                 say(f"{directory} of model_search_dirs is not there (a disk or a share that is not mounted?)")
-        found = [(group, self.settle(group)) for group in self.plan.groups]
+        # From here on nobody takes what this run puts in place, and may not come to use, for something left over.
+        targets = {self.plan.target(file) for group in self.plan.groups for file in group.files}
+        self.index.wanted = sorted(visible(target, self.plan.roots) or target for target in targets)
+        self.index.roots = list(self.plan.roots)
+        self.index.save()
+        # A group that cannot be had is no reason to leave out the others.
+        late: list[str] = []
+        found = []
+        for asked in self.plan.groups:
+            group, unknown = self.identified(asked)
+            there = self.settle(group)
+            if there is None and unknown:
+                late.append(unknown)
+                continue
+            if there is None:
+                for file in group.files:
+                    self.need_source(group, file)
+            found.append((group, there))
+        used = {item.path for _, there in found for item in there or ()}
+        self.index.wanted = sorted({*self.index.wanted, *used})
+        self.index.save()
         if self.problems:
-            raise PlacementError("\n".join(self.problems))
+            raise PlacementError("\n".join(self.problems + late))
         lacking = [group for group, there in found if there is None]
         self.need_to_write(lacking)
         self.need_room(lacking)
         result = []
         for group, there in found:
-            # What an earlier group of this run fetched may be what this one lacks. A group that cannot be had is no
-            # reason to leave out the others.
+            # What an earlier group of this run fetched may be what this one lacks.
             try:
                 result.append((group, there or self.fetch_group(group)))
             except PlacementError as error:
-                self.problems.append(str(error))
-        if self.problems:
-            raise PlacementError("\n".join(self.problems))
+                late.append(str(error))
+        if late:
+            raise PlacementError("\n".join(late))
         self.index.profiles = records(self.plan, _by_profile(result))
-        self.index.roots = list(self.plan.roots)
+        self.index.wanted = []
         self.index.save()
         files = {item.path: item.size or 0 for _, items in result for item in items}
         what = "1 model file" if len(files) == 1 else f"{len(files)} model files"
@@ -430,7 +558,7 @@ class Placement:
         return f"{what} in place, {sum(files.values()) // MIB} MiB, {how}"
 
     def settle(self, group: Group) -> list[Found] | None:
-        """Use what is there; None when something has to be fetched. What cannot be helped goes to ``problems``."""
+        """Use what is there; None when something has to be fetched."""
         remarks: list[str] = []
         for directory in _directories(group, self.plan, self.index, walk=True):
             found = []
@@ -442,15 +570,45 @@ class Placement:
                     remarks.append(f"{item.path}: {item.detail}")
                 found.append(item)
             if all(item.state == "ok" for item in found):
+                for item, file in zip(found, group.files, strict=True):
+                    entry = self.index.files[item.path]
+                    if not file.pinned:
+                        entry["source"] = file.hub
                 return found
         for remark in remarks:
             say(remark)
-        for file in group.files:
-            self.need_source(group, file)
         return None
+
+    def identified(self, group: Group) -> tuple[Group, str]:
+        """The group with what the hub says of files that the plan has no sha256 for; and, when it does not say it of one,
+        the message for people. Then only the user's own file will do."""
+        files, unknown = [], ""
+        for file in group.files:
+            if file.sha256 is not None or file.hub is None:
+                files.append(file)
+                continue
+            label = short(file.name)
+            said = self.index.identity(file, unchanged=True)
+            if said is None:
+                try:
+                    said = unpinned.from_hub(
+                        file.name, file.sources, self.plan.hub, partial(self.fetcher.head, label=label)
+                    )
+                    say(f"{label}  the hub says {said.size // MIB} MiB, sha256 {said.sha256[:12]}…")
+                except unpinned.UnknownIdentity as error:
+                    said = self.index.identity(file, unchanged=False)
+                    if said is None:
+                        unknown = f"{file.name} of profile {group.profile}: {error}"
+                    else:
+                        say(f"{label}  {error}; it was sha256 {said.sha256[:12]}… in an earlier run")
+            files.append(file.known_as(said) if said else file)
+        return replace(group, files=tuple(files)), unknown
 
     def verify(self, item: Found, file: Wanted) -> Found:
         """Hash a file that has no valid stamp and stamp it when it is right."""
+        if file.sha256 is None and file.hub and self.index.ours(item.path):
+            # An earlier deploy placed it from elsewhere (another revision); nobody says that it is the one that is wanted.
+            return Found(item.path, "unverified", "the hub does not say whether it is the file", item.size)
         before = os.stat(item.path)
         problem = content_problem(item.path, file, progress=True)
         after = os.stat(item.path)
@@ -458,7 +616,8 @@ class Placement:
             problem = "it is being written to right now"
         if problem is not None:
             return Found(item.path, "corrupt", problem, item.size)
-        self.index.stamp(item.path, after, file.sha256, placed=self.index.placed(item.path))
+        ours = self.index.ours(item.path)
+        self.index.stamp(item.path, after, file, placed=ours, marked=ours and _marked(item.path))
         self.index.save()
         say(f"{item.path}  {'sha256 is right' if file.sha256 else 'is a sound GGUF'}, used where it is")
         return Found(item.path, "ok", size=item.size)
@@ -474,8 +633,8 @@ class Placement:
                 f"{target} is a link to {os.path.realpath(target)}, which is not there (a disk that is not mounted?)"
             )
             return
-        if item.state != "missing" and not self.index.placed(item.path):
-            why = item.detail
+        if not self.replaceable(target):
+            why = item.detail if item.state != "missing" else "no file at all"
             if item.state in ("unverified", "changed"):
                 why = content_problem(target, file) or why
             self.problems.append(
@@ -494,6 +653,18 @@ class Placement:
                 f"{file.name} of profile {group.profile} is not there, and only model_dir ({self.plan.model_dir}) is "
                 "written to: give MODEL as a file name to have it fetched"
             )
+        elif visible(target, self.plan.roots) is None:
+            real = os.path.realpath(os.path.dirname(target))
+            self.problems.append(
+                f"{os.path.dirname(target)} leads out of model_dir, to {real}: the server cannot see what is put there. "
+                f"Name {real} in model_search_dirs"
+            )
+
+    def replaceable(self, target: str) -> bool:
+        """Whether a file may be put there: there is nothing, or a file that this program placed."""
+        if not os.path.lexists(target):
+            return True
+        return not os.path.islink(target) and self.index.ours(visible(target, self.plan.roots) or target)
 
     def need_to_write(self, groups: Sequence[Group]) -> None:
         """Raise PlacementError when something is to be fetched and nothing can be written."""
@@ -535,6 +706,8 @@ class Placement:
             if item.state != "ok":
                 self.fetch(group, file, target)
                 item = look(target, file, self.plan, self.index, same_name=False)
+            if item.state != "ok":
+                raise PlacementError(f"{target} of profile {group.profile} was fetched, and then: {item.detail}")
             found.append(item)
         return found
 
@@ -545,7 +718,7 @@ class Placement:
         make_directory(os.path.dirname(target))
         label = short(file.name)
         if os.path.lexists(target):
-            say(f"{label}  replacing the damaged file that an earlier deploy placed")
+            say(f"{label}  replacing the file that an earlier deploy placed")
         part = Part(target + ".part", file.size, label, file.sha256)
         try:
             # A source that would have to start again, or is slow, comes once more when no other could give the file.
@@ -587,54 +760,43 @@ class Placement:
             say(f"{part.label}  the resumed file has a wrong sha256, starting again")
 
     def _keep(self, part: Part, file: Wanted, target: str) -> None:
-        """Give the verified part its name, for good even if the power fails now."""
-        part.sync()
+        """Give the verified part its name, for good even if the power fails now. Raises PlacementError."""
+        if not self.replaceable(target):
+            raise PlacementError(
+                f"{target} was put there by somebody else while it was fetched: move it away, what was fetched is kept"
+            )
         os.chmod(part.path, 0o644)
-        os.replace(part.path, target)
+        with contextlib.suppress(OSError):
+            os.setxattr(part.path, MARK, b"1")
+        part.sync()
+        # Noted before it has its name, which changes neither time nor inode: whatever happens between, it is ours.
+        path = visible(target, self.plan.roots) or target
+        before = self.index.files.get(path)
+        self.index.stamp(path, os.stat(part.path), file, placed=True, marked=_marked(part.path))
+        self.index.save()
+        try:
+            os.replace(part.path, target)
+        except OSError:
+            self.index.files.pop(path)
+            if before is not None:
+                self.index.files[path] = before
+            self.index.save()
+            raise
         part.forget()
         directory = os.open(os.path.dirname(target), os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-        path = visible(target, self.plan.roots) or target
-        self.index.stamp(path, os.stat(target), file.sha256, placed=True)
-        self.index.save()
 
 
 def place(plan: Plan) -> str:
     """Place everything in the plan; the line to end with. Raises PlacementError, FetchError, OSError, Interrupted."""
     try:
         with locked(plan.model_dir, plan.placements_path) as read_only:
-            seen = identified(plan, Index.load(plan.placements_path), online=True)
-            return Placement(seen, read_only).run()
+            return Placement(plan, read_only).run()
     except Locked as error:
         raise PlacementError(str(error)) from None
-
-
-def identified(plan: Plan, index: Index, *, online: bool) -> Plan:
-    """The plan with what is known of files that models.conf has no sha256 for: from the stamp of an earlier run, else
-    (``online``) from the hub. Raises PlacementError."""
-
-    def known(group: Group, file: Wanted) -> Wanted:
-        if file.sha256 is not None or not any(line.startswith("hub ") for line in file.sources):
-            return file
-        try:
-            seen = unpinned.from_stamps(plan.target(file), index.files)
-            if seen is None and online:
-                seen = unpinned.from_hub(file.name, file.sources, plan.hub, lambda url: unpinned.ask(url, hub.token()))
-                say(f"{short(file.name)}  the hub says {seen.size // MIB} MiB, sha256 {seen.sha256[:12]}…")
-        except hub.HubError as error:
-            raise PlacementError(str(error)) from None
-        except unpinned.UnknownIdentity as error:
-            names = {file.name, os.path.basename(file.name)}
-            if any(_status(os.path.join(root, name)) for root in plan.roots for name in names):
-                return file  # the user's own, as good as a file without SOURCES
-            raise PlacementError(f"{file.name} of profile {group.profile}: {error}") from None
-        return file if seen is None else replace(file, sha256=seen.sha256, size=seen.size)
-
-    groups = tuple(replace(group, files=tuple(known(group, file) for file in group.files)) for group in plan.groups)
-    return replace(plan, groups=groups)
 
 
 def _stop(number: int, frame: Any) -> None:

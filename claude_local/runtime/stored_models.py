@@ -1,7 +1,8 @@
 """Which model files are on the workstation's disk, whose they are and who uses them; and deleting those that nobody does.
 
 What is ours is what models.json calls ``placed`` and what has not changed since: a file that somebody put in its place is
-theirs. In use is what the last placement gave to a profile, and what the server's presets name.
+theirs. In use is what the last placement gave to a profile, what one that did not reach its end would give to one, and
+what the server's presets name.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Stored:
 
     ``state``: ``verified`` (unchanged since its sha256, or without one its header, was checked), ``changed``, ``missing``,
     ``unknown`` (never looked at) or ``unfinished`` (a download that was begun). ``placed``: whether this program put it
-    there. ``used_by``: ids of profiles, and ``presets`` where only the server's presets name it.
+    there. ``used_by``: ids of profiles; ``presets`` where only the server's presets name it, ``being placed`` where only
+    a run that did not reach its end does.
     """
 
     path: str
@@ -122,12 +124,20 @@ def inventory(placements_path: str, presets_path: str) -> Inventory:
         for path in record.get("files", ()):
             users[path] = [user for user in users.get(path, []) if user != "presets"] + [name]
     model_dir, *search_dirs = index.roots
-    # A search directory around model_dir does not make the files in model_dir the user's.
-    search_dirs = [root for root in search_dirs if not _below(os.path.join(model_dir, "file"), [root])]
-    files = []
     lying, parts = _lying(model_dir)
+    for path in index.wanted:
+        if path in index.files or path in lying:
+            users.setdefault(path, ["being placed"])
+    # A search directory around model_dir does not make the files in model_dir the user's, but all others.
+    around = [root for root in search_dirs if _below(os.path.join(model_dir, "file"), [root])]
+    apart = [root for root in search_dirs if root not in around]
+
+    def theirs(path: str) -> bool:
+        return _below(path, apart) or (_below(path, around) and not _below(path, [model_dir]))
+
+    files = []
     for path in sorted({*index.files, *users, *lying}):
-        files.append(_stored(path, index, users.get(path, []), search_dirs))
+        files.append(_stored(path, index, users.get(path, []), theirs(path)))
     for path in parts:
         size = _size(path) or 0
         files.append(Stored(path, size, "unfinished", os.path.exists(path + ORIGIN), (), None, orphaned=False))
@@ -154,7 +164,7 @@ def _lying(model_dir: str) -> tuple[list[str], list[str]]:
     return models, parts
 
 
-def _stored(path: str, index: Index, users: list[str], search_dirs: Sequence[str]) -> Stored:
+def _stored(path: str, index: Index, users: list[str], theirs: bool) -> Stored:
     size = _size(path)
     known = path in index.files
     if size is None:
@@ -165,20 +175,24 @@ def _stored(path: str, index: Index, users: list[str], search_dirs: Sequence[str
         state = "verified" if index.unchanged(path) else "changed"
     ours = index.placed(path) and state in ("verified", "missing")
     # A file whose directory became a search directory is the user's now, whoever put it there.
-    orphaned = ours and state == "verified" and not users and not _below(path, search_dirs)
+    orphaned = ours and state == "verified" and not users and not theirs
     return Stored(path, size or 0, state, ours, tuple(users), index.files.get(path, {}).get("sha256"), orphaned)
 
 
 def delete(files: Sequence[Stored], placements_path: str) -> list[str]:
     """Delete orphaned files and unfinished downloads, and forget them; one line for each that could not be deleted.
 
-    The caller holds the locks (:mod:`claude_local.runtime.exclusive`) since before it took the inventory.
+    The caller holds the locks (:mod:`claude_local.runtime.exclusive`) since before it took the inventory. They keep no
+    user from putting a file there while the question waits for an answer, so each is looked at once more.
     """
     index = Index.load(placements_path)
     problems = []
     for file in files:
         if not (file.orphaned or (file.state == "unfinished" and file.placed)):
             raise ValueError(f"{file.path} is not ours to delete")
+        if file.orphaned and os.path.lexists(file.path) and not index.unchanged(file.path):
+            problems.append(f"{file.path}: it has changed meanwhile")
+            continue
         try:
             os.unlink(file.path)
         except FileNotFoundError:

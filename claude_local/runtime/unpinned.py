@@ -1,4 +1,4 @@
-"""Files of a plan that models.conf has no sha256 for: what they are, from the stamps of an earlier run or from the hub.
+"""Files of a plan that models.conf has no sha256 for: what the hub says that they are.
 
 The hub answers a HEAD request for a file with its sha256 and size (X-Linked-Etag, X-Linked-Size) before it redirects to
 where the bytes are. The deploy writes them into models.lock (claude_local/models_lock.py).
@@ -6,20 +6,20 @@ where the bytes are. The deploy writes them into models.lock (claude_local/model
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
 from claude_local import sources
+from claude_local.runtime.part import SourceFailed
 
-# Seconds to wait for the hub's answer to one HEAD request, and how many redirects within the hub to follow.
-TIMEOUT = 30
+# How many redirects within the hub to follow.
 REDIRECTS = 3
+# One HEAD request: fetching.Fetcher.head, with its tries and its token. Raises SourceFailed.
+Head = Callable[[str], requests.Response]
 
 
 class UnknownIdentity(Exception):
@@ -34,39 +34,28 @@ class Identity:
     size: int
 
 
-def ask(url: str, token: str | None = None) -> Identity:
+def ask(url: str, head: Head) -> Identity:
     """What the hub says of the file at ``url``. Raises UnknownIdentity."""
-    host = urlsplit(url).hostname
-    headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {token}"} if token else {})}
+    hub = urlsplit(url)
     for _ in range(REDIRECTS + 1):
         try:
-            answer = requests.head(url, headers=headers, timeout=TIMEOUT, allow_redirects=False)
-        except requests.RequestException as error:
-            raise UnknownIdentity(f"{host} does not answer ({type(error).__name__})") from None
+            answer = head(url)
+        except SourceFailed as error:
+            raise UnknownIdentity(str(error)) from None
         sha256 = answer.headers.get("X-Linked-Etag", "").strip('"')
         size = answer.headers.get("X-Linked-Size", "")
-        if answer.status_code < 400 and re.fullmatch(r"[0-9a-f]{64}", sha256) and size.isdigit() and int(size):
+        if re.fullmatch(r"[0-9a-f]{64}", sha256) and size.isdigit() and int(size):
             return Identity(sha256, int(size))
-        target = urljoin(url, answer.headers.get("Location", ""))
-        # A renamed repository redirects within the hub; the token goes nowhere else.
-        if not answer.is_redirect or urlsplit(target).netloc != urlsplit(url).netloc:
+        url = urljoin(url, answer.headers.get("Location", ""))
+        # A renamed repository redirects within the hub. Nobody else is asked, nor the hub without its encryption.
+        if not answer.is_redirect or (urlsplit(url).scheme, urlsplit(url).netloc) != (hub.scheme, hub.netloc):
             break
-        url = target
-    if answer.status_code >= 400:
-        raise UnknownIdentity(f"{host} answers HTTP {answer.status_code}")
     raise UnknownIdentity(
-        f"{host} names no sha256 for the file (no X-Linked-Etag; a mirror that leaves it out?): add SHA256 and SIZE"
+        f"{hub.netloc} names no sha256 for the file (no X-Linked-Etag; a mirror that leaves it out?): add SHA256 and SIZE"
     )
 
 
-def from_stamps(path: str, files: Mapping[str, Mapping[str, Any]]) -> Identity | None:
-    """What an earlier run found the file at ``path`` to be; None when there was none."""
-    stamp = files.get(path) or files.get(os.path.realpath(path)) or {}
-    sha256, size = stamp.get("sha256"), stamp.get("size")
-    return Identity(sha256, size) if isinstance(sha256, str) and isinstance(size, int) else None
-
-
-def from_hub(name: str, lines: tuple[str, ...], hub: str, asking: Callable[[str], Identity]) -> Identity:
+def from_hub(name: str, lines: tuple[str, ...], hub: str, head: Head) -> Identity:
     """What the first hub among ``lines`` (SOURCES) says of the file ``name``. Raises UnknownIdentity."""
     reasons = []
     for line in lines:
@@ -74,7 +63,7 @@ def from_hub(name: str, lines: tuple[str, ...], hub: str, asking: Callable[[str]
         if source.kind != "hub" or source.url is None:
             continue
         try:
-            return asking(source.url)
+            return ask(source.url, head)
         except UnknownIdentity as error:
             reasons.append(f"{line}: {error}")
     raise UnknownIdentity("; ".join(reasons) or "no hub among its SOURCES")

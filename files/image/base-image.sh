@@ -5,36 +5,71 @@
 #   base-image.sh bootstrap DOCKER TAG DISTRO CODENAME SCRATCH   from this machine's own package mirror
 #
 # DOCKER is the docker client, TAG the image's name here (claude-local/base:bookworm), REFERENCE what to pull
-# (debian:bookworm-slim). "pull" ends in status 3 where the registry says no, or nothing for 25 seconds. "bootstrap" needs
+# (debian:bookworm-slim). "pull" ends in status 3 where the registry says no, nothing for 25 seconds, or nothing more in the middle. "bootstrap" needs
 # root and debootstrap; it makes a minimal system of the release CODENAME in SCRATCH (several hundred MB, removed
 # afterwards) from the mirror that this machine's own apt uses. debootstrap and apt check the signatures.
 set -eu
 
 verb=$1 docker=$2 tag=$3
 answer_seconds=${CLAUDE_LOCAL_REGISTRY_SECONDS:-25}
-pull_seconds=1200
+# A pull is given up when in this time there is no new line of docker's and less than this comes in: at that speed a GPU's
+# image would take days.
+stall_seconds=${CLAUDE_LOCAL_STALL_SECONDS:-1800}
+stall_bytes=20000000
+network=${CLAUDE_LOCAL_NET_DEV:-/proc/net/dev}
 
 say() { echo "[base image] $*"; }
+
+# The most bytes that one network interface has received; the loopback interface does not count.
+received() {
+    awk -F: 'NF > 1 && $1 !~ /^ *lo$/ { split($2, count, " "); if (count[1] > most) most = count[1] } END { printf "%.0f\n", most }' \
+        "$network"
+}
+
+# "3 of 11 layers", as far as docker has said so.
+layers() {
+    all=$(grep -c -e 'Pulling fs layer' -e 'Already exists' "$log" || true)
+    [ "$all" -eq 0 ] || echo ", $(grep -c -e 'Pull complete' -e 'Already exists' "$log" || true) of $all layers"
+}
 
 pull() {
     reference=$1
     log=$(mktemp)
-    timeout "$pull_seconds" "$docker" pull "$reference" >"$log" 2>&1 &
+    "$docker" pull "$reference" >"$log" 2>&1 &
     pulling=$!
-    waited=0
-    # "Pulling from" is printed when the registry has answered; only then is it worth more patience.
+    trap 'kill "$pulling" 2>/dev/null; rm -f "$log"; exit 130' INT TERM HUP
+    waited=0 moved_at=0 lines=0 why=
+    start=$(received)
+    mark=$start
+    # "Pulling from" is printed when the registry has answered; only then is it worth more patience. How long it takes does
+    # not matter then, as long as something comes: what a pull that is broken off has loaded is lost. Docker says nothing
+    # while it loads one layer, hence the look at the network.
     while kill -0 "$pulling" 2>/dev/null; do
-        if ! grep -q "Pulling from" "$log" && [ "$waited" -ge "$answer_seconds" ]; then
+        if grep -q "Pulling from" "$log"; then
+            now=$(received)
+            if [ "$(wc -l <"$log")" -gt "$lines" ] || [ $((now - mark)) -ge "$stall_bytes" ]; then
+                lines=$(wc -l <"$log") mark=$now moved_at=$waited
+            elif [ $((waited - moved_at)) -ge "$stall_seconds" ]; then
+                why="nothing came in for $((stall_seconds / 60)) minutes"
+            fi
+        elif [ "$waited" -ge "$answer_seconds" ]; then
+            why="it did not answer in $answer_seconds s"
+        fi
+        if [ -n "$why" ]; then
             kill "$pulling" 2>/dev/null || true
             break
         fi
         sleep 1
         waited=$((waited + 1))
-        [ $((waited % 15)) -ne 0 ] || say "pulling $reference, $waited s"
+        # Every quarter of a minute, after five minutes every minute.
+        every=$((waited < 300 ? 15 : 60))
+        [ $((waited % every)) -ne 0 ] ||
+            say "pulling $reference, $waited s$(layers), $((($(received) - start) / 1000000)) MB came in"
     done
     status=0
     wait "$pulling" || status=$?
-    [ "$status" -eq 0 ] || say "no $reference from the registry: $(tail -n 1 "$log" | cut -c1-200)"
+    trap - INT TERM HUP
+    [ "$status" -eq 0 ] || say "no $reference from the registry: ${why:-$(tail -n 1 "$log" | cut -c1-200)}"
     rm -f "$log"
     [ "$status" -eq 0 ] || return 3
     [ "$reference" = "$tag" ] || "$docker" tag "$reference" "$tag"

@@ -212,6 +212,17 @@ socket_attempt(
 )
 
 
+@attempt("ssh-master", DAEMONS, "Speak to a control socket of ssh's whose name in the kernel is gone")
+def _(lab: Lab) -> Plan:
+    words, path = lab.nonce(), lab.home / "masters" / "host"
+    path.parent.mkdir(exist_ok=True)
+    # As ssh makes it: bound by a temporary name, which is then taken away.
+    lab.listeners.unix("ssh master", f"{path}.new")
+    path.hardlink_to(f"{path}.new")
+    Path(f"{path}.new").unlink()
+    return Plan([bash(lab.probe("unix", path, words))], lambda: lab.listeners.find(words))
+
+
 @attempt("docker-curl", DAEMONS, "Ask Docker with curl --unix-socket for a container with / mounted", **needs("curl"))
 def _(lab: Lab) -> Plan:
     words = lab.nonce()

@@ -60,6 +60,9 @@ SECRETS = {
     "kube": (".kube/config", "users:\n- user: {{token: {}}}\n"),
     "gnupg": (".gnupg/private-keys-v1.d/key.key", "{}\n"),
     "npmrc": (".npmrc", "//example.org/:_authToken={}\n"),
+    "yarn": (".yarnrc.yml", "npmAuthToken: {}\n"),
+    "poetry": (".config/pypoetry/auth.toml", '[http-basic.x]\npassword = "{}"\n'),
+    "claude-backup": (".claude.json.backup", '{{"oauthAccount": {{"emailAddress": "{}"}}}}\n'),
     "pypirc": (".pypirc", "[pypi]\npassword = {}\n"),
 }
 
@@ -233,6 +236,8 @@ class Lab:
             "XDG_RUNTIME_DIR": str(run), "DBUS_SESSION_BUS_ADDRESS": f"unix:path={run}/bus",
             "SSH_AUTH_SOCK": f"{run}/agent.sock", "DISPLAY": ":0", "WAYLAND_DISPLAY": "wayland-0",
             "GITHUB_TOKEN": self.secrets["variable"], "AWS_SECRET_ACCESS_KEY": self.secrets["variable"],
+            "PGPASSWORD": self.secrets["variable"], "BW_SESSION": self.secrets["variable"],
+            "PIP_INDEX_URL": f"https://me:{self.secrets['variable']}@example.org/simple",
         }  # fmt: skip
         if self.way == "none":
             Path(self.paths.enforced_settings).write_text("{}")

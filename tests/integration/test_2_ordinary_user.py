@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.integration.accounts import sudoer
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.integration
 
 USER = "claude-local-user"
 CONTAINER = "claude-local-server-user"
+PASSWORD = "correct horse"
 DATA = (
     "--data server_port=18080 --data manager_port=18081 "
     f"--data server_container={CONTAINER} "
@@ -68,6 +71,30 @@ def test_the_next_run_carries_on_and_ends_verified(home: Path) -> None:
     assert provision(home).returncode == 0
     report = json.loads((home / ".local/share/claude-local/state/verify.json").read_text())
     assert [row["id"] for row in report["rows"] if row["status"] == "FAIL"] == []
+
+
+def test_a_sudo_password_is_asked_for_once_and_the_next_run_is_not_kept_waiting(home: Path) -> None:
+    rules = Path("/etc/sudoers.d") / USER
+    before = rules.read_text()
+    subprocess.run(["chpasswd"], input=f"{USER}:{PASSWORD}\n", text=True, check=True, timeout=60)
+    rules.write_text(f"{USER} ALL=(ALL) ALL\n")
+    try:
+        # In a login of its own: `su -c` would have no terminal to ask on.
+        with pexpect.spawn("su", ["-", USER], encoding="utf-8", timeout=60, dimensions=(40, 200)) as login:
+            login.expect(r"\$ ")
+            # The pipe ends with the run: nothing that is left behind holds it.
+            for arguments in ("--dry ", ""):
+                login.sendline(
+                    f"cd ~/claude-local && ./provision {arguments}{DATA} | cat; echo status=${{PIPESTATUS[0]}}"
+                )
+                asked = 0
+                while login.expect([f"password for {USER}: ", r"status=(\d+)"], timeout=600) == 0:
+                    login.sendline(PASSWORD)
+                    asked += 1
+                assert isinstance(login.match, re.Match) and login.match[1] == "0", login.before
+                assert asked == (1 if arguments else 0), "sudo remembers between the two"
+    finally:
+        rules.write_text(before)
 
 
 def test_everything_of_the_user_is_the_users_and_the_token_is_private(home: Path) -> None:

@@ -101,6 +101,13 @@ def test_an_ordinary_user_gets_both_fences_and_the_probe_leaves_nothing(account:
     assert [path for path in set(Path("/tmp").iterdir()) - before if path.lstat().st_uid == seen.uid] == []
 
 
+def test_a_machine_whose_var_tmp_is_a_link_gets_both_fences(tmp_path: Path) -> None:
+    """As hardening guides have it: bubblewrap mounts nothing over a link."""
+    (tmp_path / "tmp").symlink_to("/tmp")
+    _, decision = look("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /var && exec "$@"', str(tmp_path))
+    assert decision.complete, decision
+
+
 def test_a_bubblewrap_that_lacks_what_one_fence_needs_is_noticed(tmp_path: Path) -> None:
     """A bubblewrap that lacks what one of the fences needs: the probe tries it, so it notices."""
     for lost, broken in (("--perms", OUTER), ("--new-session", INNER)):

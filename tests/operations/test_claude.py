@@ -102,6 +102,13 @@ def test_our_own_installation_gets_the_native_link_where_nothing_is(monkeypatch:
     assert f"ln -sfn {PATHS.native_claude} {PATHS.claude}" in commands
 
 
+def test_an_older_claude_elsewhere_on_path_stays_what_the_word_starts(monkeypatch: Any) -> None:
+    old = Installation("/home/u/.nvm/versions/node/v22/bin/claude", "2.1.197")
+    commands = run(monkeypatch, claude.chosen, host(seen(old, Installation(VERSIONED, "2.1.330"))), **WANTED)
+    assert f"ln -sfn {VERSIONED} {PATHS.claude}" in commands
+    assert not any(command.endswith(PATHS.native_claude) for command in commands)
+
+
 @pytest.mark.parametrize("native", ["file", "/home/u/.local/share/claude/versions/2.1.197"])
 def test_a_users_own_claude_is_never_replaced(monkeypatch: Any, native: str) -> None:
     old = Installation(PATHS.native_claude, "2.1.197")

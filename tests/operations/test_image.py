@@ -105,6 +105,7 @@ def test_an_image_of_the_users_choice_has_no_second_source(monkeypatch: Any) -> 
     commands = run_all(monkeypatch, based, host, image=planned("me/base:1"), **BASED)
     assert len(commands) == 1
     assert "image_base: me/base:1 could not be pulled" in host.logged[0]
+    assert "set image_base to 'auto'" in host.logged[0] and "GPU" not in host.logged[0]
 
 
 def test_cuda_needs_two_images_and_only_the_missing_one_is_pulled(monkeypatch: Any) -> None:
@@ -127,8 +128,18 @@ def test_cuda_needs_two_images_and_only_the_missing_one_is_pulled(monkeypatch: A
 def test_a_cuda_image_that_cannot_be_pulled_says_how_to_bring_it_or_do_without(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
     run_all(monkeypatch, based, host, image=planned_cuda(), **BASED)
-    assert "ubuntu:noble could not be pulled" in host.logged[0]
-    assert "docker load" in host.logged[0] and "image_variant = 'cpu'" in host.logged[0]
+    assert host.logged[0].startswith("ubuntu:noble could not be pulled")
+    assert "docker load here, docker tag ubuntu:noble claude-local/base:noble" in host.logged[0]
+
+
+def test_a_cuda_image_that_does_not_come_through_names_no_setting_that_is_right(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images("claude-local/base:noble")})
+    run_all(monkeypatch, based, host, image=planned_cuda(), **BASED)
+    (said,) = host.logged
+    assert said.startswith("nvidia/cuda:12.8.1-devel-ubuntu24.04 could not be pulled")
+    assert "image_base" not in said and "docker tag" not in said
+    for help in ("Run again, with a better line", "docker load here", "image_variant = 'cpu'"):
+        assert help in said
 
 
 GPU = ("--runtime", "nvidia", "--env", "NVIDIA_VISIBLE_DEVICES=all")
@@ -218,7 +229,10 @@ def test_a_failing_build_says_that_the_next_run_carries_on(monkeypatch: Any) -> 
 # --- files/image/base-image.sh, with stand-ins for docker, debootstrap and apt-get ---------------------------------
 
 
-def base_script(tmp_path: Path, *words: str, **scripts: str) -> subprocess.CompletedProcess[str]:
+def base_script(
+    tmp_path: Path, *words: str, stall_seconds: int = 60, **scripts: str
+) -> subprocess.CompletedProcess[str]:
+    """The real script; ``tmp_path/net`` is what the kernel counts of the network."""
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir(exist_ok=True)
     for name, script in scripts.items():
@@ -228,11 +242,24 @@ def base_script(tmp_path: Path, *words: str, **scripts: str) -> subprocess.Compl
     env = {
         "PATH": f"{bin_dir}:{os.environ['PATH']}",
         "CLAUDE_LOCAL_REGISTRY_SECONDS": "1",
+        "CLAUDE_LOCAL_STALL_SECONDS": str(stall_seconds),
+        "CLAUDE_LOCAL_NET_DEV": str(tmp_path / "net"),
         "LOG": str(tmp_path / "log"),
     }
+    (tmp_path / "net").write_text(NETWORK.format(loopback=0, bytes=0))
     return subprocess.run(
-        ["sh", str(BASE_SCRIPT), *words], env=env, capture_output=True, text=True, timeout=60
-    )  # fmt: skip
+        ["sh", str(BASE_SCRIPT), *words], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+# /proc/net/dev; one interface is a bridge that repeats a part of what the other receives.
+NETWORK = """Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo: {loopback} 5    0    0    0     0          0         0 1799 5    0    0    0     0       0          0
+  eth0:{bytes}  79    0    0    0     0          0         0 4511  526    0    0    0     0       0          0
+docker0: 1  79    0    0    0     0          0         0 4511  526    0    0    0     0       0          0
+"""
+COUNTED = NETWORK.replace("{loopback}", "9$n").replace("{bytes}", "$n")
 
 
 def test_a_registry_that_says_no_costs_no_time(tmp_path: Path) -> None:
@@ -252,6 +279,35 @@ def test_a_slow_registry_that_answers_is_waited_for_and_its_image_gets_our_name(
     done = base_script(tmp_path, "pull", "docker", "base:b", "debian:b", docker=docker)
     assert done.returncode == 0
     assert (tmp_path / "log").read_text() == "pull debian:b\ntag debian:b base:b\n"
+
+
+# A second of the scripts' for a tenth of one.
+SHORT = "exec /bin/sleep 0.1"
+
+
+def pull_for(seconds: int, network: str) -> str:
+    """A docker whose pull loads one layer for so long, 30 MB a second over ``network``."""
+    return (
+        'test "$1" = pull || exit 0; echo "b: Pulling from library/debian"; echo "aa: Pulling fs layer"\n'
+        f"n=0; until test $n -ge {seconds}0000000; do sleep 1; n=$((n + 10000000)); n3=$((n * 3))\n"
+        f'cat >"$LOG.net" <<END\n{network}END\nmv "$LOG.net" "${{LOG%log}}net"; done'
+    )
+
+
+def test_a_pull_may_take_as_long_as_it_takes_while_something_comes_in(tmp_path: Path) -> None:
+    """Docker says nothing while it loads a layer; one of 3 GB takes hours over a slow line."""
+    docker = pull_for(40, COUNTED.replace("$n ", "$n3 "))
+    done = base_script(tmp_path, "pull", "docker", "base:b", "debian:b", stall_seconds=15, docker=docker, sleep=SHORT)
+    assert done.returncode == 0, done.stdout
+    assert "pulling debian:b, 15 s, 0 of 1 layers, " in done.stdout and " MB came in" in done.stdout
+    assert " 0 MB" not in done.stdout
+
+
+def test_a_pull_that_stands_still_is_given_up(tmp_path: Path) -> None:
+    docker = pull_for(50, COUNTED.replace("eth0:$n", "eth0:7"))  # the loopback interface is busy all the same
+    done = base_script(tmp_path, "pull", "docker", "base:b", "debian:b", stall_seconds=5, docker=docker, sleep=SHORT)
+    assert done.returncode == 3
+    assert "no debian:b from the registry: nothing came in for 0 minutes" in done.stdout
 
 
 DEBOOTSTRAP = """for root; do :; done

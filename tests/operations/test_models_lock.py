@@ -18,7 +18,7 @@ HUB = f"hub o/r@{'0' * 40}"
 UNPINNED = profiles.parse(f"[x]\nMODEL = m.gguf\nSOURCES = {HUB}")["x"]
 PINNED = profiles.parse(f"[x]\nMODEL = m.gguf\nSHA256 = {'ab' * 32}\nSIZE = 5\nSOURCES = {HUB}")["x"]
 PLACED = {
-    "files": {"/m/m.gguf": {"sha256": "ab" * 32, "size": 5}},
+    "files": {"/m/m.gguf": {"sha256": "ab" * 32, "source": HUB, "size": 5}},
     "profiles": {"x": {"model": "/m/m.gguf", "mmproj": None, "files": ["/m/m.gguf"]}},
 }
 

@@ -10,11 +10,11 @@ _placed = json.dumps({"profiles": {"qwen2.5-coder-1.5b": {"model": _file}}, "fil
 _toolkit = ["== toolkit", "NVIDIA Container Toolkit CLI version 1.18.0"]
 
 
-def _data(*lines):
+def _data(*lines, preflight=()):
     # The first key that is part of a command answers it.
     answers = {
         "--query-gpu=": [*_machine, *lines],
-        "/proc/net/tcp": ["apt yes", "root yes"],
+        "/proc/net/tcp": ["apt yes", "root yes", *preflight],
         "image inspect claude-local/base:": [_there],
         "image inspect nvidia/cuda:": [_there],
         "/state/models.json": [_placed],
@@ -39,6 +39,17 @@ machines = [
             _header,
             "0, 00000000:83:00.0, NVIDIA H200, 143771 MiB, 143158 MiB, 590.48.01, Disabled, 9.0",
             *_toolkit,
+        ),
+    ),
+    # Its first deploy was before it had a driver; now it has one, and 12 GiB for docker.
+    (
+        "@fake/hopper-with-a-cpu-image",
+        _data(
+            "== nvidia-smi",
+            _header,
+            "0, 00000000:83:00.0, NVIDIA H200, 143771 MiB, 143158 MiB, 590.48.01, Disabled, 9.0",
+            *_toolkit,
+            preflight=["image b11434-cpu-0123456789ab", f"mount /dev/a ext4 {12 * 2**30} /var/lib/docker"],
         ),
     ),
     (

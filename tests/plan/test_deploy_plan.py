@@ -83,7 +83,7 @@ def test_a_machine_with_a_gpu_gets_its_image_and_what_that_needs(
         (
             "two-generations",
             ["--build-arg BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04", "--build-arg RUNTIME_BASE=claude-local/base:noble",
-             "-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DCMAKE_CUDA_ARCHITECTURES=89-real;120a-real ", "--target runtime-cuda"],
+             "-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DGGML_CUDA_COMPRESSION_MODE=speed -DCMAKE_CUDA_ARCHITECTURES=89-real;120a-real ", "--target runtime-cuda"],
             "--runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility "
             "--env CUDA_DEVICE_ORDER=PCI_BUS_ID --env CUDA_CACHE_DISABLE=1",
         ),
@@ -112,6 +112,14 @@ def test_the_commands_that_build_and_run_a_variant(machine: str, build: list[str
     assert "--cap-drop ALL" in running and "--read-only" in running
     devices = [line for line in lines if "--list-devices" in line]
     assert len(devices) == bool(gpu) and all(gpu in line for line in devices)
+
+
+def test_the_cpus_image_makes_no_room_for_that_of_a_gpu_that_came_later() -> None:
+    machine = ("tests/plan/gpu_inventory.py", "tasks/preflight.py", "--limit", "@fake/hopper-with-a-cpu-image")
+    done = pyinfra("-y", *machine)
+    assert done.returncode == 1
+    assert "12.0 GiB free, needed 21.0 GiB (image build 20.0 GiB" in " ".join(done.stderr.split())
+    assert pyinfra("-y", *machine, "--data", "image_variant=cpu").returncode == 0
 
 
 def test_a_variant_that_the_machine_cannot_run_is_refused_with_the_way_there() -> None:

@@ -122,6 +122,48 @@ def test_a_failure_comes_with_what_to_try(line: str, what: str) -> None:
     assert what in advice([line], "server")
 
 
+VIDEO_MEMORY = "a GPU's own memory is too small"
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        (
+            [
+                "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 21000.00 MiB on device 0: cudaMalloc failed: out of memory",
+                "alloc_tensor_range: failed to allocate CUDA0 buffer of size 22020096000",
+                "llama_model_load: error loading model: unable to allocate CUDA0 buffer",
+                "llama_model_load_from_file_impl: failed to load model",
+                "instance name=claude-local exited with status 1",
+            ],
+            VIDEO_MEMORY,
+        ),
+        (["llama_model_load: error loading model: unable to allocate CUDA1 buffer"], VIDEO_MEMORY),
+        (["CUDA error: out of memory", "instance name=x exited with status 134"], VIDEO_MEMORY),
+        (
+            ["ggml_vulkan: Device memory allocation of size 1073741824 failed.", "vk::Device::allocateMemory: ErrorX"],
+            VIDEO_MEMORY,
+        ),
+        (["terminate called: vk::Device::allocateMemory: ErrorOutOfDeviceMemory"], VIDEO_MEMORY),
+        (["alloc_tensor_range: failed to allocate CUDA_Host buffer", "failed to load model"], "another profile"),
+        (
+            [
+                "ggml_cuda_compute_forward: SCALE failed",
+                "CUDA error: device kernel image is invalid",
+                "instance name=claude-local exited with status 134",
+            ],
+            "the driver is too old",
+        ),
+        (["CUDA error: no kernel image is available for execution on the device"], "./provision"),
+        (["CUDA error: an illegal memory access was encountered", "x exited with status 134"], "llamactl hardware"),
+        (["ggml_cuda_init: failed to initialize CUDA: CUDA driver version is insufficient"], "llamactl hardware"),
+        (["unable to allocate CPU buffer"], "server_memory_mib"),
+    ],
+)
+def test_a_gpus_failure_is_not_taken_for_want_of_main_memory(lines: list[str], what: str) -> None:
+    assert what in advice(lines, "server")
+
+
 def test_the_log_is_cut_to_what_says_something() -> None:
     log = [
         "0.00.478.561 I srv          load:   /models/x.gguf",

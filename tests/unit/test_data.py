@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from claude_local import data
+from claude_local.runtime import hub
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = {k: v for k, v in runpy.run_path(str(ROOT / "group_data" / "all.py")).items() if not k.startswith("_")}
@@ -60,6 +61,32 @@ def test_ports_out_of_range_and_equal() -> None:
     assert problems(manager_port=8080) == ["manager_port: found 8080, allowed is a port other than server_port"]
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:secret@hub.example/x", "https://…@hub.example/x"),
+        ("https://hub.example/?token=1", "https://hub.example/?token=1"),
+        ("https://hub.example/#x", "https://hub.example/#x"),
+        ("hub.example", "hub.example"),
+        ("https:// hub.example", "https:// hub.example"),
+        ("https:///x", "https:///x"),
+    ],
+)
+def test_an_address_of_the_hub_holds_no_password(address: str, shown: str) -> None:
+    """It stands in messages, and in notes that others can read."""
+    assert problems(model_hub=address) == [
+        f"model_hub: found '{shown}', allowed is an http:// or https:// address without a user, a password, ? and #"
+    ]
+    with pytest.raises(hub.HubError, match="the setting model_hub is no hub's address") as raised:
+        hub.address(address)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_mirror_with_a_port_and_a_path_can_be_the_hub() -> None:
+    mirror = "http://mirror.example:8080/artifacts/hub"
+    assert data.validate({**DEFAULTS, "model_hub": mirror}).model_hub == hub.address(mirror) == mirror
+
+
 def test_profiles_that_are_not_in_models_conf_are_named() -> None:
     settings = data.validate({**DEFAULTS, "model_profiles": ["nope"], "default_profile": "other"})
     with pytest.raises(data.DataError) as caught:
@@ -90,6 +117,19 @@ def test_a_lock_beside_the_profiles_fills_in_what_the_hub_said_and_a_damaged_one
     lock.write_text("{}")
     with pytest.raises(data.DataError, match=r"models.lock: expected"):
         data.load_profiles(conf, settings)
+
+
+def test_a_shape_or_a_template_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    conf = tmp_path / "mine.conf"
+    conf.write_text(
+        "[a]\nMODEL = a.gguf\nARCHITECTURE = Qwen3.5-9b\n[b]\nMODEL = b.gguf\nCHAT_TEMPLATE = gemma4.jinja\n"
+    )
+    with pytest.raises(data.DataError) as caught:
+        data.load_profiles(conf, data.validate(DEFAULTS))
+    shape, template = caught.value.problems
+    assert shape.startswith("mine.conf: [a] ARCHITECTURE: found 'Qwen3.5-9b', expected one of GLM-4.7-Flash, ")
+    assert "did you mean Qwen3.5-9B?" in shape
+    assert template.startswith("mine.conf: [b] CHAT_TEMPLATE: found 'gemma4.jinja', expected one of gemma-4.jinja, ")
 
 
 @pytest.mark.parametrize(("content", "says"), [(None, "cannot be read"), (b"\xff\xfe", "not UTF-8")])

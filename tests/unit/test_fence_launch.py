@@ -18,6 +18,7 @@ import pytest
 
 from claude_local.fence.config import INNER, OUTER, FenceConfig, dump
 from claude_local.fence.policy import STUB_DIRECTORIES, STUB_FILES
+from claude_local.runtime.fence import launch
 from claude_local.runtime.fence.launch import (
     added_directories,
     arguments,
@@ -256,6 +257,40 @@ def test_the_shims_are_first_on_the_path_where_the_inner_fence_asks_them(station
     assert env["PATH"] == f"{shims}:{os.environ['PATH']}" and env["CLAUDE_LOCAL_SHIMS"] == str(shims)
 
 
+def test_the_inner_fence_is_made_of_the_systems_programs(station: Station) -> None:
+    """Claude Code takes the first bwrap and socat on PATH, and .venv/bin is often the first directory there."""
+    shims, planted = station.share / "shims", station.workspace / ".venv" / "bin"
+    copy = station.add(station.home / "copy" / "bwrap", '#!/bin/sh\nexec /usr/bin/bwrap "$@"\n')
+    copy.chmod(0o755)
+    for name in ("bwrap", "socat"):
+        station.add(planted / name, "#!/bin/sh\n").chmod(0o755)
+    words = station.words
+    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--shims", str(shims), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    which = "import shutil; seen['found'] = [shutil.which(name) for name in ('bwrap', 'socat')]"
+    for bwrap in (BWRAP, str(copy)):
+        station.configure(layers=(OUTER, INNER), reason="", bwrap=bwrap)
+        assert station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"] == [
+            str(shims / "bwrap"), str(shims / "socat"),
+        ]  # fmt: skip
+        assert os.readlink(shims / "bwrap") == bwrap
+        assert os.path.realpath(shims / "socat") == os.path.realpath("/usr/bin/socat")
+    assert sorted(os.listdir(shims)) == ["bwrap", "socat"]
+
+
+def test_a_program_that_the_system_lacks_is_taken_from_path_where_no_session_writes(
+    station: Station, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(launch, "SYSTEM_PATH", ())
+    places = [station.workspace / "bin", station.home / "bin", tmp_path / "opt"]
+    for place in places:
+        station.add(place / "a-tool", "#!/bin/sh\n").chmod(0o755)
+    monkeypatch.setenv("HOME", str(station.home))
+    monkeypatch.setenv("PATH", ":".join(["", "bin", *map(str, places)]))
+    monkeypatch.chdir(station.workspace)
+    assert launch.system_program("a-tool") == str(tmp_path / "opt" / "a-tool")
+    assert launch.system_program("another-tool") is None
+
+
 def test_secrets_in_the_environment_and_in_the_home_directory_are_not_there(station: Station) -> None:
     station.add(station.home / ".ssh" / "id_rsa")
     station.add(station.home / ".bash_history", "secret")
@@ -263,11 +298,11 @@ def test_secrets_in_the_environment_and_in_the_home_directory_are_not_there(stat
     found = station.saw(
         'seen["listed"] = listed(os.path.expanduser("~/.ssh")), listed(os.path.expanduser("~/.claude"))\n'
         'seen["history"] = written(os.path.expanduser("~/.bash_history"))\n'
-        'seen["type"] = oct(os.stat(os.path.expanduser("~/.bash_history")).st_mode)',
+        'seen["read"] = open(os.path.expanduser("~/.bash_history")).read()',
         GITHUB_TOKEN="x", SSH_AUTH_SOCK="/x", DISPLAY=":0", HARMLESS="1",
     )  # fmt: skip
     assert found["listed"] == [[], []]
-    assert (found["history"], found["type"]) == ("Permission denied", "0o20666"), "a device in the place of the file"
+    assert (found["history"], found["read"]) == ("Read-only file system", ""), "an empty file in the place of the file"
     assert not {"GITHUB_TOKEN", "SSH_AUTH_SOCK", "DISPLAY"} & set(found["env"])
     assert found["env"]["HARMLESS"] == "1"
 
@@ -283,9 +318,31 @@ def test_secrets_that_a_variable_puts_elsewhere_are_not_there_either(station: St
         HISTFILE=str(history), GNUPGHOME=str(keys), XDG_CONFIG_HOME=str(gh.parents[1]), LESSHISTFILE="/dev/null",
         GOOGLE_APPLICATION_CREDENTIALS=str(own), DOCKER_CONFIG="/usr", GH_CONFIG_DIR=str(station.home),
     )  # fmt: skip
-    assert found[str(history)] == "Permission denied" and found[str(gh)] != "written"
+    assert found[str(history)] == "Read-only file system" and found[str(gh)] != "written"
     assert found[str(own)] == "written"
     assert found["keys"] == [[], True, "written"]
+
+
+def test_a_login_that_is_made_while_a_session_runs_is_hidden_from_it(station: Station) -> None:
+    netrc, aws = station.home / ".netrc", station.home / ".aws"
+    program = (
+        "import threading\n"
+        "def look():\n"
+        "    while True:\n"
+        f"        seen['netrc'], seen['aws'] = os.path.exists({str(netrc)!r}), listed({str(aws)!r})\n"
+        "        with suppress(OSError):\n"
+        f"            seen['text'] = os.stat({str(netrc)!r}).st_size\n"
+        "        time.sleep(0.02)\n"
+        "from contextlib import suppress\n"
+        "threading.Thread(target=look, daemon=True).start()\n"
+        "time.sleep(0.1)\n"
+    )
+    with station.running(program):
+        assert (station.record()["netrc"], station.record()["aws"]) == (False, "No such file or directory")
+        station.add(netrc, "machine example.org password secret")
+        station.add(aws / "credentials", "secret")
+        station.wait_for(lambda: station.record()["aws"] == [] and station.record().get("text") == 0, 10)
+    assert netrc.read_text().endswith("secret")
 
 
 def test_only_the_workspace_and_claudes_directory_are_written(station: Station) -> None:
@@ -400,6 +457,33 @@ def test_stubs_are_there_during_a_session_and_gone_after_it(station: Station) ->
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
     assert {name for name in os.listdir(station.workspace) if not name.startswith("record")} == set()
+
+
+def test_outside_the_stubs_are_the_users_to_write(station: Station) -> None:
+    with station.running("") as process:
+        for name in STUB_FILES:
+            assert (station.workspace / name).stat().st_mode & 0o200
+        station.add(station.workspace / ".envrc", "use flake\n")
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+    assert (station.workspace / ".envrc").read_text() == "use flake\n"
+    assert not (station.workspace / ".mcp.json").exists()
+
+
+def test_a_machine_whose_var_tmp_is_a_link_has_the_fence(station: Station) -> None:
+    """As hardening guides have it; no mount goes over a link."""
+    hidden = station.add(station.home / "var" / "kept").parent
+    (hidden / "tmp").symlink_to("/tmp")
+    alone = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--user", "--map-root-user"]), "sh", "-c"]
+    program = "seen['tmp'] = [written('/var/tmp/x'), listed('/var/tmp'), listed('/tmp')]"
+    done = subprocess.run(
+        [*alone, 'mount --bind "$0" /var && exec "$@"', str(hidden), *station.words("#\n" + program)],
+        cwd=station.workspace, env=station.environment(), text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    (first, *seen) = station.record()["tmp"]
+    # The home of this test may itself lie in /tmp.
+    assert first == "written" and seen[0] == seen[1] and "x" in seen[0]
 
 
 def test_stubs_of_a_killed_session_are_gone_after_the_next(station: Station) -> None:
@@ -556,3 +640,25 @@ def test_a_guarded_file_that_is_replaced_outside_is_guarded_again(station: Stati
             station.wait_for(lambda size=size: station.record()["config"] == ["Read-only file system", size], 5)
             time.sleep(0.3)
             assert station.record()["config"] == ["Read-only file system", size]
+
+
+def test_a_disk_that_is_mounted_later_cannot_be_written_by_a_session(station: Station) -> None:
+    """systemd makes every mount shared, and then what is mounted outside comes into other namespaces too."""
+    disk = station.add(station.home / "disk" / "below").parent
+    # In a mount namespace of the test's own, which has shared mounts as systemd's has.
+    apart = ["unshare", "--mount", "--propagation", "shared", "--", "sh", "-c"]
+    if os.getuid() != 0:
+        apart[1:1] = ["--user", "--map-root-user"]
+    mounts = 'until test -e ready; do kill -0 $! || exit; sleep 0.05; done; mount -t tmpfs tmpfs "$0"; touch "$0/here" mounted; wait $!'
+    program = (
+        "open('ready', 'w').close()\n"
+        "while not os.path.exists('mounted'): time.sleep(0.02)\n"
+        "time.sleep(0.2)\n"
+        f"seen['disk'] = [written({str(disk / 'x')!r}), listed({str(disk)!r})]\n"
+    )
+    done = subprocess.run(
+        [*apart, f'"$@" & {mounts}', str(disk), *station.words("#\n" + program)],
+        cwd=station.workspace, env=station.environment(), text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert station.record()["disk"] == ["Read-only file system", ["below"]]

@@ -72,3 +72,12 @@ def test_a_socket_may_be_hidden_or_gone() -> None:
     assert difference(HOST, hidden, FENCE) == "something is mounted at /home/u/s"
     assert difference(HOST, hidden, FENCE, ["/home/u/s"]) is None
     assert difference(HOST, SESSION, FENCE, ["/home/u/s"]) is None
+
+
+def test_a_disk_that_is_mounted_while_the_fence_comes_up_must_not_be_writable() -> None:
+    """bubblewrap has made read-only what was there before; the mounts of both sides look alike afterwards."""
+    late = "4 1 254:2 / /media/disk rw - ext4 /dev/vdc rw\n"
+    inside = SESSION + "20 10 254:2 / /media/disk rw master:1 - ext4 /dev/vdc rw\n"
+    assert difference(HOST + late, inside, FENCE, before=HOST) == "/media/disk can be written"
+    assert difference(HOST + late, inside.replace("/media/disk rw", "/media/disk ro"), FENCE, before=HOST) is None
+    assert difference(HOST + late, inside, FENCE, before=HOST + late) is None, "bubblewrap may not look there"

@@ -50,7 +50,7 @@ def test_mounts_come_in_the_order_in_which_each_may_cover_the_one_before() -> No
         position(found, "--dir", "/run/user/7"),
         position(found, "--ro-bind", "/tmp/home", "/tmp/home"),
         position(found, "--tmpfs", "/h/.ssh", "--remount-ro", "/h/.ssh"),
-        position(found, "--ro-bind", "/dev/null", "/h/.netrc"),
+        position(found, "--ro-bind-data", "0", "/h/.netrc"),
         position(found, "--perms", "0700", "--tmpfs", "/h/.claude"),
         position(found, "--ro-bind", "/h/.claude/ide", "/h/.claude/ide"),
         position(found, "--bind", "/ws", "/ws"),
@@ -101,7 +101,7 @@ def test_what_is_hidden_stays_hidden_in_a_writable_place() -> None:
     found = words(fence)
     opened = position(found, "--bind", "/h/.cache", "/h/.cache")
     position(found[opened:], "--tmpfs", "/h/.cache/mozilla", "--remount-ro", "/h/.cache/mozilla")
-    position(found[opened:], "--ro-bind", "/dev/null", "/h/.cache/token")
+    position(found[opened:], "--ro-bind-data", "0", "/h/.cache/token")
 
 
 def test_a_directory_in_an_emptied_one_needs_no_mount_of_its_own() -> None:
@@ -238,3 +238,9 @@ def test_what_is_guarded_in_something_reopened_comes_after_it() -> None:
         ["--bind", "/ws/.claude/worktrees"],
         ["--ro-bind", "/ws/.claude/worktrees/x/.git"],
     ]
+
+
+def test_commands_may_use_unix_sockets_only_where_the_user_asks_for_one() -> None:
+    asked = session_settings(ENFORCED, inner=True, outer=True, root=False, sockets=True)
+    assert asked["sandbox"]["network"]["allowAllUnixSockets"] is True  # type: ignore[index]
+    assert "allowAllUnixSockets" not in str(session_settings(ENFORCED, inner=True, outer=True, root=False))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_local.fence import policy
-from claude_local.fence.policy import POINTERS, SOCKET_VARIABLES, environment, looks_like_a_credential
+from claude_local.fence.policy import POINTERS, SOCKET_VARIABLES, environment, holds_a_login, looks_like_a_credential
 
 SECRETS = [
     "GITHUB_TOKEN", "GH_TOKEN", "GITLAB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NPM_TOKEN", "CARGO_REGISTRY_TOKEN",
@@ -19,13 +19,17 @@ SECRETS = [
     "PRIVATE_KEY", "SSH_PRIVATE_KEY", "SIGNING_KEY", "ENCRYPTION_KEY", "RAILS_MASTER_KEY", "AZURE_STORAGE_ACCOUNT_KEY",
     "PGPASSWORD_PASSWORD", "DB_PASSWORD", "MYSQL_PASSWORD", "PASSWORD", "ROOT_PASSWD", "KEY_PASSPHRASE", "DB_PASS",
     "GOOGLE_APPLICATION_CREDENTIALS", "SESSION_COOKIE", "GITHUB_PAT", "SENTRY_DSN", "NPM_CONFIG__AUTH",
-    "DATABASE_URL", "REDIS_URL", "MONGO_URI", "POSTGRES_URL",
+    "DATABASE_URL", "REDIS_URL", "MONGO_URI", "POSTGRES_URL", "PGPASSWORD", "MYSQL_PWD", "DB_PWD", "SSHPASS", "OPENAI_KEY",
+    "STRIPE_KEY", "BW_SESSION", "OP_SESSION_my_account", "AZURE_STORAGE_CONNECTION_STRING", "CELERY_BROKER_URL",
+    "REDISCLI_PASSWORD", "APP_DATABASE_URL",
 ]  # fmt: skip
 HARMLESS = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLORTERM", "LANG", "LC_ALL", "TZ", "EDITOR", "PAGER", "PWD",
     "VIRTUAL_ENV", "PYTHONPATH", "NVM_DIR", "JAVA_HOME", "GOPATH", "CARGO_HOME", "XDG_CONFIG_HOME", "HISTSIZE",
     "http_proxy", "NO_PROXY", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PAGER", "MAX_THINKING_TOKENS",
     "KEYBOARD", "KEYMAP", "MONKEY", "COMPASS", "PATIENCE", "TOKENIZERS_PARALLELISM", "SECRETARY", "BYPASS_CACHE",
+    "OLDPWD", "XDG_SESSION_ID", "XDG_SESSION_TYPE", "DESKTOP_SESSION", "GDMSESSION", "TERM_SESSION_ID", "KDE_FULL_SESSION",
+    "SSH_PUBLIC_KEY", "CACHE_KEY", "HOTKEY", "INIT_CWD", "PIP_INDEX_URL", "HTTPS_PROXY", "GOPROXY",
     # Claude Code's own, which the wrapper sets
     "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_MAX_CONTEXT_TOKENS", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
     "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_SSE_PORT", "API_TIMEOUT_MS", "SSL_CERT_FILE",
@@ -45,6 +49,22 @@ def test_secrets_and_pointers_to_the_outside_do_not_pass(name: str) -> None:
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_programs_need_passes(name: str) -> None:
     assert environment({name: "x"}) == {name: "x"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["https://me:secret@example.org/simple", "a http://:secret@proxy:3128", "https://0123456789abcdef0123@example.org"],
+)
+def test_an_address_with_a_login_does_not_pass(value: str) -> None:
+    assert environment({"PIP_INDEX_URL": value, "HTTPS_PROXY": value}) == {}
+    assert environment({"HTTPS_PROXY": value}, keep=["HTTPS_PROXY"]) == {"HTTPS_PROXY": value}
+
+
+@pytest.mark.parametrize(
+    "value", ["https://example.org/a:b@c", "ssh://git@example.org/x", "http://[::1]:3128", "a:b@c", "file:///a@b"]
+)
+def test_an_address_without_one_passes(value: str) -> None:
+    assert environment({"REMOTE": value}) == {"REMOTE": value}
 
 
 @pytest.mark.parametrize("name", ["GITHUB_TOKEN", "DISPLAY", "DATABASE_URL"])
@@ -67,7 +87,7 @@ def test_the_environment_only_loses_and_never_what_is_kept(given_all: dict[str, 
     assert found.items() <= given_all.items()
     assert set(keep) & set(given_all) <= set(found)
     lost = set(given_all) - set(found)
-    assert all(name in POINTERS or looks_like_a_credential(name) for name in lost)
+    assert all(name in POINTERS or looks_like_a_credential(name) or holds_a_login(given_all[name]) for name in lost)
     assert not any(looks_like_a_credential(name) for name in set(found) - set(keep))
 
 

@@ -76,10 +76,10 @@ def test_every_call_has_a_verdict(machine: str, number: int, arguments: list[int
 
 # Numbers from the kernel's syscall tables: ioctl, fchmodat, openat, openat2, io_uring_setup, keyctl, and read.
 NUMBERS = {
-    "x86_64": {"ioctl": 16, "fchmodat": 268, "openat": 257, "openat2": 437, "io_uring_setup": 425, "keyctl": 250, "read": 0},
-    "i386": {"ioctl": 54, "fchmodat": 306, "openat": 295, "openat2": 437, "io_uring_setup": 425, "keyctl": 288, "read": 3},
-    "aarch64": {"ioctl": 29, "fchmodat": 53, "openat": 56, "openat2": 437, "io_uring_setup": 425, "keyctl": 219, "read": 63},
-    "arm": {"ioctl": 54, "fchmodat": 333, "openat": 322, "openat2": 437, "io_uring_setup": 425, "keyctl": 311, "read": 3},
+    "x86_64": {"socket": 41, "ioctl": 16, "fchmodat": 268, "openat": 257, "openat2": 437, "io_uring_setup": 425, "keyctl": 250, "read": 0},
+    "i386": {"socket": 359, "ioctl": 54, "fchmodat": 306, "openat": 295, "openat2": 437, "io_uring_setup": 425, "keyctl": 288, "read": 3},
+    "aarch64": {"socket": 198, "ioctl": 29, "fchmodat": 53, "openat": 56, "openat2": 437, "io_uring_setup": 425, "keyctl": 219, "read": 63},
+    "arm": {"socket": 281, "ioctl": 54, "fchmodat": 333, "openat": 322, "openat2": 437, "io_uring_setup": 425, "keyctl": 311, "read": 3},
 }  # fmt: skip
 CASES = [
     ("ioctl", (0, 0x5412), errno.EPERM),  # TIOCSTI
@@ -101,6 +101,9 @@ CASES = [
     ("openat2", (), "allowed"),  # bubblewrap 0.12 opens with it what it binds
     ("io_uring_setup", (), errno.ENOSYS),
     ("keyctl", (), errno.EPERM),
+    *(("socket", (family, 1, 0), "allowed") for family in (1, 2, 10, 16)),  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+    *(("socket", (family, 1, 0), errno.EAFNOSUPPORT) for family in (0, 3, 17, 31, 38, 40)),  # AF_VSOCK is 40
+    ("socket", (0xDEAD00000028, 1, 0), errno.EAFNOSUPPORT),
     ("read", (0, 0x5412, 0o6000), "allowed"),
 ]
 
@@ -113,6 +116,14 @@ def test_the_verdict_on_each_call_of_each_way_into_the_kernel(
     assert verdict(machine, NUMBERS[way][call], *arguments, architecture=AUDIT[way]) == expected
 
 
+def test_the_old_way_of_32_bit_programs_makes_no_sockets() -> None:
+    """socketcall keeps the family in memory; its other calls work with what was handed over."""
+    call = {"architecture": AUDIT["i386"]}
+    assert verdict("x86_64", 102, 1, **call) == errno.EAFNOSUPPORT
+    assert [verdict("x86_64", 102, number, **call) for number in (3, 8, 9, 20)] == ["allowed"] * 4
+    assert verdict("x86_64", 102, 1) == "allowed", "it is getuid there"
+
+
 def test_the_x32_way_is_closed() -> None:
     assert verdict("x86_64", 0x40000000 | 257, 0, 0, 0, 0) == errno.ENOSYS
 
@@ -121,12 +132,14 @@ def test_an_unknown_machine_has_no_filter() -> None:
     assert program("riscv64") is None
 
 
-@pytest.mark.parametrize("name", ["ioctl", "openat", "chmod", "open", "creat", "mknod", "mknodat", "fchmod", "keyctl"])
+@pytest.mark.parametrize(
+    "name", ["ioctl", "openat", "chmod", "open", "creat", "mknod", "mknodat", "fchmod", "keyctl", "socket"]
+)
 def test_the_numbers_are_those_of_the_kernels_header(name: str) -> None:
     """Where the headers of this machine's kernel are installed; the calls below are tried in any case."""
     header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
     if not header.exists() or os.uname().machine != "x86_64":
-        assert name in {"ioctl", "openat", *seccomp._MODE, *seccomp._OPEN, *seccomp._REFUSED}
+        assert name in {"ioctl", "openat", "socket", *seccomp._MODE, *seccomp._OPEN, *seccomp._REFUSED}
         return
     numbers = {line.split()[1].removeprefix("__NR_"): int(line.split()[2])
                for line in header.read_text().splitlines() if line.startswith("#define __NR_")}  # fmt: skip
@@ -168,6 +181,9 @@ say("mkdir", lambda: os.mkdir("d", 0o755))
 how = (ctypes.c_uint64 * 3)(os.O_CREAT | os.O_WRONLY, 0o4755, 0)
 say("openat2", syscall(int(calls["openat2"]), -100, b"e", ctypes.byref(how), 24))
 say("io_uring", syscall(int(calls["io_uring_setup"]), 1, ctypes.create_string_buffer(120)))
+import socket
+for name in ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_VSOCK"):
+    say(name, lambda: socket.socket(getattr(socket, name), socket.SOCK_STREAM if name != "AF_NETLINK" else socket.SOCK_RAW))
 say("keyctl", syscall(int(calls["keyctl"]), 0, -4, 0))
 say("fchmodat2", syscall(int(calls["fchmodat2"]), -100, b"file", 0o4755, 0))
 print("bits", oct(os.stat("file").st_mode & 0o7000), *sorted(set(os.listdir(".")) & {"b", "c", "e"}))
@@ -205,6 +221,7 @@ def test_the_kernel_refuses_what_the_filter_names_and_nothing_else(tmp_path: Pat
         "chmod-755": "fine", "chmod-setuid": "EPERM", "chmod-setgid": "EPERM", "fchmod-setuid": "EPERM",
         "open-644": "fine", "open-setuid": "EPERM", "tmpfile-setuid": "EPERM", "open-old": "fine", "mknod-setuid": "EPERM",
         "mkdir": "fine", "openat2": "fine", "io_uring": "ENOSYS", "keyctl": "EPERM", "fchmodat2": "EPERM", "bits": "0o0 e",
+        "AF_UNIX": "fine", "AF_INET": "fine", "AF_INET6": "fine", "AF_NETLINK": "fine", "AF_VSOCK": "EAFNOSUPPORT",
     }  # fmt: skip
 
 

@@ -139,6 +139,24 @@ def test_what_a_failing_nvidia_smi_says_is_kept(machine: Machine, said: str) -> 
     assert found.gpus[0].driver is None and found.gpus[0].name == "NVIDIA GPU 10de:2786"
 
 
+def test_an_answer_counts_whatever_status_it_comes_with(machine: Machine) -> None:
+    """Status 14: the card's infoROM is damaged; the card works."""
+    machine.nvidia_smi(f"{smi(outputs.L40S)}\nWARNING: infoROM is corrupted at gpu 0000:01:00.0", status=14)
+    machine.card("0000:01:00.0", "0x10de", driver="nvidia")
+    gpu = one(machine)
+    assert (gpu.driver, gpu.compute_capability, gpu.memory_mib) == ("595.80", "8.9", 46068)
+    assert machine.looked_at().nvidia_smi == ""
+
+
+@pytest.mark.parametrize("status", [0, 6])
+def test_an_nvidia_smi_that_finds_nothing_is_no_answer_whatever_its_status(machine: Machine, status: int) -> None:
+    machine.nvidia_smi("No devices were found", status=status)
+    machine.card("0000:01:00.0", "0x10de", "0x2f04", driver="nvidia")
+    machine.file("proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue\n")
+    found = machine.looked_at()
+    assert found.nvidia_smi == "No devices were found" and found.gpus[0].driver is None
+
+
 def test_the_modules_version_serves_where_nvidia_smi_is_not_installed(machine: Machine) -> None:
     machine.card("0000:01:00.0", "0x10de", "0x2786", driver="nvidia")
     machine.file(

@@ -16,6 +16,7 @@ from claude_local.image import (
     ImageError,
     base_image,
     instruction_sets,
+    is_kind,
     is_source,
     part_for,
     plan,
@@ -63,6 +64,17 @@ def test_another_llama_cpp_changes_the_tag(monkeypatch: pytest.MonkeyPatch) -> N
     changed = type(BUILDS[BUILD])(**{**vars(BUILDS[BUILD]), "tree_sha256": "f" * 64})
     monkeypatch.setitem(BUILDS, BUILD, changed)
     assert image().tag != before
+
+
+def test_a_tag_tells_what_its_image_is_made_for() -> None:
+    made: dict[str, dict[str, Any]] = {
+        "cpu": {}, "cpu-all": {"cpu": "all"}, "vulkan": {"variant": "vulkan"},
+        "cuda12.8.1": {"variant": "cuda", "cuda": CUDA}, "cuda13.0.2": {"variant": "cuda", "cuda": CUDA_13},
+    }  # fmt: skip
+    tags = {name: image(**changes).tag.partition(":")[2] for name, changes in made.items()}
+    for name, tag in tags.items():
+        assert [other for other in made if is_kind(tag, other)] == [name]
+        assert not is_kind(f"{tag}-unchecked", name), "that one is not built to its end"
 
 
 def test_what_does_not_go_in_leaves_the_tag() -> None:
@@ -127,6 +139,37 @@ def test_a_cuda_image_says_its_cuda_and_is_compiled_for_its_architectures_alone(
     assert {"-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=89-real;120a-real", "-DGGML_BACKEND_DL=ON"} < set(flags)
     assert "-DGGML_NATIVE=ON" not in flags, "ggml refuses it together with GGML_BACKEND_DL"
     assert [base.pull for base in made.bases] == ["ubuntu:noble", "nvidia/cuda:12.8.1-devel-ubuntu24.04"]
+
+
+def test_a_cuda_images_kernels_can_be_unpacked_by_the_oldest_driver_that_is_accepted() -> None:
+    """llama.cpp's own default, "size", needs driver 550.54.14; the table of CUDAs accepts 525."""
+    for cuda in (CUDA, CUDA_13):
+        assert "-DGGML_CUDA_COMPRESSION_MODE=speed" in image(variant="cuda", cuda=cuda).arguments["CMAKE_FLAGS"].split()
+
+
+GB10 = ["fp", "asimd", "crc32", "fphp", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("cpu_flags", "machine"),
+    [
+        (GB10, "armv8.2-a+dotprod+fp16+sve+i8mm+sve2"),
+        (["fp", "asimd", "asimddp", "fphp", "asimdhp"], "armv8.2-a+dotprod+fp16"),
+        (["fp", "asimd", "crc32"], "armv8-a"),
+    ],
+)
+def test_a_gpus_image_on_arm_is_compiled_for_its_processor_by_a_compiler_without_sme(
+    cpu_flags: list[str], machine: str
+) -> None:
+    """All variants are the CPU's "all", which no GCC before 14 compiles there; the devel images have 13."""
+    for variant, cuda in (("cuda", CUDA), ("vulkan", None)):
+        made = image(variant=variant, cuda=cuda, arch="aarch64", cpu_flags=cpu_flags)
+        flags = made.arguments["CMAKE_FLAGS"].split()
+        assert f"-DGGML_CPU_ARM_ARCH={machine}" in flags
+        assert {"-DGGML_NATIVE=OFF", "-DGGML_BACKEND_DL=ON", "-DBUILD_SHARED_LIBS=ON"} < set(flags)
+        assert "-DGGML_CPU_ALL_VARIANTS=ON" not in flags
+        assert made.tag != image(variant=variant, cuda=cuda, arch="aarch64", cpu_flags=["asimd", "sve"]).tag
+        assert "-DGGML_CPU_ALL_VARIANTS=ON" in image(variant=variant, cuda=cuda).arguments["CMAKE_FLAGS"]
 
 
 def test_a_gpus_image_hangs_on_its_cuda_but_not_on_the_processor() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from claude_local.hardware import Gpu, Hardware
 from claude_local.image_variant import TOOLKITS, VariantError, choose, real, run_words
+from tests.unit import hardware_outputs as outputs
 
 
 def nvidia(capability: str | None = "8.9", driver: str | None = "580.95.05", index: int = 0, **rest: object) -> Gpu:
@@ -130,6 +131,87 @@ def test_an_old_driver_is_named_with_what_is_needed() -> None:
     assert "470.182.03 is older than 525" in missing.what
     (missing,) = choose(machine(nvidia("12.1", "575.64.03"))).missing
     assert "575.64.03 is older than 580, which CUDA 13.0.2 needs" in missing.what
+
+
+@pytest.mark.parametrize("said", ["No devices were found", outputs.NO_DRIVER])
+@pytest.mark.parametrize("kernel", [None, "nouveau", "nvidia"])
+def test_a_driver_that_is_installed_but_does_not_run_the_gpu_is_not_to_be_installed_again(
+    said: str, kernel: str | None
+) -> None:
+    """Debian 13's 550 beside a GeForce RTX 50; a module that Secure Boot does not let in."""
+    found = machine(nvidia(None, None, kernel_driver=kernel), nvidia_smi=said, codename="trixie")
+    (missing,) = choose(found).missing
+    assert said[:40] in missing.what
+    assert "apt install" not in missing.fix
+    for word in ("dmesg", "Secure Boot", "570", "open kernel modules"):
+        assert word in missing.fix
+
+
+def test_debians_own_driver_is_not_recommended_where_it_is_too_old() -> None:
+    (missing,) = choose(machine(nvidia(None, None, kernel_driver=None), codename="trixie")).missing
+    assert "apt install nvidia-driver" in missing.fix and "RTX 50 and newer need driver 570" in missing.fix
+    (missing,) = choose(machine(nvidia("12.1", "575.64.03"), codename="trixie")).missing
+    assert "apt install" not in missing.fix and "driver 580 or newer from NVIDIA's own repository" in missing.fix
+
+
+def test_a_generation_that_has_its_last_driver_is_told_so() -> None:
+    """A GT 710 has 470 for ever; a GeForce RTX 30 with 470 wants a newer one."""
+    (missing,) = choose(machine(nvidia(None, "470.256.02", memory_mib=None), distro="ubuntu")).missing
+    assert "470.256.02 is older than 525" in missing.what
+    assert "Kepler (GeForce 600 and 700), nothing: 470 is its last driver" in missing.fix
+    assert "Else sudo ubuntu-drivers install" in missing.fix
+    (missing,) = choose(machine(nvidia(None, "510.108.03"), distro="ubuntu")).missing
+    assert missing.fix.startswith("sudo ubuntu-drivers install")
+
+
+def test_a_card_that_a_virtual_machine_holds_is_told_so_also_where_nvidia_smi_finds_nothing() -> None:
+    found = machine(nvidia(None, None, kernel_driver="vfio-pci"), nvidia_smi="No devices were found")
+    (missing,) = choose(found).missing
+    assert "reserved for virtual machines" in missing.what
+
+
+# --- cards that are not worth it --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "mib"), [("NVIDIA GeForce GT 1030", 2048), ("NVIDIA GeForce GTX 1060 3GB", 3072), ("NVIDIA T400", 2048)]
+)
+def test_a_card_with_too_little_memory_makes_no_cuda_image(name: str, mib: int) -> None:
+    small = nvidia("6.1", name=name, memory_mib=mib)
+    verdict = choose(machine(small))
+    assert (verdict.variant, verdict.gpus) == ("cpu", ())
+    (missing,) = verdict.missing
+    assert missing.what.startswith(f"{name} has only {mib // 1024} GiB") and "nothing to do" in missing.fix
+    # Who wants it gets it, and is not told so where that would fail.
+    assert "image_variant = 'cuda'" in missing.fix
+    (missing,) = choose(machine(replace(small, driver="470.256.02"))).missing
+    assert missing.fix == "nothing to do: it stays unused"
+    assert choose(machine(small), "cuda").gpus == (small,)
+
+
+@pytest.mark.parametrize("mib", [4096, 3911, None])
+def test_a_card_sold_with_4_gb_counts_and_one_that_tells_no_memory(mib: int | None) -> None:
+    assert choose(machine(nvidia("7.5", memory_mib=mib))).variant == "cuda"
+
+
+@pytest.mark.parametrize("setting", ["auto", "cuda"])
+def test_nothing_is_compiled_for_a_small_card_beside_a_big_one(setting: str) -> None:
+    big, small = nvidia("8.9"), nvidia("6.1", index=1, name="NVIDIA GeForce GT 1030", memory_mib=2048)
+    found = machine(big, small)
+    verdict = choose(found, setting)
+    assert verdict.gpus == (big,) and verdict.cuda is not None and verdict.cuda.architectures == ("89-real",)
+    assert "NVIDIA_VISIBLE_DEVICES=0" in run_words(verdict, found)
+
+
+@pytest.mark.parametrize("setting", ["auto", "cuda"])
+def test_a_jetson_is_passed_over(setting: str) -> None:
+    found = machine(nvidia("8.7", "540.4.0", name="Orin (nvgpu)", memory_mib=None, pci=None, kernel_driver=None))
+    if setting == "cuda":
+        with pytest.raises(VariantError, match="the GPU of a Jetson"):
+            choose(found, setting)
+        return
+    verdict = choose(found)
+    assert verdict.variant == "cpu" and "the GPU of a Jetson" in verdict.missing[0].what
 
 
 def test_a_machine_that_lacks_nvidia_smi_is_told_the_package() -> None:

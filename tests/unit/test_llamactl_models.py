@@ -176,6 +176,13 @@ def test_a_file_that_somebody_changed_is_theirs(full: Home, capsys: pytest.Captu
     assert (full.models / "sub" / "old.gguf").is_symlink()
 
 
+def test_a_link_to_our_file_that_was_moved_is_theirs(full: Home) -> None:
+    (full.models / "sub" / "old.gguf").rename(full.folder / "moved.gguf")
+    (full.models / "sub" / "old.gguf").symlink_to(full.folder / "moved.gguf")
+    assert full.llamactl("prune", "--yes") == 0
+    assert (full.models / "sub" / "old.gguf").is_symlink()
+
+
 def test_a_former_model_dir_that_is_a_search_directory_now_is_never_touched(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +194,36 @@ def test_a_former_model_dir_that_is_a_search_directory_now_is_never_touched(
     assert found["old.gguf"]["orphaned"] is False and found["other.gguf"]["orphaned"] is True
     assert home.llamactl("prune", "--yes") == 0
     assert path.exists() and not (home.models / "other.gguf").exists()
+
+
+def test_a_former_model_dir_around_the_new_one_is_never_touched(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    path = home.put("old.gguf", OTHER)
+    home.disk, home.models = home.models, home.models / "new"
+    home.put("other.gguf", GOOD)
+    home.place()
+    found = listed(home, capsys)
+    assert found["old.gguf"]["orphaned"] is False and found["other.gguf"]["orphaned"] is True
+    assert home.llamactl("prune", "--yes") == 0
+    assert path.exists() and not (home.models / "other.gguf").exists()
+
+
+def test_a_file_that_is_replaced_while_prune_asks_is_not_deleted(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home.put("old.gguf", OTHER)
+    gone = home.put("gone.gguf", SHARED)
+    home.place()
+
+    def answer(question: str) -> str:
+        path.write_bytes(GOOD)
+        gone.unlink()
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    assert home.llamactl("prune") == 1
+    assert f"not deleted: {path}: it has changed meanwhile" in capsys.readouterr().err
+    assert path.read_bytes() == GOOD
+    assert list(home.index["files"]) == [str(path)]
 
 
 def test_what_the_servers_presets_name_is_in_use_with_all_its_parts(
@@ -214,6 +251,75 @@ def test_what_the_servers_presets_name_is_in_use_with_all_its_parts(
     written.unlink()
     assert home.llamactl("prune", "--yes") == 0
     assert not any((home.models / name).exists() for name in names)
+
+
+def split(home: Home, count: int = 3) -> list[str]:
+    """Want a split model whose last part nobody has; the names of its parts."""
+    names = [f"m-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    files = []
+    for number, name in enumerate(names):
+        content = gguf({"split.count": count, "split.no": number})
+        if name != names[-1]:
+            home.server.behaviours[f"/{name}"] = whole(content)
+        home.want(f"url {home.server.url}/{{name}}", name=name, content=content)
+        files += home.profiles.pop()["files"]
+    home.profiles.append({"id": "big", "model": names[0], "mmproj": None, "files": files})
+    return names
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_prune_leaves_the_parts_of_a_model_that_is_still_being_placed(
+    home: Home, capsys: pytest.CaptureFixture[str], first: bool
+) -> None:
+    if not first:
+        home.put("old.gguf", OTHER)
+    names = split(home)
+    home.server.behaviours["/other"] = whole(GOOD)
+    home.want(f"url {home.server.url}/other", name="other.gguf")
+    with pytest.raises(placement.PlacementError, match="HTTP 404"):
+        home.place()
+    found = listed(home, capsys)
+    assert [found[name]["used_by"] for name in (*names[:2], "other.gguf")] == [["being placed"]] * 3
+    # What the last whole deploy uses is still in use: the server runs with it.
+    assert first or found["old.gguf"]["used_by"] == ["p0"]
+    assert home.llamactl("prune", "--yes") == 0
+    assert all((home.models / name).exists() for name in (*names[:2], "other.gguf"))
+    # The user gives the model up: the next run that reaches its end frees its parts.
+    home.profiles.pop(0)
+    assert not home.check()["ok"]
+    home.place()
+    assert home.check()["ok"] and home.index["wanted"] == []
+    assert home.llamactl("prune", "--yes") == 0
+    assert not any((home.models / name).exists() for name in names)
+    assert (home.models / "other.gguf").exists()
+
+
+def test_prune_leaves_what_a_stopped_deploy_had_found_under_another_name(home: Home) -> None:
+    path = home.put("old.gguf", GOOD)
+    home.put("sub/gone.gguf", OTHER)
+    home.place()
+    home.want(name="new.gguf", content=GOOD)
+    split(home)
+    with pytest.raises(placement.PlacementError, match="HTTP 404"):
+        home.place()
+    assert home.llamactl("prune", "--yes") == 0
+    assert path.exists() and not (home.models / "sub").exists()
+
+
+def test_a_file_in_the_place_of_ours_is_theirs_even_with_the_same_content(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home.put("old.gguf", OTHER)
+    home.want(name="old.gguf", content=OTHER)
+    path.with_suffix(".copy").write_bytes(OTHER)
+    path.with_suffix(".copy").rename(path)
+    home.place()
+    home.profiles.pop()
+    home.place()
+    found = listed(home, capsys)["old.gguf"]
+    assert (found["state"], found["placed"], found["orphaned"]) == ("verified", False, False)
+    assert home.llamactl("prune", "--yes") == 0
+    assert path.exists()
 
 
 def test_before_the_first_deploy_there_is_one_plain_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

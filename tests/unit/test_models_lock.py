@@ -81,12 +81,19 @@ def test_the_lock_gives_parts_their_identity_and_leaves_what_is_pinned() -> None
 def test_what_a_machine_hashed_becomes_entries() -> None:
     known = profiles.parse(CONF)
     paths = ["/m/d/M-00001-of-00002.gguf", "/m/d/M-00002-of-00002.gguf"]
-    stamps = {path: {"sha256": e.sha256, "size": e.size, "inode": 3} for path, e in zip(paths, (ONE, TWO), strict=True)}
+    stamps = {
+        path: {"sha256": e.sha256, "source": HUB, "size": e.size, "inode": 3}
+        for path, e in zip(paths, (ONE, TWO), strict=True)
+    }
     placements = {"files": stamps, "profiles": {"x": {"files": paths}, "y": {"files": ["/m/y.gguf"]}}}
     assert models_lock.found(known.values(), placements) == [ONE, TWO]
     pinned = models_lock.applied(known, models_lock.merge({}, [ONE, TWO]))
     assert models_lock.found(pinned.values(), placements) == []
     assert models_lock.found(known.values(), {}) == []
+    # Stamps of another revision, or of a version that did not note from where, are no word of this line's.
+    for source in ("hub a/b@" + "1" * 40 + "/d", None):
+        other = {path: {**stamp, "source": source} for path, stamp in stamps.items()}
+        assert models_lock.found(known.values(), {**placements, "files": other}) == []
 
 
 def test_several_writers_lose_nothing(tmp_path: Path) -> None:

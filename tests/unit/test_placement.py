@@ -21,6 +21,7 @@ import pytest
 
 from claude_local.runtime import exclusive, placement, progress
 from claude_local.runtime.part import FetchError, Part
+from claude_local.runtime.stored_models import inventory
 from tests.unit.gguf_file import gguf, model
 from tests.unit.model_server import Handler, ModelServer, whole
 from tests.unit.placement_desk import GOOD, MIB, OTHER, Desk, prepared, program
@@ -290,6 +291,131 @@ def test_a_wrong_file_of_the_users_is_never_replaced(desk: Desk, server: ModelSe
     assert server.requests == []
 
 
+@pytest.mark.parametrize("content", [OTHER, GOOD[:MIB], GOOD + GOOD])
+@pytest.mark.parametrize("same_inode", [False, True])
+def test_the_users_file_in_the_place_of_ours_is_never_replaced(
+    desk: Desk, server: ModelServer, content: bytes, same_inode: bool
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    if same_inode:
+        # ext4 gives the new file the number of the deleted one.
+        (desk.models / "m.gguf").unlink()
+        (desk.models / "m.gguf").write_bytes(content)
+    else:
+        (desk.models / "mine").write_bytes(content)
+        (desk.models / "mine").rename(desk.models / "m.gguf")
+    assert desk.check()["files"][0]["placed"] is False
+    with pytest.raises(placement.PlacementError, match="did not put it there"):
+        desk.place()
+    assert (desk.models / "m.gguf").read_bytes() == content
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("visible", [False, True])
+def test_a_link_in_the_place_of_our_file_is_left_alone(desk: Desk, server: ModelServer, visible: bool) -> None:
+    """The user moved the file to a bigger disk."""
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    other = desk.disk if visible else desk.folder / "other"
+    other.mkdir(exist_ok=True)
+    (desk.models / "m.gguf").rename(other / "moved.gguf")
+    (desk.models / "m.gguf").symlink_to(other / "moved.gguf")
+    if visible:
+        desk.place()
+        assert desk.check()["ok"] and desk.check()["files"][0]["placed"] is False
+        (other / "moved.gguf").write_bytes(OTHER)
+    with pytest.raises(
+        placement.PlacementError, match="sha256 is" if visible else f"name {other} in model_search_dirs"
+    ):
+        desk.place()
+    assert (desk.models / "m.gguf").is_symlink()
+    assert len(server.requests) == 1
+
+
+def test_a_file_that_appears_while_its_name_is_fetched_stays(desk: Desk, server: ModelServer) -> None:
+    def behave(handler: Handler) -> None:
+        (desk.models / "m.gguf").write_bytes(OTHER)
+        whole(GOOD)(handler)
+
+    server.behaviours["/m"] = behave
+    desk.want(f"url {server.url}/m")
+    with pytest.raises(placement.PlacementError, match="somebody else while it was fetched"):
+        desk.place()
+    assert (desk.models / "m.gguf").read_bytes() == OTHER
+    (desk.models / "m.gguf").unlink()
+    desk.place()
+    assert len(server.requests) == 1
+
+
+def test_what_was_placed_is_ours_also_when_the_notes_cannot_be_written(
+    desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    real = json.dump
+
+    def full(content: Any, *arguments: Any, **options: Any) -> None:
+        if content["files"]:
+            raise OSError(28, "No space left on device")
+        real(content, *arguments, **options)
+
+    def killed(part: Part) -> None:
+        raise progress.Interrupted("SIGKILL")
+
+    monkeypatch.setattr(placement.json, "dump", full)
+    with pytest.raises(OSError, match="No space left on device") as failed:
+        desk.place()
+    assert failed.value.filename == str(desk.placements)
+    assert os.listdir(desk.placements.parent) == [".placing.lock", "models.json"]
+    # Nothing has the name that is not noted; what was fetched is kept.
+    assert not (desk.models / "m.gguf").exists()
+    monkeypatch.setattr(placement.json, "dump", real)
+    # The power fails right after the file has its name.
+    monkeypatch.setattr(Part, "forget", killed)
+    with pytest.raises(progress.Interrupted):
+        desk.place()
+    monkeypatch.undo()
+    assert len(server.requests) == 1
+    assert placement.Index.load(str(desk.placements)).ours(str(desk.models / "m.gguf"))
+    assert "nothing fetched" in desk.place()
+
+
+def test_a_name_that_cannot_be_given_leaves_the_notes_as_they_were(
+    desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    (desk.models / "m.gguf").write_bytes(OTHER)
+    real = os.replace
+
+    def refused(source: str, target: str) -> None:
+        if source.endswith(".part"):
+            raise OSError(5, "Input/output error", target)
+        real(source, target)
+
+    monkeypatch.setattr(placement.os, "replace", refused)
+    with pytest.raises(OSError, match="Input/output"):
+        desk.place()
+    monkeypatch.undo()
+    desk.place()
+    assert (desk.models / "m.gguf").read_bytes() == GOOD
+
+
+def test_notes_of_an_earlier_version_are_read(desk: Desk, server: ModelServer) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    index = desk.index
+    stamps = {path: {k: v for k, v in stamp.items() if k != "source"} for path, stamp in index["files"].items()}
+    desk.placements.write_text(json.dumps({"files": stamps, "profiles": index["profiles"], "roots": index["roots"]}))
+    assert desk.check()["ok"]
+    assert "nothing fetched" in desk.place()
+
+
 def test_a_link_to_a_disk_that_is_not_mounted_is_left_alone(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
@@ -315,6 +441,37 @@ def test_silent_damage_is_found_by_the_deep_check_and_repaired_by_the_next_run(d
     assert not desk.check()["ok"]
     desk.place()
     assert desk.states(deep=True) == ["ok"]
+
+
+def test_a_deep_check_takes_the_lock_before_it_changes_the_notes(
+    desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    path = desk.models / "m.gguf"
+    status = path.stat()
+    path.write_bytes(OTHER)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    monkeypatch.setattr(exclusive, "LOCK_TIMEOUT", 0.0)
+    before = desk.placements.read_bytes()
+    with open(desk.models / ".placing.lock", "r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(placement.PlacementError, match="another run"):
+            desk.check(deep=True)
+    assert desk.placements.read_bytes() == before
+    # What a run noted while the files were hashed stays.
+    real = placement.content_problem
+
+    def meanwhile(*arguments: Any) -> str | None:
+        notes = desk.index
+        notes["files"]["/other"] = {"sha256": None}
+        desk.placements.write_text(json.dumps(notes))
+        return real(*arguments)
+
+    monkeypatch.setattr(placement, "content_problem", meanwhile)
+    assert desk.states(deep=True) == ["corrupt"]
+    assert "/other" in desk.index["files"] and desk.states() == ["changed"]
 
 
 def test_a_touched_file_is_hashed_once_and_kept(desk: Desk, server: ModelServer) -> None:
@@ -381,6 +538,103 @@ def test_parts_of_a_split_model_lie_together(desk: Desk, server: ModelServer) ->
     assert len(server.requests) == requests
 
 
+def want_split(desk: Desk, *sources: str, count: int = 2) -> dict[str, bytes]:
+    """Want a model of several parts; their names and contents."""
+    parts = {f"m-{n + 1:05}-of-{count:05}.gguf": gguf({"split.count": count, "split.no": n}) for n in range(count)}
+    files = []
+    for name, content in parts.items():
+        desk.want(*sources, name=name, content=content)
+        files += desk.profiles.pop()["files"]
+    desk.profiles.append({"id": "split", "model": next(iter(parts)), "mmproj": None, "files": files})
+    return parts
+
+
+def test_parts_that_come_one_by_one_are_taken_as_they_come(desk: Desk) -> None:
+    parts = want_split(desk, count=3)
+    folder = desk.disk / "sub"
+    folder.mkdir()
+    for index, (name, content) in enumerate(parts.items(), 1):
+        (folder / name).write_bytes(content)
+        if index < len(parts):
+            with pytest.raises(placement.PlacementError, match="is not there"):
+                desk.place()
+    assert "nothing fetched" in desk.place()
+
+
+@pytest.mark.parametrize("kind", ["relative", "absolute", "around", "through"])
+def test_parts_in_the_hubs_own_cache_are_used_where_they_are(desk: Desk, server: ModelServer, kind: str) -> None:
+    """Links whose way leaves the directory lead nowhere in the server's container."""
+    parts = want_split(desk, f"url {server.url}/{{name}}")
+    cache = desk.disk / "models--o--r"
+    snapshot, blobs = cache / "snapshots" / "abc", cache / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    (desk.folder / "way").symlink_to(blobs)
+    to = {
+        "relative": "../../blobs",
+        "absolute": str(blobs),
+        "around": f"../../../../{desk.disk.name}/{cache.name}/blobs",
+    }
+    to["through"] = "../../../../way"
+    for name, content in parts.items():
+        (blobs / hashlib.sha256(content).hexdigest()).write_bytes(content)
+        (snapshot / name).symlink_to(f"{to[kind]}/{hashlib.sha256(content).hexdigest()}")
+        server.behaviours[f"/{name}"] = whole(content)
+        assert (snapshot / name).read_bytes() == content
+    desk.place()
+    assert desk.check()["ok"]
+    used = snapshot if kind == "relative" else desk.models
+    assert desk.index["profiles"]["split"]["files"] == [str(used / name) for name in parts]
+    if kind == "relative":
+        assert server.requests == [] and "nothing fetched" in desk.place()
+        found = inventory(str(desk.placements), str(desk.folder / "none"))
+        assert {(file.state, file.placed, file.orphaned) for file in found.files} == {("verified", False, False)}
+
+
+def test_a_part_under_another_name_gets_no_advice_that_cannot_help(
+    desk: Desk, server: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in want_split(desk, f"url {server.url}/{{name}}").items():
+        (desk.disk / f"{name}.blob").write_bytes(content)
+        (desk.disk / name).symlink_to(desk.disk / f"{name}.blob")
+        server.behaviours[f"/{name}"] = whole(content)
+    desk.place()
+    output = capsys.readouterr().out
+    assert "needs each part of a model under its own name" in output and "model_search_dirs" not in output
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_of_model_dir_that_leads_out_of_it_is_told_before_anything_is_fetched(
+    desk: Desk, server: ModelServer, there: bool
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m", name="sub/m.gguf")
+    big = desk.folder / "big"
+    big.mkdir()
+    desk.models.mkdir()
+    (desk.models / "sub").symlink_to(big)
+    if there:
+        (big / "m.gguf").write_bytes(GOOD)
+    with pytest.raises(placement.PlacementError, match=f"(?i)name {big} in model_search_dirs"):
+        desk.place()
+    assert server.requests == []
+    # What the message says helps.
+    desk.disk = big
+    desk.place()
+    assert desk.check()["ok"] and len(server.requests) == (0 if there else 1)
+    assert (big / "m.gguf").read_bytes() == GOOD
+
+
+def test_a_fetched_file_that_is_not_there_afterwards_is_no_success(
+    desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    monkeypatch.setattr(Part, "forget", lambda part: os.unlink(desk.models / "m.gguf"))
+    with pytest.raises(placement.PlacementError, match="was fetched, and then: not there"):
+        desk.place()
+
+
 def test_two_profiles_share_one_file(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
@@ -399,6 +653,21 @@ def test_a_profile_more_or_less_is_a_change_once(desk: Desk, server: ModelServer
     desk.place()
     assert desk.check()["ok"]
     assert list(desk.index["profiles"]) == ["renamed"]
+
+
+def test_a_profile_that_could_not_be_had_and_is_given_up_leaves_no_note(desk: Desk, server: ModelServer) -> None:
+    """Its parts would count as being placed for ever."""
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    desk.want(f"url {server.url}/gone", name="gone.gguf", content=OTHER)
+    with pytest.raises(placement.PlacementError):
+        desk.place()
+    assert str(desk.models / "gone.gguf") in desk.index["wanted"]
+    desk.profiles.pop()
+    assert not desk.check()["ok"]
+    desk.place()
+    assert desk.check()["ok"] and desk.index["wanted"] == []
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(

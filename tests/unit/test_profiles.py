@@ -253,6 +253,25 @@ def test_text_that_is_no_ini_is_located() -> None:
     assert "no profile" in problems("# nothing\n")[0]
 
 
+def test_two_files_of_one_name_from_two_hub_repositories_are_refused() -> None:
+    """They would overwrite each other in model_dir."""
+    first, second = (f"hub o/{name}@{'0' * 40}" for name in "ab")
+    text = f"[a]\nMODEL = a.gguf\nSOURCES = {first}\nMMPROJ = mmproj-F16.gguf\n[own]\nMODEL = a.gguf\n"
+    other = f"[b]\nMODEL = b.gguf\nSOURCES = {second}\n"
+    with pytest.raises(profiles.ProfilesError) as caught:
+        profiles.parse(f"{text}{other}MMPROJ = mmproj-F16.gguf\n")
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"models.conf: [b] MMPROJ: found mmproj-F16.gguf of {second}, a name that [a] has")
+    assert "b/mmproj-F16.gguf" in problem
+    # What the message says helps; and one repository may serve both.
+    assert profiles.parse(f"{text}{other}MMPROJ = b/mmproj-F16.gguf\n")["b"].files[1].hub == second
+    assert profiles.parse(f"{text}[b]\nMODEL = b.gguf\nSOURCES = {first}\nMMPROJ = mmproj-F16.gguf\n")
+    # The one that takes the file as it is does not hide the third one.
+    text = f"[own]\nMODEL = x.gguf\n[a]\nMODEL = x.gguf\nSOURCES = {first}\n[b]\nMODEL = x.gguf\nSOURCES = {second}\n"
+    with pytest.raises(profiles.ProfilesError, match=r"\[b\] MODEL: found x.gguf"):
+        profiles.parse(text)
+
+
 def test_two_profiles_cannot_disagree_on_one_file() -> None:
     found = problems(f"[a]\nMODEL = m.gguf\nSHA256 = {SHA}\n[b]\nMODEL = m.gguf\nSHA256 = {'cd' * 32}\n")
     assert "[b] SHA256" in found[0] and "[a]" in found[0]

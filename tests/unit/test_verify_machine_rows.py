@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from claude_local.fence.config import FenceConfig, dump
+from claude_local.runtime import placement
 from claude_local.runtime.verify import docker_rows
 from claude_local.runtime.verify.catalogue import catalogue
 from claude_local.runtime.verify.checks import Check, Failed
 from claude_local.runtime.verify.configuration import invalid_settings, version_key
 from claude_local.runtime.verify.workbench import Workbench
+from tests.unit.gguf_file import gguf
 from tests.unit.verify_lab import CONTAINER, GGUF, altered, deployed, docker_answers, write
 
 
@@ -210,6 +214,57 @@ def test_flipped_bytes_under_an_unchanged_stamp_are_seen_by_a_deep_run_only(tmp_
     assert evidence(bench, "model.small")
     bench.deep = True
     assert "is corrupt" in fault(bench, "model.small").what
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 64, b"HTML"])
+def test_the_fix_for_damage_that_a_deploy_does_not_see_makes_the_deploy_see_it(tmp_path: Path, damage: bytes) -> None:
+    """./provision alone trusts size, time and inode."""
+    bench = deployed(tmp_path)
+    path = model(bench)
+    info = path.stat()
+    with path.open("r+b") as file:
+        file.seek(0 if damage == b"HTML" else 100)
+        file.write(damage)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    file_wanted = {"name": "small.gguf", "sha256": hashlib.sha256(GGUF).hexdigest(), "size": len(GGUF), "sources": []}
+    plan = placement.Plan.read(
+        json.dumps(
+            {
+                "model_dir": bench.paths.model_dir,
+                "hub": "https://hub.invalid",
+                "placements_path": bench.paths.placements,
+                "profiles": [{"id": "small", "files": [file_wanted]}],
+            }
+        )
+    )
+    assert [row["state"] for row in placement.check(plan)["files"]] == ["ok"]
+    bench.deep = True
+    command = fault(bench, "model.small").fix.partition(" && ./provision")
+    assert command[1]
+    subprocess.run(command[0], shell=True, check=True)
+    assert [row["state"] for row in placement.check(plan)["files"]] == ["changed"]
+    assert fault(bench, "model.small").fix.startswith("./provision")
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_without_a_known_sha256_the_header_is_looked_at_and_nothing_is_called_right(
+    tmp_path: Path, sound: bool
+) -> None:
+    bench = deployed(tmp_path)
+    edit_placements(bench, lambda found: found["files"][str(model(bench))].update(sha256=None, size=None))
+    if sound:
+        model(bench).write_bytes(gguf())
+        told = evidence(bench, "model.small")
+        assert "no sha256 is known" in told and "right" not in told
+    else:
+        model(bench).write_bytes(gguf()[:-1])
+        assert "is corrupt: truncated" in fault(bench, "model.small").what
+
+
+def test_a_file_of_the_users_in_the_place_of_ours_is_theirs_to_replace(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    write(model(bench).with_suffix(".mine"), GGUF[:1000]).rename(model(bench))
+    assert "your own file" in fault(bench, "model.small").fix
 
 
 def test_a_touched_model_is_hashed_again_and_found_right(tmp_path: Path) -> None:

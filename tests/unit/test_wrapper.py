@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,7 @@ class Home:
             fence_config=self.paths.fence_config,
             fence_state=self.paths.fence_state,
             shims=self.paths.shims,
+            system_path=f"{self.tools}:/usr/bin:/bin",
             home=self.paths.home,
             own_directories=shell_words([self.paths.share, self.paths.bin_dir]),
         )
@@ -102,7 +104,7 @@ class Home:
         return log.read_text().splitlines() if log.exists() else []
 
     def environment(self, server: str | None, **env: str) -> dict[str, str]:
-        base = {"HOME": str(self.home), "PATH": f"{self.tools}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+        base = {"HOME": str(self.home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
         if server is not None:
             base["CLAUDE_LOCAL_SERVER"] = server
         return base | {"FAKE_CLAUDE_RECORD": str(self.record)} | env
@@ -427,7 +429,14 @@ def test_a_server_that_cannot_be_started_names_the_command(home: Home, said: str
     assert not home.record.exists()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["doctor"], ["mcp", "list"]])
+def test_the_help_begins_with_its_own_options(home: Home) -> None:
+    done = home.run("--help")
+    assert done.returncode == 0 and "--model PROFILE" in done.stdout and "--unfenced" in done.stdout
+    assert "small" in done.stdout, "the profiles that can be named"
+    assert home.started["argv"][1:] == ["--help"]
+
+
+@pytest.mark.parametrize("words", [["--version"], ["doctor"], ["mcp", "list"], ["mcp", "--help"]])
 def test_what_needs_no_model_runs_while_the_server_is_down(home: Home, words: list[str]) -> None:
     done = home.run(*words)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ONE_LAYER)
@@ -488,6 +497,24 @@ def test_without_any_claude_the_fix_is_named(home: Home, backend: ScriptedBacken
     Path(home.paths.claude).unlink()
     done = home.run("-p", "x", server=backend.url, PATH="/usr/bin:/bin")
     assert done.returncode == 1 and "Claude Code is not installed" in done.stderr
+
+
+def test_no_program_of_a_projects_runs_before_the_fence_stands(home: Home, backend: ScriptedBackend) -> None:
+    """An activated .venv/bin is first on PATH, and a session can write it."""
+    home.docker("exit 1")
+    planted = home.home / "project" / ".venv" / "bin"
+    names = ["jq", "curl", "docker", "sudo", "bash", "cat", "sleep", "env", "sh", "dirname", "bwrap", "socat"]
+    for name in names:
+        home.add(planted / name, f"#!/bin/sh\necho {name} >>'{home.home}/planted'\nexit 1\n", 0o755)
+    path = f"{planted}:{os.environ['PATH']}"
+    done = home.run("--settings", '{"a": 1}', "-p", "x", server=backend.url, PATH=path)
+    assert (done.returncode, done.stderr) == (0, ONE_LAYER)
+    assert home.run("-p", "x", PATH=path).returncode == 1, "no server, and Docker is asked for one"
+    assert home.docker_log and not (home.home / "planted").exists()
+    env = home.started["env"]
+    assert env["PATH"] == f"{home.paths.shims}:{path}", "the session has its user's programs"
+    found = [os.path.realpath(shutil.which(name, path=env["PATH"]) or "") for name in ("bwrap", "socat")]
+    assert found == [os.path.realpath(f"/usr/bin/{name}") for name in ("bwrap", "socat")]
 
 
 def test_the_rendered_wrapper_passes_shellcheck(home: Home) -> None:

@@ -3,7 +3,10 @@
 A mount on a file ends when somebody outside replaces the file by renaming another one over it, and that is how git writes
 ``.git/config``, Claude Code ``~/.claude.json`` and an editor nearly everything. This program joins the session's mount
 namespace (its creator may), sees the mount go and mounts it again, within about a millisecond.
-Sockets, which may be gone in a moment, are blanked by it in the first place.
+Sockets, which may be gone in a moment, are blanked by it in the first place, and secrets when they appear, within a second.
+
+Before that it cuts the session's mounts off from the machine's. bubblewrap leaves them slaves of those: a disk that is plugged
+in later would appear in the session, and could be written there.
 
 A child of the launcher's (``start``), forked before it has threads: only a process of one thread may change namespaces. It
 ends with the session or with its launcher.
@@ -17,6 +20,7 @@ import os
 import select
 import signal
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -24,10 +28,13 @@ from contextlib import suppress
 NS_GET_USERNS = 0xB701
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
+MS_PRIVATE = 1 << 18
 PR_SET_PDEATHSIG = 1
 # Milliseconds between two looks for what is not there at the moment.
 PAUSE = 100
 KINDS = ("emptied", "blanked", "guarded", "stub_directories", "stub_files")
+# Seconds between two looks for secrets that were not there at the start: some 170 names, 0.4 ms.
+LOOK = 1.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -52,10 +59,15 @@ def join(process: int) -> None:
     os.close(space)
 
 
+def cut_off() -> None:
+    """Let nothing that is mounted outside from now on appear in this mount namespace. Raises OSError."""
+    _called(_LIBC.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount")
+
+
 def cover(path: str, kind: str) -> None:
     """Mount over ``path`` as ``kind`` says. Raises OSError."""
     if kind in ("stub_files", "stub_directories") and not os.path.lexists(path):
-        os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+        os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         # It leads elsewhere; watch.py sees to links.
@@ -83,15 +95,16 @@ def _plain(text: str) -> str:
     return text
 
 
-def start(process: int, wanted: Mapping[str, Sequence[str]]) -> tuple[int, bool]:
+def start(process: int, wanted: Mapping[str, Sequence[str]], late: Sequence[str] = ()) -> tuple[int, bool]:
     """Start the program for the session whose first program is ``process``; its process id, and whether it keeps up the
-    mounts over ``wanted`` (kind, see KINDS -> paths). It has mounted over what was not mounted over yet by then."""
+    mounts over ``wanted`` (kind, see KINDS -> paths). By then the session is cut off from what is mounted outside, and
+    what was not mounted over yet is. ``late``: what is mounted over, as blanked, as soon as it is there."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
-            _keep(process, {path: kind for kind in KINDS for path in wanted.get(kind, ())}, writing)
+            _keep(process, {path: kind for kind in KINDS for path in wanted.get(kind, ())}, late, writing)
         finally:
             os._exit(0)
     os.close(writing)
@@ -99,7 +112,7 @@ def start(process: int, wanted: Mapping[str, Sequence[str]]) -> tuple[int, bool]
         return child, said.read(1) == b"1"
 
 
-def _keep(process: int, kinds: Mapping[str, str], ready: int) -> None:
+def _keep(process: int, kinds: Mapping[str, str], late: Sequence[str], ready: int) -> None:
     # Nothing of the session's terminal, and nothing that keeps anybody waiting for an end.
     os.setsid()
     table = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -112,19 +125,26 @@ def _keep(process: int, kinds: Mapping[str, str], ready: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     launcher = os.getppid()
     join(process)
+    cut_off()
     # Only now: entering a user namespace takes this back.
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:
         return
     changes = select.poll()
     changes.register(table, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
-    pending = True
+    pending, looked = True, 0.0
     while there := points(table):
         pending = False
         for path in sorted(kinds.keys() - there):
             pending = True
             with suppress(OSError):
                 cover(path, kinds[path])
+        if time.monotonic() - looked >= LOOK:
+            looked = time.monotonic()
+            for path in late:
+                if path not in there and os.path.lexists(path):
+                    with suppress(OSError):
+                        cover(path, "blanked")
         if ready >= 0:
             os.write(ready, b"1")
             os.close(ready)

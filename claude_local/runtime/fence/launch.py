@@ -23,7 +23,7 @@ from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.plan import covers
 from claude_local.runtime.fence import observe, seccomp
-from claude_local.runtime.fence.ledger import Interrupted, Ledger
+from claude_local.runtime.fence.ledger import Interrupted, Ledger, make_stubs
 from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -31,6 +31,8 @@ PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signa
 FETCHING = ("plugin", "plugins", "install", "update", "upgrade")
 # siginfo's code of a signal that the kernel itself sent, as a terminal does to everything in its foreground.
 BY_THE_KERNEL = 0x80
+# Where the distribution's programs are.
+SYSTEM_PATH = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/usr/local/sbin")
 PROVISION = "./provision   (in the claude-local project)"
 
 
@@ -229,12 +231,30 @@ def socket_paths(config: FenceConfig, env: Mapping[str, str]) -> list[str]:
     return [path for path in wanted if path and exists(path)]
 
 
+def public_keys(config: FenceConfig, home: str) -> list[str]:
+    """What the agents of ``fence_sockets`` are of no use without, and is no secret: known hosts and public keys."""
+    names = ["trustdb.gpg", "pubring.kbx", "pubring.gpg"] if "gpg-agent" in config.sockets else []
+    wanted = [join(home, ".gnupg", name) for name in names]
+    if "ssh-agent" in config.sockets:
+        with suppress(OSError):
+            found = sorted(os.listdir(join(home, ".ssh")))
+            wanted += [join(home, ".ssh", name) for name in found if name == "known_hosts" or name.endswith(".pub")]
+    return [path for path in wanted if isfile(path)]
+
+
 def memory_file(name: str, content: bytes) -> int:
     descriptor = os.memfd_create(name)
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.set_inheritable(descriptor, True)
     return descriptor
+
+
+def empty_files() -> Iterator[int]:
+    while True:
+        descriptor = os.open("/dev/null", os.O_RDONLY)
+        os.set_inheritable(descriptor, True)
+        yield descriptor
 
 
 def account_files(home: str) -> tuple[int, int]:
@@ -285,14 +305,18 @@ def wait(bubblewrap: int, claude: int) -> int:
                 signal.pidfd_send_signal(handle, info.si_signo)
 
 
-def mounting_again(process: int, fence: plan.Fence, sockets: list[str]) -> int:
-    """The process that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone."""
+def mounting_again(process: int, fence: plan.Fence, sockets: list[str], late: list[str]) -> int:
+    """The process that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone, and ``late``
+    when it is there."""
     from claude_local.runtime.fence import again
 
     wanted = {name: getattr(fence, name) for name in again.KINDS}
     wanted["blanked"] = [*fence.blanked, *sockets]
-    child, keeps = again.start(process, wanted)
+    child, keeps = again.start(process, wanted, late)
     if not keeps:
+        note("what is mounted on this machine while this session runs (a disk, a vault) can be written by it, "
+             "if you can write it")  # fmt: skip
+        note("logins that are made while this session runs can be read by it")
         note("files that other programs replace while this session runs lose their guard (its mounts cannot be joined)")
         for path in sockets:
             note(f"this session can talk to {path}")
@@ -318,19 +342,49 @@ def layers_name(config: FenceConfig) -> str:
     return "+".join(config.layers) or "none"
 
 
+def system_program(name: str) -> str | None:
+    """Where ``name`` is, in the system's directories or else in one on PATH that no session can have written: not below the
+    home directory, nor where we are."""
+    elsewhere = [each for each in os.environ.get("PATH", "").split(os.pathsep) if each.startswith("/")]
+    for directory in [*SYSTEM_PATH, *elsewhere]:
+        path = join(directory, name)
+        if not (isfile(path) and os.access(path, os.X_OK)):
+            continue
+        if directory in SYSTEM_PATH:
+            return path
+        with suppress(OSError):
+            ours = [os.environ.get("HOME") or "/root", os.getcwd()]
+            if not any(covers(realpath(each), realpath(directory)) for each in ours):
+                return path
+    return None
+
+
+def link_programs(config: FenceConfig, shims: str) -> None:
+    """Let the bwrap and the socat that come first on Claude Code's PATH be the system's, or the copy that AppArmor wants. It
+    makes the inner fence of the first that it finds, and a project's ``.venv/bin`` or ``node_modules/.bin`` may be on PATH."""
+    try:
+        os.makedirs(shims, exist_ok=True)
+        for name, program in (("bwrap", config.bwrap), ("socat", system_program("socat"))):
+            link = join(shims, name)
+            if program is not None and not (islink(link) and os.readlink(link) == program):
+                new = f"{link}.{os.getpid()}"
+                os.symlink(program, new)
+                os.rename(new, link)
+    except OSError as error:
+        fail(f"the fence around commands cannot be set up: {error}", PROVISION)
+
+
 def session_environment(config: FenceConfig, shims: str = "") -> dict[str, str]:
     """What of our environment a session gets; all of it when there is no fence. ``shims``: see Options."""
     env = dict(os.environ)
     if config.layers:
         env = policy.environment(env, config.environment, config.sockets)
-        # The inner fence takes the first bwrap on PATH: where AppArmor wants a file of its own, that one.
-        if dirname(config.bwrap) not in ("/usr/bin", "/bin"):
-            env["PATH"] = dirname(config.bwrap) + os.pathsep + env.get("PATH", "/usr/bin:/bin")
-        # Only the inner fence asks what they answer. Commands get the rest of PATH alone (files/bash-env.sh).
-        if config.inner and isdir(shims):
+        # Only the inner fence takes them from PATH. Commands get the rest of it alone (files/bash-env.sh).
+        if config.inner and shims:
+            link_programs(config, shims)
             env["CLAUDE_LOCAL_SHIMS"] = shims
             env["PATH"] = shims + os.pathsep + env.get("PATH", "/usr/bin:/bin")
-    return env | {"CLAUDE_LOCAL_FENCE": layers_name(config)}
+    return env | {"CLAUDE_LOCAL_FENCE": layers_name(config), "CLAUDE_LOCAL_SOCKETS": " ".join(config.sockets)}
 
 
 def without_outer(config: FenceConfig, options: Options, enforced: dict[str, object]) -> NoReturn:
@@ -349,7 +403,7 @@ def without_outer(config: FenceConfig, options: Options, enforced: dict[str, obj
         guarded = [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, *policy.STUB_FILES)]
     settings = plan.session_settings(
         enforced, inner=config.inner, outer=False, root=os.getuid() == 0, writable=config.writable, hidden=hidden,
-        guarded=guarded, allowed=config.domains,
+        guarded=guarded, allowed=config.domains, sockets=bool(config.sockets),
     )  # fmt: skip
     env = session_environment(config, options.shims)
     claude, *rest = options.command
@@ -378,9 +432,10 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         programs=sorted(programs),
     )
     workspaces = list(dict.fromkeys([cwd, *(realpath(each) for each in added_directories(rest) if isdir(each))]))
-    found = Found()
+    found = Found(fence=plan.Fence(fresh=observe.fresh_directories()))
     observe.keep_programs(found, places)
-    observe.hide(found, places, [*config.hidden, *observe.moved_secrets(os.environ, workspaces)], config.visible)
+    hidden = [*config.hidden, *observe.moved_secrets(os.environ, workspaces), *observe.control_directories(places.home)]
+    observe.hide(found, places, hidden, [*config.visible, *public_keys(config, places.home)])
     workspaces = accepted(found, places, workspaces, all_of_them=bool(options.server))
     if wants_worktree(rest) and workspaces:
         with suppress(OSError):
@@ -397,9 +452,15 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         observe.blank_sockets(found, observe.text_of("/proc/net/unix"), found.fence.writable)
         # A socket may be gone in a moment, and bubblewrap would stumble over it.
         found.passing, found.fence.blanked = found.fence.blanked[len(lasting) :], lasting
-        found.fence.sockets = socket_paths(config, os.environ)
+        wanted = socket_paths(config, os.environ)
+        found.passing = [path for path in found.passing if path not in wanted]
+        # Newer versions of ssh-agent listen below ~/.ssh.
+        secret = [*found.fence.emptied, *found.fence.scratch]
+        found.fence.shown += [path for path in wanted if any(covers(each, path) for each in secret)]
+        found.fence.sockets = [path for path in wanted if path not in found.fence.shown]
         stubs = [*found.fence.stub_directories, *found.fence.stub_files, *found.leftovers]
         ledger.record(stubs, found.repositories)
+        make_stubs(found.fence.stub_files)
         for remark in found.remarks:
             note(remark)
         return _run(config, options, enforced, found, places, workspaces, cwd, ledger)
@@ -432,6 +493,7 @@ def _run(
         writable=[path for path in [*found.fence.writable, *found.fence.pinned]
                   if path != places.config_dir and not any(plan.covers(each, path) for each in workspaces)],
         allowed=[*config.domains, *(f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost"))],
+        sockets=bool(config.sockets),
     )  # fmt: skip
     runtime_dir = f"/run/user/{plan.MAPPED_UID if root else os.getuid()}"
     env = session_environment(config, options.shims) | {"XDG_RUNTIME_DIR": runtime_dir}
@@ -448,13 +510,14 @@ def _run(
     words = plan.command(
         config.bwrap, found.fence, cwd, own_network=own_network, runtime_dir=runtime_dir,
         seccomp=memory_file("seccomp", rules) if rules is not None else None,
-        accounts=account_files(places.home) if root else None,
+        accounts=account_files(places.home) if root else None, empty=empty_files(),
     )  # fmt: skip
     words += [os.path.abspath(sys.executable), "-I", "-S", inside, str(theirs.fileno()),
               ",".join(f"{host} {port}" for host, port in addresses),
               claude, "--settings=" + json.dumps(settings), *rest]  # fmt: skip
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *PASSED_ON})
     ran_before = programs_named(found.fence.guarded)
+    mounts_before = mounts_of("self")
     bubblewrap = start(words, env)
     theirs.close()
     # Read in while bubblewrap sets the fence up: it is not needed before.
@@ -467,9 +530,11 @@ def _run(
     if process is None:
         status = os.waitstatus_to_exitcode(os.waitpid(bubblewrap, 0)[1])
         fail(f"bubblewrap cannot set up the outer fence (exit {status}; its words are above)", PROVISION)
-    helper = mounting_again(process, found.fence, found.passing)
+    helper = mounting_again(process, found.fence, found.passing, found.late)
     for _ in range(5):
-        if (wrong := mounted.difference(mounts_of("self"), mounts_of(process), found.fence, found.passing)) is None:
+        passing = [*found.passing, *found.late]
+        wrong = mounted.difference(mounts_of("self"), mounts_of(process), found.fence, passing, mounts_before)
+        if wrong is None:
             break
         # A file that was replaced just now is covered again in a moment.
         time.sleep(0.02)
@@ -478,8 +543,8 @@ def _run(
         os.kill(helper, signal.SIGKILL)
         os.waitpid(helper, 0)
         os.waitpid(bubblewrap, 0)
-        fail(f"the fence did not come up as it should: {wrong}. Something in the workspace changes while it is looked at",
-             "end the other sessions in this workspace, and start again")  # fmt: skip
+        fail(f"the fence did not come up as it should: {wrong}. Something changes while it is looked at: in the workspace, "
+             "or a disk was mounted just now", "end the other sessions in this workspace, and start again")  # fmt: skip
     ours.send(b"1")
     for listener, address in zip(sockets, addresses, strict=True):
         relay(listener, address, swap=swap if address == server_address(options.server) else None)
@@ -514,10 +579,9 @@ def check_programs(config: FenceConfig) -> None:
     """What the fences are made of; Claude Code's own words for a missing socat would name no way out."""
     if config.outer and not isfile(config.bwrap):
         fail(f"the fence cannot be set up: {config.bwrap} is missing", PROVISION)
-    path = session_environment(config).get("PATH", "/usr/bin:/bin").split(os.pathsep)
-    for name in ("bwrap", "socat") if config.inner else ():
-        if not any(os.access(join(directory, name), os.X_OK) for directory in path):
-            fail(f"the fence around commands cannot be set up: {name} is not on PATH", PROVISION)
+    for name, program in (("bwrap", config.bwrap), ("socat", system_program("socat"))) if config.inner else ():
+        if program is None or not os.access(program, os.X_OK):
+            fail(f"the fence around commands cannot be set up: {name} is not installed", PROVISION)
 
 
 def main(argv: list[str]) -> int:

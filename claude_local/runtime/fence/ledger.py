@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 # Seconds to wait for others at most, and between two tries.
 WAIT, PAUSE = 3.0, 0.01
-
-
 # At the beginning of what is no path of a stub: when a session began (seconds since the epoch), a git directory.
 _BEGAN, _KNOWN = b"@", b"+"
 # Seconds within which a session that lives has said so, and what it made can still come to the disk.
@@ -36,8 +34,8 @@ class Ledger:
 
     What a killed session left is cleared when the next one starts; while another one lives, its stubs stay: sessions in
     different workspaces meet in a repository that both are in, or in a directory added to both. The file holds paths
-    with NUL bytes between them; one that begins with _BEGAN is a time, with _KNOWN a git directory that was there. ``directory`` itself is locked from the look at the others to ``record``, and while stubs
-    are cleared away.
+    with NUL bytes between them; one that begins with _BEGAN is a time, with _KNOWN a git directory that was there.
+    ``directory`` itself is locked from the look at the others to ``record``, and while stubs are cleared away.
     """
 
     def __init__(self, directory: str, workspace: str) -> None:
@@ -121,8 +119,9 @@ class Ledger:
 
     def _clear(self) -> None:
         needed = set(self._of_others())
+        indexes: dict[str, bytes] = {}
         for path in sorted(set(_paths(self._file)) - needed, reverse=True):
-            remove_if_empty(path)
+            remove_if_empty(path, indexes)
         os.ftruncate(self._file, 0)
 
     def close(self) -> None:
@@ -144,13 +143,51 @@ def _paths(file: int) -> list[str]:
     return [os.fsdecode(each) for each in _words(file) if each.startswith(b"/")]
 
 
-def remove_if_empty(path: str) -> None:
-    """Remove an empty file or an empty directory; anything else stays, and so does what lies behind a link."""
+def make_stubs(files: Iterable[str]) -> None:
+    """Make empty files where nothing is: bubblewrap would make them so that their owner cannot write them either, and outside
+    the fence they are the user's."""
+    for path in files:
+        with suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def _is_tracked(path: str, indexes: dict[str, bytes]) -> bool:
+    """Whether git may know the file: its name stands in the index of the repository that it lies in. ``indexes``: those that
+    were read already, by the repository's top. In front of a name is its length, with nothing, a flag or a number between
+    them (gitformat-index(5)); version 4 may shorten names, and a file that it knows may be missed."""
+    top = os.path.dirname(path)
+    while top != "/" and not os.path.lexists(os.path.join(top, ".git")):
+        top = os.path.dirname(top)
+    if top not in indexes:
+        indexes[top] = b""
+        link = os.path.join(top, ".git")
+        with suppress(OSError):
+            if os.path.isfile(link):
+                with open(link, encoding="utf-8", errors="surrogateescape") as words:
+                    link = os.path.join(top, words.read(1 << 16).partition("gitdir:")[2].strip())
+            with open(os.path.join(link, "index"), "rb") as file:
+                indexes[top] = file.read()
+    index, name = indexes[top], os.fsencode(os.path.relpath(path, top))
+    at = index.find(name + b"\0")
+    while at >= 0:
+        if any(int.from_bytes(index[at - back : at - back + 2], "big") & 0xFFF == len(name) for back in (2, 3, 4)):
+            return True
+        at = index.find(name + b"\0", at + 1)
+    return False
+
+
+def remove_if_empty(path: str, indexes: dict[str, bytes] | None = None) -> None:
+    """Remove an empty file or an empty directory; anything else stays, and so does what lies behind a link, and what its
+    user has put under git's control. ``indexes``: see _is_tracked."""
     if os.path.realpath(os.path.dirname(path)) != os.path.dirname(path):
         return
     with suppress(OSError):
         status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):
             os.rmdir(path)
-        elif stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        elif (
+            stat.S_ISREG(status.st_mode)
+            and status.st_size == 0
+            and not _is_tracked(path, {} if indexes is None else indexes)
+        ):
             os.unlink(path)

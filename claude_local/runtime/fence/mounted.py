@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from claude_local.fence.plan import Fence, covers
-from claude_local.fence.policy import EMPTIED
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 # bubblewrap's own, fresh in each session.
@@ -84,11 +83,15 @@ class Tree:
         return device, (root.rstrip("/") + rest).rstrip("/") or "/"
 
 
-def difference(outside: str, inside: str, fence: Fence, passing: Sequence[str] = ()) -> str | None:
+def difference(
+    outside: str, inside: str, fence: Fence, passing: Sequence[str] = (), before: str | None = None
+) -> str | None:
     """What is mounted in a session and should not be, as words for its user; None when all is as ``fence`` says.
 
     ``outside`` and ``inside``: the text of mountinfo of the launcher and of the first program behind the fence.
-    ``passing``: what may be hidden besides, or be gone.
+    ``passing``: what may be hidden besides, or be gone. ``before``: ``outside`` as it was before bubblewrap began, if that
+    is known. bubblewrap makes read-only what it finds then (where it may not look, nobody may write); what is mounted a
+    moment later appears in the session as it is.
     """
     there, here = parse(outside), parse(inside)
     tree, session = Tree(there), Tree(here)
@@ -98,8 +101,9 @@ def difference(outside: str, inside: str, fence: Fence, passing: Sequence[str] =
         tree = Tree(there)
     bound = [*fence.kept, *fence.shown, *{*fence.writable, *fence.pinned}, *set(fence.guarded), *fence.reopened,
              *fence.sockets, *_FURTHER]  # fmt: skip
-    covered = [*fence.emptied, *fence.blanked, *fence.scratch, *fence.stub_directories, *fence.stub_files, *EMPTIED]
+    covered = [*fence.emptied, *fence.blanked, *fence.scratch, *fence.stub_directories, *fence.stub_files, *fence.fresh]
     covering, known = set(covered), {(each.shows, each.point) for each in there}
+    earlier = known if before in (None, outside) else {(each.shows, each.point) for each in parse(before or "")}
     allowed = Counter(bound)
     allowed.update(covering.union(passing))
     # Hidden again in a writable place that brought it back.
@@ -119,10 +123,11 @@ def difference(outside: str, inside: str, fence: Fence, passing: Sequence[str] =
         if count > copies + allowed[point]:
             return f"something is mounted at {point}"
     for mount in here:
-        if any(covers(each, mount.point) for each in _OWN) or (mount.shows, mount.point) in known:
+        place = (mount.shows, mount.point)
+        if any(covers(each, mount.point) for each in _OWN) or place in (earlier if mount.writable else known):
             continue
         if mount.point in _FURTHER[:2] or ((mount.point in covering or mount.point in passing) and own(mount)):
-            if mount.writable and mount.point not in {*EMPTIED, *fence.scratch}:
+            if mount.writable and mount.point not in {*fence.fresh, *fence.scratch}:
                 return f"{mount.point} can be written"
         elif mount.shows != tree.shows(mount.point):
             return f"{mount.point} shows something else"

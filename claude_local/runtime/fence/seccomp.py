@@ -7,6 +7,9 @@
   programs have a way out (Docker's own profile refuses it too). openat2 has its mode in memory, where no filter looks,
   and bubblewrap 0.12 cannot do without it: that way stays open (docs/guide.md says so).
 * keyctl, add_key, request_key: the kernel's keyrings belong to the user, not to a namespace.
+* socket: of a network namespace are the internet's protocols and netlink. AF_VSOCK is not, and leads from a virtual machine
+  to its host. What is left is local (AF_UNIX). 32-bit x86 asks for sockets with socketcall too, whose arguments are in
+  memory: there it is told that there are none (socketpair, which is local, stays).
 
 Numbers are the kernel's own tables, <asm/unistd.h> and <linux/seccomp.h>.
 """
@@ -20,6 +23,9 @@ TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 SET_ID_BITS = 0o6000
 # O_CREAT, and the bit of its own in O_TMPFILE: only then is there a mode.
 CREATES = 0o100 | 0o20000000
+# AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; and what socketcall calls the call of this name.
+FAMILIES = (1, 2, 10, 16)
+SYS_SOCKET = 1
 
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _LOAD, _EQUAL, _SET, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
@@ -29,20 +35,24 @@ _X32 = 0x40000000
 # uname's machine -> every architecture that its kernel runs: AUDIT_ARCH_* and the numbers of the calls.
 _CALLS = {
     "x86_64": (0xC000003E, {
+        "socket": 41,
         "ioctl": 16, "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452, "open": 2, "openat": 257,
         "creat": 85, "mknod": 133, "mknodat": 259, "io_uring_setup": 425, "keyctl": 250,
         "add_key": 248, "request_key": 249,
     }),
     "i386": (0x40000003, {
+        "socket": 359, "socketcall": 102,
         "ioctl": 54, "chmod": 15, "fchmod": 94, "fchmodat": 306, "fchmodat2": 452, "open": 5, "openat": 295,
         "creat": 8, "mknod": 14, "mknodat": 297, "io_uring_setup": 425, "keyctl": 288,
         "add_key": 286, "request_key": 287,
     }),
     "aarch64": (0xC00000B7, {
+        "socket": 198,
         "ioctl": 29, "fchmod": 52, "fchmodat": 53, "fchmodat2": 452, "openat": 56, "mknodat": 33, 
         "io_uring_setup": 425, "keyctl": 219, "add_key": 217, "request_key": 218,
     }),
     "arm": (0x40000028, {
+        "socket": 281,
         "ioctl": 54, "chmod": 15, "fchmod": 94, "fchmodat": 333, "fchmodat2": 452, "open": 5, "openat": 322,
         "creat": 8, "mknod": 14, "mknodat": 324, "io_uring_setup": 425, "keyctl": 311,
         "add_key": 309, "request_key": 310,
@@ -83,6 +93,11 @@ def _rules(calls: dict[str, int]) -> list[Instruction]:
     for name, number in calls.items():
         if name == "ioctl":
             block = [_argument(1), (_EQUAL, 1, 0, TIOCSTI), (_EQUAL, 0, 1, TIOCLINUX), _refuse(errno.EPERM)]
+        elif name == "socket":
+            allowed = [(_EQUAL, len(FAMILIES) - at, 0, family) for at, family in enumerate(FAMILIES)]
+            block = [_argument(0), *allowed, _refuse(errno.EAFNOSUPPORT)]
+        elif name == "socketcall":
+            block = [_argument(0), (_EQUAL, 0, 1, SYS_SOCKET), _refuse(errno.EAFNOSUPPORT)]
         elif name in _MODE:
             block = [_argument(_MODE[name]), (_SET, 0, 1, SET_ID_BITS), _refuse(errno.EPERM)]
         elif name in _OPEN:

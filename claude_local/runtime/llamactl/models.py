@@ -131,7 +131,10 @@ def prune(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace, found: Inventory, where: Paths, read_only: str) -> int:
     doomed = found.orphaned + (found.unfinished if options.unfinished else [])
     if not doomed:
-        print("nothing to delete: every file that claude-local placed is used by a profile, or has changed since")
+        print(
+            "nothing to delete: every file that claude-local placed is used by a profile, belongs to a deploy that has "
+            "not ended, or has changed since"
+        )
         return 0
     if read_only:
         return failed(f"{found.model_dir} cannot be written to ({read_only})", f"ls -ld {found.model_dir}")

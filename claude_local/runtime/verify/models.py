@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
+from claude_local import gguf
+from claude_local.runtime.placement import Index
 from claude_local.runtime.verify.checks import Check, Failed
 from claude_local.runtime.verify.workbench import Workbench
 
@@ -37,35 +40,45 @@ def sha256(path: Path, bench: Workbench) -> str:
     return digest.hexdigest()
 
 
-def _fix(placed: bool, path: Path) -> str:
-    if placed:
-        return "./provision    (places it again)"
-    return f"replace {path} by a whole copy (it is your own file, so ./provision leaves it alone), then ./provision"
+def _fix(ours: bool, unseen: bool, path: Path) -> str:
+    """What helps. ``unseen``: size, time and inode are those of the verified file, so that a deploy does not look again."""
+    if not ours:
+        return f"replace {path} by a whole copy (it is your own file, so ./provision leaves it alone), then ./provision"
+    if unseen:
+        return f"touch {shlex.quote(str(path))} && ./provision    (hashes it again, and places it again)"
+    return "./provision    (places it again)"
 
 
-def _file(path: Path, stamp: dict[str, Any], bench: Workbench) -> str:
-    placed = bool(stamp.get("placed"))
+def _file(path: Path, index: Index, bench: Workbench) -> str:
+    stamp = index.files.get(str(path), {})
     try:
         info = path.stat()
         with path.open("rb") as file:
             magic = file.read(4)
     except FileNotFoundError:
-        raise Failed(f"{path} is missing", _fix(placed, path)) from None
+        raise Failed(f"{path} is missing", _fix(index.placed(str(path)), False, path)) from None
     except OSError as error:
-        raise Failed(f"{path} cannot be read: {error.strerror}", _fix(placed, path)) from None
+        raise Failed(f"{path} cannot be read: {error.strerror}", f"ls -l {shlex.quote(str(path))}") from None
+    same = (info.st_mtime_ns, info.st_ino) == (stamp.get("mtime_ns"), stamp.get("inode"))
     size, wanted = info.st_size, stamp.get("size")
+    fix = _fix(index.ours(str(path)), same and size == wanted, path)
     if wanted is not None and size != wanted:
         kind = "truncated" if size < wanted else "not the verified file"
-        raise Failed(f"{path} is {kind}: {size} bytes of {wanted}", _fix(placed, path))
-    if magic != b"GGUF":
-        raise Failed(f"{path} is corrupt: it does not start with GGUF", _fix(placed, path))
-    same = (info.st_mtime_ns, info.st_ino) == (stamp.get("mtime_ns"), stamp.get("inode"))
+        raise Failed(f"{path} is {kind}: {size} bytes of {wanted}", fix)
+    if magic != gguf.MAGIC:
+        raise Failed(f"{path} is corrupt: it does not start with GGUF", fix)
     if same and not bench.deep:
         return f"{path.name}, {size / 1e6:.0f} MB, unchanged since it was verified"
-    expected, found = stamp.get("sha256"), sha256(path, bench)
-    if expected and found != expected:
-        raise Failed(f"{path} is corrupt: sha256 {found[:16]}... instead of {expected[:16]}...", _fix(placed, path))
-    why = "hashed again" if same else "touched since it was verified, hashed again"
+    why = "looked at again" if same else "touched since it was verified, looked at again"
+    expected = stamp.get("sha256")
+    if expected is None:
+        problem = gguf.problem(str(path))
+        if problem is not None:
+            raise Failed(f"{path} is corrupt: {problem}", fix)
+        return f"{path.name}, {size / 1e6:.0f} MB, {why}: a sound GGUF (no sha256 is known for it)"
+    found = sha256(path, bench)
+    if found != expected:
+        raise Failed(f"{path} is corrupt: sha256 {found[:16]}... instead of {expected[:16]}...", fix)
     return f"{path.name}, {size / 1e6:.0f} MB, {why}: sha256 {found[:16]}... is right"
 
 
@@ -78,7 +91,8 @@ def checks(profiles: tuple[str, ...]) -> list[Check]:
             entry = (found.get("profiles") or {}).get(profile)
             if not entry or not entry.get("files"):
                 raise Failed(f"{profile} has not been placed")
-            return "; ".join(_file(Path(name), found["files"].get(name, {}), bench) for name in entry["files"])
+            index = Index(bench.paths.placements, found["files"])
+            return "; ".join(_file(Path(name), index, bench) for name in entry["files"])
 
         return Check(f"model.{profile}", f"the files of {profile} are whole", run, limit=3600)
 
