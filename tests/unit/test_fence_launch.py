@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -275,6 +276,11 @@ def test_the_inner_fence_is_made_of_the_systems_programs(station: Station) -> No
         assert os.readlink(shims / "bwrap") == bwrap
         assert os.path.realpath(shims / "socat") == os.path.realpath("/usr/bin/socat")
     assert sorted(os.listdir(shims)) == ["bwrap", "socat"]
+    # Where no links can be made, the programs' own directories come first.
+    shutil.rmtree(shims)
+    shims.write_text("in the way")
+    assert station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"][0] == str(copy)
+    assert os.path.realpath(station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"][1]).startswith("/usr/")
 
 
 def test_a_program_that_the_system_lacks_is_taken_from_path_where_no_session_writes(

@@ -359,19 +359,24 @@ def system_program(name: str) -> str | None:
     return None
 
 
-def link_programs(config: FenceConfig, shims: str) -> None:
-    """Let the bwrap and the socat that come first on Claude Code's PATH be the system's, or the copy that AppArmor wants. It
-    makes the inner fence of the first that it finds, and a project's ``.venv/bin`` or ``node_modules/.bin`` may be on PATH."""
+def link_programs(config: FenceConfig, shims: str) -> list[str]:
+    """Let the bwrap and the socat that come first on Claude Code's PATH be the system's, or the copy that AppArmor wants: it
+    makes the inner fence of the first that it finds, and a project's ``.venv/bin`` or ``node_modules/.bin`` may be on PATH.
+    The directories to put first: ``shims`` with links to both, or the programs' own where no links can be made (verify
+    starts sessions where nothing can be written)."""
+    programs = {"bwrap": config.bwrap, "socat": system_program("socat")}
+    found = {name: program for name, program in programs.items() if program is not None}
     try:
         os.makedirs(shims, exist_ok=True)
-        for name, program in (("bwrap", config.bwrap), ("socat", system_program("socat"))):
+        for name, program in found.items():
             link = join(shims, name)
-            if program is not None and not (islink(link) and os.readlink(link) == program):
+            if not (islink(link) and os.readlink(link) == program):
                 new = f"{link}.{os.getpid()}"
                 os.symlink(program, new)
                 os.rename(new, link)
-    except OSError as error:
-        fail(f"the fence around commands cannot be set up: {error}", PROVISION)
+    except OSError:
+        return [*dict.fromkeys(dirname(program) for program in found.values()), shims]
+    return [shims]
 
 
 def session_environment(config: FenceConfig, shims: str = "") -> dict[str, str]:
@@ -381,9 +386,8 @@ def session_environment(config: FenceConfig, shims: str = "") -> dict[str, str]:
         env = policy.environment(env, config.environment, config.sockets)
         # Only the inner fence takes them from PATH. Commands get the rest of it alone (files/bash-env.sh).
         if config.inner and shims:
-            link_programs(config, shims)
             env["CLAUDE_LOCAL_SHIMS"] = shims
-            env["PATH"] = shims + os.pathsep + env.get("PATH", "/usr/bin:/bin")
+            env["PATH"] = os.pathsep.join([*link_programs(config, shims), env.get("PATH", "/usr/bin:/bin")])
     return env | {"CLAUDE_LOCAL_FENCE": layers_name(config), "CLAUDE_LOCAL_SOCKETS": " ".join(config.sockets)}
 
 
