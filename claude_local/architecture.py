@@ -23,8 +23,6 @@ DATA = Path(__file__).parent / "architectures.json"
 SLIDING_PATTERNS = {"gpt-oss": 2, "gemma2": 2, "gemma3": 6, "cohere2": 4, "exaone4": 4, "olmo2": 4}
 # Architectures with linear attention in most layers, one full layer in full_attention_interval (4 when it is not said).
 HYBRID = frozenset({"qwen3next", "qwen35", "qwen35moe"})
-# Those of which every formula here was compared with llama-server (tests/integration/test_memory_estimate.py).
-COMPARED = frozenset({"qwen2", "qwen3moe", "deepseek2", "gpt-oss", "gemma4"}) | HYBRID
 
 
 class ArchitectureError(ValueError):

@@ -1,7 +1,5 @@
 """The image: llama-server of the pinned llama.cpp build, compiled on this machine for this machine."""
 
-from posixpath import join
-
 from pyinfra import logger
 
 from claude_local.operations import image
@@ -18,12 +16,7 @@ for missing in verdict.missing:
 
 image.based(
     name=f"Get the base image {planned.base.name}",
-    image=planned,
-    distro=ws.identity["distro"],
-    codename=ws.identity["codename"],
-    scratch=join(ws.paths.cache, "base-image"),
-    lock_timeout=ws.settings.packages_lock_timeout,
-    root=root,
+    **image.base_wanted(ws, planned),
 )
 
 image.sourced(name=f"Fetch llama.cpp {planned.build.name}", image=planned, paths=ws.paths, root=root)

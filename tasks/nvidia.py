@@ -3,8 +3,6 @@
 The driver is a precondition: without one, tasks/image.py says what is missing and takes another variant.
 """
 
-from posixpath import join
-
 from claude_local.operations import image, nvidia
 from claude_local.workstation import workstation
 
@@ -26,12 +24,7 @@ if verdict.variant == "cuda":
 
     image.based(
         name="Get the images for CUDA",
-        image=planned,
-        distro=ws.identity["distro"],
-        codename=ws.identity["codename"],
-        scratch=join(ws.paths.cache, "base-image"),
-        lock_timeout=ws.settings.packages_lock_timeout,
-        root=root,
+        **image.base_wanted(ws, planned),
     )
 
     nvidia.seen(

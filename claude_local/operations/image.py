@@ -60,6 +60,18 @@ def planned(ws: Workstation) -> Image:
         raise DeployError(str(error)) from None
 
 
+def base_wanted(ws: Workstation, image: Image) -> dict[str, Any]:
+    """What ``based`` needs to know of a workstation: its arguments but for the name."""
+    return {
+        "image": image,
+        "distro": ws.identity["distro"],
+        "codename": ws.identity["codename"],
+        "scratch": join(ws.paths.cache, "base-image"),
+        "lock_timeout": ws.settings.packages_lock_timeout,
+        "root": bool(ws.root),
+    }
+
+
 def _root(root: bool) -> Mapping[str, Any]:
     return {"_sudo": True} if root else {}
 

@@ -183,22 +183,10 @@ def test_a_link_to_our_file_that_was_moved_is_theirs(full: Home) -> None:
     assert (full.models / "sub" / "old.gguf").is_symlink()
 
 
-def test_a_former_model_dir_that_is_a_search_directory_now_is_never_touched(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("around", [False, True], ids=["a search directory now", "around the new one"])
+def test_a_former_model_dir_is_never_touched(home: Home, capsys: pytest.CaptureFixture[str], around: bool) -> None:
     path = home.put("old.gguf", OTHER)
-    home.disk, home.models = home.models, home.folder / "new"
-    home.put("other.gguf", GOOD)
-    home.place()
-    found = listed(home, capsys)
-    assert found["old.gguf"]["orphaned"] is False and found["other.gguf"]["orphaned"] is True
-    assert home.llamactl("prune", "--yes") == 0
-    assert path.exists() and not (home.models / "other.gguf").exists()
-
-
-def test_a_former_model_dir_around_the_new_one_is_never_touched(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    path = home.put("old.gguf", OTHER)
-    home.disk, home.models = home.models, home.models / "new"
+    home.disk, home.models = home.models, (home.models if around else home.folder) / "new"
     home.put("other.gguf", GOOD)
     home.place()
     found = listed(home, capsys)
