@@ -37,6 +37,13 @@ def marked(lab: Lab, name: str) -> tuple[str, Path]:
     return f"#!/bin/sh\ntouch '{mark}'\n", mark
 
 
+def repository_with_program(lab: Lab, name: str) -> tuple[Path, Path, Path]:
+    """The workspace as a repository, a program in it for a configuration to name, and the mark that the program leaves."""
+    here = repository(lab, lab.workspace)
+    words, mark = marked(lab, name)
+    return here, lab.plant(here / f"{name}.sh", words, 0o755), mark
+
+
 def use_git(lab: Lab, path: Path) -> None:
     """What a user types afterwards, outside the fence."""
     for command in (["status"], ["diff"], ["commit", "--allow-empty", "-m", "next"], ["commit", "--allow-empty"],
@@ -77,18 +84,14 @@ def _(lab: Lab) -> Plan:
 
 @attempt("git-config-fsmonitor", GIT, "core.fsmonitor: a program that git status runs", session="git-config")
 def _(lab: Lab) -> Plan:
-    here = repository(lab, lab.workspace)
-    words, mark = marked(lab, "fsmonitor")
-    program = lab.plant(here / "monitor.sh", words, 0o755)
+    here, program, mark = repository_with_program(lab, "fsmonitor")
     step = bash(f"git config core.fsmonitor '{program}'; printf '[core]\\n\\tfsmonitor = {program}\\n' >>.git/config")
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
 @attempt("git-config-edit", GIT, "diff.external, with the Edit tool", session="git-config")
 def _(lab: Lab) -> Plan:
-    here = repository(lab, lab.workspace)
-    words, mark = marked(lab, "config-edit")
-    program = lab.plant(here / "monitor-edit.sh", words, 0o755)
+    here, program, mark = repository_with_program(lab, "config-edit")
     steps = [
         call("Read", file_path=str(here / ".git/config")),
         call(
@@ -103,9 +106,7 @@ def _(lab: Lab) -> Plan:
 
 @attempt("git-config-worktree", GIT, "core.editor in .git/config.worktree", session="git-config")
 def _(lab: Lab) -> Plan:
-    here = repository(lab, lab.workspace)
-    words, mark = marked(lab, "worktree")
-    program = lab.plant(here / "editor.sh", words, 0o755)
+    here, program, mark = repository_with_program(lab, "worktree")
     step = bash(
         f"printf '[core]\\n\\teditor = {program}\\n' >.git/config.worktree; git config extensions.worktreeConfig true"
     )
@@ -114,9 +115,7 @@ def _(lab: Lab) -> Plan:
 
 @attempt("git-commondir", GIT, ".git/commondir: another folder is the repository", session="git-commondir")
 def _(lab: Lab) -> Plan:
-    here = repository(lab, lab.workspace)
-    words, mark = marked(lab, "commondir")
-    program = lab.plant(here / "monitor.sh", words, 0o755)
+    here, program, mark = repository_with_program(lab, "commondir")
     step = bash(
         "mkdir other && cp -r .git/objects .git/refs .git/HEAD other/ && cp .git/config other/ ;"
         f" printf '[core]\\n\\tfsmonitor = {program}\\n' >>other/config; echo ../other >.git/commondir"
@@ -128,9 +127,7 @@ def _(lab: Lab) -> Plan:
     "git-renamed", GIT, "Rename .git away and put a copy with another configuration in its place", session="git-renamed"
 )
 def _(lab: Lab) -> Plan:
-    here = repository(lab, lab.workspace)
-    words, mark = marked(lab, "renamed")
-    program = lab.plant(here / "monitor.sh", words, 0o755)
+    here, program, mark = repository_with_program(lab, "renamed")
     step = bash(
         f"mv .git old && cp -r old .git; printf '[core]\\n\\tfsmonitor = {program}\\n' >>.git/config;"
         " mv .git/hooks .git/hooks.old && mkdir .git/hooks && cp monitor.sh .git/hooks/post-commit"
@@ -140,9 +137,7 @@ def _(lab: Lab) -> Plan:
 
 @attempt("git-replaced-file", GIT, "Replace .git/config and .git/hooks by renaming", session="git-replaced")
 def _(lab: Lab) -> Plan:
-    here = repository(lab, lab.workspace)
-    words, mark = marked(lab, "replaced")
-    program = lab.plant(here / "monitor-replaced.sh", words, 0o755)
+    here, program, mark = repository_with_program(lab, "replaced")
     step = bash(
         f"cp .git/config c; printf '[core]\\n\\tfsmonitor = {program}\\n' >>c; mv -f c .git/config; mkdir h;"
         " cp monitor-replaced.sh h/post-commit; mv .git/hooks .git/h.old; mv h .git/hooks"
@@ -221,11 +216,9 @@ def _(lab: Lab) -> Plan:
 
 @attempt("git-tree", GIT, "A repository in place of one of Claude Code's worktrees", session="git-tree")
 def _(lab: Lab) -> Plan:
-    here = repository(lab, lab.workspace)
-    words, mark = marked(lab, "tree")
+    here, program, mark = repository_with_program(lab, "tree")
     tree = here / ".claude" / "worktrees" / "topic"
     lab.run("git", "-C", str(here), "worktree", "add", "-q", str(tree))
-    program = lab.plant(here / "tree.sh", words, 0o755)
     step = bash(
         f"cd .claude/worktrees/topic; rm -f .git; mv .git git.old; git init -q .; git config core.fsmonitor '{program}'"
     )
@@ -234,9 +227,7 @@ def _(lab: Lab) -> Plan:
 
 @attempt("git-module", GIT, "The repository of a submodule that is not there yet", session="git-module")
 def _(lab: Lab) -> Plan:
-    here = repository(lab, lab.workspace)
-    words, mark = marked(lab, "module")
-    program = lab.plant(here / "module.sh", words, 0o755)
+    here, program, mark = repository_with_program(lab, "module")
     library = repository(lab, lab.outside / "library")
     name = ["-c", "protocol.file.allow=always", "submodule"]
     lab.run("git", "-C", str(here), *name, "add", "-q", str(library), "lib")
