@@ -643,9 +643,36 @@ def test_a_guarded_file_that_is_replaced_outside_is_guarded_again(station: Stati
             new = station.add(config.with_name("new"), config.read_text() + "# changed outside\n")
             new.rename(config)
             size = config.stat().st_size
-            station.wait_for(lambda size=size: station.record()["config"] == ["Read-only file system", size], 5)
+            station.wait_for(lambda size=size: station.record()["config"] == ["Read-only file system", size])
             time.sleep(0.3)
             assert station.record()["config"] == ["Read-only file system", size]
+
+
+def test_a_session_that_opens_a_replaced_file_all_the_time_does_not_keep_its_guard_away(station: Station) -> None:
+    """A mount that is in its place cannot be made read-only while a file on it is open for writing (EBUSY)."""
+    subprocess.run(["git", "init", "-q", str(station.workspace)], check=True, timeout=30)
+    config = station.workspace / ".git" / "config"
+    program = (
+        "import threading\n"
+        "parent = os.getpid()\n"
+        "if os.fork() == 0:\n"
+        "    while os.getppid() == parent:\n"
+        "        try: os.close(os.open('.git/config', os.O_WRONLY))\n"
+        "        except OSError: pass\n"
+        "    os._exit(0)\n"
+        "def look():\n"
+        "    while True:\n"
+        "        seen['config'] = [written('.git/config'), os.stat('.git/config').st_ino]\n"
+        "        time.sleep(0.01)\n"
+        "threading.Thread(target=look, daemon=True).start()\n"
+        "time.sleep(0.1)\n"
+    )
+    with station.running(program):
+        for _ in range(30):
+            new = station.add(config.with_name("new"), config.read_text() + "# changed outside\n")
+            new.rename(config)
+            number = config.stat().st_ino
+            station.wait_for(lambda number=number: station.record()["config"] == ["Read-only file system", number])
 
 
 def test_a_disk_that_is_mounted_later_cannot_be_written_by_a_session(station: Station) -> None:

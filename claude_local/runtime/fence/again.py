@@ -21,15 +21,22 @@ import select
 import signal
 import stat
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
-# <linux/nsfs.h>, <linux/sched.h>, <linux/mount.h>, <linux/prctl.h>
+# <linux/nsfs.h>, <linux/sched.h>, <linux/mount.h>, <linux/fcntl.h>, <linux/prctl.h>
 NS_GET_USERNS = 0xB701
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
-MS_PRIVATE = 1 << 18
+MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
+OPEN_TREE_CLONE, FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC = 1, 1, 6, 1
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
+AT_EMPTY_PATH, AT_RECURSIVE = 0x1000, 0x8000
 PR_SET_PDEATHSIG = 1
+# <asm-generic/unistd.h>, the same on x86_64 and aarch64: glibc has no functions for them before 2.36. Linux 5.12.
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
+# What every mount gets before it is anywhere.
+_CLOSED = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 # Milliseconds between two looks for what is not there at the moment.
 PAUSE = 100
 KINDS = ("emptied", "blanked", "guarded", "stub_directories", "stub_files")
@@ -38,15 +45,16 @@ LOOK = 1.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def _called(result: int, what: str) -> None:
-    if result != 0:
+def _called(result: int, what: str) -> int:
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
-    arguments = (os.fsencode(source), os.fsencode(target), kind.encode() if kind else None)
-    _called(_LIBC.mount(*arguments, ctypes.c_ulong(flags), None), "mount")
+def _call(number: int, what: str, *arguments: int | bytes | ctypes.Array[ctypes.c_uint64] | None) -> int:
+    words = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    return _called(_LIBC.syscall(ctypes.c_long(number), *words), what)
 
 
 def join(process: int) -> None:
@@ -68,17 +76,63 @@ def cover(path: str, kind: str) -> None:
     """Mount over ``path`` as ``kind`` says. Raises OSError."""
     if kind in ("stub_files", "stub_directories") and not os.path.lexists(path):
         os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
-    mode = os.lstat(path).st_mode
-    if stat.S_ISLNK(mode):
-        # It leads elsewhere; watch.py sees to links.
-        return
+    with _opened(path, os.O_PATH | os.O_NOFOLLOW) as target:
+        mode = os.fstat(target).st_mode
+        if stat.S_ISLNK(mode):
+            # It leads elsewhere; watch.py sees to links.
+            return
+        with _guard(target, mode, kind) as mount:
+            # Not by name: where another file has that by now, this fails, and the next round mounts over that one.
+            flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+            _call(_MOVE_MOUNT, "move_mount", mount, b"", target, b"", flags)
+
+
+@contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _guard(target: int, mode: int, kind: str) -> Iterator[int]:
+    """What is to be mounted over ``target``, closed before anybody can reach it: a mount that is in its place already
+    cannot be made read-only as long as the session has a file on it open for writing."""
     if kind == "guarded":
-        _mount(path, path, None, MS_BIND | MS_REC)
+        mount = _clone(target)
     elif stat.S_ISDIR(mode):
-        _mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV)
+        mount = _empty_directory()
     else:
-        _mount("/dev/null", path, None, MS_BIND)
-    _mount("none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+        with _opened("/dev/null", os.O_PATH) as nothing:
+            mount = _clone(nothing)
+    try:
+        yield mount
+    finally:
+        os.close(mount)
+
+
+def _clone(source: int) -> int:
+    flags = OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE | os.O_CLOEXEC
+    mount = _call(_OPEN_TREE, "open_tree", source, b"", flags)
+    # struct mount_attr: set, clear, propagation, user namespace.
+    closed = (ctypes.c_uint64 * 4)(_CLOSED, 0, 0, 0)
+    try:
+        _call(_MOUNT_SETATTR, "mount_setattr", mount, b"", AT_EMPTY_PATH | AT_RECURSIVE, closed, ctypes.sizeof(closed))
+    except OSError:
+        os.close(mount)
+        raise
+    return mount
+
+
+def _empty_directory() -> int:
+    context = _call(_FSOPEN, "fsopen", b"tmpfs", FSOPEN_CLOEXEC)
+    try:
+        _call(_FSCONFIG, "fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
+        return _call(_FSMOUNT, "fsmount", context, FSMOUNT_CLOEXEC, _CLOSED)
+    finally:
+        os.close(context)
 
 
 def points(table: int) -> set[str]:
