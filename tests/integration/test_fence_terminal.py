@@ -132,7 +132,7 @@ def test_ctrl_z_gives_the_shell_back_and_fg_the_session(who: Person, work: Path)
 
 def wait_until_stopped(process: int) -> None:
     """The shell is back at its prompt when the first of the job has stopped: the others follow in a moment."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         assert time.monotonic() < until, "claude itself is stopped"
         time.sleep(0.02)
@@ -323,7 +323,7 @@ def test_standard_input_can_be_a_pipe_and_output_a_pipe_that_closes(who: Person,
             'echo "words through a pipe" | claude-local -p | head -1; echo "${PIPESTATUS[@]}"',
             work, who.environment(backend),
         )  # fmt: skip
-    assert shown.splitlines()[0] == "line 0" and time.monotonic() - begin < 15
+    assert shown.splitlines()[0] == "line 0" and time.monotonic() - begin < 60
     assert "words through a pipe" in json.dumps(backend.main_requests[0]["body"]["messages"])
     who.wait_until_gone()
 

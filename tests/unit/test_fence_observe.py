@@ -756,7 +756,7 @@ def test_pipes_and_devices_in_the_place_of_files_do_not_keep_us_waiting(world: W
     started = time.monotonic()
     world.found()
     world.found(world.home / "projects" / "two")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("name", [".git", ".git/config", ".git/commondir"])
@@ -767,7 +767,7 @@ def test_huge_files_are_not_read_to_their_end(world: World, name: str) -> None:
         file.truncate(1 << 40)
     started = time.monotonic()
     world.found()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_text_that_is_no_text_is_read_without_a_complaint(tmp_path: Path) -> None:
