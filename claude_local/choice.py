@@ -47,8 +47,6 @@ OVERFLOW_MARGIN_MIB = 1024
 DESKTOP_MIB = 1024
 # Bytes that stay free on the models' disk (runtime/placement.py keeps as much).
 DISK_SPARE = GIB
-# Said of a profile that works and that the rule passes over.
-NAME_IT = "; name it to use it"
 
 # Ids of the hand-made setup that meant something else than their name says.
 OLD_IDS = {
@@ -152,7 +150,8 @@ class Model:
 @dataclass(frozen=True)
 class Verdict:
     """What the rule says of one profile. ``fits``: it may be chosen, with ``context`` tokens. ``reason`` is one line;
-    ``remedies`` say what would make it fit. ``shares``: what each GPU would hold. ``missing``: bytes that lack."""
+    ``name_it``: it works, the rule only passes over it. ``remedies`` say what would make it fit, ``named`` what naming
+    it would do. ``shares``: what each GPU would hold. ``missing``: bytes that lack."""
 
     profile: str
     fits: bool
@@ -161,15 +160,17 @@ class Verdict:
     estimate: Estimate | None = None
     shares: tuple[Share, ...] = ()
     missing: int = 0
+    name_it: bool = False
     remedies: tuple[str, ...] = ()
+    named: str = ""
 
     def lines(self) -> list[str]:
         """For people: the verdict, the estimate beside what is there, what would help."""
-        result = [f"{self.profile}: {self.reason}"]
+        result = [f"{self.profile}: {self.reason}{'; name it to use it' if self.name_it else ''}"]
         if self.estimate is not None:
             result.append(f"  needs {self.estimate.line()} for {self.context:,} tokens")
         result += [f"  {share.name}: {gib(share.needed)} of {gib(share.there)}" for share in self.shares]
-        result += [f"  would fit: {remedy}" for remedy in self.remedies]
+        result += [f"  would fit: {remedy}" for remedy in (*self.remedies, self.named) if remedy]
         return result
 
 
@@ -230,9 +231,10 @@ def largest_context(model: Model, there: Machine, floor: int, **options: str) ->
     return None
 
 
-def _remedies(model: Model, there: Machine) -> tuple[str, ...]:
-    """What would make a profile fit that does not: a smaller context, a smaller cache, experts in main memory."""
-    result = []
+def _remedies(model: Model, there: Machine) -> tuple[tuple[str, ...], str]:
+    """What would make a profile fit that does not: a smaller context, a smaller cache; else what naming it would do, which
+    moves experts into main memory."""
+    result, named = [], ""
     smaller = largest_context(model, there, 0)
     if smaller is not None and smaller < model.context:
         result.append(f"CTX_SIZE = {smaller}")
@@ -247,34 +249,35 @@ def _remedies(model: Model, there: Machine) -> tuple[str, ...]:
         context = min(model.context, MINIMUM_CONTEXT)
         away = _lacking(model, there, context) or 0
         if away <= min(experts, there.memory):
-            result.append(
+            named = (
                 f"named in default_profile, with CTX_SIZE = {context}: --fit on then keeps about {gib(away)} of its "
                 "experts in main memory, which is several times slower"
             )
-    return tuple(result)
+    return tuple(result), named
 
 
-def _speed_problem(model: Model, there: Machine) -> str | None:
-    """Why a profile that fits is too slow to be chosen by itself; None when it is not."""
+def _speed_problem(model: Model, there: Machine) -> tuple[str, bool]:
+    """Why a profile that fits is too slow to be chosen by itself, nothing when it is not; and whether it is of use all the
+    same."""
     architecture = model.architecture
     if architecture is None or model.weights is None:
-        return None
+        return "", False
     total, active = architecture.parameters
     if there.measured:
         read = model.weights * active // total if total else model.weights
         if read > MAXIMUM_READ:
-            return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)}){NAME_IT}"
-        return None
+            return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)})", True
+        return "", False
     prompt = FEW_TOOLS_PROMPT if model.profile.tools else ALL_TOOLS_PROMPT
     seconds = prompt * active / (CORE_PARAMETERS * there.cores)
     if seconds > MAXIMUM_PROMPT_SECONDS:
         return (
             f"too slow without a GPU: about {seconds:.0f} s to read Claude Code's prompt of {prompt:,} tokens on "
             f"{there.cores} cores (at most {MAXIMUM_PROMPT_SECONDS})"
-        )
+        ), False
     if model.profile.minimum_vram_mib:
-        return f"meant for GPUs (MIN_VRAM); it fits in memory, about {seconds:.0f} s to read the prompt{NAME_IT}"
-    return None
+        return f"meant for GPUs (MIN_VRAM); it fits in memory, about {seconds:.0f} s to read the prompt", True
+    return "", False
 
 
 def _disk_problem(model: Model, there: Machine) -> str | None:
@@ -301,8 +304,8 @@ def judge(model: Model, there: Machine) -> Verdict:
     wanted = model.needs(model.context)
     by_hand = _by_hand(model, there)
     if by_hand is not None:
-        reason = f"not judged: it places its layers by hand ({by_hand}){NAME_IT}"
-        return Verdict(name, False, reason, model.context, wanted)
+        reason = f"not judged: it places its layers by hand ({by_hand})"
+        return Verdict(name, False, reason, model.context, wanted, name_it=True)
     there = _seen(model, there)
     if wanted is None:
         return _judge_unknown(model, there)
@@ -314,6 +317,7 @@ def judge(model: Model, there: Machine) -> Verdict:
         divided = tuple(shares(seen, _gpu_room(model, there.gpus))[0])
     if context is None:
         missing = _lacking(model, there, floor) or 0
+        remedies, named = _remedies(model, there)
         where = "on the GPU" if len(there.measured) == 1 else "on the GPUs" if there.measured else "in memory"
         return Verdict(
             profile=name,
@@ -323,12 +327,14 @@ def judge(model: Model, there: Machine) -> Verdict:
             estimate=seen,
             shares=divided,
             missing=missing,
-            remedies=_remedies(model, there),
+            remedies=remedies,
+            named=named,
         )
     less = "" if context == model.context else f" (its CTX_SIZE of {model.context:,} does not fit)"
-    problem = _speed_problem(model, there) or _disk_problem(model, there)
+    slow, name_it = _speed_problem(model, there)
+    problem = slow or _disk_problem(model, there)
     if problem is not None:
-        return Verdict(name, False, problem + less, context, seen, divided)
+        return Verdict(name, False, problem + less, context, seen, divided, name_it=name_it)
     where = "wholly on " + " + ".join(gpu.name for gpu in there.measured) if there.measured else "in memory"
     return Verdict(name, True, f"fits {where} with {context:,} tokens of context{less}", context, seen, divided)
 
@@ -341,7 +347,7 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
         why = "neither ARCHITECTURE nor MIN_VRAM nor its file is there"
         if model.architecture is not None:
             why = "its file is not there, and neither SIZE nor ABOUT_SIZE tells how large it is"
-        return Verdict(name, False, f"not judged: {why}{NAME_IT}", 0)
+        return Verdict(name, False, f"not judged: {why}", 0, name_it=True)
     there_mib = there.memory // MIB
     if there.measured:
         # MIN_VRAM is meant for GPUs without a screen.
@@ -350,7 +356,7 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
         missing = (minimum - there_mib) * MIB
         return Verdict(name, False, f"its MIN_VRAM is not there: {gib(missing)} lack", model.context, missing=missing)
     if not there.measured:
-        return Verdict(name, False, f"not judged without a GPU: its ARCHITECTURE is not known{NAME_IT}", 0)
+        return Verdict(name, False, "not judged without a GPU: its ARCHITECTURE is not known", 0, name_it=True)
     problem = _disk_problem(model, there)
     return Verdict(name, problem is None, problem or "fits by its MIN_VRAM", model.context)
 
@@ -389,8 +395,7 @@ def choose(models: Sequence[Model], there: Machine) -> Choice:
     least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or m.profile.size))
     verdict = next(each for each in verdicts if each.profile == least.profile.id)
     reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least "
-    reason += f"({verdict.reason.replace(NAME_IT, '')})"
-    reason += _not_counted(there)
+    reason += f"({verdict.reason}){_not_counted(there)}"
     return Choice(least.profile.id, largest_context(least, _seen(least, there), 0), False, reason, verdicts)
 
 
@@ -407,7 +412,7 @@ def named(model: Model, there: Machine) -> Choice:
     """The verdict on a profile that the user named: it is used whatever the rule says, with ``context_to_serve``."""
     verdict = judge(model, there)
     context = context_to_serve(model, there)
-    reason = f"{verdict.profile}: named; {verdict.reason.replace(NAME_IT, '')}"
+    reason = f"{verdict.profile}: named; {verdict.reason}"
     if there.unmeasured and not there.measured:
         # What would hold for the processor alone says nothing of this machine.
         reason = f"{verdict.profile}: named; {there.unmeasured}, so nobody can say beforehand what fits"
@@ -422,8 +427,7 @@ def named(model: Model, there: Machine) -> Choice:
             else "slow if at all"
         )
         reason += f"; served with {context:,} tokens, {rest}"
-    remedies = tuple(each for each in verdict.remedies if not each.startswith("named "))
-    return Choice(model.profile.id, context, False, reason, (replace(verdict, remedies=remedies),))
+    return Choice(model.profile.id, context, False, reason, (replace(verdict, named=""),))
 
 
 def context_to_serve(model: Model, there: Machine) -> int | None:

@@ -305,7 +305,7 @@ def test_the_rule_counts_only_the_gpus_that_a_profiles_flags_leave_it(lines: str
 def test_a_profile_that_places_its_layers_itself_is_left_to_those_who_name_it(lines: str, flag: str) -> None:
     verdict = judged(lines)
     assert not verdict.fits
-    assert verdict.reason == f"not judged: it places its layers by hand ({flag}); name it to use it"
+    assert verdict.lines()[0].endswith(f": not judged: it places its layers by hand ({flag}); name it to use it")
     known = profiles.parse(HAND + lines)
     named = selection.select("hand", [], known, TWO)
     assert named.choice.reason == f"hand: named; not judged: it places its layers by hand ({flag})"
