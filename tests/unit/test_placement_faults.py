@@ -657,6 +657,18 @@ def test_three_parts_resumed_in_the_middle_and_one_of_them_corrupt(desk: Bench, 
     desk.row(f"{total}, the third corrupt", desk.said("sha256 is"), server.sent - sizes[2])
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_the_guide_has_what_a_full_disk_says(tmp_path: Path, number: int) -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "guide.md").read_text()
+    (row,) = [line for line in guide.splitlines() if "llamactl models prune`) or" in line]
+    begun = Part(str(tmp_path / "m.gguf.part"), 5, "m.gguf", "ab" * 32)
+    said = str(begun.explained(OSError(number, os.strerror(number))))
+    begun.close()
+    quoted = [text.split("...") for text in re.findall(r'"([^"]+)"', row)]
+    assert [words for words in quoted if all(word in said for word in words)], said
+    assert os.strerror(errno.ENOSPC) in row and "not enough room in " in row
+
+
 # --- file systems that the test mounts ----------------------------------------------------------------------------------
 
 
@@ -725,18 +737,6 @@ def test_a_disk_that_fills_up_half_way(
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_the_guide_has_what_a_full_disk_says(tmp_path: Path, number: int) -> None:
-    guide = (Path(__file__).resolve().parents[2] / "docs" / "guide.md").read_text()
-    (row,) = [line for line in guide.splitlines() if "llamactl models prune`) or" in line]
-    begun = Part(str(tmp_path / "m.gguf.part"), 5, "m.gguf", "ab" * 32)
-    said = str(begun.explained(OSError(number, os.strerror(number))))
-    begun.close()
-    quoted = [text.split("...") for text in re.findall(r'"([^"]+)"', row)]
-    assert [words for words in quoted if all(word in said for word in words)], said
-    assert os.strerror(errno.ENOSPC) in row and "not enough room in " in row
-
-
 def test_a_models_directory_that_is_read_only(desk: Bench, server: ModelServer, small_disk: Path) -> None:
     server.behaviours["/m"] = whole(GOOD)
     (small_disk / "m.gguf").write_bytes(GOOD)
