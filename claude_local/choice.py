@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from claude_local import devices
 from claude_local.architecture import Architecture, ArchitectureError
 from claude_local.hardware import Gpu
-from claude_local.memory_estimate import MIB, Estimate, Serving, Share, estimate, gib, shares
+from claude_local.memory_estimate import GPU_CONTEXT_MIB, MIB, Estimate, Serving, Share, estimate, gib, shares
 from claude_local.profiles import Profile
 
 GIB = 1 << 30
@@ -232,8 +232,8 @@ def largest_context(model: Model, there: Machine, floor: int, **options: str) ->
 
 
 def _remedies(model: Model, there: Machine) -> tuple[tuple[str, ...], str]:
-    """What would make a profile fit that does not: a smaller context, a smaller cache; else what naming it would do, which
-    moves experts into main memory."""
+    """What would make a profile fit that does not: a smaller context, a smaller cache, else more memory; and, where the
+    first two do not help, what naming it would do, which moves experts into main memory."""
     result, named = [], ""
     smaller = largest_context(model, there, 0)
     if smaller is not None and smaller < model.context:
@@ -253,7 +253,19 @@ def _remedies(model: Model, there: Machine) -> tuple[tuple[str, ...], str]:
                 f"named in default_profile, with CTX_SIZE = {context}: --fit on then keeps about {gib(away)} of its "
                 "experts in main memory, which is several times slower"
             )
-    return tuple(result), named
+    return tuple(result) or _more_memory(model, there), named
+
+
+def _more_memory(model: Model, there: Machine) -> tuple[str, ...]:
+    """How much memory a profile wants with the least context that is of use: of GPUs without a screen, or, where it is meant
+    to do without any, of the container."""
+    wanted = model.needs(min(model.context, MINIMUM_CONTEXT))
+    minimum = (model.profile.minimum_vram_mib or 0) * MIB
+    if wanted is not None and not there.measured and not minimum:
+        return (f"server_memory_mib = {-(-wanted.total // MIB)}, where the machine has as much",)
+    if wanted is not None:
+        minimum = wanted.on_gpu + wanted.compute + (GPU_CONTEXT_MIB + HEADLESS_MARGIN_MIB) * MIB
+    return (f"a GPU with {gib(minimum)} or more (several: a little more in all)",) if minimum else ()
 
 
 def _speed_problem(model: Model, there: Machine) -> tuple[str, bool]:
@@ -354,7 +366,9 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
         there_mib = sum((gpu.memory_mib or 0) - reserved_mib(gpu) + HEADLESS_MARGIN_MIB for gpu in there.measured)
     if there_mib < minimum:
         missing = (minimum - there_mib) * MIB
-        return Verdict(name, False, f"its MIN_VRAM is not there: {gib(missing)} lack", model.context, missing=missing)
+        reason = f"its MIN_VRAM is not there: {gib(missing)} lack"
+        more = _more_memory(model, there)
+        return Verdict(name, False, reason, model.context, missing=missing, remedies=more)
     if not there.measured:
         return Verdict(name, False, "not judged without a GPU: its ARCHITECTURE is not known", 0, name_it=True)
     problem = _disk_problem(model, there)
@@ -408,8 +422,9 @@ def _not_counted(there: Machine) -> str:
     return f"; {there.unmeasured}, so this was chosen as if there were no GPU: name a profile in default_profile"
 
 
-def named(model: Model, there: Machine) -> Choice:
-    """The verdict on a profile that the user named: it is used whatever the rule says, with ``context_to_serve``."""
+def named(model: Model, there: Machine, others: Sequence[Model] = ()) -> Choice:
+    """The verdict on a profile that the user named: it is used whatever the rule says, with ``context_to_serve``. Where it
+    does not fit, the first of ``others`` that does is told."""
     verdict = judge(model, there)
     context = context_to_serve(model, there)
     reason = f"{verdict.profile}: named; {verdict.reason}"
@@ -427,6 +442,10 @@ def named(model: Model, there: Machine) -> Choice:
             else "slow if at all"
         )
         reason += f"; served with {context:,} tokens, {rest}"
+    if verdict.missing:
+        fitting = next((each.profile for each in (judge(other, there) for other in others) if each.fits), None)
+        instead = (f"default_profile = {fitting}",) if fitting is not None else ()
+        verdict = replace(verdict, remedies=(*verdict.remedies, *instead))
     return Choice(model.profile.id, context, False, reason, (replace(verdict, named=""),))
 
 

@@ -98,7 +98,7 @@ def select(
     if default == "auto":
         chosen = choice.choose([models[name] for name in (wanted or profiles)], there)
     else:
-        chosen = choice.named(models[default], there)
+        chosen = choice.named(models[default], there, list(models.values()))
     placed = [chosen.profile, *(name for name in wanted if name != chosen.profile)]
     if default == "auto" and not wanted and not there.measured:
         placed += _small_too(chosen, profiles, there)

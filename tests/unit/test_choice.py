@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,6 +183,41 @@ def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
     wide = replace(SHIPPED["qwen3-coder-30b-ud-q5"], flags={})
     told = choice.judge(selection.model(wide), machine(gpu(26000)))
     assert not told.fits and any("cache-type-k = q8_0" in remedy for remedy in told.remedies)
+
+
+@pytest.mark.parametrize(
+    ("there", "profile", "would_fit"),
+    [
+        (machine(gpu(24564, True)), "qwen3-coder-30b-ud-q5", ["CTX_SIZE = 32768", "default_profile = qwen3.6-35b-a3b-ud-q4"]),
+        # Where no context and no cache is small enough, how much memory it wants.
+        (machine(gpu(16303)), "glm-flash-q8", ["a GPU with 32.1 GiB or more", "default_profile = gpt-oss-20b"]),
+        (machine(cores=2, memory=4), "glm-flash-q8", ["a GPU with 32.1 GiB or more", "default_profile = qwen2.5-coder-1.5b"]),
+        (machine(memory=1), "qwen2.5-coder-1.5b", ["server_memory_mib = 2062", "default_profile = qwen2.5-coder-0.5b"]),
+        (machine(gpu(24564)), "glm-flash-q4", []),
+    ],
+)  # fmt: skip
+def test_the_run_prints_what_would_fit_in_the_place_of_a_named_profile(
+    there: Machine, profile: str, would_fit: list[str]
+) -> None:
+    lines = [line for line in select(there, profile).choice.lines() if "would fit" in line]
+    assert len(lines) == len(would_fit)
+    for line, remedy in zip(lines, would_fit, strict=True):
+        assert line.startswith(f"  would fit: {remedy}")
+
+
+def test_a_gpu_of_the_size_that_is_named_is_big_enough() -> None:
+    for name, profile in SHIPPED.items():
+        verdict = choice.judge(selection.model(profile), machine(gpu(2048)))
+        (remedy,) = verdict.remedies or ("a GPU with 0 GiB",)
+        mib = math.ceil((float(remedy.split()[3]) + 0.05) * 1024)
+        assert verdict.fits or not choice.judge(selection.model(profile), machine(gpu(mib))).missing, (name, remedy)
+
+
+def test_when_nothing_fits_the_run_says_how_much_would() -> None:
+    assert select(machine(gpu(1000))).choice.lines()[-1].startswith("  would fit: a GPU with 1.7 GiB or more")
+    own = profiles.parse("[own]\nMODEL = a.gguf\nMIN_VRAM = 20 GiB\n")
+    (line,) = selection.select("own", [], own, machine(gpu(16303))).choice.lines()[1:]
+    assert line.startswith("  would fit: a GPU with 20.0 GiB or more")
 
 
 def test_a_dense_model_that_fits_is_left_to_those_who_name_it() -> None:
