@@ -95,7 +95,7 @@ FAMILIES = (
             "words beside results": {BESIDE, THINKING},
         },
         same_after="<|im_start|>user",
-        note="for Qwen3.5, 3.6 and 3.8 alike; those of 3.6 and 3.8 are not in llama.cpp's tree",
+        note="for Qwen3.5, 3.6 and 3.8 alike; those of 3.6 and 3.8 are not in llama.cpp's tree: decision 10",
     ),
     Family(
         own="gemma-4.jinja",

@@ -7,7 +7,9 @@ template does not need the weights.
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 import re
 import tarfile
 from collections.abc import Callable
@@ -17,14 +19,16 @@ from typing import Any
 
 import pytest
 
-from claude_local import profiles
+from claude_local import gguf, profiles
 from tests.chat import official, recorder
 from tests.chat.cases import CASES, script, wrong
 from tests.chat.conversations import conversations, losses, marked, pictures
 from tests.chat.families import FAMILIES, Family, family
+from tests.chat.formats import Writer
 from tests.chat.recorder import Session
 from tests.chat.server import MEDIA, LlamaServer
 from tests.chat.tiny_model import marker, tiny_model, tiny_projector
+from tests.integration.machine import SHARE
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ROOT / "files/chat-templates"
@@ -70,10 +74,7 @@ def examine(
 ) -> Examine:
     """Findings about a family's template, ours (True) or its makers'; each is looked at once."""
     folder = tmp_path_factory.mktemp("templates")
-    projector = folder / "projector.gguf"
-    projector.write_bytes(tiny_projector())
     bodies = conversations(sessions)
-    words = str(bodies["every tool"])
     done: dict[tuple[str, bool], Findings] = {}
 
     def examined(known: Family, ours: bool) -> Findings:
@@ -81,14 +82,22 @@ def examine(
         if key not in done:
             template = OWN / known.own if ours else official_templates / known.official
             write = known.write if ours else known.official_write
-            model = folder / "model.gguf"
-            model.write_bytes(tiny_model([script(case, write, known.parallel) for case in CASES], words))
-            log = folder / f"{template.name}.log"
-            with LlamaServer(llama_server, model, log, template, projector) as server:
-                done[key] = look(server, known, bodies)
+            done[key] = served(llama_server, folder, template, known, write, bodies)
         return done[key]
 
     return examined
+
+
+def served(
+    binary: Path, folder: Path, template: Path, known: Family, write: Writer, bodies: dict[str, dict[str, Any]]
+) -> Findings:
+    """What becomes of the conversations with a template, and of a model's turns that are written by ``write``."""
+    model, projector = folder / "model.gguf", folder / "projector.gguf"
+    scripts = [script(case, write, known.parallel) for case in CASES]
+    model.write_bytes(tiny_model(scripts, str(bodies["every tool"])))
+    projector.write_bytes(tiny_projector())
+    with LlamaServer(binary, model, folder / f"{template.name}.log", template, projector) as server:
+        return look(server, known, bodies)
 
 
 def look(server: LlamaServer, known: Family, bodies: dict[str, dict[str, Any]]) -> Findings:
@@ -146,6 +155,29 @@ def test_the_makers_template_does_wrong_what_the_table_says(known: Family, exami
     """If this fails, the makers, llama.cpp or Claude Code have moved: the table and docs/decisions/0010 with it."""
     found = examine(known, False)
     assert found.defects == known.defects
+
+
+@pytest.mark.integration
+def test_the_template_inside_a_placed_model_does_no_other_wrong_than_the_table_says(
+    sessions: list[Session], llama_server: Path, tmp_path: Path
+) -> None:
+    """The makers' templates above are llama.cpp's copies, some of a relative; here the files' own are looked at."""
+    placed = json.loads((SHARE / "state/models.json").read_text())["profiles"]
+    templates: dict[str, profiles.Profile] = {}
+    for name in placed.keys() & PROFILES.keys():
+        with open(placed[name]["model"], "rb") as file:
+            templates[gguf.read(file).chat_template or ""] = PROFILES[name]
+    assert templates and "" not in templates, "the whole-machine test places at least one model first"
+    for template, profile in templates.items():
+        (tmp_path / "own.jinja").write_text(template, encoding="utf-8")
+        known = family(profile)
+        found = served(
+            llama_server, tmp_path, tmp_path / "own.jinja", known, known.official_write, conversations(sessions)
+        )
+        print(profile.id, hashlib.sha256(template.encode()).hexdigest(), found.defects)
+        for conversation, defects in found.defects.items():
+            assert defects <= known.defects.get(conversation, set()), (profile.id, conversation)
+        assert found.parsing == dict.fromkeys((case.name for case in CASES), "")
 
 
 @pytest.mark.integration
