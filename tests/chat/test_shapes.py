@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chat import recorder
+from tests.chat import record_shapes, recorder
 from tests.chat.recorder import Session
 from tests.chat.shape import KEPT, differences, shape
 
@@ -100,6 +101,45 @@ def test_what_is_kept_is_a_shape_and_short() -> None:
     assert set(kept) == {"claude_code", "sessions", "tools"}
     strings = [line for line in KEPT.read_text().split('"')[1::2]]
     assert max(map(len, strings)) < 120
+
+
+@pytest.fixture
+def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kept shape, and a Claude Code that sends something else now; the shape's file."""
+    kept = tmp_path / "shapes.json"
+    kept.write_text(json.dumps(shape("1.0", [Session("s", [body(("user", [words("a")]))])])))
+    monkeypatch.setattr(record_shapes, "KEPT", kept)
+    monkeypatch.setattr(recorder, "claude_binary", lambda: Path("claude"))
+    monkeypatch.setattr(recorder, "version", lambda binary: "1.1")
+    moved = [Session("s", [body(("user", [words("a")]), ("system", "SECRET"))])]
+    monkeypatch.setattr(recorder, "record", lambda folder, binary: moved)
+    return kept
+
+
+def test_one_command_tells_what_has_changed_and_keeps_the_new_shape(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = recording.read_text()
+    assert record_shapes.main(["--check"]) == 1 and recording.read_text() == before
+    said = capsys.readouterr().out
+    assert 'claude_code: was "1.0", is "1.1"' in said and "system: words" in said
+    assert record_shapes.main([]) == 0 and capsys.readouterr().out == said
+    after = json.loads(recording.read_text())
+    assert after["sessions"]["s"][0]["messages"] == ["user: text", "system: words"] and "SECRET" not in str(after)
+    assert record_shapes.main(["--check"]) == 0
+    assert "nothing has changed (Claude Code 1.1)" in capsys.readouterr().out
+
+
+def test_a_recording_that_fails_keeps_what_is_there(
+    recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(folder: Path, binary: Path) -> list[Session]:
+        raise recorder.RecordingError("session tools: 1 of 5 requests came")
+
+    monkeypatch.setattr(recorder, "record", fails)
+    before = recording.read_text()
+    assert record_shapes.main([]) == 2 and recording.read_text() == before
+    assert "1 of 5 requests came" in capsys.readouterr().err
 
 
 @pytest.mark.integration
