@@ -184,6 +184,12 @@ def test_switches_may_be_said_either_way_round() -> None:
         ("MODEL = a.gguf\nno-mmap = true", ["[x] no-mmap:", "no longer", "load-mode = none"]),
         ("MODEL = a.gguf\ndraft-max = 4", ["no longer", "spec-draft-n-max"]),
         ("MODEL = a.gguf\nEXTRA_ARGS = --draft-max 4", ["EXTRA_ARGS", "--draft-max", "spec-draft-n-max"]),
+        (
+            "MODEL = a.gguf\nEXTRA_ARGS = -cd 4096 --jinja",
+            ["EXTRA_ARGS", "no longer", "-cd", "expected nothing: the draft"],
+        ),
+        ("MODEL = a.gguf\nctx-size-draft = 4096", ["no longer", "expected nothing: the draft"]),
+        ("MODEL = a.gguf\nEXTRA_ARGS = --grp-attn-n 4", ["no longer", "--grp-attn-n", "rope-scaling = yarn"]),
         ("MODEL = a.gguf\ntempp = 1", ["did you mean temp?"]),
         ("MODEL = a.gguf\nTemp = 1", ["expected temp"]),
         ("MODEL = a.gguf\nMODLE = 1", ["did you mean MODEL?"]),
