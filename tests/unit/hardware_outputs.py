@@ -33,7 +33,9 @@ NO_DRIVER = (
 )
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.95"
 
-# lspci -Dmm: lines that other projects recorded from their machines (with the domain that -D adds).
+# lspci -Dmm. The first two lines are in the tests of other projects, word for word but for the domain that -D adds (a code
+# search for the device's name with "-rc5" or "-ra1" finds them); the one of the UHD is put together from pci.ids. What sysfs
+# says of AMD's and Intel's cards is made in the tests: the kernel's documented files (gpu/amdgpu), sizes as cards have them.
 LSPCI_RX_6700 = (
     '0000:09:00.0 "VGA compatible controller" "Advanced Micro Devices, Inc. [AMD/ATI]" '
     '"Navi 22 [Radeon RX 6700/6700 XT/6750 XT / 6800M/6850M XT]" -rc5 "Sapphire" "Device 2410"'
