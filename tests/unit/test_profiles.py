@@ -65,6 +65,27 @@ def test_every_shipped_profile_says_what_it_is_where_it_comes_from_and_how_it_sa
         assert trained is not None and profile.ctx_size <= trained, name
 
 
+SAMPLING = {
+    "GLM-4.7-Flash": {"temperature": 0.7, "top-p": 1.0, "min-p": 0.01, "repeat-penalty": 1.0},
+    "Qwen3-Coder-Next": {"temperature": 1.0, "top-p": 0.95, "top-k": 40, "min-p": 0.01},
+    "Qwen3-Coder-30B-A3B": {"temperature": 0.7, "top-p": 0.8, "top-k": 20, "min-p": 0, "repeat-penalty": 1.05},
+    "Qwen3.5-9B": {"temperature": 0.6, "top-p": 0.95, "top-k": 20, "min-p": 0},
+    "Qwen3.6-35B-A3B": {"temperature": 0.6, "top-p": 0.95, "top-k": 20, "min-p": 0},
+    "Qwen3.8-27B": {"temperature": 1.0, "top-p": 0.95, "top-k": 20, "min-p": 0},
+    "gemma-4-26B-A4B": {"temperature": 1.0, "top-p": 0.95, "top-k": 64},
+    "gpt-oss-20b": {"temperature": 1.0, "top-p": 1.0, "top-k": 0, "min-p": 0},
+    "Qwen2.5-Coder-1.5B": {"temperature": 0},
+    "Qwen2.5-Coder-0.5B": {"temperature": 0},
+}
+
+
+@pytest.mark.parametrize("profile", shipped().values(), ids=lambda profile: str(profile.id))
+def test_a_shipped_profile_samples_as_its_makers_recommend(profile: profiles.Profile) -> None:
+    """Where each number is from: docs/decisions/0009-choosing-a-profile.md."""
+    sampling = {key: float(value) for key, value in profile.options.items() if not key.startswith("cache-type")}
+    assert sampling == SAMPLING[profile.architecture or ""]
+
+
 def test_two_profiles_that_could_be_confused_say_which_is_which() -> None:
     known = shipped()
     assert "80B" in known["qwen3-coder-next-ud-q5"].name and "30B" in known["qwen3-coder-30b-ud-q5"].name
