@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 
 from pyinfra import host
-from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
+from pyinfra.api import FunctionCommand, StringCommand, operation
 
 from claude_local.facts.packages import MissingPackages
+from claude_local.operations.apt import apt
 from claude_local.operations.streaming import streamed
-
-# Environment that keeps dpkg and needrestart from asking questions.
-QUIET = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1"
 
 
 @operation()
@@ -22,10 +20,10 @@ def installed(
 
     + packages: package name -> a command that it must put on PATH (None: no command to look for). A package that is
       installed without its command is installed again.
-    + lock_timeout: seconds to wait for another apt or dpkg to release its lock
+    + lock_timeout: seconds to wait for another apt or dpkg to release its locks
     + root: whether to run apt through sudo (``bool(ws.root)``)
 
-    Runs ``apt-get -o DPkg::Lock::Timeout=N update`` and ``apt-get install --no-install-recommends``.
+    Runs ``apt-get update`` and ``apt-get install --no-install-recommends``, both through files/apt.sh.
     """
     entries = [name if command is None else f"{name}={command}" for name, command in packages.items()]
     missing = host.get_fact(MissingPackages, packages=entries)
@@ -34,30 +32,9 @@ def installed(
         return
     names = sorted(name.rstrip("!") for name in missing)
     reinstall = ["--reinstall"] if any(name.endswith("!") for name in missing) else []
-    quoted = [QuoteString(name) for name in names]
-    lock = f"-o DPkg::Lock::Timeout={int(lock_timeout)}"
+    install = apt(["install", "--yes", "--no-install-recommends", *reinstall, *names], lock_timeout)
     yield streamed(
-        StringCommand(
-            "env",
-            QUIET,
-            "apt-get",
-            lock,
-            "-q",
-            "update",
-            "&&",
-            "env",
-            QUIET,
-            "apt-get",
-            lock,
-            "-q",
-            "-o",
-            "Dpkg::Use-Pty=0",
-            "install",
-            "--yes",
-            "--no-install-recommends",
-            *reinstall,
-            *quoted,
-        ),
+        StringCommand(apt(["update"], lock_timeout), "&&", install),
         root=root,
         failure=lambda tail: (
             f"apt-get could not install {', '.join(names)}:\n  "

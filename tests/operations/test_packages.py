@@ -18,8 +18,8 @@ def test_nothing_missing_runs_no_apt(monkeypatch: Any) -> None:
 def test_only_the_missing_package_is_installed_after_an_update(monkeypatch: Any) -> None:
     host = StrictHost({"MissingPackages": ["bubblewrap"]})
     (command,) = run(monkeypatch, installed, host, packages=WANTED, lock_timeout=7, root=True)
-    assert "apt-get -o DPkg::Lock::Timeout=7 -q update && " in command
-    assert command.rstrip(" )2>&1").endswith("install --yes --no-install-recommends bubblewrap")
+    assert " apt.sh 7 update && " in command
+    assert command.rstrip(" )2>&1").endswith(" apt.sh 7 install --yes --no-install-recommends bubblewrap")
     assert "--reinstall" not in command
     assert host.sudo == [True]
 
