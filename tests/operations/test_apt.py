@@ -24,7 +24,7 @@ def apt(tmp_path: Path) -> Apt:
     dpkg = tmp_path / "bin/dpkg"
     dpkg.write_text(
         '#!/bin/sh\ncase "$*" in *--configure*) ;; *) exec /usr/bin/dpkg "$@" ;; esac\n'
-        f"echo \"$*\" >>{tmp_path}/dpkg.log\n"
+        f'echo "$*" >>{tmp_path}/dpkg.log\n'
         f"test ! -e {tmp_path}/healed || rm -f {tmp_path}/state/dpkg/updates/*\n"
     )
     dpkg.chmod(0o755)
