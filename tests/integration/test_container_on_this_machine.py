@@ -25,7 +25,9 @@ def inside(script: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def status() -> dict[str, str]:
     """/proc/PID/status of llama-server, the first child of init."""
-    script = 'for p in /proc/[0-9]*; do case $(readlink "$p/exe") in */llama-server) cat "$p/status"; exit ;; esac; done'
+    script = (
+        'for p in /proc/[0-9]*; do case $(readlink "$p/exe") in */llama-server) cat "$p/status"; exit ;; esac; done'
+    )
     done = inside(script)
     assert done.returncode == 0, done.stderr
     return dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
