@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
-
 # The entry that says that a dpkg was interrupted: what it leaves here it has not done yet.
 UNFINISHED = "!"
 JOURNAL = "/var/lib/dpkg/updates"
