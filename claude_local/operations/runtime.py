@@ -33,6 +33,14 @@ python3=/usr/bin/python3; test -x "$python3" || python3=$(command -v python3)
 rm -rf "$1"
 echo "Making the runtime's Python environment ..."
 "$python3" -m venv "$1"
+# pip's own progress is for terminals. The sleep, which outlives the loop, holds neither the lock nor the output.
+(
+  while sleep "${CLAUDE_LOCAL_SAY_SECONDS:-10}" >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+    echo "still fetching packages ..."
+  done
+) 8<&- &
+alive=$!
+trap 'kill "$alive" 2>/dev/null || :' EXIT
 "$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$2"
 "$1/bin/python" -c 'import pathlib, sys, sysconfig
 pathlib.Path(sysconfig.get_path("purelib"), "claude_local.pth").write_text(sys.argv[1] + "\n")' "$3"

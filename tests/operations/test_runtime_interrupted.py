@@ -19,22 +19,25 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
     (tmp_path / "lock").touch()
     words = [f"{tmp_path}/venv", f"{tmp_path}/lock", str(lib), "the-stamp"]
     return subprocess.Popen(
-        ["sh", "-c", ENVIRONMENT_SCRIPT, "sh", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+        ["sh", "-c", ENVIRONMENT_SCRIPT, "sh", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "CLAUDE_LOCAL_SAY_SECONDS": "0.1"},
+    )  # fmt: skip
 
 
-def comes_through(process: subprocess.Popen[str], tmp_path: Path) -> None:
+def comes_through(process: subprocess.Popen[str], tmp_path: Path) -> str:
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert (tmp_path / "venv/claude-local.stamp").read_text() == "the-stamp\n"
+    return said
 
 
 def test_half_an_environment_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "venv/bin").mkdir(parents=True)
     (tmp_path / "venv/bin/python").write_text("half")
     (tmp_path / "venv/left").touch()
-    comes_through(start(tmp_path), tmp_path)
+    said = comes_through(start(tmp_path), tmp_path)
     assert not (tmp_path / "venv/left").exists()
+    assert "still fetching packages ..." in said, "pip takes longer than the tenth of a second that is set here"
 
 
 def test_a_pip_that_a_killed_run_left_has_ended_before_it_begins(tmp_path: Path) -> None:

@@ -105,10 +105,10 @@ def test_without_a_network_it_says_so_and_the_next_run_begins_anew(bare: Bare) -
     assert bare.provision()[2][1:] == ["pip", DEPLOY, VERIFY]
 
 
-def hanging(bare: Bare) -> subprocess.Popen[str]:
+def hanging(bare: Bare, **variables: str) -> subprocess.Popen[str]:
     """A run in the middle of its pip, as a process group of its own."""
     (bare.project / "hangs").touch()
-    env = {"PATH": str(bare.bin), "LOG": str(bare.log), "HOME": str(bare.project)}
+    env = {"PATH": str(bare.bin), "LOG": str(bare.log), "HOME": str(bare.project), **variables}
     process = subprocess.Popen(
         ["sh", "provision"], cwd=bare.project, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -124,6 +124,17 @@ def wait_until(true: Callable[[], bool]) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("waited 30 s")
+
+
+def test_a_pip_that_takes_long_does_not_look_hung(bare: Bare) -> None:
+    process = hanging(bare, CLAUDE_LOCAL_SAY_SECONDS="0.1")
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Making .venv from requirements.lock")
+        assert process.stderr.readline() == "still fetching packages ...\n"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
 
 
 def test_interrupted_while_it_makes_the_environment_it_says_so_and_carries_on(bare: Bare) -> None:
