@@ -1,4 +1,5 @@
-"""A model that the real server cannot load: the stage fails with the server's own words, and comes right when it can."""
+"""The server's stage alone, with a container, ports and a home of its own: a model that the real server cannot load, and
+one on another disk."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from tests.integration.machine import PYINFRA, ROOT, SHARE, docker
 
 pytestmark = pytest.mark.integration
 
-CONTAINER = "claude-local-cannot-load"
+CONTAINER = "claude-local-server-stage"
 PROFILE = "qwen2.5-coder-0.5b"
 MODEL = SHARE / "models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 
@@ -50,20 +51,23 @@ class Home:
         self.model.chmod(0o644)
         if size is not None:
             os.truncate(self.model, size)
+        self.note()
+
+    def note(self) -> None:
         about = self.model.stat()
         stamp = {"sha256": "0" * 64, "size": about.st_size, "mtime_ns": about.st_mtime_ns, "inode": about.st_ino}
         path = str(self.model)
         noted = {"profiles": {PROFILE: {"model": path, "mmproj": None, "files": [path]}}, "files": {path: stamp}}
         Path(self.paths.placements).write_text(json.dumps(noted))
 
-    def server_stage(self) -> subprocess.CompletedProcess[str]:
+    def server_stage(self, *more: str) -> subprocess.CompletedProcess[str]:
         data = {
             "model_dir": self.paths.model_dir, "server_port": self.ports[0], "manager_port": self.ports[1], "server_container": CONTAINER,
             "server_memory_mib": 2000, "server_start_timeout": 120, "default_profile": PROFILE, "image_keep_old": "true",
         }  # fmt: skip
         options = [word for name, value in data.items() for word in ("--data", f"{name}={value}")]
         return subprocess.run(
-            [PYINFRA, "-y", "@local", "tasks/server.py", *options],
+            [PYINFRA, "-y", "@local", "tasks/server.py", *options, *more],
             cwd=ROOT, env={**os.environ, "HOME": str(self.home)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             check=False, timeout=300,
         )  # fmt: skip
@@ -71,7 +75,7 @@ class Home:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    made = Home(tmp_path_factory.mktemp("cannot-load"))
+    made = Home(tmp_path_factory.mktemp("server-stage"))
     try:
         yield made
     finally:
@@ -95,3 +99,17 @@ def test_once_the_model_is_whole_the_next_run_ends_right(home: Home) -> None:
     done = home.server_stage()
     assert done.returncode == 0, done.stderr[-3000:]
     assert "answers" in done.stderr
+
+
+def test_a_model_on_another_disk_is_served_where_it_is(home: Home) -> None:
+    other = home.home / "another disk"
+    other.mkdir(mode=0o755)
+    home.model = home.model.rename(other / home.model.name)
+    home.note()
+    done = home.server_stage("--data", f'model_search_dirs=["{other}"]')
+    assert done.returncode == 0, done.stderr[-3000:]
+    words = [docker(), "container", "inspect", "--format", "{{json .Mounts}}", CONTAINER]
+    mounts = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)
+    (mount,) = (each for each in mounts if each["Source"] == str(other))
+    assert not mount["RW"]
+    assert list(Path(home.paths.model_dir).iterdir()) == [], "nothing was copied"
