@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from claude_local.paths import Paths
+from tests.integration.fenced_home import real_claude
 from tests.integration.machine import PYINFRA, ROOT, SHARE, docker
 
 pytestmark = pytest.mark.integration
@@ -61,13 +62,16 @@ class Home:
         Path(self.paths.placements).write_text(json.dumps(noted))
 
     def server_stage(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self.stages("tasks/server.py", more=more)
+
+    def stages(self, *files: str, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         data = {
             "model_dir": self.paths.model_dir, "server_port": self.ports[0], "manager_port": self.ports[1], "server_container": CONTAINER,
             "server_memory_mib": 2000, "server_start_timeout": 120, "default_profile": PROFILE, "image_keep_old": "true",
         }  # fmt: skip
         options = [word for name, value in data.items() for word in ("--data", f"{name}={value}")]
         return subprocess.run(
-            [PYINFRA, "-y", "@local", "tasks/server.py", *options, *more],
+            [PYINFRA, "-y", "@local", *files, *options, *more],
             cwd=ROOT, env={**os.environ, "HOME": str(self.home)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             check=False, timeout=300,
         )  # fmt: skip
@@ -113,3 +117,22 @@ def test_a_model_on_another_disk_is_served_where_it_is(home: Home) -> None:
     (mount,) = (each for each in mounts if each["Source"] == str(other))
     assert not mount["RW"]
     assert list(Path(home.paths.model_dir).iterdir()) == [], "nothing was copied"
+
+
+def test_a_stopped_server_is_started_by_the_command_which_then_answers(home: Home) -> None:
+    Path(home.paths.claude).symlink_to(real_claude())
+    done = home.stages("tasks/fence.py", "tasks/home.py", "tasks/commands.py")
+    assert done.returncode == 0, done.stderr[-3000:]
+    subprocess.run([docker(), "stop", CONTAINER], check=True, capture_output=True, timeout=60)
+    work = home.home / "work"
+    work.mkdir()
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("CLAUDE", "ANTHROPIC"))}
+    done = subprocess.run(
+        [home.paths.wrapper, "--tools", "", "-p", "Reply with the word ready."],
+        cwd=work, env={**plain, "HOME": str(home.home)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False, timeout=600,
+    )  # fmt: skip
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0 and done.stdout.strip()
+    told = [line for line in done.stderr.splitlines() if line.startswith("claude-local:")]
+    assert any("start" in line for line in told), done.stderr
