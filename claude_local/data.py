@@ -15,6 +15,8 @@ from jsonschema.exceptions import ValidationError
 
 from claude_local import models_lock, profiles
 from claude_local.choice import OLD_IDS
+from claude_local.claude_code import compare
+from claude_local.image import BUILDS
 from claude_local.profiles import Profile
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "settings.schema.json").read_text())
@@ -146,15 +148,52 @@ def validate(raw: Mapping[str, Any]) -> Settings:
     for name in names():
         if name not in ours:
             problems.append(f"{name}: missing; group_data/all.py has its default (run from the project's root)")
-    if not problems and ours["server_port"] == ours["manager_port"]:
-        problems.append(f"manager_port: found {ours['manager_port']}, allowed is a port other than server_port")
+    if not problems:
+        problems = _contradictions(ours)
     if problems:
         raise DataError(sorted(problems))
     return Settings(**{name: ours[name] for name in names()})
 
 
-def load_profiles(path: Path, settings: Settings) -> dict[str, Profile]:
-    """Parse the profiles file and check the settings that name profiles.
+def _contradictions(ours: Mapping[str, Any]) -> list[str]:
+    """What is wrong with settings that are right one by one."""
+    problems = []
+    if ours["server_port"] == ours["manager_port"]:
+        problems.append(f"manager_port: found {ours['manager_port']}, allowed is a port other than server_port")
+    if ours["image_llama_build"] not in BUILDS:
+        known = ", ".join(map(str, BUILDS))
+        problems.append(f"image_llama_build: found {ours['image_llama_build']}, allowed is a pinned build: {known}")
+    tested, minimum = ours["claude_version"], ours["claude_minimum_version"]
+    if compare(tested, minimum) < 0:
+        problems.append(f"claude_minimum_version: found {minimum!r}, allowed is at most claude_version ({tested})")
+    return problems
+
+
+def load(raw: Mapping[str, Any], project: Path) -> tuple[Settings, dict[str, Profile]]:
+    """The settings of merged data, and the profiles of the file below ``project`` that they name.
+
+    Raises DataError with the problems of both.
+    """
+    problems: list[str] = []
+    settings = None
+    try:
+        settings = validate(raw)
+    except DataError as error:
+        problems += error.problems
+    conf = raw.get("models_conf")
+    known: dict[str, Profile] = {}
+    if isinstance(conf, str) and conf:
+        try:
+            known = load_profiles(project / conf, settings)
+        except DataError as error:
+            problems += error.problems
+    if problems or settings is None:
+        raise DataError(problems)
+    return settings, known
+
+
+def load_profiles(path: Path, settings: Settings | None) -> dict[str, Profile]:
+    """Parse the profiles file and check the settings that name profiles (None: there are none to check).
 
     What models.lock beside it says of files without SHA256 is filled in. Raises DataError with every problem of the
     files and of ``model_profiles`` and ``default_profile``.
@@ -172,10 +211,10 @@ def load_profiles(path: Path, settings: Settings) -> dict[str, Profile]:
         raise DataError(list(error.problems)) from None
     problems = []
     listed = ", ".join(known) or "none"
-    for index, name in enumerate(settings.model_profiles):
+    for index, name in enumerate(settings.model_profiles if settings else ()):
         if canonical(name, known) not in known:
             problems.append(f"model_profiles[{index}]: found {name!r}, allowed is a profile of {path.name}: {listed}")
-    if settings.default_profile != "auto" and canonical(settings.default_profile, known) not in known:
+    if settings and settings.default_profile != "auto" and canonical(settings.default_profile, known) not in known:
         problems.append(
             f"default_profile: found {settings.default_profile!r}, allowed is 'auto' or a profile of {path.name}: {listed}"
         )

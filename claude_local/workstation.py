@@ -88,8 +88,7 @@ def workstation() -> Workstation:
     identity = host.get_fact(WorkstationIdentity)
     raw = host.data.dict()
     try:
-        settings = data.validate(raw)
-        profiles = data.load_profiles(PROJECT / settings.models_conf, settings)
+        settings, profiles = data.load(raw, PROJECT)
     except data.DataError as error:
         raise DeployError(str(error)) from None
     home = identity["home"]

@@ -12,6 +12,8 @@ wanted = {
     "paths": ws.paths,
 }
 
+claude.check(arch=ws.identity["arch"], **wanted)
+
 claude.fetched(
     name="Fetch Claude Code from its release server",
     source="native",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator
 from typing import Any
 
 from pyinfra.api import QuoteString, StringCommand
 
-from claude_local.operations import packages
+from claude_local.operations import apt, packages
 from claude_local.operations.streaming import shell, streamed
 
 # Leaves either a repository that apt can read, or nothing. $7: the exit status then. $8: /etc, for tests.
@@ -26,9 +27,9 @@ test "$found" = "$fingerprint" || give_up "the key at $address is ${found:-unrea
 install -d -m 755 "$etc/apt/keyrings"
 install -m 644 "$scratch/key" "$keyring"
 printf '%s' "$text" >"$list"
-apt-get -o "DPkg::Lock::Timeout=$lock" -q -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- \
+sh -c APT_SCRIPT apt.sh "$lock" -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- \
   -o APT::Get::List-Cleanup=0 update || give_up "apt-get update fails with $address"
-"""
+""".replace("APT_SCRIPT", shlex.quote(apt.SCRIPT))
 
 
 def added(

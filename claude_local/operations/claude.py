@@ -8,10 +8,11 @@ from posixpath import dirname, join
 from typing import Any, Literal
 
 from pyinfra import host, logger, state
-from pyinfra.api import OperationValueError, QuoteString, StringCommand, operation
+from pyinfra.api import DeployError, QuoteString, StringCommand, operation
 
 from claude_local import claude_code
 from claude_local.facts.claude import ClaudeInstallations, ClaudeSeen
+from claude_local.operations.docker import fails
 from claude_local.operations.streaming import streamed
 from claude_local.operations.user_files import replaced, seen
 from claude_local.paths import Paths
@@ -36,6 +37,15 @@ def needs_npm(paths: Paths, tested: str, minimum: str) -> bool:
     return claude_code.choose(found["found"], tested, minimum).use is None and not found["npm"]
 
 
+def check(paths: Paths, tested: str, minimum: str, arch: str) -> None:
+    """Raise DeployError where Claude Code would have to be installed and no such binary is known: before any operation."""
+    try:
+        if claude_code.choose(look(paths, tested)["found"], tested, minimum).use is None:
+            claude_code.platform(tested, arch)
+    except claude_code.ClaudeCodeError as problem:
+        raise DeployError(f"nothing has been changed: {problem}") from None
+
+
 @operation()
 def fetched(source: Source, tested: str, minimum: str, arch: str, paths: Paths) -> Generator[Any]:
     """Place the tested Claude Code in the native installer's layout, unless one that is new enough is there.
@@ -48,13 +58,14 @@ def fetched(source: Source, tested: str, minimum: str, arch: str, paths: Paths) 
     + paths: the workstation's paths
 
     Runs ``python -m claude_local.runtime.claude_install``, which checks the pinned sha256 before the binary gets its
-    name ``~/.local/share/claude/versions/VERSION``. Raises OperationValueError for a version without pinned hashes.
+    name ``~/.local/share/claude/versions/VERSION``. Fails for a version without pinned hashes.
     """
     try:
         choice = claude_code.choose(look(paths, tested)["found"], tested, minimum)
         binary = None if choice.use else claude_code.platform(tested, arch)
     except claude_code.ClaudeCodeError as problem:
-        raise OperationValueError(str(problem)) from None
+        yield fails(str(problem))
+        return
     if choice.use is not None or binary is None:
         host.noop(f"{choice.use.path} is Claude Code {choice.use.version}" if choice.use else "")
         return

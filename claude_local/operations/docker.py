@@ -11,6 +11,7 @@ from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand
 from claude_local import docker
 from claude_local.facts.docker import Answers, DockerClient, DockerPackages, Groups
 from claude_local.operations import apt_repository, packages
+from claude_local.operations.apt import apt
 from claude_local.operations.streaming import streamed
 
 
@@ -33,7 +34,7 @@ def installed(
         return
     daemon = found["daemon"] or found["dockerd"]
     yield streamed(
-        StringCommand("apt-get", f"-o DPkg::Lock::Timeout={int(lock_timeout)}", "-q", "update"),
+        apt(["update"], lock_timeout),
         root=root,
         failure=lambda tail: "apt-get update fails:\n  " + "\n  ".join(tail[-6:]),
     )

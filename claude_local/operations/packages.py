@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 
 from pyinfra import host
-from pyinfra.api import FunctionCommand, QuoteString, StringCommand, operation
+from pyinfra.api import FunctionCommand, StringCommand, operation
 
-from claude_local.facts.packages import MissingPackages
+from claude_local.facts.packages import UNFINISHED, MissingPackages
+from claude_local.operations.apt import apt
 from claude_local.operations.streaming import streamed
-
-# Environment that keeps dpkg and needrestart from asking questions.
-QUIET = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1"
 
 
 @operation()
@@ -21,46 +19,26 @@ def installed(
     """Install the Debian packages that are missing; ``apt-get update`` only then.
 
     + packages: package name -> a command that it must put on PATH (None: no command to look for). A package that is
-      installed without its command is installed again.
-    + lock_timeout: seconds to wait for another apt or dpkg to release its lock
+      installed without its command is installed again. What an interrupted dpkg left, of whatever packages, is finished.
+    + lock_timeout: seconds to wait for another apt or dpkg to release its locks
     + root: whether to run apt through sudo (``bool(ws.root)``)
 
-    Runs ``apt-get -o DPkg::Lock::Timeout=N update`` and ``apt-get install --no-install-recommends``.
+    Runs ``apt-get update`` and ``apt-get install --no-install-recommends``, both through files/apt.sh.
     """
     entries = [name if command is None else f"{name}={command}" for name, command in packages.items()]
     missing = host.get_fact(MissingPackages, packages=entries)
     if not missing:
         host.noop(f"{', '.join(packages)}: installed")
         return
-    names = sorted(name.rstrip("!") for name in missing)
-    reinstall = ["--reinstall"] if any(name.endswith("!") for name in missing) else []
-    quoted = [QuoteString(name) for name in names]
-    lock = f"-o DPkg::Lock::Timeout={int(lock_timeout)}"
+    wanted = [name for name in missing if name != UNFINISHED]
+    names = sorted(name.rstrip("!") for name in wanted)
+    reinstall = ["--reinstall"] if any(name.endswith("!") for name in wanted) else []
+    install = apt(["install", "--yes", "--no-install-recommends", *reinstall, *names], lock_timeout)
     yield streamed(
-        StringCommand(
-            "env",
-            QUIET,
-            "apt-get",
-            lock,
-            "-q",
-            "update",
-            "&&",
-            "env",
-            QUIET,
-            "apt-get",
-            lock,
-            "-q",
-            "-o",
-            "Dpkg::Use-Pty=0",
-            "install",
-            "--yes",
-            "--no-install-recommends",
-            *reinstall,
-            *quoted,
-        ),
+        StringCommand(apt(["update"], lock_timeout), "&&", install),
         root=root,
         failure=lambda tail: (
-            f"apt-get could not install {', '.join(names)}:\n  "
+            f"apt-get could not {'install ' + ', '.join(names) if names else 'finish what was interrupted'}:\n  "
             + "\n  ".join(tail[-6:])
             + "\nIf it says that a lock is held, let the other apt finish (or raise packages_lock_timeout) and run again."
         ),

@@ -20,6 +20,35 @@ from claude_local.paths import Paths
 CONTROLLER_ONLY = {"facts", "operations", "workstation.py", "summary.py", "__pycache__"}
 
 
+# $1 the venv, $2 the lock file, $3 the folder to import from, $4 the stamp. A run that was killed has left a pip that goes on
+# for a moment; the lock on the folder around the venv is let go with its end.
+ENVIRONMENT_SCRIPT = r"""
+set -e
+exec 8<"$(dirname "$1")"
+flock -n 8 || {
+  echo "An earlier run is still at it, waiting for its end ..."
+  flock 8
+}
+python3=/usr/bin/python3; test -x "$python3" || python3=$(command -v python3)
+rm -rf "$1"
+echo "Making the runtime's Python environment ..."
+"$python3" -m venv "$1"
+# pip's own progress is for terminals. The sleep, which outlives the loop, holds neither the lock nor the output.
+(
+  while sleep "${CLAUDE_LOCAL_SAY_SECONDS:-10}" >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+    echo "still fetching packages ..."
+  done
+) 8<&- &
+alive=$!
+trap 'kill "$alive" 2>/dev/null || :' EXIT
+"$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$2"
+"$1/bin/python" -c 'import pathlib, sys, sysconfig
+pathlib.Path(sysconfig.get_path("purelib"), "claude_local.pth").write_text(sys.argv[1] + "\n")' "$3"
+"$1/bin/python" -c 'import claude_local, requests'
+echo "$4" > "$1/claude-local.stamp"
+"""
+
+
 def runtime_files(package: Path) -> dict[str, bytes]:
     """The files that run on the workstation: path below ``lib`` -> content."""
     files = {}
@@ -83,22 +112,11 @@ def environment(lock: Path, paths: Paths) -> Generator[Any]:
         return
     remote_lock = f"{paths.share}/requirements-runtime.lock"
     yield FileUploadCommand(io.BytesIO(content), remote_lock, remote_temp_filename=host.get_temp_filename(remote_lock))
-    script = """set -e
-python3=/usr/bin/python3; test -x "$python3" || python3=$(command -v python3)
-rm -rf "$1"
-echo "Making the runtime's Python environment ..."
-"$python3" -m venv "$1"
-"$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$2"
-"$1/bin/python" -c 'import pathlib, sys, sysconfig
-pathlib.Path(sysconfig.get_path("purelib"), "claude_local.pth").write_text(sys.argv[1] + "\\n")' "$3"
-"$1/bin/python" -c 'import claude_local, requests'
-echo "$4" > "$1/claude-local.stamp"
-"""
     yield streamed(
         StringCommand(
             "sh",
             "-c",
-            QuoteString(script),
+            QuoteString(ENVIRONMENT_SCRIPT),
             "sh",
             QuoteString(paths.venv),
             QuoteString(remote_lock),

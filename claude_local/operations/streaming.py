@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand
+
+# What a shell says of the runtime's Python where a stage is run alone before tasks/runtime.py.
+_NO_RUNTIME = re.compile(r"/claude-local/venv/bin/python: (not found|No such file or directory)$")
 
 
 def shell(words: list[str]) -> StringCommand:
@@ -33,7 +37,10 @@ def streamed(
         ok, output = host.run_shell_command(merged, print_output=True, **arguments)
         if not ok and failure is not None:
             tail = [line.line for line in output][-40:]
-            message = failure(tail) if callable(failure) else failure
+            if any(map(_NO_RUNTIME.search, tail)):
+                message = "the runtime is not there yet; tasks/runtime.py makes it"
+            else:
+                message = failure(tail) if callable(failure) else failure
             host.log_styled(message, fg="red", log_func=logger.error)
         return ok
 

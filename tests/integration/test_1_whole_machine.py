@@ -24,8 +24,18 @@ WRAPPER = HOME / "bin/claude-local"
 QUICK = "verify_only=tool.*,fence.*,runtime.*,docker.*,image.*,container.*,model.*,token,wrapper,settings*,server.*"
 
 
-def test_dry_raises_nothing() -> None:
-    assert run(PYINFRA, "--dry", "@local", "deploy.py", timeout=300).returncode == 0
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["@local", "deploy.py"],
+        ["@local", "deploy.py", "--limit", "@local", "--data", "server_start_timeout=700"],
+        ["inventory.py", "deploy.py"],
+        ["@local", "tasks/verify.py"],
+    ],
+    ids=" ".join,
+)
+def test_dry_raises_nothing(words: list[str]) -> None:
+    assert run(PYINFRA, "--dry", *words, timeout=300).returncode == 0
 
 
 def test_provision_sets_up_and_verifies() -> None:
@@ -41,6 +51,8 @@ def test_every_row_of_verify_passed() -> None:
     expected = {"claude.chat", "claude.glob", "claude.read", "claude.write", "scripted.write", "claude.connections",
                 "claude.terminal", "claude.context", "credentials.planted", "messages.stream", "server.key.wrong"}  # fmt: skip
     assert expected <= passed
+    # Where the developer's own claude works at the same time, its directory changes.
+    assert {row["id"] for row in report["rows"]} - passed <= {"credentials.own"}
 
 
 def test_a_second_deploy_changes_nothing() -> None:
@@ -49,7 +61,7 @@ def test_a_second_deploy_changes_nothing() -> None:
 
 
 def test_each_stage_alone_changes_nothing_either() -> None:
-    first = ["preflight", "packages", "runtime", "fence", "docker"]
+    first = ["preflight", "packages", "runtime", "fence", "docker", "nvidia"]
     for stage in [*first, "image", "models", "server", "claude", "home", "commands"]:
         done = run(PYINFRA, "--json", "-y", "@local", f"tasks/{stage}.py", timeout=300)
         assert done.returncode == 0

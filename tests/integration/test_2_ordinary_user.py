@@ -123,3 +123,17 @@ def test_a_second_provision_changes_nothing(home: Path) -> None:
     assert done.returncode == 0
     totals = json.loads(done.stdout)["results"]["totals"]
     assert (totals["success"], totals["error"]) == (0, 0)
+
+
+def test_the_docker_group_is_joined_where_the_setting_says_so_and_once(home: Path) -> None:
+    def groups() -> list[str]:
+        return subprocess.run(["id", "-nG", USER], capture_output=True, text=True, check=True).stdout.split()
+
+    command = "cd claude-local && .venv/bin/pyinfra --json -y @local tasks/docker.py --data docker_group=true"
+    assert "docker" not in groups()
+    for changes in (1, 0):
+        done = run("su", "-", USER, "-c", f"{command} {DATA}", timeout=120)
+        assert done.returncode == 0
+        totals = json.loads(done.stdout)["results"]["totals"]
+        assert (totals["success"], totals["error"]) == (changes, 0)
+        assert "docker" in groups()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyinfra.api import OperationValueError
+from pyinfra.api import DeployError
 
 from claude_local.claude_code import PINS, Installation
 from claude_local.facts.claude import ClaudeInstallations, ClaudeSeen
@@ -81,8 +81,19 @@ def test_a_too_old_one_is_not_used(monkeypatch: Any) -> None:
 
 
 def test_an_unknown_architecture_is_refused_in_words(monkeypatch: Any) -> None:
-    with pytest.raises(OperationValueError, match="riscv64"):
-        run(monkeypatch, claude.fetched, host(seen()), source="native", arch="riscv64", **WANTED)
+    there = host(seen())
+    there.succeeds = False
+    run(monkeypatch, claude.fetched, there, source="native", arch="riscv64", **WANTED)
+    assert there.logged == ["Claude Code 2.1.330 is not known for riscv64; known: x86_64, aarch64"]
+
+
+def test_a_version_without_a_known_hash_is_refused_only_where_it_would_be_installed(monkeypatch: Any) -> None:
+    monkeypatch.setattr(claude, "host", host(seen(Installation("/usr/bin/claude", "2.1.330"))))
+    newer = {"tested": "9.9.9", "minimum": "2.1.330", "paths": PATHS, "arch": "x86_64"}
+    claude.check(**newer)
+    monkeypatch.setattr(claude, "host", host(seen(Installation("/usr/bin/claude", "2.1.197"))))
+    with pytest.raises(DeployError, match="nothing has been changed: claude_version is 9.9.9, but no sha256"):
+        claude.check(**newer)
 
 
 def test_npm_is_needed_only_while_claude_is_missing(monkeypatch: Any) -> None:

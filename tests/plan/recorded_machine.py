@@ -156,8 +156,8 @@ class RecordedMachine:
     # --- what changes the machine
 
     def _change(self, words: list[str], command: str) -> tuple[bool, list[str]]:
-        if "apt-get" in command and " install " in command:
-            return self._install(re.sub(r"^.* install ", "", command))
+        if "apt.sh" in words and "install" in words:
+            return self._install(words[len(words) - words[::-1].index("install") :])
         if "claude_local.runtime.placement" in words and "place" in words:
             plan = json.loads(words[words.index("%s") + 1])
             self.placed = {each["id"]: {"model": f"{plan['model_dir']}/{each['id']}.gguf"} for each in plan["profiles"]}
@@ -174,8 +174,8 @@ class RecordedMachine:
             self.images.add(arguments[2])
         return True, []
 
-    def _install(self, arguments: str) -> tuple[bool, list[str]]:
-        names = [word for word in arguments.removesuffix(") 2>&1").split() if not word.startswith("-")]
+    def _install(self, arguments: list[str]) -> tuple[bool, list[str]]:
+        names = [word for word in arguments if not word.startswith("-")]
         unknown = [name for name in names if name not in self.packages]
         if unknown:
             return False, [f"E: Unable to locate package {name}" for name in unknown]

@@ -133,13 +133,23 @@ def test_a_variant_that_the_machine_cannot_run_is_refused_with_the_way_there() -
     assert "Traceback" not in done.stderr and "Starting operation" not in done.stderr
 
 
-def test_bad_data_stops_everything_with_all_problems_and_no_operation() -> None:
+def test_bad_data_stops_everything_with_all_problems_and_no_operation(tmp_path: Path) -> None:
+    (tmp_path / "mine.conf").write_text("[a]\nMODEL = a.gguf\nCTX_SIZE = many\n")
     done = pyinfra(
-        "-y", "tests/plan/fake_inventory.py", "deploy.py", "--data", "server_port=http", "--data", "image_cpu=fast"
+        "-y", "tests/plan/fake_inventory.py", "deploy.py", "--data", "server_port=http", "--data", "image_cpu=fast",
+        "--data", f"models_conf={tmp_path}/mine.conf",
     )  # fmt: skip
     assert done.returncode == 1
+    assert "mine.conf: [a] CTX_SIZE: found 'many'" in done.stderr
     assert "server_port: found 'http', allowed is a whole number" in done.stderr
     assert "image_cpu: found 'fast'" in done.stderr
+    assert "Traceback" not in done.stderr and "Starting operation" not in done.stderr
+
+
+def test_a_claude_code_that_cannot_be_installed_is_told_before_anything_is_changed() -> None:
+    done = pyinfra("-y", "tests/plan/fake_inventory.py", "deploy.py", "--data", "claude_version=9.9.9")
+    assert done.returncode == 1
+    assert "nothing has been changed: claude_version is 9.9.9, but no sha256 of that version is known" in done.stderr
     assert "Traceback" not in done.stderr and "Starting operation" not in done.stderr
 
 

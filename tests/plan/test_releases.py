@@ -196,7 +196,7 @@ def test_the_second_time_nothing_is_left_to_do(release: str) -> None:
 
 def test_a_package_that_a_release_does_not_have_fails_as_apt_does() -> None:
     machine = RecordedMachine("ubuntu-24.04")
-    ok, said = machine.run("( env A=b apt-get -q install --yes --no-install-recommends docker-cli jq ) 2>&1")
+    ok, said = machine.run("( sh -c ... apt.sh 1 install --yes --no-install-recommends docker-cli jq ) 2>&1")
     assert (ok, said) == (False, ["E: Unable to locate package docker-cli"])
     assert "jq" not in machine.installed
 
@@ -242,7 +242,7 @@ def test_what_cannot_be_set_up_is_told_in_a_line_and_left_as_it_was(
     assert len(told) == 1 and "Traceback" not in done.stderr
     result = json.loads((tmp_path / "r").read_text())
     assert result["installed"] == sorted(recorded("ubuntu-24.04")["installed"]) and result["uploads"] == {}
-    assert not any("apt-get" in command for command in result["ran"])
+    assert not any("apt.sh" in command for command in result["ran"])
 
 
 def test_arm64_is_deployed_with_its_own_claude_code(tmp_path: Path) -> None:

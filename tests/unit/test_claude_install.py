@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.server
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -135,3 +139,30 @@ def test_npm_that_fails_or_is_missing_says_why(monkeypatch: Any, tmp_path: Path,
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     assert install(tmp_path / "claude", "--source", "npm", "--package", "@a/b@1") == UNREACHABLE
     assert "npm is not installed" in capsys.readouterr().out
+
+
+def test_what_killed_runs_left_is_gone_when_it_is_there(url: str, tmp_path: Path) -> None:
+    dest = tmp_path / "claude"
+    (tmp_path / ".npm-killed").mkdir()
+    (tmp_path / ".npm-killed/claude.tgz").touch()
+    (tmp_path / ".claude.npm.part").touch()
+    assert native(dest, url) == 0
+    assert list(tmp_path.iterdir()) == [dest]
+
+
+def test_two_runs_do_not_write_to_one_file(url: str, tmp_path: Path) -> None:
+    dest = tmp_path / "claude"
+    words = ["--source", "native", "--url", url, "--sha256", SHA256, "--size", str(len(CONTENT)), "--dest", str(dest)]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [sys.executable, "-m", "claude_local.runtime.claude_install", *words], text=True, stdout=subprocess.PIPE
+        )
+        assert second.stdout is not None
+        assert second.stdout.readline().startswith("Another run is fetching into ")
+        dest.write_bytes(CONTENT)  # the first one has ended
+    finally:
+        os.close(folder)
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 0 and "already in" in said and Release.ranges == []

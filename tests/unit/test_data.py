@@ -61,6 +61,13 @@ def test_ports_out_of_range_and_equal() -> None:
     assert problems(manager_port=8080) == ["manager_port: found 8080, allowed is a port other than server_port"]
 
 
+def test_settings_that_contradict_each_other_or_what_is_pinned_are_named_together() -> None:
+    assert problems(claude_minimum_version="2.10.0", image_llama_build=1) == [
+        "claude_minimum_version: found '2.10.0', allowed is at most claude_version (2.1.330)",
+        "image_llama_build: found 1, allowed is a pinned build: 11434",
+    ]
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
@@ -94,6 +101,18 @@ def test_profiles_that_are_not_in_models_conf_are_named() -> None:
     assert len(caught.value.problems) == 2
     assert "model_profiles[0]: found 'nope'" in caught.value.problems[0]
     assert "qwen2.5-coder-1.5b" in caught.value.problems[0]
+
+
+def test_the_problems_of_the_settings_and_of_the_profiles_come_together(tmp_path: Path) -> None:
+    (tmp_path / "mine.conf").write_text("[a]\nMODEL = a.gguf\nCTX_SIZE = many\n")
+    with pytest.raises(data.DataError) as caught:
+        data.load({**DEFAULTS, "server_port": "http", "models_conf": "mine.conf"}, tmp_path)
+    setting, profile = caught.value.problems
+    assert setting == "server_port: found 'http', allowed is a whole number"
+    assert profile.startswith("mine.conf: [a] CTX_SIZE: found 'many'")
+    with pytest.raises(data.DataError) as caught:
+        data.load({**DEFAULTS, "models_conf": 3}, tmp_path)
+    assert caught.value.problems == ["models_conf: found 3, allowed is a text"]
 
 
 def test_the_old_id_of_the_hand_made_setup_means_the_80b_model() -> None:

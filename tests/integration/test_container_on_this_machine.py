@@ -1,0 +1,79 @@
+"""What the server's container really can do, asked from inside it; verify reads what Docker was told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.integration.machine import docker
+
+pytestmark = pytest.mark.integration
+
+CONTAINER = "claude-local-server"
+
+
+def inside(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in the container, as the server's user and with all that holds for the server."""
+    words = [docker(), "exec", CONTAINER, "bash", "-c", script]
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def status() -> dict[str, str]:
+    """/proc/PID/status of llama-server, the first child of init."""
+    script = (
+        'for p in /proc/[0-9]*; do case $(readlink "$p/exe") in */llama-server) cat "$p/status"; exit ;; esac; done'
+    )
+    done = inside(script)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
+
+
+def test_the_server_is_nobody_without_capabilities_and_can_gain_none(status: dict[str, str]) -> None:
+    for uids in (status["Uid"], status["Gid"]):
+        assert "0" not in uids.split()
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name], 16) == 0, name
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+
+
+def test_nothing_can_be_written_but_its_own_tmp_where_nothing_can_be_run() -> None:
+    for path in ("/x", "/models/x", "/etc/claude-local/x", "/usr/local/bin/x"):
+        done = inside(f"echo 1 >{path}")
+        assert done.returncode != 0 and ("Read-only" in done.stderr or "denied" in done.stderr), path
+    mounts = {line.split()[1]: line.split()[3].split(",") for line in inside("cat /proc/mounts").stdout.splitlines()}
+    assert all("ro" in mounts[path] for path in ("/", "/models", "/etc/claude-local"))
+    assert {"rw", "nosuid", "nodev", "noexec"} <= set(mounts["/tmp"])
+    done = inside("cp /bin/true /tmp/t && /tmp/t; echo $?; rm -f /tmp/t")
+    assert done.stdout.split() == ["126"]
+
+
+def test_init_is_the_first_process_and_memory_and_processes_are_bounded() -> None:
+    assert inside("cat /proc/1/comm").stdout.strip() in ("docker-init", "tini")
+    memory, pids = inside(
+        "cd /sys/fs/cgroup; cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes;"
+        "cat pids.max 2>/dev/null || cat pids/pids.max"
+    ).stdout.split()
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert int(memory) < machine
+    assert int(pids) == 512
+
+
+def test_it_is_reached_at_one_loopback_address_and_holds_no_key_in_its_arguments() -> None:
+    words = [docker(), "container", "inspect", CONTAINER]
+    found: dict[str, Any] = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)[0]
+    port = found["HostConfig"]["PortBindings"]["8080/tcp"][0]["HostPort"]
+    listening = []
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/net/{table}") as lines:
+            listening += [line.split()[1] for line in lines if line.split()[3] == "0A"]
+    assert [address for address in listening if address.endswith(f":{int(port):04X}")] == [f"0100007F:{int(port):04X}"]
+    token = inside("cat /etc/claude-local/api-key").stdout.strip()
+    assert len(token) >= 32
+    arguments = inside("cat /proc/*/cmdline /proc/1/environ | tr '\\0' ' '").stdout
+    assert "--api-key-file" in arguments and "--cors-origins http://localhost" in arguments
+    assert token not in arguments and token not in json.dumps(found)
