@@ -6,11 +6,11 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from os.path import basename, dirname, isabs, isdir, isfile, join, realpath
 
 from claude_local.fence import index, policy, repository
 from claude_local.fence.plan import covers
+from claude_local.fence.records import dataclass, field
 from claude_local.runtime.fence.observe import SMALL, Found, configurations_of, text_of
 
 # Files of a git directory whose text is kept.

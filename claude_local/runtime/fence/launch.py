@@ -15,16 +15,18 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from os.path import basename, dirname, exists, isdir, isfile, islink, join, realpath
-from typing import NoReturn
 
 from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.plan import covers
+from claude_local.fence.records import TYPE_CHECKING, dataclass, field
 from claude_local.runtime.fence import observe, seccomp
 from claude_local.runtime.fence.ledger import Interrupted, Ledger, make_stubs
 from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # Commands of Claude Code that fetch something.

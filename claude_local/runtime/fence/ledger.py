@@ -9,7 +9,8 @@ import time
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+
+from claude_local.fence.records import dataclass
 
 # Seconds to wait for others at most, and between two tries.
 WAIT, PAUSE = 3.0, 0.01

@@ -7,11 +7,11 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from os.path import basename, dirname, exists, isabs, isdir, isfile, islink, join, realpath
 
 from claude_local.fence import policy, repository
 from claude_local.fence.plan import Fence, covers, outermost
+from claude_local.fence.records import dataclass, field
 
 # A configuration or link file of git that is larger than this (bytes) is none.
 SMALL = 1 << 20
