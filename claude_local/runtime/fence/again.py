@@ -8,7 +8,7 @@ Sockets, which may be gone in a moment, are blanked by it in the first place, an
 Before that it cuts the session's mounts off from the machine's. bubblewrap leaves them slaves of those: a disk that is plugged
 in later would appear in the session, and could be written there.
 
-A child of the launcher's (``start``), forked before it has threads: only a process of one thread may change namespaces. It
+A child of the launcher's (``Helper``), forked before it has threads: only a process of one thread may change namespaces. It
 ends with the session or with its launcher.
 """
 
@@ -149,35 +149,55 @@ def _plain(text: str) -> str:
     return text
 
 
-def start(process: int, wanted: Mapping[str, Sequence[str]], late: Sequence[str] = ()) -> tuple[int, bool]:
-    """Start the program for the session whose first program is ``process``; its process id, and whether it keeps up the
-    mounts over ``wanted`` (kind, see KINDS -> paths). By then the session is cut off from what is mounted outside, and
-    what was not mounted over yet is. ``late``: what is mounted over, as blanked, as soon as it is there."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            _keep(process, {path: kind for kind in KINDS for path in wanted.get(kind, ())}, late, writing)
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as said:
-        return child, said.read(1) == b"1"
+class Helper:
+    """The program, as its launcher sees it: started early, because bubblewrap takes its time, and told then for which session.
+
+    ``wanted``: what it keeps up the mounts over (kind, see KINDS -> paths). ``late``: what is mounted over, as blanked, as
+    soon as it is there.
+    """
+
+    def __init__(self, wanted: Mapping[str, Sequence[str]], late: Sequence[str] = ()) -> None:
+        asked, self._tell = os.pipe()
+        self._said, ready = os.pipe()
+        self.process = os.fork()
+        if self.process == 0:
+            try:
+                _keep({path: kind for kind in KINDS for path in wanted.get(kind, ())}, late, asked, ready)
+            finally:
+                os._exit(0)
+        os.close(asked)
+        os.close(ready)
+
+    def keeps(self, process: int) -> bool:
+        """Whether it keeps the session whole whose first program is ``process``. By then that is cut off from what is mounted
+        outside, and what was not mounted over yet is."""
+        with suppress(OSError):
+            os.write(self._tell, b"%d" % process)
+        os.close(self._tell)
+        with open(self._said, "rb") as said:
+            return said.read(1) == b"1"
+
+    def end(self) -> None:
+        with suppress(OSError):
+            os.kill(self.process, signal.SIGKILL)
+            os.waitpid(self.process, 0)
 
 
-def _keep(process: int, kinds: Mapping[str, str], late: Sequence[str], ready: int) -> None:
+def _keep(kinds: Mapping[str, str], late: Sequence[str], asked: int, ready: int) -> None:
     # Nothing of the session's terminal, and nothing that keeps anybody waiting for an end.
     os.setsid()
-    table = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    launcher = os.getppid()
     nowhere = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, table, ready}:
+    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, asked, ready}:
         with suppress(OSError):
             os.close(descriptor)
+    # Nothing: the launcher is gone.
+    process = int(os.read(asked, 16))
+    os.close(asked)
+    table = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    launcher = os.getppid()
     join(process)
     cut_off()
     # Only now: entering a user namespace takes this back.

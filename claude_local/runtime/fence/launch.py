@@ -307,22 +307,14 @@ def wait(bubblewrap: int, claude: int) -> int:
                 signal.pidfd_send_signal(handle, info.si_signo)
 
 
-def mounting_again(process: int, fence: plan.Fence, sockets: list[str], late: list[str]) -> int:
-    """The process that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone, and ``late``
-    when it is there."""
-    from claude_local.runtime.fence import again
-
-    wanted = {name: getattr(fence, name) for name in again.KINDS}
-    wanted["blanked"] = [*fence.blanked, *sockets]
-    child, keeps = again.start(process, wanted, late)
-    if not keeps:
-        note("what is mounted on this machine while this session runs (a disk, a vault) can be written by it, "
-             "if you can write it")  # fmt: skip
-        note("logins that are made while this session runs can be read by it")
-        note("files that other programs replace while this session runs lose their guard (its mounts cannot be joined)")
-        for path in sockets:
-            note(f"this session can talk to {path}")
-    return child
+def say_what_is_open(sockets: list[str]) -> None:
+    """Tell what the process that keeps the fence whole (again.py) would have done; ``sockets`` are blanked by it alone."""
+    note("what is mounted on this machine while this session runs (a disk, a vault) can be written by it, "
+         "if you can write it")  # fmt: skip
+    note("logins that are made while this session runs can be read by it")
+    note("files that other programs replace while this session runs lose their guard (its mounts cannot be joined)")
+    for path in sockets:
+        note(f"this session can talk to {path}")
 
 
 def programs_named(guarded: list[str]) -> dict[str, set[str]]:
@@ -527,16 +519,20 @@ def _run(
     bubblewrap = start(words, env)
     theirs.close()
     # Read in while bubblewrap sets the fence up: it is not needed before.
-    from claude_local.runtime.fence import mounted
+    from claude_local.runtime.fence import again, mounted
     from claude_local.runtime.fence.relay import relay
     from claude_local.runtime.fence.watch import Watch
 
+    wanted = {name: getattr(found.fence, name) for name in again.KINDS}
+    helper = again.Helper({**wanted, "blanked": [*found.fence.blanked, *found.passing]}, found.late)
     watch = Watch(workspaces, found.unwanted, found.links, found.repositories, found.unguarded, ledger)
     sockets, process = receive(ours, len(addresses))
     if process is None:
+        helper.end()
         status = os.waitstatus_to_exitcode(os.waitpid(bubblewrap, 0)[1])
         fail(f"bubblewrap cannot set up the outer fence (exit {status}; its words are above)", PROVISION)
-    helper = mounting_again(process, found.fence, found.passing, found.late)
+    if not helper.keeps(process):
+        say_what_is_open(found.passing)
     for _ in range(5):
         passing = [*found.passing, *found.late]
         wrong = mounted.difference(mounts_of("self"), mounts_of(process), found.fence, passing, mounts_before)
@@ -546,8 +542,7 @@ def _run(
         time.sleep(0.02)
     if wrong:
         ours.close()
-        os.kill(helper, signal.SIGKILL)
-        os.waitpid(helper, 0)
+        helper.end()
         os.waitpid(bubblewrap, 0)
         fail(f"the fence did not come up as it should: {wrong}. Something changes while it is looked at: in the workspace, "
              "or a disk was mounted just now", "end the other sessions in this workspace, and start again")  # fmt: skip
@@ -557,9 +552,7 @@ def _run(
     watch.start()
     status = wait(bubblewrap, process)
     # Before the stubs are cleared away: it would make them again.
-    with suppress(OSError):
-        os.kill(helper, signal.SIGKILL)
-        os.waitpid(helper, 0)
+    helper.end()
     for path, what, new in watch.stop():
         note(f"this session made {path}; {what}. It is now called {new}")
     for path, programs in programs_named(found.fence.guarded).items():

@@ -111,10 +111,9 @@ def whole_text(name: str, directory: int) -> str | None:
 def hide(found: Found, places: Places, hidden: Sequence[str], visible: Sequence[str]) -> None:
     """Hide what policy and the user's settings name, as far as it exists."""
     shown = [realpath(path) for path in visible]
-    names = [join(places.home, name) for name in policy.HIDDEN_IN_HOME]
+    names = set(_without_links(places.home, policy.HIDDEN_IN_HOME))
     system = [path for path in policy.HIDDEN_IN_SYSTEM if os.access(path, os.R_OK)]
-    for path in [*names, *system, *hidden]:
-        real = realpath(path)
+    for real in [*sorted(names), *map(realpath, [*system, *hidden])]:
         if any(covers(each, real) for each in shown) or any(covers(root, real) for root in policy.EMPTIED if not (
             covers(root, places.home) and covers(places.home, real)
         )):  # fmt: skip
@@ -125,7 +124,7 @@ def hide(found: Found, places: Places, hidden: Sequence[str], visible: Sequence[
             found.fence.emptied.append(real)
         elif exists(real):
             found.fence.blanked.append(real)
-        elif path in names:
+        elif real in names:
             found.late.append(real)
     found.fence.shown += [path for path in shown if exists(path) and any(covers(e, path) for e in found.fence.emptied)]
     claude = join(places.home, ".claude")
@@ -133,6 +132,17 @@ def hide(found: Found, places: Places, hidden: Sequence[str], visible: Sequence[
         found.fence.scratch.append(realpath(claude))
         if isdir(join(claude, "ide")):
             found.fence.shown.append(join(realpath(claude), "ide"))
+
+
+def _without_links(top: str, names: Iterable[str]) -> Iterator[str]:
+    """``realpath`` of plain names below ``top``; the way to each directory is looked at once, and there are few."""
+    directories: dict[str, str] = {}
+    for name in names:
+        above, _, last = join(top, name).rpartition("/")
+        if above not in directories:
+            directories[above] = realpath(above)
+        path = join(directories[above], last)
+        yield realpath(path) if islink(path) else path
 
 
 def moved_secrets(env: Mapping[str, str], workspaces: Sequence[str]) -> list[str]:
