@@ -486,12 +486,14 @@ def _run(
     fetches = not options.server and rest[:1] != [] and rest[0] in FETCHING
     own_network = not config.domains and not fetches
     addresses = reached_from_inside(config, places, options.server, os.environ) if own_network else []
+    for_commands = plan.proxy_port(port for _, port in addresses) if own_network and config.inner else None
+    offered = [*addresses, *([("127.0.0.1", for_commands)] if for_commands is not None else [])]
     settings = plan.session_settings(
         enforced, inner=config.inner, outer=True, root=root,
         writable=[path for path in [*found.fence.writable, *found.fence.pinned]
                   if path != places.config_dir and not any(plan.covers(each, path) for each in workspaces)],
         allowed=[*config.domains, *(f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost"))],
-        sockets=bool(config.sockets),
+        sockets=bool(config.sockets), proxy=for_commands,
     )  # fmt: skip
     runtime_dir = f"/run/user/{plan.MAPPED_UID if root else os.getuid()}"
     env = session_environment(config, options.shims) | {"XDG_RUNTIME_DIR": runtime_dir}
@@ -511,7 +513,7 @@ def _run(
         accounts=account_files(places.home) if root else None, empty=empty_files(),
     )  # fmt: skip
     words += [os.path.abspath(sys.executable), "-I", "-S", inside, str(theirs.fileno()),
-              ",".join(f"{host} {port}" for host, port in addresses),
+              ",".join(f"{host} {port}" for host, port in offered),
               claude, "--settings=" + json.dumps(settings), *rest]  # fmt: skip
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *PASSED_ON})
     ran_before = programs_named(found.fence.guarded)
@@ -520,13 +522,14 @@ def _run(
     theirs.close()
     # Read in while bubblewrap sets the fence up: it is not needed before.
     from claude_local.runtime.fence import again, mounted
+    from claude_local.runtime.fence.proxy import proxy
     from claude_local.runtime.fence.relay import relay
     from claude_local.runtime.fence.watch import Watch
 
     wanted = {name: getattr(found.fence, name) for name in again.KINDS}
     helper = again.Helper({**wanted, "blanked": [*found.fence.blanked, *found.passing]}, found.late)
     watch = Watch(workspaces, found.unwanted, found.links, found.repositories, found.unguarded, ledger)
-    sockets, process = receive(ours, len(addresses))
+    sockets, process = receive(ours, len(offered))
     if process is None:
         helper.end()
         status = os.waitstatus_to_exitcode(os.waitpid(bubblewrap, 0)[1])
@@ -547,6 +550,8 @@ def _run(
         fail(f"the fence did not come up as it should: {wrong}. Something changes while it is looked at: in the workspace, "
              "or a disk was mounted just now", "end the other sessions in this workspace, and start again")  # fmt: skip
     ours.send(b"1")
+    if for_commands is not None:
+        proxy(sockets.pop(), config.ports)
     for listener, address in zip(sockets, addresses, strict=True):
         relay(listener, address, swap=swap if address == server_address(options.server) else None)
     watch.start()
