@@ -396,6 +396,45 @@ def test_the_servers_port_leads_outside(station: Station) -> None:
     assert station.record()["answer"] == "told"
 
 
+def test_commands_reach_the_users_ports_through_a_proxy_and_no_other(station: Station) -> None:
+    """The inner fence gets it by Claude Code's settings; it is there from the start."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [each.getsockname()[1] for each in (server, other)]
+        station.configure(layers=(OUTER, INNER), reason="", ports=(ports[0],))
+        program = (
+            "import socket\n"
+            'network = json.loads(sys.argv[1].removeprefix("--settings="))["sandbox"]["network"]\n'
+            'seen["network"] = network\n'
+            "def ask(port):\n"
+            '    with socket.create_connection(("127.0.0.1", network["httpProxyPort"]), timeout=10) as connection:\n'
+            '        connection.sendall(b"CONNECT localhost:%d HTTP/1.1\\r\\n\\r\\nask" % port)\n'
+            '        return b"".join(iter(lambda: connection.recv(100), b"")).decode()\n'
+            f'seen["answers"] = [ask(port) for port in {ports}]\n'
+        )
+        with subprocess.Popen(
+            station.words("#\n" + program), cwd=station.workspace, env=station.environment()
+        ) as process:
+            server.settimeout(20)
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(100) == b"ask"
+                connection.sendall(b"told")
+            assert process.wait(timeout=20) == 0
+        other.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+    found = station.record()
+    assert found["answers"][0].endswith("told") and found["answers"][1].startswith("HTTP/1.1 403 ")
+    assert found["network"]["httpProxyPort"] == found["network"]["socksProxyPort"] not in ports
+
+
+@pytest.mark.parametrize("config", [{"layers": (OUTER,)}, {"layers": (OUTER, INNER), "domains": ("example.org",)}])
+def test_claude_code_filters_domains_itself(station: Station, config: dict[str, Any]) -> None:
+    station.configure(**config, reason="", ports=(8080,))
+    found = json.loads(station.saw()["argv"][0].removeprefix("--settings="))
+    assert "httpProxyPort" not in found["sandbox"].get("network", {})
+
+
 @pytest.mark.parametrize("status", [0, 1, 42, 255])
 def test_the_exit_status_is_claudes(station: Station, status: int) -> None:
     assert station.run(f"#\nsys.exit({status})").returncode == status

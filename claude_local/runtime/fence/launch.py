@@ -6,6 +6,7 @@ cannot be set up or the workspace is refused; else Claude Code's own (128 + numb
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -554,6 +555,7 @@ def _run(
         proxy(sockets.pop(), config.ports)
     for listener, address in zip(sockets, addresses, strict=True):
         relay(listener, address, swap=swap if address == server_address(options.server) else None)
+    gc.enable()
     watch.start()
     status = wait(bubblewrap, process)
     # Before the stubs are cleared away: it would make them again.
