@@ -80,4 +80,5 @@ def parse(text: str) -> FenceConfig:
 
 def dump(config: FenceConfig) -> str:
     """As the deploy writes it."""
-    return json.dumps(vars(config), indent=2, ensure_ascii=False) + "\n"
+    values = {name: vars(config)[name] for name in FenceConfig.__annotations__}
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
