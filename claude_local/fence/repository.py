@@ -180,5 +180,9 @@ _NAMES = {*_HARMLESS_SECTIONS, *_HARMLESS_KEYS, *(name for name, _ in _HARMLESS_
 
 def link_target(text: str) -> str | None:
     """Where a ``.git`` file points to; None when it is not one."""
-    match = re.match(r"gitdir: (.+?)\s*\Z", text)
-    return match[1] if match else None
+    return (only_path(text.removeprefix("gitdir: ")) or None) if text.startswith("gitdir: ") else None
+
+
+def only_path(text: str) -> str:
+    """The path that a file of git's consists of. Blanks around it belong to it: git takes the ends of lines away alone."""
+    return text.rstrip("\r\n")

@@ -197,7 +197,8 @@ def test_what_runs_a_program_or_nobody_knows_is_unusual(tmp_path: Path, entry: s
         ("", None),
         ("Gitdir: /a\n", None),
         (" gitdir: /a\n", None),
-        ("gitdir: /a\nb\n", None),
+        ("gitdir: /a\nb\n", "/a\nb"),
+        ("gitdir: /a \n", "/a "),
     ],
 )
 def test_where_a_git_file_points(text: str, target: str | None) -> None:

@@ -11,12 +11,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from claude_local.fence import repository
+from claude_local.runtime.fence.observe import bytes_of, resolved, text_of
+
 # Seconds to wait for others at most, and between two tries.
 WAIT, PAUSE = 3.0, 0.01
 # At the beginning of what is no path of a stub: when a session began (seconds since the epoch), a git directory.
 _BEGAN, _KNOWN = b"@", b"+"
 # Seconds within which a session that lives has said so, and what it made can still come to the disk.
 LAG = 15.0
+# Bytes of the largest index of git's that is looked into.
+INDEX = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -154,20 +159,19 @@ def make_stubs(files: Iterable[str]) -> None:
 def _is_tracked(path: str, indexes: dict[str, bytes]) -> bool:
     """Whether git may know the file: its name stands in the index of the repository that it lies in. ``indexes``: those that
     were read already, by the repository's top. In front of a name is its length, with nothing, a flag or a number between
-    them (gitformat-index(5)); version 4 may shorten names, and a file that it knows may be missed."""
+    them (gitformat-index(5)); version 4 may shorten names, and a file that it knows may be missed. Of an index that is too
+    large to be read it is not known."""
     top = os.path.dirname(path)
     while top != "/" and not os.path.lexists(os.path.join(top, ".git")):
         top = os.path.dirname(top)
     if top not in indexes:
-        indexes[top] = b""
         link = os.path.join(top, ".git")
-        with suppress(OSError):
-            if os.path.isfile(link):
-                with open(link, encoding="utf-8", errors="surrogateescape") as words:
-                    link = os.path.join(top, words.read(1 << 16).partition("gitdir:")[2].strip())
-            with open(os.path.join(link, "index"), "rb") as file:
-                indexes[top] = file.read()
+        target = repository.link_target(text_of(link))
+        git_dir = link if target is None else resolved(target, top)
+        indexes[top] = bytes_of(os.path.join(git_dir, "index"), limit=INDEX + 1)
     index, name = indexes[top], os.fsencode(os.path.relpath(path, top))
+    if len(index) > INDEX:
+        return True
     at = index.find(name + b"\0")
     while at >= 0:
         if any(int.from_bytes(index[at - back : at - back + 2], "big") & 0xFFF == len(name) for back in (2, 3, 4)):

@@ -66,21 +66,24 @@ class Found:
     read: dict[str, str] = field(default_factory=dict)
 
 
-def text_of(path: str, flags: int = 0, directory: int | None = None) -> str:
-    """The beginning of a file's text; empty when it is no plain file that can be read (a pipe would keep us waiting).
-
-    ``flags``: more of them to open it with. ``directory``: the descriptor that a relative ``path`` starts from.
-    """
+def bytes_of(path: str, flags: int = 0, limit: int = SMALL) -> bytes:
+    """The beginning of a file, ``limit`` bytes; empty when it is no plain file that can be read (a pipe would keep us
+    waiting). ``flags``: more of them to open it with."""
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | flags, dir_fd=directory)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | flags)
         try:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                # One read of a file in /proc gives a page of it.
+                # One read of a file in /proc gives a page of it, and of some none at all.
                 with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(SMALL).decode("utf-8", "replace")
+                    return file.read(limit) or b""
         finally:
             os.close(descriptor)
-    return ""
+    return b""
+
+
+def text_of(path: str, flags: int = 0) -> str:
+    """As ``bytes_of``, as a text in which paths are what they are for the system, whatever their letters."""
+    return os.fsdecode(bytes_of(path, flags))
 
 
 def whole_text(name: str, directory: int) -> str | None:
@@ -97,7 +100,7 @@ def whole_text(name: str, directory: int) -> str | None:
     try:
         with open(descriptor, "rb", closefd=False) as file:
             if stat.S_ISREG(os.fstat(descriptor).st_mode) and len(read := file.read(SMALL + 1)) <= SMALL:
-                return read.decode("utf-8", "replace")
+                return os.fsdecode(read)
     except OSError:
         pass
     finally:
@@ -386,8 +389,8 @@ def scan(
     directories, and directories that have the shape of one. A bounded number of levels and of entries, without the
     directories called as ``skip`` says.
     ``guarded``: names that count, and that are not looked into. ``more``: directories that are as good as workspaces.
-    ``cut`` gets the workspace when there was more than ``limit``, and directories of ours that cannot be read: git can
-    still go through them."""
+    ``cut`` gets the workspace when there was more than ``limit``, and directories that cannot be read, of ours or for
+    another reason than that we may not: git can still go through them."""
     level, seen = [workspace, *more], 0
     named: list[str] = []
     repositories: list[str] = []
@@ -411,15 +414,17 @@ def scan(
                             # A submodule's or a worktree's: git goes where it points.
                             if entry.name == ".git" and directory != workspace:
                                 named.append(entry.path)
-                        elif entry.name == ".git":
-                            repositories.append(entry.path)
-                        elif depth < levels and entry.name not in skip:
-                            below.append(entry.path)
-            except PermissionError:
-                if cut is not None and _is_own(directory):
-                    cut.append(directory)
-            except OSError:
+                        else:
+                            if entry.name == ".git":
+                                repositories.append(entry.path)
+                            if depth < levels and entry.name not in skip:
+                                below.append(entry.path)
+            except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError as error:
+                # Too long a path, too many open files ...
+                if cut is not None and (not isinstance(error, PermissionError) or _is_own(directory)):
+                    cut.append(directory)
             if basename(directory) != ".git" and _is_shape(shape):
                 repositories.append(directory)
         level = below
@@ -442,7 +447,8 @@ class Repository:
         return dirname(self.link)
 
 
-def _resolved(path: str, base: str) -> str:
+def resolved(path: str, base: str) -> str:
+    """What a path that git reads somewhere leads to: relative ones start at ``base``, a NUL ends them."""
     path = path.partition("\0")[0]
     return realpath(path if isabs(path) else join(base, path))
 
@@ -479,21 +485,23 @@ def find_repository(workspace: str) -> tuple[Repository | None, str]:
 
 def repository_common_dir(git_dir: str) -> str:
     """Where objects and config are: what ``commondir`` names, else ``git_dir`` itself."""
-    named = text_of(join(git_dir, "commondir")).strip()
-    return _resolved(named, git_dir) if named else git_dir
+    named = repository.only_path(text_of(join(git_dir, "commondir")))
+    return resolved(named, git_dir) if named else git_dir
 
 
 def _linked_repository(link: str) -> tuple[Repository | None, str]:
     target = repository.link_target(text_of(link))
     if target is None:
         return None, f"{link} is no link to a repository"
-    git_dir = _resolved(target, dirname(link))
+    git_dir = resolved(target, dirname(link))
     common = repository_common_dir(git_dir)
-    back = text_of(join(git_dir, "gitdir")).strip()
-    is_worktree = bool(back) and realpath(back) == realpath(link) and covers(join(common, "worktrees"), git_dir)
+    back = repository.only_path(text_of(join(git_dir, "gitdir")))
+    is_worktree = (
+        bool(back) and resolved(back, git_dir) == realpath(link) and covers(join(common, "worktrees"), git_dir)
+    )
     named = [value for section, _, key, value in repository.entries(text_of(join(git_dir, "config"))) if
              (section, key) == ("core", "worktree")]  # fmt: skip
-    is_submodule = "/modules/" in git_dir and any(_resolved(each, git_dir) == dirname(link) for each in named)
+    is_submodule = "/modules/" in git_dir and any(resolved(each, git_dir) == dirname(link) for each in named)
     if (is_worktree and _is_git_dir(common)) or (is_submodule and common == git_dir and _is_git_dir(git_dir)):
         return Repository(link, git_dir, common), ""
     return None, f"{link} points to {git_dir}, which does not point back: sessions cannot commit here"
@@ -537,7 +545,7 @@ def _guard_within(found: Found, common_dir: str, home: str) -> None:
         config = join(module, "config")
         for section, _, key, value in repository.entries(text_of(config)):
             if (section, key) == ("core", "worktree"):
-                _guard_named(found, _resolved(value, module), [config, join(module, "config.worktree")], home)
+                _guard_named(found, resolved(value, module), [config, join(module, "config.worktree")], home)
         _guard_entries(found, module, home)
 
 
@@ -551,10 +559,10 @@ def _guard_entries(found: Found, common_dir: str, home: str) -> None:
                                 if isfile(path := join(entry, name))]  # fmt: skip
         if obeyed and not os.path.lexists(join(entry, "config.worktree")):
             found.fence.stub_files.append(join(entry, "config.worktree"))
-        if link := text_of(join(entry, "gitdir")).strip():
+        if link := repository.only_path(text_of(join(entry, "gitdir"))):
             # What is named relative to a working tree is there in each.
             configurations = [join(common_dir, "config"), join(entry, "config.worktree")]
-            _guard_named(found, dirname(_resolved(link, entry)), configurations, home)
+            _guard_named(found, dirname(resolved(link, entry)), configurations, home)
 
 
 def has_second_configuration(common_dir: str) -> bool:
@@ -658,7 +666,7 @@ def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> Non
         for value in repository.named_directories(text):
             written = _expanded(value, home)
             _watch_links(found, os.path.normpath(join(top, written)))
-            path = _resolved(written, top)
+            path = resolved(written, top)
             if not _writable(fence, path) or covers(path, top):
                 continue
             if isdir(path) and not _is_stub(found, path):
@@ -671,7 +679,7 @@ def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> Non
         for value in repository.named_files(text):
             for base in (top, dirname(config)):
                 written = join(base, _expanded(value, home))
-                path = _resolved(written, base)
+                path = resolved(written, base)
                 if isfile(path) and _writable(fence, path) and not _is_stub(found, path):
                     _watch_links(found, os.path.normpath(written))
                     fence.guarded.append(path)
@@ -679,7 +687,7 @@ def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> Non
         missing = [join(dirname(config), _expanded(value, home)) for value in repository.included(text)]
         missing += [join(top, _expanded(value, home)) for value in repository.programs(text)]
         for path in missing:
-            _keep_away(found, _resolved(path, top), f"git would obey it: {config} names it")
+            _keep_away(found, resolved(path, top), f"git would obey it: {config} names it")
 
 
 def _keep_away(found: Found, path: str, what: str) -> None:
