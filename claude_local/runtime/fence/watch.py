@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from os.path import basename, dirname, isfile, join, realpath, relpath
 
@@ -106,12 +106,20 @@ class Watch:
         # The session cannot set this time on what it makes; a file system's clock may lag by a tick.
         self.began = time.time() - 0.02
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, daemon=True)
-        self._survey = threading.Thread(target=self._look_around, daemon=True)
+        self._failed: list[Exception] = []
+        self._thread = threading.Thread(target=self._noting, args=(self._look_on,), daemon=True)
+        self._survey = threading.Thread(target=self._noting, args=(self._look_around,), daemon=True)
 
     def start(self) -> None:
         self._survey.start()
         self._thread.start()
+
+    def _noting(self, look: Callable[[], None]) -> None:
+        """``look``, and what stops it: the terminal is Claude Code's, so that is told at the end."""
+        try:
+            look()
+        except Exception as error:
+            self._failed.append(error)
 
     def _look_around(self) -> None:
         """Repositories of the user's that no mount guards: those that lie deeper than the fence goes, for instance."""
@@ -157,7 +165,8 @@ class Watch:
                 self.ledger.beat()
 
     def stop(self) -> list[tuple[str, str, str]]:
-        """What was renamed: the path, what it would have done, the path that it has now."""
+        """What was renamed: the path, what it would have done, the path that it has now. Raises what has stopped a look
+        before."""
         self._done.set()
         self._thread.join(timeout=5)
         self._survey.join(timeout=30)
@@ -176,6 +185,8 @@ class Watch:
                 self.changed += [
                     path for path, text in hook_managers(workspace).items() if text != self.managed.get(path)
                 ]
+        if self._failed:
+            raise self._failed[0]
         return self.blocked
 
     def look_back(self, began: float, ended: float) -> list[tuple[str, str, str]]:
