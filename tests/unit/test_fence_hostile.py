@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -367,3 +368,48 @@ def test_what_cannot_be_put_aside_is_told(workspace: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "rename", rename)
     assert running.stop() == [] and running.changed == [str(hook)]
+
+
+# --- false alarms, and what comes too early or too late -------------------------------------------------------------------
+
+
+def test_hooks_that_the_user_has_git_put_into_each_repository_stay(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not those that only have their names, or lie where a session writes."""
+    template = write(workspace.parent / "template" / "hooks" / "pre-commit", "mine\n").parents[1]
+    planted = write(workspace / "template" / "hooks" / "post-commit", "evil\n").parents[1]
+    home = workspace.parent / "home"
+    write(home / ".gitconfig", f"[init]\n\ttemplateDir = {template}\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_TEMPLATE_DIR", str(planted))
+    running = watch(workspace)
+    for name in ("a", "b", "c"):
+        git("init", f"--template={planted if name == 'c' else template}", workspace / name)
+    (workspace / "b" / ".git" / "hooks" / "pre-commit").write_text("evil\n")
+    assert stopped(running) == {
+        str(workspace / "b" / ".git" / "hooks" / "pre-commit"),
+        str(workspace / "c" / ".git" / "hooks" / "post-commit"),
+    }
+
+
+def test_a_list_of_exceptions_that_changed_at_once_is_named(workspace: Path) -> None:
+    """Before the watch has looked around for the first time."""
+    tops = [repository(workspace / "near"), repository(workspace / "a" / "b" / "c" / "d" / "e")]
+    running = Watch([str(workspace)], {}, {}, [str(tops[0] / ".git")])
+    time.sleep(0.1)  # what is as old as the session could be the session's
+    excludes = [write(top / ".git" / "info" / "exclude", "*.py\n") for top in tops]
+    running.known.add(str(tops[1] / ".git"))
+    running.start()
+    assert stopped(running) == set() and set(running.changed) == set(map(str, excludes))
+
+
+def test_a_first_look_that_takes_too_long_is_told(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_local.runtime.fence.watch.SURVEY", 0.01)
+    running = watch(workspace)
+    ended = threading.Event()
+    running._survey = threading.Thread(target=ended.wait)
+    running._survey.start()
+    running.stop()
+    ended.set()
+    assert running.unseen == [str(workspace)]

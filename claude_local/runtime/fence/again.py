@@ -254,7 +254,7 @@ def _keep(process: int, kinds: Mapping[str, str], late: Sequence[str], words: in
                     os.write(words, os.fsencode(path) + b"\0")
         if time.monotonic() - looked >= LOOK:
             looked = time.monotonic()
-            for path in late:
+            for path in map(os.path.realpath, late):
                 if path not in there and os.path.lexists(path):
                     with suppress(OSError):
                         cover(path, "blanked")

@@ -11,7 +11,16 @@ from os.path import basename, dirname, isdir, isfile, join, realpath
 
 from claude_local.fence import index, policy, repository
 from claude_local.fence.plan import covers
-from claude_local.runtime.fence.observe import SMALL, Found, bytes_of, configurations_of, resolved, text_of
+from claude_local.runtime.fence.observe import (
+    SMALL,
+    Found,
+    bytes_of,
+    configurations_of,
+    expanded,
+    resolved,
+    text_of,
+    users_configurations,
+)
 
 # Files of a git directory whose text is kept.
 TEXTS = ("config", "config.worktree", "commondir")
@@ -114,6 +123,22 @@ def hidden_files(git_dir: str) -> set[str]:
 def hook_managers(workspace: str) -> dict[str, str]:
     """The texts of policy.HOOK_MANAGERS, by path."""
     return {path: text_of(path) for name in policy.HOOK_MANAGERS if isfile(path := join(workspace, name))}
+
+
+def template_hooks(places: Sequence[str]) -> set[tuple[str, str]]:
+    """Name and text of the hooks that git copies into each new repository, from a directory of the user's or the system's.
+    ``places``: what a session may write; none from there."""
+    home, env = os.path.expanduser("~"), os.environ
+    texts = configurations_of(Found(), users_configurations(home, env), home).values()
+    named = [value for text in texts for _, _, key, value in repository.entries(text) if key == "templatedir"]
+    found = [
+        env.get("GIT_TEMPLATE_DIR", ""),
+        *(expanded(each, home) for each in named),
+        "/usr/share/git-core/templates",
+    ]
+    directories = [realpath(join(each, "hooks")) for each in found if each.startswith("/")]
+    fine = [each for each in directories if not any(covers(place, each) for place in places)]
+    return {(name, text_of(join(directory, name))) for directory in fine for name in _names(directory)}
 
 
 def has_hooks(git_dir: str) -> bool:

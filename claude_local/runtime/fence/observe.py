@@ -161,7 +161,7 @@ def control_directories(home: str) -> list[str]:
             texts += [text_of(each) for pattern in value.split() for each in _matching(pattern, home)]
     found = []
     for word, value in (option for text in texts for option in _ssh_options(text)):
-        path = _expanded(value.strip('"').replace("%d", home).replace("${HOME}", home), home)
+        path = expanded(value.strip('"').replace("%d", home).replace("${HOME}", home), home)
         # Up to what differs from connection to connection.
         directory = dirname(path.partition("%")[0].partition("$")[0])
         if word == "controlpath" and isdir(directory) and all(is_socket for _, is_socket in _entries(directory)):
@@ -654,7 +654,7 @@ def configurations_of(found: Found, paths: Iterable[str], home: str) -> dict[str
         path = waiting.pop(0)
         if path not in texts:
             texts[path] = found.read.setdefault(path, text_of(path) if path not in found.read else "")
-            waiting += [join(dirname(path), _expanded(value, home)) for value in repository.included(texts[path])]
+            waiting += [join(dirname(path), expanded(value, home)) for value in repository.included(texts[path])]
     return texts
 
 
@@ -664,7 +664,7 @@ def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> Non
     fence = found.fence
     for config, text in configurations_of(found, [*paths, *users_configurations(home, os.environ)], home).items():
         for value in repository.named_directories(text):
-            written = _expanded(value, home)
+            written = expanded(value, home)
             _watch_links(found, os.path.normpath(join(top, written)))
             path = resolved(written, top)
             if not _writable(fence, path) or covers(path, top):
@@ -678,14 +678,14 @@ def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> Non
             _pin_parents(fence, path, _root_of(fence, path))
         for value in repository.named_files(text):
             for base in (top, dirname(config)):
-                written = join(base, _expanded(value, home))
+                written = join(base, expanded(value, home))
                 path = resolved(written, base)
                 if isfile(path) and _writable(fence, path) and not _is_stub(found, path):
                     _watch_links(found, os.path.normpath(written))
                     fence.guarded.append(path)
                     _pin_parents(fence, path, _root_of(fence, path))
-        missing = [join(dirname(config), _expanded(value, home)) for value in repository.included(text)]
-        missing += [join(top, _expanded(value, home)) for value in repository.programs(text)]
+        missing = [join(dirname(config), expanded(value, home)) for value in repository.included(text)]
+        missing += [join(top, expanded(value, home)) for value in repository.programs(text)]
         for path in missing:
             _keep_away(found, resolved(path, top), f"git would obey it: {config} names it")
 
@@ -714,7 +714,8 @@ def _watch_links(found: Found, path: str) -> None:
         path = dirname(path)
 
 
-def _expanded(value: str, home: str) -> str:
+def expanded(value: str, home: str) -> str:
+    """A path of a configuration's, with ``home`` in the place of its tilde."""
     return join(home, value[2:]) if value.startswith("~/") else value
 
 

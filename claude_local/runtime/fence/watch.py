@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from os.path import basename, dirname, isfile, join, realpath, relpath
+from os.path import basename, dirname, join, realpath, relpath
 
 from claude_local.fence import repository
 from claude_local.fence.plan import covers, outermost
@@ -27,6 +27,7 @@ from claude_local.runtime.fence.compared import (
     hidden_files,
     hook_managers,
     state,
+    template_hooks,
 )
 from claude_local.runtime.fence.ledger import Ledger
 from claude_local.runtime.fence.observe import (
@@ -49,6 +50,8 @@ LIFE_SIGN = 20
 # How many levels and entries of a workspace are looked at in the end (1.4 s a million): git looks into submodules
 # wherever they are. No path has more levels.
 LEVELS, LIMIT = 4096, 2_000_000
+# Seconds that the look at what was there may still take when the session has ended.
+SURVEY = 30.0
 NOTHING = Before()
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -98,6 +101,7 @@ class Watch:
         self.hidden: dict[str, list[str]] = {}
         # What installed hooks read, and lists of files that git leaves out, as they were.
         self.managed = {path: text for each in workspaces for path, text in hook_managers(each).items()}
+        self.managed |= {path: text_of(path) for each in self.known for path in [join(each, "info", "exclude")]}
         # Only what changed between two times counts, see ``look_back``.
         self.window: tuple[float, float] | None = None
         self.blocked: list[tuple[str, str, str]] = []
@@ -105,6 +109,8 @@ class Watch:
         self.unseen: list[str] = []
         # The session cannot set this time on what it makes; a file system's clock may lag by a tick.
         self.began = time.time() - 0.02
+        # Hooks that git copies into each new repository.
+        self._templates: set[tuple[str, str]] | None = None
         self._done = threading.Event()
         self._failed: list[Exception] = []
         self._thread = threading.Thread(target=self._noting, args=(self._look_on,), daemon=True)
@@ -137,7 +143,8 @@ class Watch:
         if self.ledger is not None:
             self.ledger.know(self.known - guarded)
         self.hidden_before = {each: hidden_files(each) for each in sorted(self.known)}
-        self.managed |= {path: text_of(path) for each in self.known if isfile(path := join(each, "info", "exclude"))}
+        lists = [join(each, "info", "exclude") for each in self.known]
+        self.managed |= {path: text_of(path) for path in lists if path not in self.managed and not self._is_new(path)}
 
     def _knows(self, git_dir: str) -> bool:
         """Note what a git directory says, if it was there when the session began. git itself changes the directory all the
@@ -169,7 +176,9 @@ class Watch:
         before."""
         self._done.set()
         self._thread.join(timeout=5)
-        self._survey.join(timeout=30)
+        self._survey.join(timeout=SURVEY)
+        if self._survey.is_alive():
+            self.unseen += self.places
         self.look_through()
         self.changed += [join(each, "config") for each in sorted(self.doubtful)
                          if has_hooks(each) or repository.unusual(text_of(join(each, "config")))]  # fmt: skip
@@ -200,7 +209,7 @@ class Watch:
     def look_through(self) -> None:
         """Look at everything in the workspaces."""
         self.look()
-        for git_dir, said in self.before.items():
+        for git_dir, said in list(self.before.items()):
             self._compare(git_dir, said)
         for place in self.places:
             cut: list[str] = []
@@ -367,13 +376,19 @@ class Watch:
                 for name in os.listdir(hooks):
                     if name.endswith(".sample") or BLOCKED in name:
                         continue
-                    if name not in then.hooks or state(join(path, "hooks", name)) != then.hooks[name]:
-                        what = "git would run it as a hook"
-                        self._block(hooks, join(path, "hooks"), name, what)
+                    if name in then.hooks and state(join(path, "hooks", name)) == then.hooks[name]:
+                        continue
+                    if (name, whole_text(name, hooks)) not in self._template_hooks():
+                        self._block(hooks, join(path, "hooks"), name, "git would run it as a hook")
         except PermissionError:
             self._block(directory, path, "hooks", "git would run hooks in it, and nobody may look at them")
         except (FileNotFoundError, NotADirectoryError):
             return
+
+    def _template_hooks(self) -> set[tuple[str, str]]:
+        if self._templates is None:
+            self._templates = template_hooks(self.places)
+        return self._templates
 
     def _block_in(self, top: str, below: str, name: str, what: str) -> None:
         with suppress(OSError), opened(top, below) as directory:
