@@ -242,6 +242,25 @@ def test_a_git_file_of_blanks_is_read_at_once() -> None:
     assert repository_text.link_target("gitdir: " + " " * (1 << 20) + "x") is not None
 
 
+def test_a_project_with_a_chain_of_links_can_be_worked_in(workspace: Path) -> None:
+    """The system follows forty, Python a thousand at most."""
+    for number in range(1500):
+        (workspace / f"l{number}").symlink_to(f"l{number + 1}")
+    (workspace / ".envrc").symlink_to("l0")
+    (workspace / "a").mkdir()
+    (workspace / "a" / ".git").symlink_to("../l0")
+    running = watch(workspace)
+    config = repository(workspace / "new") / ".git" / "config"
+    git("config", "core.worktree", "../../l0", cwd=config.parent)
+    assert stopped(running) == set(), "nothing is there"
+
+
+def test_a_project_whose_configuration_holds_a_nul_can_be_worked_in(workspace: Path) -> None:
+    config = repository(workspace) / ".git" / "config"
+    config.write_text(config.read_text() + "[include]\n\tpath = a\0b\n[core]\n\thooksPath = c\0d\n\tpager = ./e\0f\n")
+    assert stopped(watch(workspace)) == set()
+
+
 def test_a_file_that_gives_nothing_at_the_moment_is_an_empty_one(tmp_path: Path) -> None:
     """As /proc/kmsg, where a link of somebody's may lead."""
 

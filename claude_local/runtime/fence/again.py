@@ -79,7 +79,7 @@ def cut_off() -> None:
 
 def cover(path: str, kind: str) -> None:
     """Mount over ``path`` as ``kind`` says. Raises OSError, with ELOOP where a link leads elsewhere."""
-    if os.path.realpath(path) != path:
+    if _real(path) != path:
         raise OSError(errno.ELOOP, "it is behind a link", path)
     if kind in _STUBS and not os.path.lexists(path):
         os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
@@ -91,6 +91,14 @@ def cover(path: str, kind: str) -> None:
             # Not by name: where another file has that by now, this fails, and the next round mounts over that one.
             flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
             _call(_MOVE_MOUNT, "move_mount", mount, b"", target, b"", flags)
+
+
+def _real(path: str) -> str:
+    """As ``realpath``; empty where a chain of links has no end for Python."""
+    try:
+        return os.path.realpath(path)
+    except RecursionError:
+        return ""
 
 
 def can_cover() -> bool:
@@ -254,7 +262,7 @@ def _keep(process: int, kinds: Mapping[str, str], late: Sequence[str], words: in
                     os.write(words, os.fsencode(path) + b"\0")
         if time.monotonic() - looked >= LOOK:
             looked = time.monotonic()
-            for path in map(os.path.realpath, late):
+            for path in map(_real, late):
                 if path not in there and os.path.lexists(path):
                     with suppress(OSError):
                         cover(path, "blanked")

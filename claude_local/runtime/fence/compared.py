@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from os.path import basename, dirname, isdir, isfile, join, realpath
+from os.path import basename, dirname, isdir, isfile, join
 
 from claude_local.fence import index, policy, repository
 from claude_local.fence.plan import covers
@@ -17,6 +17,7 @@ from claude_local.runtime.fence.observe import (
     bytes_of,
     configurations_of,
     expanded,
+    realpath,
     resolved,
     text_of,
     users_configurations,

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from os.path import basename, dirname, exists, isdir, isfile, islink, join, realpath
+from os.path import basename, dirname, exists, isdir, isfile, islink, join
 from typing import TYPE_CHECKING, NoReturn
 
 from claude_local.fence import plan, policy, repository
@@ -25,7 +25,7 @@ from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.plan import covers
 from claude_local.runtime.fence import observe, seccomp
 from claude_local.runtime.fence.ledger import Interrupted, Ledger, make_stubs
-from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
+from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused, realpath
 
 if TYPE_CHECKING:
     from claude_local.runtime.fence.again import Kept

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from claude_local.fence import repository
-from claude_local.runtime.fence.observe import bytes_of, resolved, text_of
+from claude_local.runtime.fence.observe import bytes_of, realpath, resolved, text_of
 
 # Seconds to wait for others at most, and between two tries.
 WAIT, PAUSE = 3.0, 0.01
@@ -209,7 +209,7 @@ def _is_tracked(path: str, indexes: dict[str, bytes]) -> bool:
 def remove_if_empty(path: str, indexes: dict[str, bytes] | None = None) -> None:
     """Remove an empty file or an empty directory; anything else stays, and so does what lies behind a link, and what its
     user has put under git's control. ``indexes``: see _is_tracked."""
-    if os.path.realpath(os.path.dirname(path)) != os.path.dirname(path):
+    if realpath(os.path.dirname(path)) != os.path.dirname(path):
         return
     with suppress(OSError):
         status = os.lstat(path)

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from os.path import basename, dirname, exists, isabs, isdir, isfile, islink, join, realpath
+from os.path import basename, dirname, exists, isabs, isdir, isfile, islink, join
 
 from claude_local.fence import policy, repository
 from claude_local.fence.plan import Fence, covers, outermost
@@ -66,10 +66,20 @@ class Found:
     read: dict[str, str] = field(default_factory=dict)
 
 
+def realpath(path: str) -> str:
+    """As that of os.path. A chain of links that is too long for Python is too long for the system: it leads nowhere."""
+    try:
+        return os.path.realpath(path)
+    except RecursionError:
+        return os.path.abspath(path)
+
+
 def bytes_of(path: str, flags: int = 0, limit: int = SMALL) -> bytes:
     """The beginning of a file, ``limit`` bytes; empty when it is no plain file that can be read (a pipe would keep us
     waiting). ``flags``: more of them to open it with."""
     with suppress(OSError):
+        # A NUL ends a path, for git too.
+        path = path.partition("\0")[0]
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | flags)
         try:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):

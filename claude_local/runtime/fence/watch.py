@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from os.path import basename, dirname, join, realpath, relpath
+from os.path import basename, dirname, join, relpath
 
 from claude_local.fence import repository
 from claude_local.fence.plan import covers, outermost
@@ -33,6 +33,7 @@ from claude_local.runtime.fence.ledger import Ledger
 from claude_local.runtime.fence.observe import (
     find_repository,
     modules,
+    realpath,
     repository_shape,
     resolved,
     scan,
