@@ -20,6 +20,7 @@ import pytest
 from claude_local.fence import repository as repository_text
 from claude_local.runtime.fence import observe
 from claude_local.runtime.fence.watch import Watch
+from tests.unit.test_fence_launch import Station
 from tests.unit.test_fence_observe import git, repository, write
 from tests.unit.test_fence_watch import stopped, watch
 
@@ -191,6 +192,71 @@ def test_very_many_hooks_are_put_aside_one_by_one(workspace: Path, monkeypatch: 
     real = os.listdir
     monkeypatch.setattr(os, "listdir", lambda *words: listed.append(words) or real(*words))
     assert len(stopped(running)) == 500 and len(listed) < 100
+
+
+# --- links of the user's in the places that are guarded -------------------------------------------------------------------
+
+
+def link_to_a_link(workspace: Path) -> tuple[Path, Path]:
+    write(workspace / "c")
+    (workspace / "b").symlink_to("c")
+    (workspace / ".envrc").symlink_to("b")
+    return workspace / ".envrc", workspace / "b"
+
+
+def settings_elsewhere(workspace: Path) -> tuple[Path, Path]:
+    write(workspace / "conf" / "editor" / "tasks.json")
+    (workspace / ".vscode").symlink_to("conf/editor")
+    return workspace / ".vscode" / "tasks.json", workspace / "conf"
+
+
+def link_in_a_directory(workspace: Path) -> tuple[Path, Path]:
+    write(workspace / "c")
+    (workspace / "conf").mkdir()
+    (workspace / "conf" / "env").symlink_to("../c")
+    (workspace / ".envrc").symlink_to("conf/env")
+    return workspace / ".envrc", workspace / "conf"
+
+
+def hooks_elsewhere(workspace: Path) -> tuple[Path, Path]:
+    repository(workspace)
+    write(workspace / "tools" / "hooks" / "pre-commit")
+    shutil.rmtree(workspace / ".git" / "hooks")
+    (workspace / ".git" / "hooks").symlink_to("../tools/hooks")
+    return workspace / ".git" / "hooks" / "pre-commit", workspace / "tools"
+
+
+def repository_elsewhere(workspace: Path) -> tuple[Path, Path]:
+    store = repository(workspace) / "a" / "b" / "c" / "d" / "e" / "store"
+    store.parent.mkdir(parents=True)
+    (workspace / ".git").rename(store)
+    (workspace / ".git").symlink_to("a/b/c/d/e/store")
+    return workspace / ".git" / "config", workspace / "a"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [link_to_a_link, settings_elsewhere, link_in_a_directory, hooks_elsewhere, repository_elsewhere],
+    ids=lambda make: make.__name__,
+)
+def test_what_a_guarded_link_leads_to_is_guarded_on_the_whole_way(
+    tmp_path: Path, make: Callable[[Path], tuple[Path, Path]]
+) -> None:
+    station = Station(tmp_path)
+    file, on_the_way = make(station.workspace)
+    text, inside = file.read_text(), os.path.relpath(os.path.realpath(file), station.workspace)
+    station.run(
+        f"#\nimport shutil\nfrom contextlib import suppress\naway = {str(on_the_way)!r}\n"
+        "with suppress(OSError): os.rename(away, away + '-old')\n"
+        "with suppress(OSError): shutil.copytree(away + '-old', away, symlinks=True)\n"
+        "if os.path.isdir(away):\n"
+        "    for each in os.listdir(away):\n"
+        "        with suppress(OSError): os.unlink(away + '/' + each); open(away + '/' + each, 'w').write('evil')\n"
+        f"for path in ({str(file)!r}, {inside!r}, away):\n"
+        "    with suppress(OSError):\n        with open(path, 'w') as file: file.write('evil')"
+    )
+    assert not file.exists() or file.read_text() == text
+    assert on_the_way.exists() or not os.path.lexists(on_the_way)
 
 
 # --- what the watch has to read -------------------------------------------------------------------------------------------

@@ -192,6 +192,8 @@ def accepted(found: Found, places: Places, workspaces: list[str], *, all_of_them
 def describe_workspaces(found: Found, workspaces: list[str], places: Places, stubs: list[str]) -> list[str]:
     """Guard the workspaces and their repositories; the git directories outside them that a session may write."""
     outside = []
+    # A link may lead from one to another.
+    found.fence.writable += workspaces
     for workspace in workspaces:
         found.leftovers += [join(workspace, name) for name in policy.SANDBOX_LEFTOVERS
                             if not os.path.lexists(join(workspace, name))]  # fmt: skip

@@ -17,6 +17,8 @@ from claude_local.fence.plan import Fence, covers, outermost
 SMALL = 1 << 20
 # Configurations of git's that are read for one repository, with what they include.
 CONFIGURATIONS = 50
+# Links that Linux follows on the way to a file.
+LINKS = 40
 # How deep below .git/modules submodules' repositories are looked for, and among how many entries: their names have slashes.
 MODULES_DEPTH, MODULES_LIMIT = 16, 20_000
 
@@ -67,7 +69,9 @@ class Found:
 
 
 def realpath(path: str) -> str:
-    """As that of os.path. A chain of links that is too long for Python is too long for the system: it leads nowhere."""
+    """As that of os.path. A NUL ends a path, as it does for git; and a chain of links that is too long for Python is too long
+    for the system: it leads nowhere."""
+    path = path.partition("\0")[0]
     try:
         return os.path.realpath(path)
     except RecursionError:
@@ -289,7 +293,8 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = (), hom
     empty thing is another session's stub. ``home``: whose configurations of git's count in the repositories, too."""
     fence = found.fence
     found.stubs |= set(stubs)
-    fence.writable.append(workspace)
+    if workspace not in fence.writable:
+        fence.writable.append(workspace)
     trees = list(_worktrees(workspace))
     if trees or isdir(join(workspace, ".claude", "worktrees")):
         fence.reopened.append(join(workspace, ".claude", "worktrees"))
@@ -327,8 +332,7 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = (), hom
         if _is_stub(found, path):
             continue
         if islink(path):
-            # No mount can hold the link itself in its place, see watch.py.
-            found.links[path] = os.readlink(path)
+            _guard_way(found, path)
         fence.guarded.append(realpath(path))
         _pin_parents(fence, path, workspace)
     for names, into in ((policy.STUB_DIRECTORIES, fence.stub_directories), (policy.STUB_FILES, fence.stub_files)):
@@ -458,8 +462,7 @@ class Repository:
 
 
 def resolved(path: str, base: str) -> str:
-    """What a path that git reads somewhere leads to: relative ones start at ``base``, a NUL ends them."""
-    path = path.partition("\0")[0]
+    """What a path that git reads somewhere leads to: relative ones start at ``base``."""
     return realpath(path if isabs(path) else join(base, path))
 
 
@@ -530,12 +533,11 @@ def guard_repository(found: Found, repo: Repository, places: Places) -> None:
     """Let the session write objects, refs and index; guard configuration, hooks and what they name."""
     fence = found.fence
     found.repositories |= {repo.git_dir, repo.common_dir}
+    _guard_way(found, repo.link)
     for directory in dict.fromkeys([repo.git_dir, repo.common_dir]):
         fence.pinned.append(directory)
         _guard_git_dir(found, directory)
-    if islink(repo.link) and _writable(fence, repo.top):
-        found.links[repo.link] = os.readlink(repo.link)
-    elif isfile(repo.link):
+    if isfile(repo.link) and not islink(repo.link):
         fence.guarded.append(repo.link)
     configurations = [join(repo.common_dir, "config"), join(repo.git_dir, "config.worktree")]
     _guard_named(found, repo.top, configurations, places.home)
@@ -548,7 +550,7 @@ def _guard_within(found: Found, common_dir: str, home: str) -> None:
     for module in modules(common_dir):
         found.repositories.add(module)
         if islink(module):
-            found.links[module] = os.readlink(module)
+            _guard_way(found, module)
             continue
         _pin_parents(found.fence, join(module, "HEAD"), common_dir)
         _guard_git_dir(found, module)
@@ -596,7 +598,7 @@ def _guard_git_dir(found: Found, git_dir: str, names: Sequence[str] = policy.GIT
     for name in names:
         path = join(git_dir, name)
         if islink(path):
-            found.links[path] = os.readlink(path)
+            _guard_way(found, path)
         if _is_stub(found, path):
             (fence.stub_directories if isdir(path) else fence.stub_files).append(path)
         elif exists(path):
@@ -675,7 +677,7 @@ def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> Non
     for config, text in configurations_of(found, [*paths, *users_configurations(home, os.environ)], home).items():
         for value in repository.named_directories(text):
             written = expanded(value, home)
-            _watch_links(found, os.path.normpath(join(top, written)))
+            _guard_way(found, join(top, written))
             path = resolved(written, top)
             if not _writable(fence, path) or covers(path, top):
                 continue
@@ -691,7 +693,7 @@ def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> Non
                 written = join(base, expanded(value, home))
                 path = resolved(written, base)
                 if isfile(path) and _writable(fence, path) and not _is_stub(found, path):
-                    _watch_links(found, os.path.normpath(written))
+                    _guard_way(found, written)
                     fence.guarded.append(path)
                     _pin_parents(fence, path, _root_of(fence, path))
         missing = [join(dirname(config), expanded(value, home)) for value in repository.included(text)]
@@ -716,12 +718,31 @@ def _root_of(fence: Fence, path: str) -> str:
     return max((each for each in [*fence.writable, *fence.pinned] if covers(each, dirname(path))), key=len, default="/")
 
 
-def _watch_links(found: Found, path: str) -> None:
-    """The links on the way to ``path`` that the session could replace."""
-    while path != "/":
-        if islink(path) and _writable(found.fence, realpath(dirname(path))):
-            found.links[path] = os.readlink(path)
-        path = dirname(path)
+def links_on(path: str) -> Iterator[str]:
+    """The links that the system follows on the way to ``path``, each without links before it."""
+    at, rest, followed = "/", path.split("/")[::-1], 0
+    while rest:
+        name = rest.pop()
+        step = join(at, name) if name not in ("", ".", "..") else dirname(at) if name == ".." else at
+        if followed < LINKS and name not in ("", ".", "..") and islink(step):
+            yield step
+            followed += 1
+            target = os.readlink(step)
+            at = "/" if isabs(target) else at
+            rest += target.split("/")[::-1]
+        else:
+            at = step
+
+
+def _guard_way(found: Found, path: str) -> None:
+    """Links on the way to ``path``, and to where it leads: they are watched, because no mount can hold a link in its place,
+    and the directories that they and their end lie in cannot be renamed."""
+    ends = [*links_on(path), realpath(path)]
+    for end in ends if len(ends) > 1 else ():
+        if _writable(found.fence, dirname(end)):
+            if islink(end):
+                found.links[end] = os.readlink(end)
+            _pin_parents(found.fence, end, _root_of(found.fence, end))
 
 
 def expanded(value: str, home: str) -> str:
