@@ -259,6 +259,18 @@ def test_what_a_guarded_link_leads_to_is_guarded_on_the_whole_way(
     assert on_the_way.exists() or not os.path.lexists(on_the_way)
 
 
+@pytest.mark.parametrize("target", ["conf", "conf/editor"])
+def test_where_a_guarded_link_leads_nowhere_nothing_appears(tmp_path: Path, target: str) -> None:
+    station = Station(tmp_path)
+    (station.workspace / ".vscode").symlink_to(target)
+    station.run(
+        f"#\nfrom contextlib import suppress\nwith suppress(OSError):\n    os.makedirs({target!r})\n"
+        f"    open({target!r} + '/tasks.json', 'w').write('evil')"
+    )
+    assert not (station.workspace / ".vscode" / "tasks.json").exists()
+    assert (station.workspace / ".vscode").is_symlink() and not (station.workspace / target).exists()
+
+
 # --- what the watch has to read -------------------------------------------------------------------------------------------
 
 

@@ -743,6 +743,8 @@ def _guard_way(found: Found, path: str) -> None:
             if islink(end):
                 found.links[end] = os.readlink(end)
             _pin_parents(found.fence, end, _root_of(found.fence, end))
+    if len(ends) > 1:
+        _keep_away(found, ends[-1], f"{ends[0]} leads to it")
 
 
 def expanded(value: str, home: str) -> str:
