@@ -118,15 +118,16 @@ def test_what_came_into_a_place_whose_guard_was_removed_outside_is_named(station
     if filled:
         station.add(settings / "settings.json", "{}")
     with station.running(PLANTS.format(".vscode")) as process:
-        for _ in range(2000):
-            shutil.rmtree(settings, ignore_errors=True)
-            if (settings / "tasks.json").exists():
+        planted = settings / "tasks.json"
+        for _ in range(500):
+            shutil.rmtree(settings)
+            station.wait_for(lambda: planted.exists() or ".vscode" in guarded_of(process.pid))
+            if planted.exists():
                 break
-        planted = (settings / "tasks.json").exists()
         station.wait_for(lambda: ".vscode" in guarded_of(process.pid))
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=30)
-    assert planted, "the session was never first"
+    assert planted.exists(), "the session was never first"
     assert f"{settings} was removed or replaced outside" in said
 
 

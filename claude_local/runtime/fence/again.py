@@ -284,4 +284,5 @@ def _is_doubtful(path: str, kind: str, away: set[str]) -> bool:
         if kind == "guarded" and not os.path.lexists(path):
             away.add(path)
         return False
-    return kind in _STUBS or path in away
+    # A file may have been replaced at once by another one, as editors do.
+    return kind in _STUBS or path in away or (kind == "guarded" and os.path.isdir(path))
