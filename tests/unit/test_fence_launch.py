@@ -351,6 +351,24 @@ def test_a_login_that_is_made_while_a_session_runs_is_hidden_from_it(station: St
     assert netrc.read_text().endswith("secret")
 
 
+def test_a_login_that_a_link_leads_to_is_hidden_too(station: Station) -> None:
+    """Dotfiles that lie elsewhere."""
+    netrc, real = station.home / ".netrc", station.home / "dotfiles" / "netrc"
+    real.parent.mkdir()
+    program = (
+        "import threading\n"
+        "def look():\n"
+        "    while True:\n"
+        f"        seen['size'] = os.path.exists({str(netrc)!r}) and os.stat({str(netrc)!r}).st_size\n"
+        "        time.sleep(0.02)\n"
+        "threading.Thread(target=look, daemon=True).start()\n"
+    )
+    with station.running(program):
+        station.add(real, "secret")
+        netrc.symlink_to(real)
+        station.wait_for(lambda: station.record()["size"] is not False and station.record()["size"] == 0, 10)
+
+
 def test_only_the_workspace_and_claudes_directory_are_written(station: Station) -> None:
     names = [station.home / "x", station.share / "x", Path("/etc/x"), station.workspace / "x", station.config_dir / "x"]
     station.add(station.workspace / ".envrc", "mine")

@@ -149,6 +149,7 @@ def test_an_everyday_configuration_names_no_file(text: str) -> None:
         "\tpromisor = true\n\tpartialclonefilter = blob:none\n\tgh-resolved = base\n",
         '[branch "main"]\n\tremote = origin\n\tmerge = refs/heads/main\n\tvscode-merge-base = origin/main\n',
         '[submodule "s"]\n\tactive = true\n\turl = ../s\n\tupdate = rebase\n[submodule]\n\trecurse = true\n',
+        '[remote "forge"]\n\turl = http://[::1]:3000/x.git\n[url "http://[::1]:3000/"]\n\tinsteadOf = forge:\n',
         "[user]\n\tname = A\n\temail = a@example.org\n\tsigningkey = k\n[commit]\n\tgpgsign = false\n",
         "[diff]\n\talgorithm = histogram\n\trenames = copies\n\tcolorMoved = zebra\n[merge]\n\tconflictStyle = zdiff3\n\tff = only\n",
         '[diff "python"]\n\txfuncname = "^def"\n\tbinary = true\n[merge "ours"]\n\tname = keep mine\n',
@@ -174,6 +175,7 @@ def test_an_everyday_configuration_is_nothing_unusual(text: str) -> None:
         "remote.o.uploadpack=x", "remote.o.receivepack=x", "remote.o.vcs=x", "remote.o.url=ext::x", "remote.o.pushurl=ext::x",
         "url.ext::x.insteadOf=https://", "url.ext::x.pushInsteadOf=https://", "protocol.ext.allow=always",
         "protocol.allow=always", "submodule.s.update=!x", "submodule.s.url=ext::x", "branch.main.mergeOptions=-s x",
+        "branch.main.remote=x::y", "branch.main.pushRemote=x::y", "remote.pushDefault=x::y",
         "uploadpack.packObjectsHook=x", "trailer.a.command=x", "tar.x.command=x", "interactive.diffFilter=x",
         "init.templateDir=x", "hook.x.command=x", "lfs.customtransfer.x.path=x", "lfs.extension.x.clean=x",
         "sendemail.smtpServer=x", "web.browser=x", "man.x.cmd=x", "gitflow.path.hooks=x", "somebody.elses=x",
@@ -197,7 +199,8 @@ def test_what_runs_a_program_or_nobody_knows_is_unusual(tmp_path: Path, entry: s
         ("", None),
         ("Gitdir: /a\n", None),
         (" gitdir: /a\n", None),
-        ("gitdir: /a\nb\n", None),
+        ("gitdir: /a\nb\n", "/a\nb"),
+        ("gitdir: /a \n", "/a "),
     ],
 )
 def test_where_a_git_file_points(text: str, target: str | None) -> None:
