@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from claude_local.fence import repository as repository_text
 from claude_local.runtime.fence import observe
 from claude_local.runtime.fence.watch import Watch
 from tests.unit.test_fence_launch import Station
@@ -313,11 +312,6 @@ def test_an_index_that_is_none_keeps_nobody_waiting(workspace: Path, make: Calla
     words = [sys.executable, "-c", program, str(workspace)]
     subprocess.run(words, cwd=Path(__file__).parents[2], check=True, timeout=60, capture_output=True)
     assert not (workspace / ".envrc").exists()
-
-
-def test_a_git_file_of_blanks_is_read_at_once() -> None:
-    """Not in the square of its length: a million of them would take hours."""
-    assert repository_text.link_target("gitdir: " + " " * (1 << 20) + "x") is not None
 
 
 def test_a_project_with_a_chain_of_links_can_be_worked_in(workspace: Path) -> None:
