@@ -172,6 +172,16 @@ def test_a_path_with_a_nul_does_not_end_the_watch(workspace: Path) -> None:
     assert stopped(running) == {str(entry / "commondir"), str(hook)}
 
 
+def test_what_appears_behind_a_new_link_is_told(workspace: Path) -> None:
+    info = repository(workspace) / ".git" / "info"
+    shutil.rmtree(info)
+    running = watch(workspace)
+    write(workspace / "x" / "attributes", "* filter=x\n")
+    info.symlink_to("../x")
+    assert stopped(running) == set() and str(info / "attributes") in running.changed
+    assert len(running.changed) == len(set(running.changed))
+
+
 def test_names_that_were_put_aside_are_not_put_aside_again(workspace: Path) -> None:
     running = watch(workspace)
     hook = write(repository(workspace) / ".git" / "hooks" / "pre-commit")
