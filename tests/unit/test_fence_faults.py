@@ -207,8 +207,7 @@ def test_where_a_killed_session_was_besides_is_looked_at_before_the_next(station
     # It would be put aside by the session's own watch.
     changed(station, "from claude_local.runtime.fence.watch import Watch\nWatch.look = lambda self: None")
     with station.running(plant) as process:
-        process.kill()
-        process.wait(timeout=10)
+        station.kill(process)
     station.words = words  # type: ignore[method-assign]
     done = station.run()
     assert "was cut short" in done.stderr and not (other / ".git" / "hooks" / "pre-commit").exists()

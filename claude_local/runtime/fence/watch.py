@@ -392,8 +392,19 @@ class Watch:
         return self._templates
 
     def _block_in(self, top: str, below: str, name: str, what: str) -> None:
-        with suppress(OSError), opened(top, below) as directory:
-            self._block(directory, join(top, below).rstrip("/"), name, what)
+        path = join(top, below).rstrip("/")
+        try:
+            with opened(top, below) as directory:
+                self._block(directory, path, name, what)
+        except FileNotFoundError:
+            return
+        except OSError:
+            # Behind a link, for instance: nothing is touched there.
+            self._tell(join(path, name))
+
+    def _tell(self, path: str) -> None:
+        if path not in self.changed:
+            self.changed.append(path)
 
     def _block(self, directory: int, path: str, name: str, what: str, then: str = "") -> None:
         """Rename ``name`` in an opened directory; ``path`` is that directory's, for the report. ``then``: the text that it
@@ -406,8 +417,7 @@ class Watch:
         except FileNotFoundError:
             return
         except OSError:
-            # It is told, at least.
-            self.changed.append(join(path, name))
+            self._tell(join(path, name))
             return
         if then and not restore(directory, name, then, status.st_mode):
             what += ", and there was no room to put its text back"
