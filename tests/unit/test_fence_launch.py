@@ -385,7 +385,7 @@ def test_a_login_that_a_link_leads_to_is_hidden_too(station: Station) -> None:
     with station.running(program):
         station.add(real, "secret")
         netrc.symlink_to(real)
-        station.wait_for(lambda: station.record()["size"] is not False and station.record()["size"] == 0)
+        station.wait_for(lambda: station.record().get("size", False) is not False and station.record()["size"] == 0)
 
 
 def test_only_the_workspace_and_claudes_directory_are_written(station: Station) -> None:
