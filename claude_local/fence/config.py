@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+
+from claude_local.fence.records import TYPE_CHECKING, dataclass
+
+if TYPE_CHECKING:
+    from typing import Any
 
 OUTER, INNER = "outer", "inner"
 
@@ -35,7 +38,7 @@ class FenceConfig:
     hidden: tuple[str, ...] = ()
     visible: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
-    sockets: tuple[str, ...] = field(default=())
+    sockets: tuple[str, ...] = ()
 
     @property
     def outer(self) -> bool:
@@ -57,8 +60,8 @@ def parse(text: str) -> FenceConfig:
         raise ConfigError(f"it is no JSON ({error})") from None
     if not isinstance(raw, dict):
         raise ConfigError("it holds no JSON object")
-    known = {each.name for each in fields(FenceConfig)}
-    if strange := sorted(set(raw) - known):
+    known = vars(FenceConfig()).keys()
+    if strange := sorted(raw.keys() - known):
         raise ConfigError(f"it has the unknown key {strange[0]!r}")
     values: dict[str, Any] = {}
     for key, value in raw.items():
@@ -77,4 +80,5 @@ def parse(text: str) -> FenceConfig:
 
 def dump(config: FenceConfig) -> str:
     """As the deploy writes it."""
-    return json.dumps(asdict(config), indent=2, ensure_ascii=False) + "\n"
+    values = {name: vars(config)[name] for name in FenceConfig.__annotations__}
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import repeat
 
 from claude_local.fence.policy import EMPTIED
+from claude_local.fence.records import dataclass, field
 
 # As root the session runs under this uid of its own user namespace: files look as if they were its own, and the kernel
 # gives it nothing that is root's. (Root in the namespace could not make the inner sandbox's namespace: mapping uid 0
@@ -138,6 +138,13 @@ def command(
     return [*words, "--"]
 
 
+def proxy_port(taken: Iterable[int]) -> int:
+    """A port for the proxy of commands (runtime/fence/proxy.py) in a network namespace where ``taken`` are offered: above
+    those that Linux gives away by itself (ip_local_port_range), and of no service."""
+    used = set(taken)
+    return next(port for port in range(61128, 65536) if port not in used)
+
+
 def accounts(passwd: str, group: str, home: str) -> tuple[str, str]:
     """The passwd and group files of a session of root: root's name belongs to MAPPED_UID."""
     uid = str(MAPPED_UID)
@@ -161,12 +168,14 @@ def session_settings(
     hidden: Sequence[str] = (),
     allowed: Sequence[str] = (),
     sockets: bool = False,
+    proxy: int | None = None,
 ) -> dict[str, object]:
     """The settings that a session gets with ``--settings``: the enforced ones, and what this session needs.
 
     ``writable``: places besides the workspace that sandboxed commands may write. ``allowed``: further ``HOST:PORT`` or
     domains that they may reach. ``sockets``: the user asked for an agent's or the
-    display's; commands may then speak to every Unix socket that they can see. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
+    display's; commands may then speak to every Unix socket that they can see. ``proxy``: the port of our own proxy for commands
+    (runtime/fence/proxy.py), in the place of Claude Code's. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
     reading as far as Claude Code can: for its sandbox and for its file tools. ``root``: see MAPPED_UID; bubblewrap
     covers parts of root's /proc, and the kernel then lets nobody mount another one inside.
     """
@@ -180,6 +189,8 @@ def session_settings(
         files = _section(sandbox, "filesystem")
         _extend(files, "allowWrite", writable)
         _extend(_section(sandbox, "network"), "allowedDomains", allowed)
+        if proxy is not None:
+            _section(sandbox, "network").update(httpProxyPort=proxy, socksProxyPort=proxy)
         if sockets:
             _section(sandbox, "network")["allowAllUnixSockets"] = True
         if not outer:

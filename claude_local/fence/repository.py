@@ -68,6 +68,9 @@ _HARMLESS_VALUES = {
     ("filter.", "process"): ("git-lfs filter-process", "git-lfs filter-process --skip"),
     ("protocol.", "allow"): ("never", "user"),
 }
+# What can be an address, and one that names the program to reach it with: NAME::REST runs git-remote-NAME.
+_ADDRESSES = frozenset({"url", "pushurl", "remote", "pushremote", "pushdefault"})
+_HELPER = re.compile(r"[A-Za-z0-9+.-]*::")
 _SPACE = re.compile(r"\s*")
 _SECTION = re.compile(r'\[[ \t]*([\w.-]+)(?:[ \t]+"((?:[^"\\\n]|\\.)*)")?[ \t]*\]')
 # A value: quoted parts, escapes (of the line's end, too) and plain text up to a comment.
@@ -147,7 +150,7 @@ def programs(text: str) -> list[str]:
 
 def _runs(key: str, value: str) -> bool:
     """Whether it is the value that makes git run something: ``submodule.*.update``, a remote helper's address."""
-    return (key == "update" and value.startswith("!")) or (key in ("url", "pushurl") and "::" in value)
+    return (key == "update" and value.startswith("!")) or (key in _ADDRESSES and _HELPER.match(value) is not None)
 
 
 def unusual(text: str) -> list[str]:
@@ -165,9 +168,9 @@ def _is_harmless(section: str, below: str, key: str, value: str) -> bool:
     name = f"{section}." if below and f"{section}." in _NAMES else section
     if value.strip().lower() in _HARMLESS_VALUES.get((name, key), ()):
         return True
-    if section in ("remote", "submodule") and _runs(key, value):
+    if section in ("remote", "submodule", "branch") and _runs(key, value):
         return False
-    if section == "url" and "::" in below:
+    if section == "url" and _HELPER.match(below):
         # git fetch https://... would start the program.
         return False
     if name in _HARMLESS_SECTIONS:
@@ -180,5 +183,9 @@ _NAMES = {*_HARMLESS_SECTIONS, *_HARMLESS_KEYS, *(name for name, _ in _HARMLESS_
 
 def link_target(text: str) -> str | None:
     """Where a ``.git`` file points to; None when it is not one."""
-    match = re.match(r"gitdir: (.+?)\s*\Z", text)
-    return match[1] if match else None
+    return (only_path(text.removeprefix("gitdir: ")) or None) if text.startswith("gitdir: ") else None
+
+
+def only_path(text: str) -> str:
+    """The path that a file of git's consists of. Blanks around it belong to it: git takes the ends of lines away alone."""
+    return text.rstrip("\r\n")

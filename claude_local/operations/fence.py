@@ -107,7 +107,9 @@ def configured(dest: str, wanted: config.FenceConfig, root: bool = False) -> Gen
     decision = probed(root)
     if not decision.complete and state.is_executing:
         host.log_styled(warning(decision), fg="yellow", log_func=logger.warning)
-    found = replace(wanted, layers=decision.layers, bwrap=decision.bwrap, reason=decision.reason)
+    found = config.FenceConfig(
+        **{**vars(wanted), "layers": decision.layers, "bwrap": decision.bwrap, "reason": decision.reason}
+    )
     yield from whole_file._inner(dest=dest, text=config.dump(found), mode="600")
 
 

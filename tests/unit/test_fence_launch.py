@@ -217,8 +217,27 @@ class Station:
             finally:
                 process.kill()
 
+    def kill(self, launcher: subprocess.Popen[str]) -> None:
+        """Kill the launcher, and wait until nothing of its session is left."""
+        waiting, below = [launcher.pid], []
+        for number in waiting:
+            with suppress(OSError):
+                found = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+                waiting += map(int, found)
+                below += found
+        assert below
+        launcher.kill()
+        launcher.wait(timeout=20)
+
+        def lives(number: str) -> bool:
+            with suppress(OSError):
+                return ") Z " not in Path(f"/proc/{number}/stat").read_text()
+            return False
+
+        self.wait_for(lambda: not any(map(lives, below)))
+
     @staticmethod
-    def wait_for(happened: Any, seconds: float = 20) -> None:
+    def wait_for(happened: Any, seconds: float = 60) -> None:
         until = time.monotonic() + seconds
         while not happened():
             assert time.monotonic() < until, "it did not happen in time"
@@ -347,8 +366,26 @@ def test_a_login_that_is_made_while_a_session_runs_is_hidden_from_it(station: St
         assert (station.record()["netrc"], station.record()["aws"]) == (False, "No such file or directory")
         station.add(netrc, "machine example.org password secret")
         station.add(aws / "credentials", "secret")
-        station.wait_for(lambda: station.record()["aws"] == [] and station.record().get("text") == 0, 10)
+        station.wait_for(lambda: station.record()["aws"] == [] and station.record().get("text") == 0)
     assert netrc.read_text().endswith("secret")
+
+
+def test_a_login_that_a_link_leads_to_is_hidden_too(station: Station) -> None:
+    """Dotfiles that lie elsewhere."""
+    netrc, real = station.home / ".netrc", station.home / "dotfiles" / "netrc"
+    real.parent.mkdir()
+    program = (
+        "import threading\n"
+        "def look():\n"
+        "    while True:\n"
+        f"        seen['size'] = os.path.exists({str(netrc)!r}) and os.stat({str(netrc)!r}).st_size\n"
+        "        time.sleep(0.02)\n"
+        "threading.Thread(target=look, daemon=True).start()\n"
+    )
+    with station.running(program):
+        station.add(real, "secret")
+        netrc.symlink_to(real)
+        station.wait_for(lambda: station.record().get("size", False) is not False and station.record()["size"] == 0)
 
 
 def test_only_the_workspace_and_claudes_directory_are_written(station: Station) -> None:
@@ -396,6 +433,45 @@ def test_the_servers_port_leads_outside(station: Station) -> None:
     assert station.record()["answer"] == "told"
 
 
+def test_commands_reach_the_users_ports_through_a_proxy_and_no_other(station: Station) -> None:
+    """The inner fence gets it by Claude Code's settings; it is there from the start."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [each.getsockname()[1] for each in (server, other)]
+        station.configure(layers=(OUTER, INNER), reason="", ports=(ports[0],))
+        program = (
+            "import socket\n"
+            'network = json.loads(sys.argv[1].removeprefix("--settings="))["sandbox"]["network"]\n'
+            'seen["network"] = network\n'
+            "def ask(port):\n"
+            '    with socket.create_connection(("127.0.0.1", network["httpProxyPort"]), timeout=10) as connection:\n'
+            '        connection.sendall(b"CONNECT localhost:%d HTTP/1.1\\r\\n\\r\\nask" % port)\n'
+            '        return b"".join(iter(lambda: connection.recv(100), b"")).decode()\n'
+            f'seen["answers"] = [ask(port) for port in {ports}]\n'
+        )
+        with subprocess.Popen(
+            station.words("#\n" + program), cwd=station.workspace, env=station.environment()
+        ) as process:
+            server.settimeout(20)
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(100) == b"ask"
+                connection.sendall(b"told")
+            assert process.wait(timeout=20) == 0
+        other.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+    found = station.record()
+    assert found["answers"][0].endswith("told") and found["answers"][1].startswith("HTTP/1.1 403 ")
+    assert found["network"]["httpProxyPort"] == found["network"]["socksProxyPort"] not in ports
+
+
+@pytest.mark.parametrize("config", [{"layers": (OUTER,)}, {"layers": (OUTER, INNER), "domains": ("example.org",)}])
+def test_claude_code_filters_domains_itself(station: Station, config: dict[str, Any]) -> None:
+    station.configure(**config, reason="", ports=(8080,))
+    found = json.loads(station.saw()["argv"][0].removeprefix("--settings="))
+    assert "httpProxyPort" not in found["sandbox"].get("network", {})
+
+
 @pytest.mark.parametrize("status", [0, 1, 42, 255])
 def test_the_exit_status_is_claudes(station: Station, status: int) -> None:
     assert station.run(f"#\nsys.exit({status})").returncode == status
@@ -439,22 +515,12 @@ def test_a_session_that_is_ended_takes_its_children_with_it(station: Station) ->
         station.wait_for(lambda: len(children()) == 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 128 + signal.SIGTERM
-        station.wait_for(lambda: not children(), 5)
+        assert not children()
 
 
 def test_a_launcher_that_is_killed_takes_its_session_with_it(station: Station) -> None:
     with station.running("") as process:
-        process.kill()
-        process.wait(timeout=10)
-    last = None
-
-    def still() -> bool:
-        nonlocal last
-        before, last = last, (station.workspace / "record.json").stat().st_mtime_ns
-        time.sleep(0.3)
-        return before == last
-
-    station.wait_for(still, 10)
+        station.kill(process)
 
 
 def test_stubs_are_there_during_a_session_and_gone_after_it(station: Station) -> None:
@@ -494,9 +560,7 @@ def test_a_machine_whose_var_tmp_is_a_link_has_the_fence(station: Station) -> No
 
 def test_stubs_of_a_killed_session_are_gone_after_the_next(station: Station) -> None:
     with station.running("") as process:
-        process.kill()
-        process.wait(timeout=10)
-    time.sleep(0.3)
+        station.kill(process)
     assert (station.workspace / ".vscode").is_dir()
     station.saw()
     assert [name for name in os.listdir(station.workspace) if not name.startswith("record.")] == []
@@ -505,9 +569,7 @@ def test_stubs_of_a_killed_session_are_gone_after_the_next(station: Station) -> 
 def test_what_a_killed_session_planted_is_put_aside_before_the_next(station: Station) -> None:
     plant = "os.makedirs('lib/.git/hooks'); open('lib/.git/hooks/pre-commit', 'w').close()\n"
     with station.running(plant) as process:
-        process.kill()
-        process.wait(timeout=10)
-    time.sleep(0.3)
+        station.kill(process)
     hook = station.workspace / "lib" / ".git" / "hooks" / "pre-commit"
     assert hook.exists()
     done = station.run()

@@ -249,6 +249,40 @@ def test_a_session_that_was_killed_is_known_to_the_next_one(place: Place) -> Non
     assert place.session().interrupted is None
 
 
+def test_a_session_that_was_killed_beside_another_one_is_known_to_the_next_one(place: Place) -> None:
+    """And what it made is its own, even where the other one took it for somebody's."""
+    killed = place.session(".envrc")
+    killed.know(["/old/.git"])
+    beside = Ledger(str(place.state), str(place.workspace))
+    beside.record([], ["/old/.git", "/new/.git"], ["/beside"])
+    place.forget(killed)
+    beside.close()
+    assert ".envrc" not in place.names
+    found = place.session()
+    assert found.interrupted is not None and found.interrupted.known == {"/old/.git"}
+    assert found.interrupted.workspaces == (), "that one came to its end"
+    found.close()
+    assert place.session().interrupted is None
+
+
+def test_where_killed_sessions_were_is_known_to_the_next_one(place: Place) -> None:
+    for number in range(2):
+        session = Ledger(str(place.state), str(place.workspace))
+        session.record([], [], [str(place.workspace), f"/added {number}"])
+        os.close(session._file)
+    found = place.session().interrupted
+    assert found is not None and found.workspaces == (str(place.workspace), "/added 1")
+
+
+def test_a_damaged_file_is_no_session(place: Place) -> None:
+    place.forget(place.session())
+    (file,) = place.state.iterdir()
+    file.write_bytes(b"\0\0@x\0@\0+\0=1 x\0\xff\0-")
+    session = place.session()
+    assert session.interrupted is None
+    session.close()
+
+
 def test_a_sign_of_life_is_what_the_next_session_goes_by(place: Place) -> None:
     session = place.session()
     (file,) = place.state.iterdir()

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -746,6 +746,14 @@ def test_a_git_link_within_the_workspace_is_watched(world: World) -> None:
     assert str(world.workspace / "store") in found.fence.pinned
 
 
+def ends(act: Callable[[], object]) -> bool:
+    """Whether it comes to an end at all."""
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(timeout=120)
+    return not thread.is_alive()
+
+
 def test_pipes_and_devices_in_the_place_of_files_do_not_keep_us_waiting(world: World) -> None:
     repository(world.workspace)
     (world.workspace / ".git" / "config").unlink()
@@ -753,10 +761,7 @@ def test_pipes_and_devices_in_the_place_of_files_do_not_keep_us_waiting(world: W
         os.mkfifo(world.workspace / name)
     (world.home / "projects" / "two").mkdir()
     os.mkfifo(world.home / "projects" / "two" / ".git")
-    started = time.monotonic()
-    world.found()
-    world.found(world.home / "projects" / "two")
-    assert time.monotonic() - started < 60
+    assert ends(world.found) and ends(lambda: world.found(world.home / "projects" / "two"))
 
 
 @pytest.mark.parametrize("name", [".git", ".git/config", ".git/commondir"])
@@ -765,9 +770,7 @@ def test_huge_files_are_not_read_to_their_end(world: World, name: str) -> None:
         repository(world.workspace)
     with open(world.workspace / name, "wb") as file:
         file.truncate(1 << 40)
-    started = time.monotonic()
-    world.found()
-    assert time.monotonic() - started < 60
+    assert ends(world.found)
 
 
 def test_text_that_is_no_text_is_read_without_a_complaint(tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local.fence.plan import MAPPED_UID, Fence, accounts, command, covers, outermost, session_settings
+from claude_local.fence.plan import (
+    MAPPED_UID,
+    Fence,
+    accounts,
+    command,
+    covers,
+    outermost,
+    proxy_port,
+    session_settings,
+)
 from claude_local.fence.policy import EMPTIED
 
 ENFORCED: dict[str, Any] = {
@@ -227,6 +236,13 @@ def test_a_port_that_is_allowed_already_is_not_listed_twice() -> None:
 def test_enforced_settings_without_a_sandbox_get_what_the_session_needs() -> None:
     found: dict[str, Any] = session_settings({}, inner=True, outer=True, root=False, allowed=["127.0.0.1:9000"])
     assert found["sandbox"]["network"] == {"allowedDomains": ["127.0.0.1:9000"]}
+
+
+def test_the_port_of_the_proxy_for_commands_is_one_that_nothing_else_has() -> None:
+    first = proxy_port([8080])
+    assert first > 60999 and proxy_port([first, 8080]) not in (first, 8080)
+    found: dict[str, Any] = session_settings({}, inner=True, outer=True, root=False, proxy=first)
+    assert found["sandbox"]["network"] == {"httpProxyPort": first, "socksProxyPort": first}
 
 
 def test_what_is_guarded_in_something_reopened_comes_after_it() -> None:

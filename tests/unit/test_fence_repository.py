@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claude_local.fence.repository import entries, link_target, named_directories, named_files, unusual
+
+PROJECT = Path(__file__).parents[2]
 
 
 def git_reads(file: Path) -> list[tuple[str, str, str, str]] | None:
@@ -92,12 +94,27 @@ def test_no_text_makes_the_reader_fail(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["\n" * 10**6, "[" * 10**6, '[a "' * 250_000, '"' * 10**6, 'a="' * 330_000, "a = \\" * 200_000, " [a " * 250_000],
+    [
+        "\n" * 10**6,
+        "[" * 10**6,
+        '[a "' * 250_000,
+        '"' * 10**6,
+        'a="' * 330_000,
+        "a = \\" * 200_000,
+        " [a " * 250_000,
+        "gitdir: " + " " * 10**6 + "x",
+    ],
 )
 def test_a_megabyte_of_nonsense_is_read_at_once(text: str) -> None:
-    started = time.monotonic()
-    named_files(text)
-    assert time.monotonic() - started < 60
+    """Not in the square of its length: that would be hours."""
+    program = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
+        "from claude_local.fence import repository\n"
+        "text = sys.stdin.read()\n"
+        "repository.named_files(text), repository.unusual(text), repository.link_target(text)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], input=text, cwd=PROJECT, text=True, check=True)
 
 
 def test_directories_with_programs_are_named() -> None:
@@ -149,6 +166,7 @@ def test_an_everyday_configuration_names_no_file(text: str) -> None:
         "\tpromisor = true\n\tpartialclonefilter = blob:none\n\tgh-resolved = base\n",
         '[branch "main"]\n\tremote = origin\n\tmerge = refs/heads/main\n\tvscode-merge-base = origin/main\n',
         '[submodule "s"]\n\tactive = true\n\turl = ../s\n\tupdate = rebase\n[submodule]\n\trecurse = true\n',
+        '[remote "forge"]\n\turl = http://[::1]:3000/x.git\n[url "http://[::1]:3000/"]\n\tinsteadOf = forge:\n',
         "[user]\n\tname = A\n\temail = a@example.org\n\tsigningkey = k\n[commit]\n\tgpgsign = false\n",
         "[diff]\n\talgorithm = histogram\n\trenames = copies\n\tcolorMoved = zebra\n[merge]\n\tconflictStyle = zdiff3\n\tff = only\n",
         '[diff "python"]\n\txfuncname = "^def"\n\tbinary = true\n[merge "ours"]\n\tname = keep mine\n',
@@ -174,6 +192,7 @@ def test_an_everyday_configuration_is_nothing_unusual(text: str) -> None:
         "remote.o.uploadpack=x", "remote.o.receivepack=x", "remote.o.vcs=x", "remote.o.url=ext::x", "remote.o.pushurl=ext::x",
         "url.ext::x.insteadOf=https://", "url.ext::x.pushInsteadOf=https://", "protocol.ext.allow=always",
         "protocol.allow=always", "submodule.s.update=!x", "submodule.s.url=ext::x", "branch.main.mergeOptions=-s x",
+        "branch.main.remote=x::y", "branch.main.pushRemote=x::y", "remote.pushDefault=x::y",
         "uploadpack.packObjectsHook=x", "trailer.a.command=x", "tar.x.command=x", "interactive.diffFilter=x",
         "init.templateDir=x", "hook.x.command=x", "lfs.customtransfer.x.path=x", "lfs.extension.x.clean=x",
         "sendemail.smtpServer=x", "web.browser=x", "man.x.cmd=x", "gitflow.path.hooks=x", "somebody.elses=x",
@@ -197,7 +216,8 @@ def test_what_runs_a_program_or_nobody_knows_is_unusual(tmp_path: Path, entry: s
         ("", None),
         ("Gitdir: /a\n", None),
         (" gitdir: /a\n", None),
-        ("gitdir: /a\nb\n", None),
+        ("gitdir: /a\nb\n", "/a\nb"),
+        ("gitdir: /a \n", "/a "),
     ],
 )
 def test_where_a_git_file_points(text: str, target: str | None) -> None:

@@ -93,7 +93,7 @@ def test_a_common_directory_is_taken_away_while_the_session_runs(workspace: Path
     repository(workspace)
     running = watch(workspace)
     planted = write(workspace / ".git" / "commondir", "../evil")
-    for _ in range(40):
+    for _ in range(400):
         if not planted.exists():
             break
         time.sleep(0.05)
@@ -339,7 +339,7 @@ def test_a_repository_does_not_come_to_hold_another_configuration(
     top = repository(workspace / below)
     time.sleep(0.1)  # what is as old as the session could be the session's
     running = watch(workspace)
-    time.sleep(0.1)
+    running._survey.join()
     planted = plant(top, library)
     assert stopped(running) == {str(planted)}
 
@@ -494,7 +494,7 @@ def test_what_a_session_plants_in_an_unguarded_repository_is_put_aside_and_its_c
     git_dir = unguarded / ".git"
     before = (git_dir / "config").read_text()
     running = watch(workspace)
-    time.sleep(0.1)
+    running._survey.join()
     git("config", "core.fsmonitor", "touch evil", cwd=unguarded)
     write(git_dir / "hooks" / "pre-commit")
     write(git_dir / "commondir", "../evil")
@@ -505,14 +505,14 @@ def test_what_a_session_plants_in_an_unguarded_repository_is_put_aside_and_its_c
 def test_a_hook_of_an_unguarded_repository_that_is_changed_is_put_aside(workspace: Path, unguarded: Path) -> None:
     hook = unguarded / ".git" / "hooks" / "post-commit"
     running = watch(workspace)
-    time.sleep(0.1)
+    running._survey.join()
     hook.write_text("evil")
     assert stopped(running) == {str(hook)}
 
 
 def test_everyday_work_in_an_unguarded_repository_stays(workspace: Path, unguarded: Path) -> None:
     running = watch(workspace)
-    time.sleep(0.1)
+    running._survey.join()
     write(unguarded / "x")
     git("add", "x", cwd=unguarded)
     git("commit", "-m", "x", cwd=unguarded)
@@ -542,7 +542,7 @@ def test_a_program_that_an_unguarded_repository_runs_is_named_when_it_changed(wo
     git("config", "core.hooksPath", "hooks", cwd=unguarded)
     time.sleep(0.1)
     running = watch(workspace)
-    time.sleep(0.1)
+    running._survey.join()
     write(unguarded / "page", "evil")
     write(unguarded / "hooks" / "post-commit", "evil")
     assert stopped(running) == set()
@@ -554,7 +554,7 @@ def test_a_git_file_deep_down_that_is_turned_elsewhere_is_taken_away(workspace: 
     git("worktree", "add", deep, cwd=repository(workspace / "main"))
     time.sleep(0.1)
     running = watch(workspace)
-    time.sleep(0.1)
+    running._survey.join()
     git("init", "--bare", workspace / "evil")
     write(deep / ".git", "gitdir: ../../../../../evil\n")
     assert stopped(running) == {str(deep / ".git")}

@@ -8,13 +8,14 @@ Sockets, which may be gone in a moment, are blanked by it in the first place, an
 Before that it cuts the session's mounts off from the machine's. bubblewrap leaves them slaves of those: a disk that is plugged
 in later would appear in the session, and could be written there.
 
-A child of the launcher's (``start``), forked before it has threads: only a process of one thread may change namespaces. It
+A child of the launcher's (``Helper``), forked before it has threads: only a process of one thread may change namespaces. It
 ends with the session or with its launcher.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import select
@@ -23,6 +24,8 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+
+from claude_local.fence.records import dataclass
 
 # <linux/nsfs.h>, <linux/sched.h>, <linux/mount.h>, <linux/fcntl.h>, <linux/prctl.h>
 NS_GET_USERNS = 0xB701
@@ -37,9 +40,12 @@ PR_SET_PDEATHSIG = 1
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 # What every mount gets before it is anywhere.
 _CLOSED = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+# What the program says: which of its two tasks it can do, that it has begun, and then paths that end with a NUL.
+_CUT_OFF, _MOUNTS, _READY = b"c", b"m", b"\n"
 # Milliseconds between two looks for what is not there at the moment.
 PAUSE = 100
 KINDS = ("emptied", "blanked", "guarded", "stub_directories", "stub_files")
+_STUBS = KINDS[3:]
 # Seconds between two looks for secrets that were not there at the start: some 170 names, 0.4 ms.
 LOOK = 1.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -73,18 +79,42 @@ def cut_off() -> None:
 
 
 def cover(path: str, kind: str) -> None:
-    """Mount over ``path`` as ``kind`` says. Raises OSError."""
-    if kind in ("stub_files", "stub_directories") and not os.path.lexists(path):
+    """Mount over ``path`` as ``kind`` says. Raises OSError, with ELOOP where a link leads elsewhere."""
+    if _real(path) != path:
+        raise OSError(errno.ELOOP, "it is behind a link", path)
+    if kind in _STUBS and not os.path.lexists(path):
         os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
     with _opened(path, os.O_PATH | os.O_NOFOLLOW) as target:
         mode = os.fstat(target).st_mode
         if stat.S_ISLNK(mode):
-            # It leads elsewhere; watch.py sees to links.
-            return
+            raise OSError(errno.ELOOP, "it is a link", path)
         with _guard(target, mode, kind) as mount:
             # Not by name: where another file has that by now, this fails, and the next round mounts over that one.
             flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
             _call(_MOVE_MOUNT, "move_mount", mount, b"", target, b"", flags)
+
+
+def _real(path: str) -> str:
+    """As ``realpath``; empty where a chain of links has no end for Python."""
+    try:
+        return os.path.realpath(path)
+    except RecursionError:
+        return ""
+
+
+def can_cover() -> bool:
+    """Whether the kernel, and what filters its calls, has all that ``cover`` needs."""
+    try:
+        with (
+            _opened("/dev/null", os.O_PATH) as nothing,
+            _guard(nothing, stat.S_IFREG, "guarded"),
+            _guard(nothing, stat.S_IFDIR, "emptied"),
+        ):
+            _call(_MOVE_MOUNT, "move_mount", -1, b"", -1, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    except OSError as error:
+        # It has looked as far as the descriptors.
+        return error.errno == errno.EBADF
+    return False
 
 
 @contextmanager
@@ -149,58 +179,123 @@ def _plain(text: str) -> str:
     return text
 
 
-def start(process: int, wanted: Mapping[str, Sequence[str]], late: Sequence[str] = ()) -> tuple[int, bool]:
-    """Start the program for the session whose first program is ``process``; its process id, and whether it keeps up the
-    mounts over ``wanted`` (kind, see KINDS -> paths). By then the session is cut off from what is mounted outside, and
-    what was not mounted over yet is. ``late``: what is mounted over, as blanked, as soon as it is there."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            _keep(process, {path: kind for kind in KINDS for path in wanted.get(kind, ())}, late, writing)
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as said:
-        return child, said.read(1) == b"1"
+@dataclass(frozen=True)
+class Kept:
+    """What the program does for a session: ``cut_off`` from what is mounted outside; ``mounts`` that are kept up."""
+
+    cut_off: bool
+    mounts: bool
 
 
-def _keep(process: int, kinds: Mapping[str, str], late: Sequence[str], ready: int) -> None:
+class Helper:
+    """The program, as its launcher sees it: started early, because bubblewrap takes its time, and told then for which session.
+
+    It keeps up the mounts over ``wanted`` (kind, see KINDS -> paths). ``late``: what is mounted over, as blanked, as soon as
+    it is there.
+    """
+
+    def __init__(self, wanted: Mapping[str, Sequence[str]], late: Sequence[str] = ()) -> None:
+        asked, self._tell = os.pipe()
+        self._said, words = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            status = 1
+            try:
+                _keep({path: kind for kind in KINDS for path in wanted.get(kind, ())}, late, asked, words)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(asked)
+        os.close(words)
+
+    def keep(self, process: int) -> Kept:
+        """Let it begin with the session whose first program is ``process``; when this returns, what was not mounted over yet
+        is."""
+        with suppress(OSError):
+            os.write(self._tell, b"%d" % process)
+        os.close(self._tell)
+        said = b""
+        while (byte := os.read(self._said, 1)) not in (b"", _READY):
+            said += byte
+        return Kept(_CUT_OFF in said, _MOUNTS in said and byte == _READY)
+
+    def end(self) -> tuple[bool, list[str]]:
+        """Stop the program: whether it was at work to the end, and the paths at which a session can have put something while
+        they were not guarded; what is empty there is nothing."""
+        ended, _ = os.waitpid(self._child, os.WNOHANG)
+        if not ended:
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+        with open(self._said, "rb") as words:
+            paths = [os.fsdecode(each) for each in words.read().split(b"\0") if each]
+        return not ended, [path for path in paths if not _is_empty(path)]
+
+
+def _is_empty(path: str) -> bool:
+    with suppress(OSError):
+        mode = os.lstat(path).st_mode
+        return (stat.S_ISDIR(mode) and not os.listdir(path)) or (stat.S_ISREG(mode) and os.lstat(path).st_size == 0)
+    return not os.path.lexists(path)
+
+
+def _keep(kinds: Mapping[str, str], late: Sequence[str], asked: int, words: int) -> None:
     # Nothing of the session's terminal, and nothing that keeps anybody waiting for an end.
     os.setsid()
-    table = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    launcher = os.getppid()
     nowhere = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, table, ready}:
+    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, asked, words}:
         with suppress(OSError):
             os.close(descriptor)
+    # Nothing: the launcher is gone.
+    process = int(os.read(asked, 16))
+    os.close(asked)
+    table = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    os.set_blocking(words, False)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    launcher = os.getppid()
     join(process)
     cut_off()
     # Only now: entering a user namespace takes this back.
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:
         return
+    os.write(words, _CUT_OFF + (_MOUNTS if can_cover() else b""))
     changes = select.poll()
     changes.register(table, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
-    pending, looked = True, 0.0
+    ready, looked = False, 0.0
+    away: set[str] = set()
+    told: set[str] = set()
     while there := points(table):
-        pending = False
-        for path in sorted(kinds.keys() - there):
-            pending = True
-            with suppress(OSError):
-                cover(path, kinds[path])
+        missing = sorted(kinds.keys() - there)
+        for path in missing:
+            if _is_doubtful(path, kinds[path], away) and path not in told:
+                told.add(path)
+                with suppress(OSError):
+                    os.write(words, os.fsencode(path) + b"\0")
         if time.monotonic() - looked >= LOOK:
             looked = time.monotonic()
-            for path in late:
+            for path in map(_real, late):
                 if path not in there and os.path.lexists(path):
                     with suppress(OSError):
                         cover(path, "blanked")
-        if ready >= 0:
-            os.write(ready, b"1")
-            os.close(ready)
-            ready = -1
-        changes.poll(PAUSE if pending else 1000)
+        if not ready:
+            os.write(words, _READY)
+            ready = True
+        changes.poll(PAUSE if missing else 1000)
+
+
+def _is_doubtful(path: str, kind: str, away: set[str]) -> bool:
+    """Mount over ``path`` again. Whether the session can have put something there before, or still can: with a directory
+    that it has opened, later too. ``away``: what was guarded and is not there."""
+    try:
+        cover(path, kind)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            return True
+        # Gone, or replaced once more: then the next round covers it.
+        if kind == "guarded" and not os.path.lexists(path):
+            away.add(path)
+        return False
+    # A file may have been replaced at once by another one, as editors do.
+    return kind in _STUBS or path in away or (kind == "guarded" and os.path.isdir(path))

@@ -6,12 +6,22 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from os.path import basename, dirname, isabs, isdir, isfile, join, realpath
+from os.path import basename, dirname, isdir, isfile, join
 
 from claude_local.fence import index, policy, repository
 from claude_local.fence.plan import covers
-from claude_local.runtime.fence.observe import SMALL, Found, configurations_of, text_of
+from claude_local.fence.records import dataclass, field
+from claude_local.runtime.fence.observe import (
+    SMALL,
+    Found,
+    bytes_of,
+    configurations_of,
+    expanded,
+    realpath,
+    resolved,
+    text_of,
+    users_configurations,
+)
 
 # Files of a git directory whose text is kept.
 TEXTS = ("config", "config.worktree", "commondir")
@@ -23,12 +33,17 @@ PROGRAMS = 200
 
 @dataclass
 class Before:
-    """``texts``: of TEXTS, by name; ``hooks``: by name, see ``state``; ``named``: what the configuration makes git run or
-    obey in the workspaces, by path. What was as young as the session is missing."""
+    """``texts``: of TEXTS, by name; ``states``: what they are, see ``state``; ``hooks``: by name; ``named``: what the
+    configuration makes git run or obey in the workspaces, by path. What was as young as the session is missing."""
 
     texts: dict[str, str] = field(default_factory=dict)
+    states: dict[str, object] = field(default_factory=dict)
     hooks: dict[str, object] = field(default_factory=dict)
     named: dict[str, object] = field(default_factory=dict)
+
+    def state_of(self, name: str) -> tuple[object, str]:
+        """What one of TEXTS was, and its text."""
+        return self.states.get(name), self.texts.get(name, "")
 
 
 def state(path: str) -> object:
@@ -51,7 +66,10 @@ def before(git_dir: str, workspaces: Sequence[str], began: float) -> Before:
             return os.lstat(path).st_ctime < began
         return False
 
-    found = Before(texts={name: text_of(path) for name in TEXTS if is_old(path := join(git_dir, name))})
+    old = {name: path for name in TEXTS if is_old(path := join(git_dir, name))}
+    found = Before(
+        {name: text_of(path) for name, path in old.items()}, {name: state(path) for name, path in old.items()}
+    )
     hooks = join(git_dir, "hooks")
     found.hooks = {name: state(join(hooks, name)) for name in _names(hooks) if is_old(join(hooks, name))}
     if os.path.islink(hooks):
@@ -76,16 +94,11 @@ def named(git_dir: str, text: str, workspaces: Sequence[str]) -> list[str]:
     found = [join(realpath(hooks), name) for name in _names(hooks)] if os.path.islink(hooks) else []
     for config, each in configurations_of(read, [join(git_dir, "config")], "").items():
         for value in repository.named_directories(each):
-            directory = _resolved(value, top)
+            directory = resolved(value, top)
             found += [join(directory, name) for name in _names(directory)]
         for base in (top, dirname(config)):
-            found += [path for value in repository.named_files(each) if isfile(path := _resolved(value, base))]
+            found += [path for value in repository.named_files(each) if isfile(path := resolved(value, base))]
     return [path for path in dict.fromkeys(found) if any(covers(each, path) for each in workspaces)]
-
-
-def _resolved(value: str, base: str) -> str:
-    value = value.partition("\0")[0]
-    return realpath(value if isabs(value) else join(base, value))
 
 
 def _names(directory: str) -> list[str]:
@@ -96,24 +109,37 @@ def _names(directory: str) -> list[str]:
 
 def hidden_files(git_dir: str) -> set[str]:
     """The tracked files whose changes ``git status`` and ``git diff`` do not show, by the repository's index."""
-    path = join(git_dir, "index")
-    with suppress(OSError):
-        if isfile(path) and os.stat(path).st_size <= INDEX:
-            with open(path, "rb") as file:
-                data = file.read(INDEX)
-            common = dirname(dirname(git_dir)) if basename(dirname(git_dir)) == "worktrees" else git_dir
-            said = {(section, key): value.lower()
-                    for name in (join(common, "config"), join(common, "config.worktree"), join(git_dir, "config.worktree"))
-                    for section, _, key, value in repository.entries(text_of(name))}  # fmt: skip
-            sparse = said.get(("core", "sparsecheckout")) in ("", "true", "yes", "on", "1")
-            size = 32 if said.get(("extensions", "objectformat")) == "sha256" else 20
-            return index.hidden(data, sparse=sparse, name_size=size)
-    return set()
+    data = bytes_of(join(git_dir, "index"), limit=INDEX)
+    if not data:
+        return set()
+    common = dirname(dirname(git_dir)) if basename(dirname(git_dir)) == "worktrees" else git_dir
+    said = {(section, key): value.lower()
+            for name in (join(common, "config"), join(common, "config.worktree"), join(git_dir, "config.worktree"))
+            for section, _, key, value in repository.entries(text_of(name))}  # fmt: skip
+    sparse = said.get(("core", "sparsecheckout")) in ("", "true", "yes", "on", "1")
+    size = 32 if said.get(("extensions", "objectformat")) == "sha256" else 20
+    return index.hidden(data, sparse=sparse, name_size=size)
 
 
 def hook_managers(workspace: str) -> dict[str, str]:
     """The texts of policy.HOOK_MANAGERS, by path."""
     return {path: text_of(path) for name in policy.HOOK_MANAGERS if isfile(path := join(workspace, name))}
+
+
+def template_hooks(places: Sequence[str]) -> set[tuple[str, str]]:
+    """Name and text of the hooks that git copies into each new repository, from a directory of the user's or the system's.
+    ``places``: what a session may write; none from there."""
+    home, env = os.path.expanduser("~"), os.environ
+    texts = configurations_of(Found(), users_configurations(home, env), home).values()
+    named = [value for text in texts for _, _, key, value in repository.entries(text) if key == "templatedir"]
+    found = [
+        env.get("GIT_TEMPLATE_DIR", ""),
+        *(expanded(each, home) for each in named),
+        "/usr/share/git-core/templates",
+    ]
+    directories = [realpath(join(each, "hooks")) for each in found if each.startswith("/")]
+    fine = [each for each in directories if not any(covers(place, each) for place in places)]
+    return {(name, text_of(join(directory, name))) for directory in fine for name in _names(directory)}
 
 
 def has_hooks(git_dir: str) -> bool:

@@ -6,29 +6,38 @@ cannot be set up or the workspace is refused; else Claude Code's own (128 + numb
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import select
 import signal
 import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from os.path import basename, dirname, exists, isdir, isfile, islink, join, realpath
-from typing import NoReturn
+from os.path import basename, dirname, exists, isdir, isfile, islink, join
 
 from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.plan import covers
+from claude_local.fence.records import TYPE_CHECKING, dataclass, field
 from claude_local.runtime.fence import observe, seccomp
 from claude_local.runtime.fence.ledger import Interrupted, Ledger, make_stubs
-from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused
+from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused, realpath
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from claude_local.runtime.fence.again import Kept
+    from claude_local.runtime.fence.watch import Watch
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # Commands of Claude Code that fetch something.
 FETCHING = ("plugin", "plugins", "install", "update", "upgrade")
+# Notes of one kind that are shown, and seconds that what a session started may take to be gone when it is killed.
+NOTES, GONE = 20, 30.0
 # siginfo's code of a signal that the kernel itself sent, as a terminal does to everything in its foreground.
 BY_THE_KERNEL = 0x80
 # Where the distribution's programs are.
@@ -45,6 +54,15 @@ def note(text: str) -> None:
     # Nobody may be reading any more; the exit status is Claude Code's all the same.
     with suppress(OSError):
         print(f"claude-local: {printable(text)}", file=sys.stderr)
+
+
+def told(lines: Iterable[str]) -> None:
+    """Notes, but no more of a kind than anybody reads."""
+    lines = list(lines)
+    for line in lines[:NOTES]:
+        note(line)
+    if len(lines) > NOTES:
+        note(f"... and {len(lines) - NOTES} more like that")
 
 
 def printable(text: str) -> str:
@@ -176,6 +194,8 @@ def accepted(found: Found, places: Places, workspaces: list[str], *, all_of_them
 def describe_workspaces(found: Found, workspaces: list[str], places: Places, stubs: list[str]) -> list[str]:
     """Guard the workspaces and their repositories; the git directories outside them that a session may write."""
     outside = []
+    # A link may lead from one to another.
+    found.fence.writable += workspaces
     for workspace in workspaces:
         found.leftovers += [join(workspace, name) for name in policy.SANDBOX_LEFTOVERS
                             if not os.path.lexists(join(workspace, name))]  # fmt: skip
@@ -259,7 +279,7 @@ def empty_files() -> Iterator[int]:
 
 def account_files(home: str) -> tuple[int, int]:
     passwd, group = plan.accounts(observe.text_of("/etc/passwd"), observe.text_of("/etc/group"), home)
-    return memory_file("passwd", passwd.encode()), memory_file("group", group.encode())
+    return memory_file("passwd", os.fsencode(passwd)), memory_file("group", os.fsencode(group))
 
 
 def start(words: list[str], env: Mapping[str, str]) -> int:
@@ -288,6 +308,14 @@ def receive(control: socket.socket, count: int) -> tuple[list[socket.socket], in
     return sockets, process
 
 
+def first_process(claude: int) -> int | None:
+    """A descriptor of the first process of Claude Code's process namespace; it becomes readable when no other one is left
+    there. None when it cannot be had."""
+    with suppress(OSError, ValueError, IndexError):
+        return os.pidfd_open(int(observe.text_of(f"/proc/{claude}/stat").rpartition(")")[2].split()[1]))
+    return None
+
+
 def wait(bubblewrap: int, claude: int) -> int:
     """Pass signals on until bubblewrap ends; its exit status, which is Claude Code's."""
     handle = None
@@ -305,22 +333,18 @@ def wait(bubblewrap: int, claude: int) -> int:
                 signal.pidfd_send_signal(handle, info.si_signo)
 
 
-def mounting_again(process: int, fence: plan.Fence, sockets: list[str], late: list[str]) -> int:
-    """The process that keeps the fence whole while it runs, see again.py; ``sockets`` are blanked by it alone, and ``late``
-    when it is there."""
-    from claude_local.runtime.fence import again
-
-    wanted = {name: getattr(fence, name) for name in again.KINDS}
-    wanted["blanked"] = [*fence.blanked, *sockets]
-    child, keeps = again.start(process, wanted, late)
-    if not keeps:
+def say_what_is_open(kept: Kept, sockets: list[str]) -> None:
+    """Tell what the process that keeps the fence whole (again.py) cannot do; ``sockets`` are blanked by it alone."""
+    if not kept.cut_off:
         note("what is mounted on this machine while this session runs (a disk, a vault) can be written by it, "
              "if you can write it")  # fmt: skip
+    if not kept.mounts:
         note("logins that are made while this session runs can be read by it")
-        note("files that other programs replace while this session runs lose their guard (its mounts cannot be joined)")
+        note(
+            "files that other programs replace while this session runs lose their guard (its mounts cannot be changed)"
+        )
         for path in sockets:
             note(f"this session can talk to {path}")
-    return child
 
 
 def programs_named(guarded: list[str]) -> dict[str, set[str]]:
@@ -463,27 +487,38 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         found.fence.shown += [path for path in wanted if any(covers(each, path) for each in secret)]
         found.fence.sockets = [path for path in wanted if path not in found.fence.shown]
         stubs = [*found.fence.stub_directories, *found.fence.stub_files, *found.leftovers]
-        ledger.record(stubs, found.repositories)
+        ledger.record(stubs, found.repositories, workspaces)
         make_stubs(found.fence.stub_files)
         for remark in found.remarks:
             note(remark)
-        return _run(config, options, enforced, found, places, workspaces, cwd, ledger)
+        return _run(config, options, enforced, found, places, workspaces, cwd, ledger, outside)
     finally:
         ledger.close()
 
 
+def last_look(watch: Watch, interrupted: Interrupted | None = None) -> list[tuple[str, str, str]]:
+    """What the watch put aside, see watch.py. Whatever stops it: what it has found is told, and that it was stopped."""
+    try:
+        watch.stop() if interrupted is None else watch.look_back(interrupted.began, interrupted.ended)
+    except Exception as error:
+        note(f"not everything that a session left here could be looked at ({type(error).__name__}: {error}). Look for new "
+             "hooks and settings of git's before you use git here")  # fmt: skip
+    return watch.blocked
+
+
 def look_back(workspaces: list[str], interrupted: Interrupted) -> None:
-    """What the last session here would have been told at its end, had it come to one."""
+    """What the last session here would have been told at its end, had it come to one; in what it could write, too."""
     from claude_local.runtime.fence.watch import Watch
 
-    watch = Watch(workspaces, {}, {}, interrupted.known)
-    for path, what, new in watch.look_back(interrupted.began, interrupted.ended):
-        note(f"the last session here was cut short and had made {path}; {what}. It is now called {new}")
+    then = [path for path in interrupted.workspaces if isdir(path) and realpath(path) == path]
+    watch = Watch(list(dict.fromkeys([*workspaces, *then])), {}, {}, interrupted.known)
+    told(f"the last session here was cut short and had made {path}; {what}. It is now called {new}"
+         for path, what, new in last_look(watch, interrupted))  # fmt: skip
 
 
 def _run(
     config: FenceConfig, options: Options, enforced: dict[str, object], found: Found, places: Places,
-    workspaces: list[str], cwd: str, ledger: Ledger,
+    workspaces: list[str], cwd: str, ledger: Ledger, outside: list[str],
 ) -> int:  # fmt: skip
     claude, *rest = options.command
     root = os.getuid() == 0
@@ -492,12 +527,14 @@ def _run(
     fetches = not options.server and rest[:1] != [] and rest[0] in FETCHING
     own_network = not config.domains and not fetches
     addresses = reached_from_inside(config, places, options.server, os.environ) if own_network else []
+    for_commands = plan.proxy_port(port for _, port in addresses) if own_network and config.inner else None
+    offered = [*addresses, *([("127.0.0.1", for_commands)] if for_commands is not None else [])]
     settings = plan.session_settings(
         enforced, inner=config.inner, outer=True, root=root,
         writable=[path for path in [*found.fence.writable, *found.fence.pinned]
                   if path != places.config_dir and not any(plan.covers(each, path) for each in workspaces)],
         allowed=[*config.domains, *(f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost"))],
-        sockets=bool(config.sockets),
+        sockets=bool(config.sockets), proxy=for_commands,
     )  # fmt: skip
     runtime_dir = f"/run/user/{plan.MAPPED_UID if root else os.getuid()}"
     env = session_environment(config, options.shims) | {"XDG_RUNTIME_DIR": runtime_dir}
@@ -517,7 +554,7 @@ def _run(
         accounts=account_files(places.home) if root else None, empty=empty_files(),
     )  # fmt: skip
     words += [os.path.abspath(sys.executable), "-I", "-S", inside, str(theirs.fileno()),
-              ",".join(f"{host} {port}" for host, port in addresses),
+              ",".join(f"{host} {port}" for host, port in offered),
               claude, "--settings=" + json.dumps(settings), *rest]  # fmt: skip
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *PASSED_ON})
     ran_before = programs_named(found.fence.guarded)
@@ -525,16 +562,23 @@ def _run(
     bubblewrap = start(words, env)
     theirs.close()
     # Read in while bubblewrap sets the fence up: it is not needed before.
-    from claude_local.runtime.fence import mounted
+    from claude_local.runtime.fence import again, mounted
+    from claude_local.runtime.fence.proxy import proxy
     from claude_local.runtime.fence.relay import relay
     from claude_local.runtime.fence.watch import Watch
 
-    watch = Watch(workspaces, found.unwanted, found.links, found.repositories, found.unguarded, ledger)
-    sockets, process = receive(ours, len(addresses))
+    wanted = {name: getattr(found.fence, name) for name in again.KINDS}
+    helper = again.Helper({**wanted, "blanked": [*found.fence.blanked, *found.passing]}, found.late)
+    elsewhere = [*outside, places.config_dir]
+    watch = Watch(workspaces, found.unwanted, found.links, found.repositories, found.unguarded, ledger, elsewhere)
+    sockets, process = receive(ours, len(offered))
     if process is None:
+        helper.end()
         status = os.waitstatus_to_exitcode(os.waitpid(bubblewrap, 0)[1])
         fail(f"bubblewrap cannot set up the outer fence (exit {status}; its words are above)", PROVISION)
-    helper = mounting_again(process, found.fence, found.passing, found.late)
+    everything = first_process(process)
+    kept = helper.keep(process)
+    say_what_is_open(kept, found.passing)
     for _ in range(5):
         passing = [*found.passing, *found.late]
         wrong = mounted.difference(mounts_of("self"), mounts_of(process), found.fence, passing, mounts_before)
@@ -544,38 +588,43 @@ def _run(
         time.sleep(0.02)
     if wrong:
         ours.close()
-        os.kill(helper, signal.SIGKILL)
-        os.waitpid(helper, 0)
+        helper.end()
         os.waitpid(bubblewrap, 0)
         fail(f"the fence did not come up as it should: {wrong}. Something changes while it is looked at: in the workspace, "
              "or a disk was mounted just now", "end the other sessions in this workspace, and start again")  # fmt: skip
     ours.send(b"1")
+    if for_commands is not None:
+        proxy(sockets.pop(), config.ports)
     for listener, address in zip(sockets, addresses, strict=True):
         relay(listener, address, swap=swap if address == server_address(options.server) else None)
+    gc.enable()
     watch.start()
     status = wait(bubblewrap, process)
+    # bubblewrap does not wait for what the session has left in the background.
+    if everything is not None and not select.select([everything], [], [], GONE)[0]:
+        note(
+            "something that this session started cannot be ended, and may still write in the workspace: look for it with ps"
+        )
     # Before the stubs are cleared away: it would make them again.
-    with suppress(OSError):
-        os.kill(helper, signal.SIGKILL)
-        os.waitpid(helper, 0)
-    for path, what, new in watch.stop():
-        note(f"this session made {path}; {what}. It is now called {new}")
+    to_the_end, doubtful = helper.end()
+    if kept.mounts and not to_the_end:
+        note(
+            "what keeps this session's fence whole ended before it: files that other programs replaced meanwhile had no guard"
+        )
+    told(f"while this session ran, {path} was removed or replaced outside, and lost its guard: the session can have "
+          "changed it. Read it before you use it" for path in doubtful)  # fmt: skip
+    told(f"this session made {path}; {what}. It is now called {new}" for path, what, new in last_look(watch))
     for path, programs in programs_named(found.fence.guarded).items():
         if new_ones := programs - ran_before.get(path, set()):
             note(f"while this session ran, {path} came to name what git runs or obeys: {', '.join(sorted(new_ones))}. "
                  "If that was not you, take it out before you use git here")  # fmt: skip
-    for path in dict.fromkeys(watch.changed):
-        note(
-            f"while this session ran, {path} changed or came here, which git runs or obeys. Read it before you use git there"
-        )
-    for git_dir, names in watch.hidden.items():
-        note(f"this session made git say nothing of changes to {', '.join(names[:5])}{' and more' * (len(names) > 5)} ({git_dir}). "
-             "To see them again: git update-index --no-skip-worktree --no-assume-unchanged NAME")  # fmt: skip
-    for path in watch.unseen:
-        note(
-            f"{path} is too large, or closed to reading, to look for repositories that this session made deep in it: git would "
-            "run their hooks"
-        )
+    told(f"while this session ran, {path} changed or came here, which git runs or obeys. Read it before you use git there"
+         for path in dict.fromkeys(watch.changed))  # fmt: skip
+    told(f"this session made git say nothing of changes to {', '.join(names[:5])}{' and more' * (len(names) > 5)} ({git_dir}). "
+         "To see them again: git update-index --no-skip-worktree --no-assume-unchanged NAME"
+         for git_dir, names in watch.hidden.items())  # fmt: skip
+    told(f"{path} is too large, or closed to reading, to look for repositories that this session made deep in it: git would "
+         "run their hooks" for path in watch.unseen)  # fmt: skip
     return status if status >= 0 else 128 - status
 
 

@@ -7,16 +7,18 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from os.path import basename, dirname, exists, isabs, isdir, isfile, islink, join, realpath
+from os.path import basename, dirname, exists, isabs, isdir, isfile, islink, join
 
 from claude_local.fence import policy, repository
 from claude_local.fence.plan import Fence, covers, outermost
+from claude_local.fence.records import dataclass, field
 
 # A configuration or link file of git that is larger than this (bytes) is none.
 SMALL = 1 << 20
 # Configurations of git's that are read for one repository, with what they include.
 CONFIGURATIONS = 50
+# Links that Linux follows on the way to a file.
+LINKS = 40
 # How deep below .git/modules submodules' repositories are looked for, and among how many entries: their names have slashes.
 MODULES_DEPTH, MODULES_LIMIT = 16, 20_000
 
@@ -66,21 +68,36 @@ class Found:
     read: dict[str, str] = field(default_factory=dict)
 
 
-def text_of(path: str, flags: int = 0, directory: int | None = None) -> str:
-    """The beginning of a file's text; empty when it is no plain file that can be read (a pipe would keep us waiting).
+def realpath(path: str) -> str:
+    """As that of os.path. A NUL ends a path, as it does for git; and a chain of links that is too long for Python is too long
+    for the system: it leads nowhere."""
+    path = path.partition("\0")[0]
+    try:
+        return os.path.realpath(path)
+    except RecursionError:
+        return os.path.abspath(path)
 
-    ``flags``: more of them to open it with. ``directory``: the descriptor that a relative ``path`` starts from.
-    """
+
+def bytes_of(path: str, flags: int = 0, limit: int = SMALL) -> bytes:
+    """The beginning of a file, ``limit`` bytes; empty when it is no plain file that can be read (a pipe would keep us
+    waiting). ``flags``: more of them to open it with."""
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | flags, dir_fd=directory)
+        # A NUL ends a path, for git too.
+        path = path.partition("\0")[0]
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | flags)
         try:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                # One read of a file in /proc gives a page of it.
+                # One read of a file in /proc gives a page of it, and of some none at all.
                 with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(SMALL).decode("utf-8", "replace")
+                    return file.read(limit) or b""
         finally:
             os.close(descriptor)
-    return ""
+    return b""
+
+
+def text_of(path: str, flags: int = 0) -> str:
+    """As ``bytes_of``, as a text in which paths are what they are for the system, whatever their letters."""
+    return os.fsdecode(bytes_of(path, flags))
 
 
 def whole_text(name: str, directory: int) -> str | None:
@@ -97,7 +114,7 @@ def whole_text(name: str, directory: int) -> str | None:
     try:
         with open(descriptor, "rb", closefd=False) as file:
             if stat.S_ISREG(os.fstat(descriptor).st_mode) and len(read := file.read(SMALL + 1)) <= SMALL:
-                return read.decode("utf-8", "replace")
+                return os.fsdecode(read)
     except OSError:
         pass
     finally:
@@ -111,10 +128,9 @@ def whole_text(name: str, directory: int) -> str | None:
 def hide(found: Found, places: Places, hidden: Sequence[str], visible: Sequence[str]) -> None:
     """Hide what policy and the user's settings name, as far as it exists."""
     shown = [realpath(path) for path in visible]
-    names = [join(places.home, name) for name in policy.HIDDEN_IN_HOME]
+    names = set(_without_links(places.home, policy.HIDDEN_IN_HOME))
     system = [path for path in policy.HIDDEN_IN_SYSTEM if os.access(path, os.R_OK)]
-    for path in [*names, *system, *hidden]:
-        real = realpath(path)
+    for real in [*sorted(names), *map(realpath, [*system, *hidden])]:
         if any(covers(each, real) for each in shown) or any(covers(root, real) for root in policy.EMPTIED if not (
             covers(root, places.home) and covers(places.home, real)
         )):  # fmt: skip
@@ -125,7 +141,7 @@ def hide(found: Found, places: Places, hidden: Sequence[str], visible: Sequence[
             found.fence.emptied.append(real)
         elif exists(real):
             found.fence.blanked.append(real)
-        elif path in names:
+        elif real in names:
             found.late.append(real)
     found.fence.shown += [path for path in shown if exists(path) and any(covers(e, path) for e in found.fence.emptied)]
     claude = join(places.home, ".claude")
@@ -133,6 +149,17 @@ def hide(found: Found, places: Places, hidden: Sequence[str], visible: Sequence[
         found.fence.scratch.append(realpath(claude))
         if isdir(join(claude, "ide")):
             found.fence.shown.append(join(realpath(claude), "ide"))
+
+
+def _without_links(top: str, names: Iterable[str]) -> Iterator[str]:
+    """``realpath`` of plain names below ``top``; the way to each directory is looked at once, and there are few."""
+    directories: dict[str, str] = {}
+    for name in names:
+        above, _, last = join(top, name).rpartition("/")
+        if above not in directories:
+            directories[above] = realpath(above)
+        path = join(directories[above], last)
+        yield realpath(path) if islink(path) else path
 
 
 def moved_secrets(env: Mapping[str, str], workspaces: Sequence[str]) -> list[str]:
@@ -158,7 +185,7 @@ def control_directories(home: str) -> list[str]:
             texts += [text_of(each) for pattern in value.split() for each in _matching(pattern, home)]
     found = []
     for word, value in (option for text in texts for option in _ssh_options(text)):
-        path = _expanded(value.strip('"').replace("%d", home).replace("${HOME}", home), home)
+        path = expanded(value.strip('"').replace("%d", home).replace("${HOME}", home), home)
         # Up to what differs from connection to connection.
         directory = dirname(path.partition("%")[0].partition("$")[0])
         if word == "controlpath" and isdir(directory) and all(is_socket for _, is_socket in _entries(directory)):
@@ -276,7 +303,8 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = (), hom
     empty thing is another session's stub. ``home``: whose configurations of git's count in the repositories, too."""
     fence = found.fence
     found.stubs |= set(stubs)
-    fence.writable.append(workspace)
+    if workspace not in fence.writable:
+        fence.writable.append(workspace)
     trees = list(_worktrees(workspace))
     if trees or isdir(join(workspace, ".claude", "worktrees")):
         fence.reopened.append(join(workspace, ".claude", "worktrees"))
@@ -314,8 +342,7 @@ def guard_workspace(found: Found, workspace: str, stubs: Iterable[str] = (), hom
         if _is_stub(found, path):
             continue
         if islink(path):
-            # No mount can hold the link itself in its place, see watch.py.
-            found.links[path] = os.readlink(path)
+            _guard_way(found, path)
         fence.guarded.append(realpath(path))
         _pin_parents(fence, path, workspace)
     for names, into in ((policy.STUB_DIRECTORIES, fence.stub_directories), (policy.STUB_FILES, fence.stub_files)):
@@ -386,8 +413,8 @@ def scan(
     directories, and directories that have the shape of one. A bounded number of levels and of entries, without the
     directories called as ``skip`` says.
     ``guarded``: names that count, and that are not looked into. ``more``: directories that are as good as workspaces.
-    ``cut`` gets the workspace when there was more than ``limit``, and directories of ours that cannot be read: git can
-    still go through them."""
+    ``cut`` gets the workspace when there was more than ``limit``, and directories that cannot be read, of ours or for
+    another reason than that we may not: git can still go through them."""
     level, seen = [workspace, *more], 0
     named: list[str] = []
     repositories: list[str] = []
@@ -411,15 +438,17 @@ def scan(
                             # A submodule's or a worktree's: git goes where it points.
                             if entry.name == ".git" and directory != workspace:
                                 named.append(entry.path)
-                        elif entry.name == ".git":
-                            repositories.append(entry.path)
-                        elif depth < levels and entry.name not in skip:
-                            below.append(entry.path)
-            except PermissionError:
-                if cut is not None and _is_own(directory):
-                    cut.append(directory)
-            except OSError:
+                        else:
+                            if entry.name == ".git":
+                                repositories.append(entry.path)
+                            if depth < levels and entry.name not in skip:
+                                below.append(entry.path)
+            except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError as error:
+                # Too long a path, too many open files ...
+                if cut is not None and (not isinstance(error, PermissionError) or _is_own(directory)):
+                    cut.append(directory)
             if basename(directory) != ".git" and _is_shape(shape):
                 repositories.append(directory)
         level = below
@@ -442,8 +471,8 @@ class Repository:
         return dirname(self.link)
 
 
-def _resolved(path: str, base: str) -> str:
-    path = path.partition("\0")[0]
+def resolved(path: str, base: str) -> str:
+    """What a path that git reads somewhere leads to: relative ones start at ``base``."""
     return realpath(path if isabs(path) else join(base, path))
 
 
@@ -479,21 +508,23 @@ def find_repository(workspace: str) -> tuple[Repository | None, str]:
 
 def repository_common_dir(git_dir: str) -> str:
     """Where objects and config are: what ``commondir`` names, else ``git_dir`` itself."""
-    named = text_of(join(git_dir, "commondir")).strip()
-    return _resolved(named, git_dir) if named else git_dir
+    named = repository.only_path(text_of(join(git_dir, "commondir")))
+    return resolved(named, git_dir) if named else git_dir
 
 
 def _linked_repository(link: str) -> tuple[Repository | None, str]:
     target = repository.link_target(text_of(link))
     if target is None:
         return None, f"{link} is no link to a repository"
-    git_dir = _resolved(target, dirname(link))
+    git_dir = resolved(target, dirname(link))
     common = repository_common_dir(git_dir)
-    back = text_of(join(git_dir, "gitdir")).strip()
-    is_worktree = bool(back) and realpath(back) == realpath(link) and covers(join(common, "worktrees"), git_dir)
+    back = repository.only_path(text_of(join(git_dir, "gitdir")))
+    is_worktree = (
+        bool(back) and resolved(back, git_dir) == realpath(link) and covers(join(common, "worktrees"), git_dir)
+    )
     named = [value for section, _, key, value in repository.entries(text_of(join(git_dir, "config"))) if
              (section, key) == ("core", "worktree")]  # fmt: skip
-    is_submodule = "/modules/" in git_dir and any(_resolved(each, git_dir) == dirname(link) for each in named)
+    is_submodule = "/modules/" in git_dir and any(resolved(each, git_dir) == dirname(link) for each in named)
     if (is_worktree and _is_git_dir(common)) or (is_submodule and common == git_dir and _is_git_dir(git_dir)):
         return Repository(link, git_dir, common), ""
     return None, f"{link} points to {git_dir}, which does not point back: sessions cannot commit here"
@@ -512,12 +543,11 @@ def guard_repository(found: Found, repo: Repository, places: Places) -> None:
     """Let the session write objects, refs and index; guard configuration, hooks and what they name."""
     fence = found.fence
     found.repositories |= {repo.git_dir, repo.common_dir}
+    _guard_way(found, repo.link)
     for directory in dict.fromkeys([repo.git_dir, repo.common_dir]):
         fence.pinned.append(directory)
         _guard_git_dir(found, directory)
-    if islink(repo.link) and _writable(fence, repo.top):
-        found.links[repo.link] = os.readlink(repo.link)
-    elif isfile(repo.link):
+    if isfile(repo.link) and not islink(repo.link):
         fence.guarded.append(repo.link)
     configurations = [join(repo.common_dir, "config"), join(repo.git_dir, "config.worktree")]
     _guard_named(found, repo.top, configurations, places.home)
@@ -530,14 +560,14 @@ def _guard_within(found: Found, common_dir: str, home: str) -> None:
     for module in modules(common_dir):
         found.repositories.add(module)
         if islink(module):
-            found.links[module] = os.readlink(module)
+            _guard_way(found, module)
             continue
         _pin_parents(found.fence, join(module, "HEAD"), common_dir)
         _guard_git_dir(found, module)
         config = join(module, "config")
         for section, _, key, value in repository.entries(text_of(config)):
             if (section, key) == ("core", "worktree"):
-                _guard_named(found, _resolved(value, module), [config, join(module, "config.worktree")], home)
+                _guard_named(found, resolved(value, module), [config, join(module, "config.worktree")], home)
         _guard_entries(found, module, home)
 
 
@@ -551,10 +581,10 @@ def _guard_entries(found: Found, common_dir: str, home: str) -> None:
                                 if isfile(path := join(entry, name))]  # fmt: skip
         if obeyed and not os.path.lexists(join(entry, "config.worktree")):
             found.fence.stub_files.append(join(entry, "config.worktree"))
-        if link := text_of(join(entry, "gitdir")).strip():
+        if link := repository.only_path(text_of(join(entry, "gitdir"))):
             # What is named relative to a working tree is there in each.
             configurations = [join(common_dir, "config"), join(entry, "config.worktree")]
-            _guard_named(found, dirname(_resolved(link, entry)), configurations, home)
+            _guard_named(found, dirname(resolved(link, entry)), configurations, home)
 
 
 def has_second_configuration(common_dir: str) -> bool:
@@ -578,7 +608,7 @@ def _guard_git_dir(found: Found, git_dir: str, names: Sequence[str] = policy.GIT
     for name in names:
         path = join(git_dir, name)
         if islink(path):
-            found.links[path] = os.readlink(path)
+            _guard_way(found, path)
         if _is_stub(found, path):
             (fence.stub_directories if isdir(path) else fence.stub_files).append(path)
         elif exists(path):
@@ -646,7 +676,7 @@ def configurations_of(found: Found, paths: Iterable[str], home: str) -> dict[str
         path = waiting.pop(0)
         if path not in texts:
             texts[path] = found.read.setdefault(path, text_of(path) if path not in found.read else "")
-            waiting += [join(dirname(path), _expanded(value, home)) for value in repository.included(texts[path])]
+            waiting += [join(dirname(path), expanded(value, home)) for value in repository.included(texts[path])]
     return texts
 
 
@@ -656,9 +686,9 @@ def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> Non
     fence = found.fence
     for config, text in configurations_of(found, [*paths, *users_configurations(home, os.environ)], home).items():
         for value in repository.named_directories(text):
-            written = _expanded(value, home)
-            _watch_links(found, os.path.normpath(join(top, written)))
-            path = _resolved(written, top)
+            written = expanded(value, home)
+            _guard_way(found, join(top, written))
+            path = resolved(written, top)
             if not _writable(fence, path) or covers(path, top):
                 continue
             if isdir(path) and not _is_stub(found, path):
@@ -670,16 +700,16 @@ def _guard_named(found: Found, top: str, paths: Sequence[str], home: str) -> Non
             _pin_parents(fence, path, _root_of(fence, path))
         for value in repository.named_files(text):
             for base in (top, dirname(config)):
-                written = join(base, _expanded(value, home))
-                path = _resolved(written, base)
+                written = join(base, expanded(value, home))
+                path = resolved(written, base)
                 if isfile(path) and _writable(fence, path) and not _is_stub(found, path):
-                    _watch_links(found, os.path.normpath(written))
+                    _guard_way(found, written)
                     fence.guarded.append(path)
                     _pin_parents(fence, path, _root_of(fence, path))
-        missing = [join(dirname(config), _expanded(value, home)) for value in repository.included(text)]
-        missing += [join(top, _expanded(value, home)) for value in repository.programs(text)]
+        missing = [join(dirname(config), expanded(value, home)) for value in repository.included(text)]
+        missing += [join(top, expanded(value, home)) for value in repository.programs(text)]
         for path in missing:
-            _keep_away(found, _resolved(path, top), f"git would obey it: {config} names it")
+            _keep_away(found, resolved(path, top), f"git would obey it: {config} names it")
 
 
 def _keep_away(found: Found, path: str, what: str) -> None:
@@ -698,15 +728,37 @@ def _root_of(fence: Fence, path: str) -> str:
     return max((each for each in [*fence.writable, *fence.pinned] if covers(each, dirname(path))), key=len, default="/")
 
 
-def _watch_links(found: Found, path: str) -> None:
-    """The links on the way to ``path`` that the session could replace."""
-    while path != "/":
-        if islink(path) and _writable(found.fence, realpath(dirname(path))):
-            found.links[path] = os.readlink(path)
-        path = dirname(path)
+def links_on(path: str) -> Iterator[str]:
+    """The links that the system follows on the way to ``path``, each without links before it."""
+    at, rest, followed = "/", path.split("/")[::-1], 0
+    while rest:
+        name = rest.pop()
+        step = join(at, name) if name not in ("", ".", "..") else dirname(at) if name == ".." else at
+        if followed < LINKS and name not in ("", ".", "..") and islink(step):
+            yield step
+            followed += 1
+            target = os.readlink(step)
+            at = "/" if isabs(target) else at
+            rest += target.split("/")[::-1]
+        else:
+            at = step
 
 
-def _expanded(value: str, home: str) -> str:
+def _guard_way(found: Found, path: str) -> None:
+    """Links on the way to ``path``, and to where it leads: they are watched, because no mount can hold a link in its place,
+    and the directories that they and their end lie in cannot be renamed."""
+    ends = [*links_on(path), realpath(path)]
+    for end in ends if len(ends) > 1 else ():
+        if _writable(found.fence, dirname(end)):
+            if islink(end):
+                found.links[end] = os.readlink(end)
+            _pin_parents(found.fence, end, _root_of(found.fence, end))
+    if len(ends) > 1:
+        _keep_away(found, ends[-1], f"{ends[0]} leads to it")
+
+
+def expanded(value: str, home: str) -> str:
+    """A path of a configuration's, with ``home`` in the place of its tilde."""
     return join(home, value[2:]) if value.startswith("~/") else value
 
 

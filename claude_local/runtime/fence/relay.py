@@ -6,7 +6,9 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 # What is read at once, and what may wait for a slow reader, in bytes.
 PIECE, WAITING = 65536, 1 << 20
@@ -36,13 +38,22 @@ def authorised(head: bytes, stand_in: bytes, token: bytes) -> bytes:
     return b"\r\n".join(kept)
 
 
-class _Way:
-    """One direction of a connection: from ``source`` to ``target``."""
+def closing(head: bytes) -> bytes:
+    """A reply's head that tells the client what the server was asked for: after it the connection is closed."""
+    first, *lines = head.split(b"\r\n")
+    kept = [line for line in lines if line.partition(b":")[0].lower() not in (b"connection", b"keep-alive")]
+    return b"\r\n".join([first, b"Connection: close", *kept])
 
-    def __init__(self, source: socket.socket, target: socket.socket, swap: tuple[bytes, bytes] | None = None) -> None:
+
+class _Way:
+    """One direction of a connection: from ``source`` to ``target``. ``rewrite``: what becomes of the first head."""
+
+    def __init__(
+        self, source: socket.socket, target: socket.socket, rewrite: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self.source, self.target = source, target
         self.waiting = bytearray()
-        self.swap = swap  # until the first request's head is complete
+        self.rewrite = rewrite  # until the first head is complete
         self.ended = False  # the source has said its last word
         self.closed = False  # and the target has been told
 
@@ -57,13 +68,13 @@ class _Way:
             self.ended = True
 
     def write(self) -> None:
-        if self.swap is not None:
+        if self.rewrite is not None:
             end = self.waiting.find(b"\r\n\r\n")
             if end < 0 and not self.ended and len(self.waiting) < HEAD:
                 return
             if end >= 0:
-                self.waiting[:end] = authorised(bytes(self.waiting[:end]), *self.swap)
-            self.swap = None
+                self.waiting[:end] = self.rewrite(bytes(self.waiting[:end]))
+            self.rewrite = None
         with suppress(BlockingIOError):
             while self.waiting:
                 del self.waiting[: self.target.send(self.waiting)]
@@ -73,9 +84,17 @@ class _Way:
                 self.target.shutdown(socket.SHUT_WR)
 
 
-def _carry(inside: socket.socket, outside: socket.socket, swap: tuple[bytes, bytes] | None = None) -> None:
-    """Carry both directions until both have ended or one breaks."""
-    ways = (_Way(inside, outside, swap), _Way(outside, inside))
+def carry(
+    inside: socket.socket,
+    outside: socket.socket,
+    request: Callable[[bytes], bytes] | None = None,
+    reply: Callable[[bytes], bytes] | None = None,
+    first: bytes = b"",
+) -> None:
+    """Carry both directions until both have ended or one breaks. ``request``, ``reply``: what becomes of the first head of
+    each, HTTP's. ``first``: what ``inside`` has said already."""
+    ways = (_Way(inside, outside, request), _Way(outside, inside, reply))
+    ways[0].waiting += first
     with selectors.DefaultSelector() as selector, inside, outside:
         for end in (inside, outside):
             end.setblocking(False)
@@ -85,7 +104,7 @@ def _carry(inside: socket.socket, outside: socket.socket, swap: tuple[bytes, byt
             for way in ways:
                 if not way.ended and len(way.waiting) < WAITING:
                     interest[way.source] |= selectors.EVENT_READ
-                if way.waiting and way.swap is None:
+                if way.waiting and way.rewrite is None:
                     interest[way.target] |= selectors.EVENT_WRITE
             for end, events in interest.items():
                 known = selector.get_map().get(end)
@@ -106,39 +125,38 @@ def _carry(inside: socket.socket, outside: socket.socket, swap: tuple[bytes, byt
                 return
 
 
-def _serve(
+def answer(
     listener: socket.socket,
-    address: tuple[str, int],
-    room: threading.BoundedSemaphore,
-    swap: tuple[bytes, bytes] | None,
+    handle: Callable[[socket.socket], None],
+    room: threading.BoundedSemaphore = _ROOM,
 ) -> None:
-    def connect(inside: socket.socket) -> None:
+    """Give each connection to ``listener`` to ``handle``, in a thread of its own, and close it afterwards.
+
+    ``room``: one place for each connection; without a place they wait. Returns at once; the threads are daemons and end
+    with the program.
+    """
+
+    def one(inside: socket.socket) -> None:
         try:
-            carry(inside)
+            with inside:
+                handle(inside)
         finally:
             room.release()
 
-    def carry(inside: socket.socket) -> None:
-        try:
-            outside = socket.create_connection(address, timeout=CONNECT)
-        except OSError:
-            # As a port that nobody listens on: the connection is reset.
-            inside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            inside.close()
-            return
-        _carry(inside, outside, swap)
+    def serve() -> None:
+        while True:
+            room.acquire()
+            try:
+                inside, _ = listener.accept()
+            except OSError:
+                room.release()
+                if listener.fileno() < 0:
+                    return
+                time.sleep(0.1)
+                continue
+            threading.Thread(target=one, args=(inside,), daemon=True).start()
 
-    while True:
-        room.acquire()
-        try:
-            inside, _ = listener.accept()
-        except OSError:
-            room.release()
-            if listener.fileno() < 0:
-                return
-            time.sleep(0.1)
-            continue
-        threading.Thread(target=connect, args=(inside,), daemon=True).start()
+    threading.Thread(target=serve, daemon=True).start()
 
 
 def relay(
@@ -147,9 +165,18 @@ def relay(
     room: threading.BoundedSemaphore = _ROOM,
     swap: tuple[bytes, bytes] | None = None,
 ) -> None:
-    """Answer ``listener`` (made in the session's network namespace) with connections to ``address`` in ours.
+    """Answer ``listener`` (made in the session's network namespace) with connections to ``address`` in ours; see ``answer``.
 
-    ``room``: one place for each connection; without a place they wait. Returns at once; the threads are daemons and end
-    with the program.
+    ``swap``: a session's stand-in for the token, and the token.
     """
-    threading.Thread(target=_serve, args=(listener, address, room, swap), daemon=True).start()
+
+    def handle(inside: socket.socket) -> None:
+        try:
+            outside = socket.create_connection(address, timeout=CONNECT)
+        except OSError:
+            # As a port that nobody listens on: the connection is reset.
+            inside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            return
+        carry(inside, outside, partial(authorised, stand_in=swap[0], token=swap[1]) if swap is not None else None)
+
+    answer(listener, handle, room)
