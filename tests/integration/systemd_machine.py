@@ -1,5 +1,4 @@
-"""A Debian in a folder that systemd runs, as its own PID 1 does a real machine: booted, used through login sessions, and
-killed like a machine whose power fails.
+"""A Debian in a folder, run by a systemd of its own: booted, used through login sessions, rebooted, and killed as by a power cut.
 
 It has mounts, processes, a host name, devices and control groups of its own, and this machine's kernel, time and network.
 What would change those is masked or read-only there.
@@ -38,7 +37,7 @@ MASKED = (
 # read-only.
 # PID 1 and packages would raise limits of this machine in /proc/sys. Bubblewrap for an ordinary user wants a /proc that
 # nothing covers: it need not be the one that is used, so another one lies where nobody but root comes.
-# All mounts are shared, as systemd makes them on a real machine.
+# All mounts are shared, as systemd makes them on a real machine. Told that it is in a container, it leaves clock and kernel alone.
 BOOT = r"""
 set -e
 root=$1 hierarchies=$2
@@ -64,12 +63,14 @@ echo "$hierarchies" | while read -r name options; do
 done
 mount -t tmpfs -o mode=755 tmpfs dev
 mkdir dev/pts dev/shm
-for device in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0; do
-  IFS=: read -r name major minor <<END
-$device
+while read -r name numbers; do mknod -m 666 "dev/$name" c $numbers; done <<END
+null 1 3
+zero 1 5
+full 1 7
+random 1 8
+urandom 1 9
+tty 5 0
 END
-  mknod -m 666 "dev/$name" c "$major" "$minor"
-done
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts
 mount -t tmpfs -o mode=1777 tmpfs dev/shm
 ln -s pts/ptmx dev/ptmx
@@ -98,7 +99,7 @@ def hierarchies(*kinds: str) -> dict[Path, str]:
         mount, _, rest = line.partition(" - ")
         kind, _, options = rest.split(" ", 2)
         if kind in kinds:
-            words = [word for word in options.split(",") if word not in ("rw", "ro")]
+            words = [word for word in options.split(",") if word not in ("rw", "ro") and "agent=" not in word]
             found[Path(mount.split()[4])] = ",".join(words)
     return found
 
