@@ -29,9 +29,9 @@ pytestmark = [
 ]
 
 MODELS = "/srv/models"
-# This machine's own server has the usual ports.
+# This machine's own server has the usual ports; test_5 has others of its own.
 DATA = (
-    "--data server_port=18090 --data manager_port=18091 --data docker_upstream_repository=False "
+    "--data server_port=18290 --data manager_port=18291 --data docker_upstream_repository=False "
     f"""--data 'model_search_dirs=["{MODELS}"]'"""
 )
 CONTAINER = "claude-local-server"
