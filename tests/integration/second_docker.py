@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What the names of tests' bridges begin with.
+PREFIX = "claude-local"
+
 
 @contextmanager
-def bridge(name: str, address: str) -> Iterator[str]:
-    """A bridge for the second daemon: with its own one it would take the first daemon's. ``address``: with its mask's
-    length. One that an earlier run was kept from removing is replaced."""
+def bridge(number: int, address: str) -> Iterator[str]:
+    """A bridge for the second daemon: with its own one it would take the first daemon's; its name. ``address``: with its
+    mask's length. One that an earlier run was kept from removing is replaced."""
+    name = f"{PREFIX}{number}"
     if Path("/sys/class/net", name).exists():
         subprocess.run(["ip", "link", "delete", name], check=True, timeout=30)
     subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True, timeout=30)
@@ -28,8 +32,8 @@ def configuration(bridge: str) -> str:
     return json.dumps({"bridge": bridge, "iptables": False, "ip6tables": False, "ip-forward": False, "ip-masq": False})
 
 
-def others(bridge: str) -> list[str]:
-    """This machine's other bridges, with their addresses."""
+def others() -> list[str]:
+    """This machine's bridges that no test made, with their addresses."""
     command = ["ip", "-brief", "address", "show", "type", "bridge"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
-    return [line for line in lines if not line.startswith(bridge)]
+    return [line for line in lines if not line.startswith(PREFIX)]

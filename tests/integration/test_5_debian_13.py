@@ -140,13 +140,13 @@ def test_a_second_deploy_changes_nothing(debian: Debian) -> None:
 
 
 def test_docker_is_three_packages_here_and_its_daemon_answers(debian: Debian) -> None:
-    with second_docker.bridge("claude-local0", "198.18.77.1/24") as bridge:
-        before = second_docker.others(bridge)
+    with second_docker.bridge(0, "198.18.77.1/24") as bridge:
+        before = second_docker.others()
         (debian.root / "etc/docker").mkdir()
         (debian.root / "etc/docker/daemon.json").write_text(second_docker.configuration(bridge))
         totals = deploy(debian, "tasks/docker.py")
         assert (totals["success"], totals["error"]) == (2, 0)
-        assert second_docker.others(bridge) == before
+        assert second_docker.others() == before
     (debian.root / "etc/docker/daemon.json").unlink()
     packages = ["docker.io", "docker-cli", "docker-buildx"]
     asked = debian.enter("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages)

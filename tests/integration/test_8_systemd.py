@@ -80,13 +80,13 @@ with ScriptedBackend(turns, token=Path(paths.token).read_text().strip()) as back
 def booted() -> Iterator[Machine]:
     # Not test_5's: both may run at a time.
     with (
-        second_docker.bridge("claude-local1", "198.18.78.1/24") as bridge,
+        second_docker.bridge(1, "198.18.78.1/24") as bridge,
         machine({SHARE / "models": MODELS}, second_docker.configuration(bridge)) as made,
     ):
-        others = second_docker.others(bridge)
+        others = second_docker.others()
         assert made.boot() == "running"
         yield made
-        assert second_docker.others(bridge) == others
+        assert second_docker.others() == others
 
 
 def deploy(booted: Machine, file: str = "deploy.py", timeout: int = 600) -> tuple[list[str], dict[str, Any]]:
