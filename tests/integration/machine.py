@@ -18,12 +18,12 @@ SHARE = HOME / ".local/share/claude-local"
 
 
 def run(*command: str, timeout: int, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run with its output shown live (stderr) and stdout captured; never waits for input."""
+    """Run with its output shown live (stderr) and stdout captured; never waits for input, unless it gets a ``stdin``."""
     print(f"\n$ {' '.join(command)}", flush=True)
     started = time.monotonic()
     done = subprocess.run(
-        command, cwd=options.pop("cwd", ROOT), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-        timeout=timeout, check=False, **options,
+        command, cwd=options.pop("cwd", ROOT), stdout=subprocess.PIPE, stdin=options.pop("stdin", subprocess.DEVNULL),
+        text=True, timeout=timeout, check=False, **options,
     )  # fmt: skip
     shown = "" if "--json" in " ".join(command) else done.stdout[-6000:]
     print(shown, f"[{done.returncode}, {time.monotonic() - started:.1f} s]", flush=True)

@@ -7,11 +7,11 @@ The network is this machine's, except where Docker's daemon runs.
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from tests.integration import second_docker
 from tests.integration.debian_root import Debian, bootstrapped
 
 pytestmark = pytest.mark.integration
@@ -139,34 +139,14 @@ def test_a_second_deploy_changes_nothing(debian: Debian) -> None:
 # --- Docker: Debian's packages, its daemon, and what the image stage asks of it
 
 
-@pytest.fixture
-def bridge() -> Iterator[str]:
-    """A bridge for a second daemon on this machine's network: with its own one it would take the first daemon's."""
-    name = "claude-local0"
-    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True, timeout=30)
-    try:
-        subprocess.run(["ip", "address", "add", "198.18.77.1/24", "dev", name], check=True, timeout=30)
-        yield name
-    finally:
-        subprocess.run(["ip", "link", "delete", name], check=True, timeout=30)
-
-
-def others(bridge: str) -> list[str]:
-    """This machine's other bridges, with their addresses."""
-    command = ["ip", "-brief", "address", "show", "type", "bridge"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
-    return [line for line in lines if not line.startswith(bridge)]
-
-
-def test_docker_is_three_packages_here_and_its_daemon_answers(debian: Debian, bridge: str) -> None:
-    # On this machine's network, so it keeps its hands off packet filters and other bridges.
-    harmless = {"bridge": bridge, "iptables": False, "ip6tables": False, "ip-forward": False, "ip-masq": False}
-    before = others(bridge)
-    (debian.root / "etc/docker").mkdir()
-    (debian.root / "etc/docker/daemon.json").write_text(json.dumps(harmless))
-    totals = deploy(debian, "tasks/docker.py")
-    assert (totals["success"], totals["error"]) == (2, 0)
-    assert others(bridge) == before
+def test_docker_is_three_packages_here_and_its_daemon_answers(debian: Debian) -> None:
+    with second_docker.bridge(0, "198.18.77.1/24") as bridge:
+        before = second_docker.others()
+        (debian.root / "etc/docker").mkdir()
+        (debian.root / "etc/docker/daemon.json").write_text(second_docker.configuration(bridge))
+        totals = deploy(debian, "tasks/docker.py")
+        assert (totals["success"], totals["error"]) == (2, 0)
+        assert second_docker.others() == before
     (debian.root / "etc/docker/daemon.json").unlink()
     packages = ["docker.io", "docker-cli", "docker-buildx"]
     asked = debian.enter("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages)
