@@ -737,6 +737,39 @@ def test_a_session_that_opens_a_replaced_file_all_the_time_does_not_keep_its_gua
             station.wait_for(lambda number=number: station.record()["config"] == ["Read-only file system", number])
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_fence_that_something_is_mounted_in_meanwhile_is_set_up_again(station: Station, times: int) -> None:
+    """A container that starts just then is enough, and no reason to send its user away; again and again is one."""
+    disk = station.add(station.home / "disk" / "x").parent
+    count = station.home / "count"
+    bwrap = station.add(
+        station.home / "tools" / "bwrap",
+        f"#!{sys.executable} -IS\n"
+        "import os, sys\n"
+        "words = sys.argv[1:]\n"
+        f"with open({str(count)!r}, 'a+') as file:\n"
+        "    file.write('x')\n"
+        f"    if file.tell() <= {times}: words[words.index('--'):0] = ['--tmpfs', {str(disk)!r}]\n"
+        "os.execv('/usr/bin/bwrap', ['bwrap', *words])\n",
+    )
+    bwrap.chmod(0o755)
+    station.configure(bwrap=str(bwrap))
+    program = (
+        "for each in os.listdir('/proc/self/fd'):\n"
+        "    try: seen.setdefault('open', []).append(os.readlink('/proc/self/fd/' + each))\n"
+        "    except OSError: pass\n"
+    )
+    done = station.run("#\n" + program)
+    if times == launch.TRIES:
+        refused(done, f"{launch.TRIES} times: something is mounted at {disk}", "start again")
+        assert not (station.workspace / "record.json").exists()
+    else:
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        # What was for the first bubblewrap is not handed on by the second one.
+        assert len(station.record()["open"]) == 3, station.record()["open"]
+    assert len(count.read_text()) == min(times + 1, launch.TRIES)
+
+
 def test_a_disk_that_is_mounted_later_cannot_be_written_by_a_session(station: Station) -> None:
     """systemd makes every mount shared, and then what is mounted outside comes into other namespaces too."""
     disk = station.add(station.home / "disk" / "below").parent

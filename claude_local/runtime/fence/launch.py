@@ -42,6 +42,8 @@ NOTES, GONE = 20, 30.0
 BY_THE_KERNEL = 0x80
 # Where the distribution's programs are.
 SYSTEM_PATH = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/usr/local/sbin")
+# How often the outer fence is set up, where something is mounted meanwhile.
+TRIES = 3
 PROVISION = "./provision   (in the claude-local project)"
 
 
@@ -262,19 +264,26 @@ def public_keys(config: FenceConfig, home: str) -> list[str]:
     return [path for path in wanted if isfile(path)]
 
 
+# Descriptors that bubblewrap reads from, until it has them.
+_handed_over: list[int] = []
+
+
+def _for_bubblewrap(descriptor: int) -> int:
+    os.set_inheritable(descriptor, True)
+    _handed_over.append(descriptor)
+    return descriptor
+
+
 def memory_file(name: str, content: bytes) -> int:
     descriptor = os.memfd_create(name)
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
-    os.set_inheritable(descriptor, True)
-    return descriptor
+    return _for_bubblewrap(descriptor)
 
 
 def empty_files() -> Iterator[int]:
     while True:
-        descriptor = os.open("/dev/null", os.O_RDONLY)
-        os.set_inheritable(descriptor, True)
-        yield descriptor
+        yield _for_bubblewrap(os.open("/dev/null", os.O_RDONLY))
 
 
 def account_files(home: str) -> tuple[int, int]:
@@ -290,6 +299,9 @@ def start(words: list[str], env: Mapping[str, str]) -> int:
         return os.posix_spawn(words[0], words, dict(env), setsigmask=[])
     except OSError as error:
         fail(f"{words[0]} cannot be started: {error.strerror}", PROVISION)
+    finally:
+        while _handed_over:
+            os.close(_handed_over.pop())
 
 
 def receive(control: socket.socket, count: int) -> tuple[list[socket.socket], int | None]:
@@ -491,7 +503,14 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         make_stubs(found.fence.stub_files)
         for remark in found.remarks:
             note(remark)
-        return _run(config, options, enforced, found, places, workspaces, cwd, ledger, outside)
+        wrong = ""
+        for _ in range(TRIES):
+            try:
+                return _run(config, options, enforced, found, places, workspaces, cwd, ledger, outside)
+            except _OtherMounts as other:
+                wrong = str(other)
+        fail(f"the fence did not come up as it should, {TRIES} times: {wrong}. Something changes while it is looked at: in the "
+             "workspace, or disks are mounted", "end the other sessions in this workspace, and start again")  # fmt: skip
     finally:
         ledger.close()
 
@@ -514,6 +533,11 @@ def look_back(workspaces: list[str], interrupted: Interrupted) -> None:
     watch = Watch(list(dict.fromkeys([*workspaces, *then])), {}, {}, interrupted.known)
     told(f"the last session here was cut short and had made {path}; {what}. It is now called {new}"
          for path, what, new in last_look(watch, interrupted))  # fmt: skip
+
+
+class _OtherMounts(Exception):
+    """What is mounted behind the fence is not what was to be, before anything ran there: a container was started just then, a
+    disk plugged in, or another session puts links in the place of directories. The words say what."""
 
 
 def _run(
@@ -590,8 +614,7 @@ def _run(
         ours.close()
         helper.end()
         os.waitpid(bubblewrap, 0)
-        fail(f"the fence did not come up as it should: {wrong}. Something changes while it is looked at: in the workspace, "
-             "or a disk was mounted just now", "end the other sessions in this workspace, and start again")  # fmt: skip
+        raise _OtherMounts(wrong)
     ours.send(b"1")
     if for_commands is not None:
         proxy(sockets.pop(), config.ports)
