@@ -280,6 +280,17 @@ def test_where_a_guarded_link_leads_nowhere_nothing_appears(tmp_path: Path, targ
     assert (station.workspace / ".vscode").is_symlink() and not (station.workspace / target).exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"), [("core.hooksPath", "named"), ("core.fsmonitor", "./named"), ("include.path", "../named")]
+)
+def test_a_setting_that_names_a_link_to_nowhere_keeps_no_session_away(tmp_path: Path, setting: str, value: str) -> None:
+    station = Station(tmp_path)
+    git("config", setting, value, cwd=repository(station.workspace))
+    (station.workspace / "named").symlink_to("nowhere")
+    found = station.saw("seen['made'] = [written('nowhere'), written('nowhere/pre-commit')]")
+    assert "written" not in found["made"] and not os.path.lexists(station.workspace / "nowhere")
+
+
 # --- what the watch has to read -------------------------------------------------------------------------------------------
 
 

@@ -635,7 +635,7 @@ def _run(
             "what keeps this session's fence whole ended before it: files that other programs replaced meanwhile had no guard"
         )
     told(f"while this session ran, {path} was removed or replaced outside, and lost its guard: the session can have "
-          "changed it. Read it before you use it" for path in doubtful)  # fmt: skip
+          "changed it. Read it before you use it" for path in doubtful if kept.mounts)  # fmt: skip
     told(f"this session made {path}; {what}. It is now called {new}" for path, what, new in last_look(watch))
     for path, programs in programs_named(found.fence.guarded).items():
         if new_ones := programs - ran_before.get(path, set()):

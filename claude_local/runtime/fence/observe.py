@@ -815,6 +815,8 @@ def settle(found: Found, roots: Sequence[str]) -> None:
                   if realpath(dirname(path)) == dirname(path) and isdir(dirname(path)) and inside(path)
                   and can_appear(dirname(path)) and not is_closed(path)]  # fmt: skip
         setattr(fence, name, list(dict.fromkeys(wanted)))
+    # One of each name: bubblewrap stumbles over a second one.
+    fence.stub_files = [path for path in fence.stub_files if path not in fence.stub_directories]
 
 
 # --- the IDE -----------------------------------------------------------------------------------------------------------
