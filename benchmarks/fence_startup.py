@@ -41,7 +41,7 @@ from starlette.requests import Request  # noqa: E402
 
 from claude_local import settings  # noqa: E402
 from claude_local.fence.config import INNER, OUTER, FenceConfig, dump  # noqa: E402
-from claude_local.paths import Paths  # noqa: E402
+from claude_local.paths import SHIMS, Paths  # noqa: E402
 from claude_local.runtime.scripted_backend import ScriptedBackend, text  # noqa: E402
 from claude_local.runtime.verify.terminal import Terminal, columns_environment  # noqa: E402
 
@@ -86,8 +86,15 @@ class Bench:
     """A temporary home with what a deploy leaves, and the ways to start Claude Code in it."""
 
     def __init__(self, claude: Path, python: Path, wrapper: Path, home: Path) -> None:
-        self.claude, self.python, self.home = claude, python, home
+        self.python, self.home = python, home
         self.paths = Paths(home=str(home), model_dir=str(home / "models"), bin_dir=str(home / "bin"))
+        # In the home directory, as it is installed: Claude Code asks where it comes from.
+        self.claude = home / ".local" / "share" / "claude" / claude.name
+        self.claude.parent.mkdir(parents=True)
+        try:
+            self.claude.hardlink_to(claude)
+        except OSError:
+            shutil.copy(claude, self.claude)
         self.workspace = home / "work"
         for name in (*IN_HOME, *(f"work/{each}" for each in IN_REPOSITORY)):
             self._write(home / name, "ref: refs/heads/main\n" if name.endswith("HEAD") else "")
@@ -96,7 +103,10 @@ class Bench:
         self._write(self.paths.claude_json, settings.dump({**settings.FIRST_RUN, **trusted}))
         self._write(self.paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
         self._write(self.paths.bash_env, (PROJECT / "files" / "bash-env.sh").read_text(encoding="utf-8"))
-        shutil.copytree(PROJECT / "files" / "shims", self.paths.shims)
+        for name in SHIMS:
+            shim = Path(self.paths.shims, name)
+            self._write(shim, (PROJECT / "files" / "shim").read_text(encoding="utf-8"))
+            shim.chmod(0o755)
         self._write(self.paths.token, "token-of-a-benchmark")
         for name, layers in VARIANTS.items():
             if layers is not None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from posixpath import join
 
+# Names under which files/shim stands in ``Paths.shims``.
+SHIMS = ("dpkg", "npm", "ps")
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -126,7 +129,7 @@ class Paths:
 
     @property
     def shims(self) -> str:
-        """Programs for Claude Code itself, first on its PATH: a quick npm, and the bwrap and socat of its sandbox."""
+        """Programs for Claude Code itself, first on its PATH: SHIMS, and the bwrap and socat of its sandbox."""
         return join(self.share, "shims")
 
     @property

@@ -3,6 +3,7 @@
 from claude_local import settings
 from claude_local.operations.home import json_merged
 from claude_local.operations.user_files import directory, whole_file
+from claude_local.paths import SHIMS
 from claude_local.workstation import PROJECT, workstation
 
 ws = workstation()
@@ -31,12 +32,13 @@ whole_file(
     mode="755",
 )
 
-whole_file(
-    name="Install the quick answer to Claude Code's question for npm's directory",
-    dest=f"{ws.paths.shims}/npm",
-    text=(PROJECT / "files" / "shims" / "npm").read_text(encoding="utf-8"),
-    mode="755",
-)
+for program in SHIMS:
+    whole_file(
+        name=f"Install the quick answer to what Claude Code asks {program} at every start",
+        dest=f"{ws.paths.shims}/{program}",
+        text=(PROJECT / "files" / "shim").read_text(encoding="utf-8"),
+        mode="755",
+    )
 
 whole_file(
     name="Write the settings that no project can undo",

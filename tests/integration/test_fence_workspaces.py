@@ -76,6 +76,40 @@ def test_claude_asks_our_npm_and_commands_the_users(user: Person) -> None:
     assert asked.read_text() == "npm root -g\n", "Claude Code asks no more: the shim can go"
 
 
+ASKED = """#!/bin/sh
+echo "${0##*/} $*" >>"$CLAUDE_CONFIG_DIR/asked-at-a-terminal"
+exec /usr/bin/${0##*/} "$@"
+"""
+
+
+def test_claude_asks_our_dpkg_and_ps_in_a_terminal(user: Person) -> None:
+    """They take a processor away from Claude Code while its first request waits."""
+    work = user.workspace("dpkg and ps")
+    for name in ("dpkg", "ps"):
+        user.write(user.home / "theirs" / name, ASKED, 0o755)
+    path = f"{user.home / 'theirs'}:{user.environment()['PATH']}"
+    asked = Path(user.paths.config_dir) / "asked-at-a-terminal"
+
+    def start() -> list[str]:
+        asked.unlink(missing_ok=True)
+        with SlowBackend(text("Good morning.")) as backend, user.at_terminal(backend, "hi", cwd=work, PATH=path) as tty:
+            tty.wait_for("Good morning.")
+            return sorted(asked.read_text().splitlines()) if asked.exists() else []
+
+    assert start() == []
+    for name in ("dpkg", "ps"):
+        (Path(user.paths.shims) / name).rename(work / name)
+    try:
+        theirs = start()
+    finally:
+        for name in ("dpkg", "ps"):
+            (work / name).rename(Path(user.paths.shims) / name)
+    home = str(user.home)
+    assert [each.partition(home)[0] for each in theirs] == ["dpkg -S ", "ps aux"], (
+        "Claude Code asks no more: the shims can go"
+    )
+
+
 # --- names and places ---------------------------------------------------------------------------------------------
 
 NAMES = {

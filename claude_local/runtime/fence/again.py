@@ -273,15 +273,16 @@ def _keep(kinds: Mapping[str, str], late: Sequence[str], asked: int, words: int)
                 told.add(path)
                 with suppress(OSError):
                     os.write(words, os.fsencode(path) + b"\0")
+        if not ready:
+            # Of what may come late, the launcher has just seen that it was not there: Claude Code need not wait for that.
+            os.write(words, _READY)
+            ready = True
         if time.monotonic() - looked >= LOOK:
             looked = time.monotonic()
             for path in map(_real, late):
                 if path not in there and os.path.lexists(path):
                     with suppress(OSError):
                         cover(path, "blanked")
-        if not ready:
-            os.write(words, _READY)
-            ready = True
         changes.poll(PAUSE if missing else 1000)
 
 
