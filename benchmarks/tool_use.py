@@ -123,6 +123,90 @@ TUNED: tuple[Task, ...] = (
         {"src/settings.json": '{\n  "theme": "cobalt",\n  "size": 12\n}\n'},
         ("cobalt",),
     ),
+    # held out until 2026-11-23
+    Task(
+        "Read",
+        "how many apples are on the list in groceries.txt?",
+        {"groceries.txt": "milk: 2\napples: 17\nbread: 1\n"},
+        ("17",),
+    ),
+    Task(
+        "Read",
+        "Have a look at server.log and tell me what went wrong.",
+        {"server.log": "10:02 started\n10:07 ERROR disk quokka is full\n10:07 stopped\n"},
+        ("quokka",),
+    ),
+    Task(
+        "Read",
+        "Summarize docs/plan.md for me in one sentence.",
+        {"docs/plan.md": "# Plan\n\nWe build a lighthouse in Bergen next spring.\n", "main.py": "print(1)\n"},
+        ("lighthouse",),
+    ),
+    Task(
+        "Read",
+        "What does the script backup.sh copy, and where to?",
+        {"backup.sh": "#!/bin/sh\ncp -r /srv/photos /mnt/toucan\n"},
+        ("photos", "toucan"),
+    ),
+    Task(
+        "Read",
+        "Can you tell me the email address in contact.html?",
+        {"contact.html": "<p>Write to <a href='mailto:linnea@example.org'>us</a></p>\n"},
+        ("linnea@example.org",),
+    ),
+    # held out on 2026-11-23
+    Task(
+        "Read",
+        "What does the README say the project is called?",
+        {"README.md": "# Project Pangolin\n\nA tool for maps.\n", "main.py": "print(1)\n"},
+        ("pangolin",),
+    ),
+    Task(
+        "Read",
+        "Please open notes/friday.txt and tell me who is coming.",
+        {"notes/friday.txt": "Coming on Friday: Marisol and Bo.\n"},
+        ("marisol",),
+    ),
+    Task(
+        "Read", "which license is mentioned in LICENSE?", {"LICENSE": "Released under the Zlib license.\n"}, ("zlib",)
+    ),
+    Task(
+        "Read",
+        "What is the last line of story.txt?",
+        {"story.txt": "It rained.\nThe fox slept.\nThen came the heron.\n"},
+        ("heron",),
+    ),
+    Task(
+        "Read",
+        "Read app.py and tell me which port it listens on.",
+        {"app.py": "from server import run\n\nrun(port=5123)\n"},
+        ("5123",),
+    ),
+    Task(
+        "Read",
+        "what's the timeout in settings.toml?",
+        {"settings.toml": "[client]\nretries = 3\ntimeout = 47\n"},
+        ("47",),
+    ),
+    Task(
+        "Read",
+        "Who wrote poem.txt?",
+        {"poem.txt": "The Lamp\n\nA light, a light.\n\nby Ottoline Grey\n"},
+        ("ottoline",),
+    ),
+    Task("Read", "What does greet.sh print?", {"greet.sh": "#!/bin/sh\necho 'Ahoy from the pier'\n"}, ("ahoy",)),
+    Task(
+        "Read",
+        "Look at inventory.csv and tell me how many lamps there are.",
+        {"inventory.csv": "item,count\nchair,4\nlamp,23\n"},
+        ("23",),
+    ),
+    Task(
+        "Read",
+        "What is the phone number in contacts/ines.txt?",
+        {"contacts/ines.txt": "Ines\nphone: 555-0147\n"},
+        ("555-0147",),
+    ),
     # --- Glob
     Task(
         "Glob",
@@ -226,6 +310,32 @@ TUNED: tuple[Task, ...] = (
         "Create a file docs/intro.txt that says Welcome to Saturn.",
         leaves={"docs/intro.txt": r"^\s*Welcome to Saturn\W*$"},
     ),
+    # held out until 2026-11-23
+    Task(
+        "Write",
+        "make me a file called poem.txt with the line: The moon is made of brass",
+        leaves={"poem.txt": r"^\s*The moon is made of brass\W*$"},
+    ),
+    Task(
+        "Write",
+        "Create a Python file add.py with a function add(a, b) that returns the sum.",
+        leaves={"add.py": r"def add\(a.*, b.*\).*:\s+(\"\"\".*\"\"\"\s+)?return a \+ b"},
+    ),
+    Task(
+        "Write",
+        "Please save 'Call Henrik at noon' to reminder.txt",
+        leaves={"reminder.txt": r"^\W*Call Henrik at noon\W*$"},
+    ),
+    Task(
+        "Write",
+        "Can you write a short README.md for a project called Cormorant?",
+        leaves={"README.md": r"Cormorant"},
+    ),
+    Task(
+        "Write",
+        "Write a shell script hello.sh that prints 'hello from the attic'.",
+        leaves={"hello.sh": r"(echo|printf) .*hello from the attic"},
+    ),
     # --- Edit
     Task(
         "Edit",
@@ -275,33 +385,58 @@ HELD_OUT: tuple[Task, ...] = (
     # --- Read
     Task(
         "Read",
-        "how many apples are on the list in groceries.txt?",
-        {"groceries.txt": "milk: 2\napples: 17\nbread: 1\n"},
-        ("17",),
+        "What does the changelog say about version 2.4?",
+        {"CHANGELOG.md": "# Changelog\n\n## 2.4\n\n- The kettle whistles in B flat.\n\n## 2.3\n\n- Fixes.\n"},
+        ("b flat",),
     ),
     Task(
         "Read",
-        "Have a look at server.log and tell me what went wrong.",
-        {"server.log": "10:02 started\n10:07 ERROR disk quokka is full\n10:07 stopped\n"},
-        ("quokka",),
+        "Read wishlist.txt and tell me what is number three.",
+        {"wishlist.txt": "1. a bicycle\n2. a drum\n3. an accordion\n4. a tent\n"},
+        ("accordion",),
     ),
     Task(
         "Read",
-        "Summarize docs/plan.md for me in one sentence.",
-        {"docs/plan.md": "# Plan\n\nWe build a lighthouse in Bergen next spring.\n", "main.py": "print(1)\n"},
-        ("lighthouse",),
+        "Which database does docker-compose.yml use?",
+        {"docker-compose.yml": "services:\n  db:\n    image: mariadb:11\n  web:\n    image: nginx\n"},
+        ("mariadb",),
     ),
     Task(
         "Read",
-        "What does the script backup.sh copy, and where to?",
-        {"backup.sh": "#!/bin/sh\ncp -r /srv/photos /mnt/toucan\n"},
-        ("photos", "toucan"),
+        "please check deadline.txt: when do I have to hand in the report?",
+        {"deadline.txt": "essay: 3 May\nreport: 19 August\n"},
+        ("19", "august"),
+    ),
+    Task("Read", "Who is the author according to AUTHORS?", {"AUTHORS": "Wilhelmina Tran\n"}, ("tran",)),
+    Task(
+        "Read",
+        "What colour is the background in theme.css?",
+        {"theme.css": "body {\n  color: black;\n  background: salmon;\n}\n"},
+        ("salmon",),
     ),
     Task(
         "Read",
-        "Can you tell me the email address in contact.html?",
-        {"contact.html": "<p>Write to <a href='mailto:linnea@example.org'>us</a></p>\n"},
-        ("linnea@example.org",),
+        "Tell me the name of the dog in story/chapter1.txt.",
+        {"story/chapter1.txt": "It was dark. Anna called her cat Miso,\nbut only the dog, Bramble, came.\n"},
+        ("bramble",),
+    ),
+    Task(
+        "Read",
+        "What is the default value of retries in client.py?",
+        {"client.py": "def fetch(url, timeout=10, retries=6):\n    pass\n"},
+        ("6",),
+    ),
+    Task(
+        "Read",
+        "How much did we spend on paint? See costs.csv.",
+        {"costs.csv": "what,euro\nwood,310\npaint,84\nscrews,12\n"},
+        ("84",),
+    ),
+    Task(
+        "Read",
+        "Open error.txt and explain what it says.",
+        {"error.txt": "FATAL: cannot open gazelle.db: permission denied\n"},
+        ("gazelle",),
     ),
     # --- Glob
     Task(
@@ -363,30 +498,49 @@ HELD_OUT: tuple[Task, ...] = (
     ),
     # --- Write
     Task(
-        "Write",
-        "make me a file called poem.txt with the line: The moon is made of brass",
-        leaves={"poem.txt": r"^\s*The moon is made of brass\W*$"},
+        "Write", "Create a file called haiku.txt with a haiku about the sea.", leaves={"haiku.txt": r"(?s)\w.*\n.*\w"}
     ),
     Task(
         "Write",
-        "Create a Python file add.py with a function add(a, b) that returns the sum.",
-        leaves={"add.py": r"def add\(a.*, b.*\).*:\s+(\"\"\".*\"\"\"\s+)?return a \+ b"},
+        "write 'meeting moved to Friday' into note.txt please",
+        leaves={"note.txt": r"(?i)meeting moved to Friday"},
     ),
     Task(
         "Write",
-        "Please save 'Call Henrik at noon' to reminder.txt",
-        leaves={"reminder.txt": r"^\W*Call Henrik at noon\W*$"},
+        "Make a .gitignore that ignores *.pyc and the folder build.",
+        leaves={".gitignore": r"(?s)^(?=.*\*\.pyc)(?=.*build)"},
     ),
     Task(
         "Write",
-        "Can you write a short README.md for a project called Cormorant?",
-        leaves={"README.md": r"Cormorant"},
+        "Create a JavaScript file sum.js with a function that adds two numbers.",
+        leaves={"sum.js": r"(return|=>)\s*\w+\s*\+\s*\w+"},
     ),
     Task(
         "Write",
-        "Write a shell script hello.sh that prints 'hello from the attic'.",
-        leaves={"hello.sh": r"(echo|printf) .*hello from the attic"},
+        "Generate a requirements.txt with requests and numpy in it.",
+        leaves={"requirements.txt": r"(?s)^(?=.*requests)(?=.*numpy)"},
     ),
+    Task(
+        "Write",
+        "Add a new file styles.css in which the body has a grey background.",
+        leaves={"styles.css": r"body\s*\{[^}]*background(-color)?:\s*(grey|gray|#)"},
+    ),
+    Task(
+        "Write",
+        "Please write a small HTML page index.html with the headline 'Hello Otter'.",
+        leaves={"index.html": r"<h[1-6][^>]*>\s*Hello Otter"},
+    ),
+    Task(
+        "Write",
+        "create the file src/config.yml with the key timeout set to 30",
+        leaves={"src/config.yml": r"timeout:\s*30"},
+    ),
+    Task(
+        "Write",
+        "I want a to-do list in todo.md with three items: sweep, cook, sleep.",
+        leaves={"todo.md": r"(?is)sweep.*cook.*sleep"},
+    ),
+    Task("Write", "Put today's motto 'Slow and steady' in motto.txt", leaves={"motto.txt": r"Slow and steady"}),
     # --- Edit
     Task(
         "Edit",

@@ -134,9 +134,9 @@ def test_examples_stand_before_the_conversation_where_glob_and_read_are_offered(
     spoken = [text for role, text in examples if role == "assistant"]
     calls = [json.loads(text.removeprefix("```json\n").removesuffix("\n```")) for text in spoken if "```" in text]
     assert {each["name"] for each in calls} == {"Glob", "Read"}
-    # More questions without a call than with one, and the last ones too: that is what keeps plain chat plain.
+    # As many questions without a call as with one, and the last ones too: that is what keeps plain chat plain.
     asked = [text for role, text in examples if role == "user" and not text.startswith("<tool_response>")]
-    assert len(asked) > 2 * len(calls)
+    assert len(asked) == 2 * len(calls)
     assert not any("```" in text for _, text in examples[-4:])
 
 
