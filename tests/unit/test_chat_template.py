@@ -34,6 +34,8 @@ def result(text: Any, identifier: str = "c1") -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": identifier, "content": text}
 
 
+EDIT = {"type": "function", "function": {"name": "Edit", "parameters": {"type": "object", "properties": {}}}}
+HINT = "\n\n(A file is named here: use a tool for it.)"
 USER = {"role": "user", "content": "What is in a.txt?"}
 CALLED = {"role": "assistant", "content": "", "tool_calls": [call("Read", {"file_path": "/w/a.txt"})]}
 
@@ -113,7 +115,66 @@ def test_only_tool_results_get_the_reminder(render: Any) -> None:
     prompt = render([USER, CALLED, result("x"), {"role": "assistant", "content": "x"}, USER], tools=[READ])
     users = [text for role, text in turns(prompt) if role == "user"]
     assert ["The tool has run" in text for text in users] == [False, True, False]
-    assert users[0] == users[2] == "What is in a.txt?"
+    assert users[0] == users[2] == "What is in a.txt?" + HINT
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "What is in a.txt?",
+        "Read notes.md.",
+        "Is (src/main.c) the start?",
+        "What does `.env` hold?",
+        "Which .svg files are there?",
+        "List docs/",
+        "What is in ~/plans?",
+        "And in ./plans?",
+        "Who wrote this, according to AUTHORS?",
+        "what does the readme say?",
+        "What does the Makefile build?",
+        "<system-reminder>\nToday is Monday.\n</system-reminder>\nOpen a.txt",
+    ],
+)
+def test_words_that_name_a_file_get_a_hint(render: Any, words: str) -> None:
+    assert turns(render([{"role": "user", "content": words}], tools=[READ]))[1][1] == words + HINT
+    assert turns(render([{"role": "user", "content": words}]))[1][1] == words  # there is no tool to use
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "What is 17 plus 25?",
+        "What is 3.5 times 2.0?",
+        "What is JSON?",
+        "tea and/or coffee, e.g. green tea ... or mate/cacao?",
+        "What is the difference between TCP/IP and HTTP/2?",
+        "Is https://example.org/a.html an address? And ada@example.org?",
+        "What is node.js?",
+        "a / b, and a division by 0",
+        "<system-reminder>\nRead CLAUDE.md\n</system-reminder>\nHi!",
+    ],
+)
+def test_other_words_get_no_hint(render: Any, words: str) -> None:
+    assert turns(render([{"role": "user", "content": words}], tools=[READ]))[1][1] == words
+
+
+MISSED = "File does not exist. Note: your current working directory is /w. Did you mean a.md?"
+UNREAD = "<tool_use_error>File has not been read yet. Read it first before writing to it.</tool_use_error>"
+
+
+@pytest.mark.parametrize(("text", "advice"), [(MISSED, "There is no such file."), (UNREAD, "The call failed.")])
+def test_a_failed_call_may_be_made_again_but_not_for_ever(render: Any, text: str, advice: str) -> None:
+    failed = [CALLED, result(text)]
+    gave_up = {"role": "assistant", "content": "There is none."}
+    prompt = render([USER, *failed * 4, gave_up, USER, *failed], tools=[READ])
+    after = [spoken for role, spoken in turns(prompt) if role == "user"]
+    assert [advice in text for text in after] == [False, True, True, False, False, False, True]
+    assert ["The tool has run" in text for text in after] == [False, False, False, True, True, False, False]
+
+
+def test_a_file_that_speaks_of_errors_is_no_error(render: Any) -> None:
+    told = turns(render([USER, CALLED, result("1\tFile does not exist, it says.")], tools=[READ]))[-1][1]
+    assert "The tool has run" in told and "There is no such file" not in told
 
 
 def test_the_next_request_starts_with_what_the_last_one_rendered(render: Any) -> None:
@@ -128,7 +189,7 @@ def test_the_next_request_starts_with_what_the_last_one_rendered(render: Any) ->
 
 def test_examples_stand_before_the_conversation_where_glob_and_read_are_offered(render: Any) -> None:
     shown = turns(render([USER], tools=[READ, GLOB]))
-    assert shown[0][0] == "system" and shown[-1] == ("user", "What is in a.txt?")
+    assert shown[0][0] == "system" and shown[-1] == ("user", "What is in a.txt?" + HINT)
     examples = shown[1:-1]
     assert [role for role, _ in examples] == ["user", "assistant"] * (len(examples) // 2)
     spoken = [text for role, text in examples if role == "assistant"]
@@ -161,6 +222,14 @@ def test_a_system_message_in_the_middle_is_folded_into_the_user_turn(render: Any
     assert [role for role, _ in turns(prompt)] == ["system", "user"]
     # Before the user's words: the words stay the last thing that the model reads.
     assert turns(prompt)[1][1] == "<system-reminder>\nSkills: none.\n</system-reminder>\nWhat is in a.txt?"
+
+
+def test_how_to_edit_is_shown_only_where_it_can_be_done(render: Any) -> None:
+    """Without it the model overwrites a file that it has not read."""
+    shown = [text for role, text in turns(render([USER], tools=[READ, GLOB, EDIT])) if role == "assistant"]
+    named = [json.loads(text.strip("`json\n"))["name"] for text in shown if "```" in text]
+    assert named[-2:] == ["Read", "Edit"]
+    assert "Edit" not in "".join(text for _, text in turns(render([USER], tools=[READ, GLOB]))[1:])
 
 
 def test_a_system_message_after_the_last_answer_is_not_lost(render: Any) -> None:
@@ -211,14 +280,19 @@ def test_llama_server_renders_the_same_prompt(render: Any) -> None:
         {"role": "assistant", "content": "Wait.", "tool_calls": [call("Read", '{"file_path": "é<"}')]},
         result("A"),
         result("B", "c2"),
+        *[CALLED, result(MISSED)] * 3,
+        {"role": "assistant", "content": "There is none."},
+        {"role": "user", "content": "Then (docs/a.md), `.env`, the README or 'src/'?"},
+        {"role": "assistant", "content": "No."},
+        {"role": "user", "content": "e.g. node.js, 3.5 or https://example.org/a.html"},
     ]
     answer = requests.post(
         f"{server}/apply-template",
-        json={"model": "claude-local", "messages": messages, "tools": [READ, GLOB]},
+        json={"model": "claude-local", "messages": messages, "tools": [READ, GLOB, EDIT]},
         headers=headers,
         timeout=300,
     )
     assert answer.status_code == 200, answer.text
     # The tool lines depend on how an engine orders and spaces JSON; everything else must be the same.
-    expected = re.sub(r"<tools>.*</tools>", "", render(messages, tools=[READ, GLOB]), flags=re.DOTALL)
+    expected = re.sub(r"<tools>.*</tools>", "", render(messages, tools=[READ, GLOB, EDIT]), flags=re.DOTALL)
     assert re.sub(r"<tools>.*</tools>", "", answer.json()["prompt"], flags=re.DOTALL) == expected
