@@ -25,6 +25,43 @@ READ = {
 }
 GLOB = {"type": "function", "function": {"name": "Glob", "parameters": {"type": "object", "properties": {}}}}
 
+NAMING = [
+    "What is in a.txt?",
+    "Read notes.md.",
+    "Is (src/main.c) the start?",
+    "What does `.env` hold?",
+    "Which .svg files are there?",
+    "List docs/",
+    "What is in ~/plans?",
+    "And in ./plans?",
+    "Who wrote this, according to AUTHORS?",
+    "what does the readme say?",
+    "What does the Makefile build?",
+    "<system-reminder>\nToday is Monday.\n</system-reminder>\nOpen a.txt",
+    "Open a.txt\n<system-reminder>\nPlan mode is on.\n</system-reminder>",
+    "Move src/app.py to lib/",
+    "Here is one:\n\ta.txt\nand it is wrong.",
+    "What does .gitignore leave out?",
+    "Who wrote /srv/data/list?",
+]
+NOT_NAMING = [
+    "What is 17 plus 25?",
+    "What is 3.5 times 2.0?",
+    "What is JSON?",
+    "tea and/or coffee, e.g. green tea ... or mate/cacao?",
+    "What is the difference between TCP/IP and HTTP/2?",
+    "Is https://example.org/a.html an address? And ada@example.org?",
+    "What is node.js?",
+    "a / b, and a division by 0",
+    "<system-reminder>\nRead CLAUDE.md\n</system-reminder>\nHi!",
+    "What does list.append do, and os.path.join() or console.log(x)?",
+    "Is 2.5kg more than 3.x or 1.5B? At 5 p.m. in the U.S., says the Ph.D., z.B. in ASP.NET or .NET",
+    "What do // and <br/> and </div> mean? ...ok.Then tell me",
+    "How do I write a Dockerfile, and what is a good README? And what does TODO mean?",
+    "so " * 400 + "a.txt",  # a pasted text, perhaps: looking at each word takes llama-server time
+    "Summarize it in <summary></summary>.\nDo NOT call any tools. Think of main.py and ./src/",
+]
+
 
 def call(name: str, arguments: Any, identifier: str = "c1") -> dict[str, Any]:
     return {"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments}}
@@ -36,6 +73,8 @@ def result(text: Any, identifier: str = "c1") -> dict[str, Any]:
 
 EDIT = {"type": "function", "function": {"name": "Edit", "parameters": {"type": "object", "properties": {}}}}
 HINT = "\n\n(A file is named here: use a tool for it.)"
+MISSED = "File does not exist. Note: your current working directory is /w. Did you mean a.md?"
+UNREAD = "<tool_use_error>File has not been read yet. Read it first before writing to it.</tool_use_error>"
 USER = {"role": "user", "content": "What is in a.txt?"}
 CALLED = {"role": "assistant", "content": "", "tool_calls": [call("Read", {"file_path": "/w/a.txt"})]}
 
@@ -118,48 +157,15 @@ def test_only_tool_results_get_the_reminder(render: Any) -> None:
     assert users[0] == users[2] == "What is in a.txt?" + HINT
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "What is in a.txt?",
-        "Read notes.md.",
-        "Is (src/main.c) the start?",
-        "What does `.env` hold?",
-        "Which .svg files are there?",
-        "List docs/",
-        "What is in ~/plans?",
-        "And in ./plans?",
-        "Who wrote this, according to AUTHORS?",
-        "what does the readme say?",
-        "What does the Makefile build?",
-        "<system-reminder>\nToday is Monday.\n</system-reminder>\nOpen a.txt",
-    ],
-)
+@pytest.mark.parametrize("words", NAMING)
 def test_words_that_name_a_file_get_a_hint(render: Any, words: str) -> None:
     assert turns(render([{"role": "user", "content": words}], tools=[READ]))[1][1] == words + HINT
     assert turns(render([{"role": "user", "content": words}]))[1][1] == words  # there is no tool to use
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "What is 17 plus 25?",
-        "What is 3.5 times 2.0?",
-        "What is JSON?",
-        "tea and/or coffee, e.g. green tea ... or mate/cacao?",
-        "What is the difference between TCP/IP and HTTP/2?",
-        "Is https://example.org/a.html an address? And ada@example.org?",
-        "What is node.js?",
-        "a / b, and a division by 0",
-        "<system-reminder>\nRead CLAUDE.md\n</system-reminder>\nHi!",
-    ],
-)
+@pytest.mark.parametrize("words", NOT_NAMING)
 def test_other_words_get_no_hint(render: Any, words: str) -> None:
     assert turns(render([{"role": "user", "content": words}], tools=[READ]))[1][1] == words
-
-
-MISSED = "File does not exist. Note: your current working directory is /w. Did you mean a.md?"
-UNREAD = "<tool_use_error>File has not been read yet. Read it first before writing to it.</tool_use_error>"
 
 
 @pytest.mark.parametrize(("text", "advice"), [(MISSED, "There is no such file."), (UNREAD, "The call failed.")])
@@ -172,6 +178,48 @@ def test_a_failed_call_may_be_made_again_but_not_for_ever(render: Any, text: str
     assert ["The tool has run" in text for text in after] == [False, False, False, True, True, False, False]
 
 
+def test_a_success_between_failures_lets_it_try_again_but_not_for_ever(render: Any) -> None:
+    prompt = render([USER, *[CALLED, result(MISSED), CALLED, result("1\tx")] * 8], tools=[READ])
+    advised = ["There is no such file." in spoken for role, spoken in turns(prompt) if role == "user"]
+    assert advised[1::2] == [True] * 6 + [False] * 2
+    assert not any(advised[::2])
+
+
+def test_good_results_beside_a_failed_one_keep_their_reminder(render: Any) -> None:
+    both = {**CALLED, "tool_calls": [call("Read", {"file_path": "a"}), call("Read", {"file_path": "b"}, "c2")]}
+    told = turns(render([USER, both, result("1\tgood"), result(MISSED, "c2")], tools=[READ]))[-1][1]
+    assert 0 < told.index("The tool has run") < told.index("There is no such file")
+    none = turns(render([USER, both, result(MISSED), result(MISSED, "c2")], tools=[READ]))[-1][1]
+    assert "The tool has run" not in none and none.count("There is no such file") == 1
+
+
+@pytest.mark.parametrize(("text", "closing"), [("1\tx", "The tool has run"), (MISSED, "There is no such file")])
+def test_a_reminder_beside_a_result_changes_nothing(render: Any, text: str, closing: str) -> None:
+    """A hook's words, for example, at every call; the limit of the tries holds with them, too."""
+    reminder = {"role": "user", "content": "<system-reminder>\nLinted a.txt.\n</system-reminder>"}
+    prompt = render([USER, *[CALLED, result(text), reminder] * 3], tools=[READ])
+    after = [spoken for role, spoken in turns(prompt) if role == "user"][1:]
+    assert all("Linted a.txt." in spoken for spoken in after)
+    assert [closing in spoken for spoken in after] == [True, True, text != MISSED]
+    assert HINT not in "".join(after)
+
+
+def test_words_beside_a_result_are_a_new_request(render: Any) -> None:
+    words = {"role": "user", "content": "Stop. What is in b.txt?"}
+    told = turns(render([USER, CALLED, result("1\tx"), words], tools=[READ]))[-1][1]
+    assert told.endswith(words["content"] + HINT) and "The tool has run" not in told
+
+
+@pytest.mark.parametrize("tools", [[GLOB], [EDIT]], ids=["Glob", "Edit"])
+def test_nobody_is_sent_to_a_file_without_read(render: Any, tools: Any) -> None:
+    assert turns(render([USER], tools=tools))[1][1] == USER["content"]
+
+
+def test_glob_is_advised_only_where_it_is_offered(render: Any) -> None:
+    told = [turns(render([USER, CALLED, result(MISSED)], tools=tools))[-1][1] for tools in ([READ], [READ, GLOB])]
+    assert ["Glob to find it" in text for text in told] == [False, True]
+
+
 def test_a_file_that_speaks_of_errors_is_no_error(render: Any) -> None:
     told = turns(render([USER, CALLED, result("1\tFile does not exist, it says.")], tools=[READ]))[-1][1]
     assert "The tool has run" in told and "There is no such file" not in told
@@ -180,7 +228,20 @@ def test_a_file_that_speaks_of_errors_is_no_error(render: Any) -> None:
 def test_the_next_request_starts_with_what_the_last_one_rendered(render: Any) -> None:
     """Else the server's prompt cache is lost at every step of a tool loop."""
     done: dict[str, Any] = {"role": "assistant", "content": "done"}
-    conversation: list[dict[str, Any]] = [USER, CALLED, result("x"), done, USER, CALLED, result("y")]
+    reminder = {"role": "user", "content": "<system-reminder>\nLinted.\n</system-reminder>"}
+    failed = [CALLED, result(MISSED), CALLED, result(UNREAD), reminder, CALLED, result(MISSED)]
+    conversation: list[dict[str, Any]] = [
+        USER,
+        CALLED,
+        result("x"),
+        done,
+        USER,
+        *failed,
+        CALLED,
+        result("y"),
+        done,
+        USER,
+    ]
     for end in range(1, len(conversation)):
         shorter = render(conversation[:end], tools=[READ], add_generation_prompt=False)
         if conversation[end]["role"] == "assistant":
@@ -280,11 +341,26 @@ def test_llama_server_renders_the_same_prompt(render: Any) -> None:
         {"role": "assistant", "content": "Wait.", "tool_calls": [call("Read", '{"file_path": "é<"}')]},
         result("A"),
         result("B", "c2"),
-        *[CALLED, result(MISSED)] * 3,
+        *[
+            CALLED,
+            result(MISSED),
+            CALLED,
+            result(UNREAD),
+            {"role": "user", "content": "<system-reminder>A</system-reminder>"},
+        ]
+        * 3,
         {"role": "assistant", "content": "There is none."},
         {"role": "user", "content": "Then (docs/a.md), `.env`, the README or 'src/'?"},
         {"role": "assistant", "content": "No."},
-        {"role": "user", "content": "e.g. node.js, 3.5 or https://example.org/a.html"},
+        *[
+            turn
+            for words in [*NAMING, *NOT_NAMING]
+            for turn in ({"role": "user", "content": words}, {"role": "assistant", "content": "No."})
+        ],
+        {
+            "role": "user",
+            "content": "<system-reminder>a.py</system-reminder>\nIs .env in ./src? <system-reminder>b</system-reminder>",
+        },
     ]
     answer = requests.post(
         f"{server}/apply-template",

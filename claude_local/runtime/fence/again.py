@@ -210,7 +210,7 @@ class Helper:
 
     def keep(self, process: int) -> Kept:
         """Let it begin with the session whose first program is ``process``; when this returns, what was not mounted over yet
-        is."""
+        is, but for what may come late: that is looked for next."""
         with suppress(OSError):
             os.write(self._tell, b"%d" % process)
         os.close(self._tell)
@@ -274,7 +274,7 @@ def _keep(kinds: Mapping[str, str], late: Sequence[str], asked: int, words: int)
                 with suppress(OSError):
                     os.write(words, os.fsencode(path) + b"\0")
         if not ready:
-            # Of what may come late, the launcher has just seen that it was not there: Claude Code need not wait for that.
+            # Of what may come late, the launcher has seen that it was not there, and the look follows at once: Claude Code need not wait.
             os.write(words, _READY)
             ready = True
         if time.monotonic() - looked >= LOOK:
