@@ -105,9 +105,7 @@ class Bench:
         self._write(self.paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
         self._write(self.paths.bash_env, (PROJECT / "files" / "bash-env.sh").read_text(encoding="utf-8"))
         for name in SHIMS:
-            shim = Path(self.paths.shims, name)
-            self._write(shim, (PROJECT / "files" / "shim").read_text(encoding="utf-8"))
-            shim.chmod(0o755)
+            self._write(Path(self.paths.shims, name), (PROJECT / "files" / "shim").read_text(encoding="utf-8"), 0o755)
         self._write(self.paths.token, "token-of-a-benchmark")
         for name, layers in VARIANTS.items():
             if layers is not None:
@@ -117,8 +115,7 @@ class Bench:
                 self._write(home / f"fence-{name}.json", dump(config))
         # The wrapper up to the point where it becomes the launcher: this program takes the launcher's place.
         stand_in = home / "stand-in"
-        self._write(stand_in, f'#!/bin/sh\nexec env -0 >"{home}/environment"\n')
-        stand_in.chmod(0o755)
+        self._write(stand_in, f'#!/bin/sh\nexec env -0 >"{home}/environment"\n', 0o755)
         words = wrapper.read_text(encoding="utf-8").splitlines()
         here = {
             "python": stand_in, "token_file": self.paths.token, "config_dir": self.paths.config_dir,
@@ -127,13 +124,13 @@ class Bench:
         changed = [f"{line.partition('=')[0]}='{here[line.partition('=')[0]]}'"
                    if line.partition("=")[0] in here else line for line in words]  # fmt: skip
         self.wrapper = home / "claude-local"
-        self._write(self.wrapper, "\n".join(changed) + "\n")
-        self.wrapper.chmod(0o755)
+        self._write(self.wrapper, "\n".join(changed) + "\n", 0o755)
 
-    def _write(self, path: str | Path, words: str) -> None:
+    def _write(self, path: str | Path, words: str, mode: int = 0o644) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(words, encoding="utf-8")
+        target.chmod(mode)
 
     def wrapper_seconds(self, server: str) -> tuple[float, dict[str, str]]:
         """How long the wrapper takes until it becomes the launcher, and the environment that it hands over."""

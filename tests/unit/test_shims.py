@@ -46,17 +46,9 @@ def ask(*words: str, path: list[Path | str], cwd: Path | str = "/", **env: str) 
 
 def pipeline(script: str, path: list[Path | str], **env: str) -> str:
     """What ``script`` prints, run as Claude Code runs it."""
-    programs = ":".join(map(str, [*path, "/usr/bin", "/bin"]))
-    done = subprocess.run(
-        ["/bin/sh", "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=10,
-        env={"PATH": programs, **env},
-    )
-    assert done.stderr == ""
-    return done.stdout
+    _, said, errors = ask("/bin/sh", "-c", script, path=[*path, "/usr/bin", "/bin"], **env)
+    assert errors == ""
+    return said
 
 
 def test_claudes_question_is_answered_without_npm(shims: Path, theirs: Path) -> None:
