@@ -164,7 +164,7 @@ class Person:
         return found
 
     def claudes(self) -> list[int]:
-        """The running Claude Code processes of this home."""
+        """The running Claude Code processes of this home: also a child that is about to become another program."""
         found = []
         for pid in self.processes():
             with suppress(OSError):
@@ -172,15 +172,26 @@ class Person:
                     found.append(pid)
         return found
 
+    def claude(self) -> int:
+        """The one running Claude Code of this home; its children are left out."""
+        parents = {}
+        for pid in self.claudes():
+            with suppress(OSError):
+                parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        (one,) = (pid for pid, parent in parents.items() if parent not in parents)
+        return one
+
     def assert_fenced(self) -> None:
         """Fail unless every Claude Code of this home has mounts and a network of its own."""
-        running = self.claudes()
-        assert running, "no Claude Code is running"
-        for pid in running:
-            for kind in ("mnt", "net", "pid"):
-                assert os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}"), (
-                    f"{pid} has our {kind}"
-                )
+        checked = 0
+        for pid in self.claudes():
+            # A process that has ended since the list was made has no namespaces any more.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                theirs = {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("mnt", "net", "pid")}
+                shared = [kind for kind, name in theirs.items() if name == os.readlink(f"/proc/self/ns/{kind}")]
+                assert not shared, f"{pid} has our {shared}"
+                checked += 1
+        assert checked, "no Claude Code is running"
 
     def wait_until_gone(self, seconds: float = 8, *, but: Sequence[int] = ()) -> None:
         """Wait until no process of this home is left; an AssertionError that names them."""

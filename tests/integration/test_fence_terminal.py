@@ -145,7 +145,7 @@ def test_ctrl_z_in_print_mode_stops_claude_and_fg_lets_it_finish(who: Person, wo
         at = len(tty.raw)
         tty.send("\x1a")
         tty.wait_for_shell(at)
-        (claude,) = who.claudes()
+        claude = who.claude()
         wait_until_stopped(claude)
         backend.hold = False
         at = tty.shell("fg")
@@ -245,7 +245,7 @@ def test_a_killed_claude_is_a_killed_claude_local(who: Person, work: Path) -> No
     with SlowBackend(hold=True) as backend, who.shell(backend, work) as tty:
         at = tty.shell("claude-local -p hello")
         assert backend.asked.wait(20)
-        (claude,) = who.claudes()
+        claude = who.claude()
         os.kill(claude, signal.SIGKILL)
         tty.wait_for_shell(at)
         assert tty.shell_status() == 128 + signal.SIGKILL
