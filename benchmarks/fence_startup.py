@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the fences cost at the start: time from start to Claude Code's first request, with and without them.
 
-    .venv/bin/python benchmarks/fence_startup.py                    # 10 rounds; the installed Claude Code and wrapper
+    .venv/bin/python benchmarks/fence_startup.py                    # 10 rounds; the installed Claude Code
     .venv/bin/python benchmarks/fence_startup.py --rounds 20 --json result.json
 
 The real Claude Code starts with a prompt in a temporary home and a small git repository, in a terminal (``claude "Say
@@ -9,14 +9,15 @@ hello."``) and without one (``claude -p``); a scripted backend on loopback sees 
 answers. The variants take turns, each round in another order, so that a machine that others use at the same time is unfair
 to all of them alike:
 
-    alone   claude itself: the same environment and settings, the sandbox switched off, no launcher
-    inner   through the launcher: Claude Code's own sandbox is set up
-    outer   through the launcher: bubblewrap around the whole process
-    both    through the launcher: both
+    alone     claude itself: the same environment and settings, the sandbox switched off
+    unfenced  claude-local --unfenced: arguments, the question to the server, the environment
+    inner     claude-local, Claude Code's own sandbox only
+    outer     claude-local, bubblewrap around the whole process only
+    both      claude-local as it is installed: both
 
-The wrapper's own share (bash, curl, jq: arguments, profile, the question to the server) is measured by itself: it is there
-with and without a fence. Nothing is left behind. Exit status: 0 when ``both`` takes at most ``--aim`` times as long as
-``alone`` in each way (the ratio of the medians), else 1.
+All but the first are the whole command, this project's templates/claude-local and launcher. Two ratios, of the medians:
+``whole`` is a variant : alone; ``fence`` is (alone + what the variant takes longer than unfenced) : alone. Nothing is
+left behind. Exit status: 0 when the ``fence`` ratio of both is at most ``--aim`` in each way, else 1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,19 +41,17 @@ sys.path.insert(0, str(PROJECT))
 from starlette.requests import Request  # noqa: E402
 
 from claude_local import settings  # noqa: E402
+from claude_local.commands import SYSTEM_PATH, render_wrapper, shell_words  # noqa: E402
 from claude_local.fence.config import INNER, OUTER, FenceConfig, dump  # noqa: E402
 from claude_local.paths import SHIMS, Paths  # noqa: E402
 from claude_local.runtime.scripted_backend import ScriptedBackend, text  # noqa: E402
 from claude_local.runtime.verify.terminal import Terminal, columns_environment  # noqa: E402
 
-VARIANTS: dict[str, tuple[str, ...] | None] = {
-    "alone": None,
-    "inner": (INNER,),
-    "outer": (OUTER,),
-    "both": (OUTER, INNER),
-}
+# The fence's layers in each variant that is claude-local.
+LAYERS: dict[str, tuple[str, ...]] = {"unfenced": (), "inner": (INNER,), "outer": (OUTER,), "both": (OUTER, INNER)}
 TITLES = {
     "alone": "claude itself",
+    "unfenced": "no fence",
     "inner": "inner fence only",
     "outer": "outer fence only",
     "both": "both fences",
@@ -86,8 +84,8 @@ class Backend(ScriptedBackend):
 class Bench:
     """A temporary home with what a deploy leaves, and the ways to start Claude Code in it."""
 
-    def __init__(self, claude: Path, python: Path, wrapper: Path, home: Path) -> None:
-        self.python, self.home = python, home
+    def __init__(self, claude: Path, python: Path, home: Path) -> None:
+        self.home = home
         self.paths = Paths(home=str(home), model_dir=str(home / "models"), bin_dir=str(home / "bin"))
         # In the home directory, as it is installed: Claude Code asks where it comes from.
         self.claude = home / ".local" / "share" / "claude" / claude.name
@@ -107,24 +105,27 @@ class Bench:
         for name in SHIMS:
             self._write(Path(self.paths.shims, name), (PROJECT / "files" / "shim").read_text(encoding="utf-8"), 0o755)
         self._write(self.paths.token, "token-of-a-benchmark")
-        for name, layers in VARIANTS.items():
-            if layers is not None:
-                config = FenceConfig(
-                    layers=layers, ports=(8080, 8081), reason="" if len(layers) == 2 else "a benchmark"
-                )
-                self._write(home / f"fence-{name}.json", dump(config))
-        # The wrapper up to the point where it becomes the launcher: this program takes the launcher's place.
-        stand_in = home / "stand-in"
-        self._write(stand_in, f'#!/bin/sh\nexec env -0 >"{home}/environment"\n', 0o755)
-        words = wrapper.read_text(encoding="utf-8").splitlines()
-        here = {
-            "python": stand_in, "token_file": self.paths.token, "config_dir": self.paths.config_dir,
-            "enforced_settings": self.paths.enforced_settings, "bash_env": self.paths.bash_env, "home": home,
-        }  # fmt: skip
-        changed = [f"{line.partition('=')[0]}='{here[line.partition('=')[0]]}'"
-                   if line.partition("=")[0] in here else line for line in words]  # fmt: skip
-        self.wrapper = home / "claude-local"
-        self._write(self.wrapper, "\n".join(changed) + "\n", 0o755)
+        self._write(self.paths.profiles, settings.dump({"default": "one", "profiles": {"one": {"tools": None}}}))
+        for name, layers in LAYERS.items():
+            config = FenceConfig(layers=layers, ports=(8080, 8081), reason="" if len(layers) == 2 else "a benchmark")
+            self._write(home / f"fence-{name}.json", dump(config))
+            self._write(home / name, self._wrapper(python, home / f"fence-{name}.json", self.claude), 0o755)
+        # Tells the environment that claude-local gives to Claude Code.
+        teller = home / "teller"
+        self._write(teller, f'#!/bin/sh\nexec env -0 >"{home}/environment"\n', 0o755)
+        self._write(home / "tell", self._wrapper(python, home / "fence-unfenced.json", teller), 0o755)
+
+    def _wrapper(self, python: Path, fence_config: Path, claude: Path) -> str:
+        paths = self.paths
+        return render_wrapper(
+            (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"),
+            server="http://127.0.0.1:8080", container="none", token=paths.token, profiles=paths.profiles,
+            config_dir=paths.config_dir, enforced_settings=paths.enforced_settings, bash_env=paths.bash_env,
+            claude=str(claude), native_claude="", start_timeout=1, python=str(python),
+            launcher=str(PROJECT / "claude_local" / "runtime" / "fence" / "start.py"), fence_config=str(fence_config),
+            fence_state=paths.fence_state, shims=paths.shims, system_path=SYSTEM_PATH, home=paths.home,
+            own_directories=shell_words([paths.share]),
+        )  # fmt: skip
 
     def _write(self, path: str | Path, words: str, mode: int = 0o644) -> None:
         target = Path(path)
@@ -132,46 +133,39 @@ class Bench:
         target.write_text(words, encoding="utf-8")
         target.chmod(mode)
 
-    def wrapper_seconds(self, server: str) -> tuple[float, dict[str, str]]:
-        """How long the wrapper takes until it becomes the launcher, and the environment that it hands over."""
+    def environment(self, server: str) -> dict[str, str]:
+        """What a user's shell hands to claude-local."""
         keep = ("PATH", "LANG", "USER", "LOGNAME")
         env = {name: os.environ[name] for name in keep if name in os.environ}
-        env |= {"HOME": str(self.home), "TERM": "dumb", "CLAUDE_LOCAL_SERVER": server}
-        words = [self.wrapper, "-p", "Say hello."]
-        begin = time.perf_counter()
-        with subprocess.Popen(
-            words, cwd=self.workspace, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        ) as process:
-            # Not wait(timeout=...): Python then looks after 1, 3, 7, 15, 31, 63 ms ..., and only that would be measured.
-            guard = threading.Timer(LIMIT, process.kill)
-            guard.start()
-            status = process.wait()
-            seconds = time.perf_counter() - begin
-            guard.cancel()
-        if status:
-            raise subprocess.CalledProcessError(status, words)
+        return env | {
+            "HOME": str(self.home), "TERM": "xterm-256color", "CLAUDE_LOCAL_SERVER": server, **columns_environment()
+        }  # fmt: skip
+
+    def environment_inside(self, server: str) -> dict[str, str]:
+        """What claude-local hands to Claude Code."""
+        subprocess.run(
+            [self.home / "tell", "--unfenced", "-p", "Say hello."], cwd=self.workspace, env=self.environment(server),
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=True,
+        )  # fmt: skip
         raw = (self.home / "environment").read_bytes()
-        pairs = (os.fsdecode(word).partition("=") for word in raw.split(b"\0") if word)
-        return seconds, {name: value for name, _, value in pairs}
+        return {
+            name: value for name, _, value in (os.fsdecode(word).partition("=") for word in raw.split(b"\0") if word)
+        }
 
-    def command(self, variant: str, way: str, server: str) -> list[str]:
+    def command(self, variant: str, way: str) -> list[str]:
         """The words that start ``variant``."""
-        claude = [str(self.claude), *(["-p"] if way == "print" else []), "Say hello."]
-        if VARIANTS[variant] is None:
+        asked = [*(["-p"] if way == "print" else []), "Say hello."]
+        if variant == "alone":
             plain = settings.enforced_settings([8080, 8081]) | {"sandbox": {"enabled": False}}
-            return [claude[0], "--settings=" + json.dumps(plain), *claude[1:]]
-        launcher = PROJECT / "claude_local" / "runtime" / "fence" / "start.py"
-        return [
-            str(self.python), "-I", "-S", str(launcher), "--config", str(self.home / f"fence-{variant}.json"),
-            "--home", str(self.home), "--config-dir", self.paths.config_dir, "--state", self.paths.fence_state,
-            "--shims", self.paths.shims, "--settings", self.paths.enforced_settings, "--own", self.paths.share, "--server", server, "--", *claude,
-        ]  # fmt: skip
+            return [str(self.claude), "--settings=" + json.dumps(plain), *asked]
+        return [str(self.home / variant), *([] if LAYERS[variant] else ["--unfenced"]), *asked]
 
-    def seconds(self, variant: str, way: str, environment: Mapping[str, str]) -> float:
+    def seconds(self, variant: str, way: str) -> float:
         """One start: seconds until the first request. Raises SystemExit when none comes."""
         with Backend([text("Hello.")]) as backend:
-            env = {**environment, "ANTHROPIC_BASE_URL": backend.url, "TERM": "xterm-256color", **columns_environment()}
-            words = self.command(variant, way, backend.url)
+            inside = variant == "alone"
+            env = self.environment_inside(backend.url) if inside else self.environment(backend.url)
+            words = self.command(variant, way)
             begin = time.perf_counter()
             if way == "print":
                 done = subprocess.run(
@@ -192,28 +186,32 @@ class Bench:
 Seconds = dict[str, dict[str, list[float]]]
 
 
-def measure(bench: Bench, ways: Sequence[str], rounds: int) -> tuple[Seconds, list[float]]:
-    """Seconds by way and variant, and of the wrapper, one of each a round; the first round warms up and is not counted."""
-    found: Seconds = {way: {name: [] for name in VARIANTS} for way in ways}
-    wrapper: list[float] = []
+def measure(bench: Bench, ways: Sequence[str], rounds: int) -> Seconds:
+    """Seconds by way and variant, one of each a round; the first round warms up and is not counted."""
+    found: Seconds = {way: {name: [] for name in TITLES} for way in ways}
     for number in range(rounds + 1):
-        with Backend() as backend:
-            seconds, environment = bench.wrapper_seconds(backend.url)
-        names = list(VARIANTS)
+        names = list(TITLES)
         turn = number % len(names)
-        taken = {(way, name): bench.seconds(name, way, environment)
-                 for name in names[turn:] + names[:turn] for way in ways}  # fmt: skip
+        taken = {(way, name): bench.seconds(name, way) for name in names[turn:] + names[:turn] for way in ways}
         if number:
-            wrapper.append(seconds)
             for (way, name), value in taken.items():
                 found[way][name].append(value)
-    return found, wrapper
+    return found
 
 
-def row(title: str, values: Sequence[float], base: float | None) -> str:
-    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
-    ratio = "" if base is None else f"{statistics.median(values) / base:8.2f}"
-    return f"{title:20}{middle:9.3f}   {low:.3f} - {high:.3f}   {min(values):.3f} - {max(values):.3f}{ratio}"
+def table(title: str, variants: Mapping[str, Sequence[float]]) -> float:
+    """Print what was measured in one way; the ratio that the fences are judged by."""
+    middle = {name: statistics.median(values) for name, values in variants.items()}
+    base, ratio = middle["alone"], 0.0
+    print(f"{title:20}{'median':>9}   {'quartiles':13}   {'range':13}{'whole':>8}{'fence':>8}")
+    for name, values in variants.items():
+        low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+        spread = f"{low:.3f} - {high:.3f}   {min(values):.3f} - {max(values):.3f}"
+        ratio = (base + middle[name] - middle["unfenced"]) / base
+        fence = f"{ratio:8.2f}" if LAYERS.get(name) else ""
+        print(f"{TITLES[name]:20}{middle[name]:9.3f}   {spread}{middle[name] / base:8.2f}{fence}")
+    print()
+    return ratio
 
 
 def main() -> int:
@@ -222,37 +220,27 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10, help="starts of each variant (10)")
     parser.add_argument("--way", choices=[*WAYS, "each"], default="each", help="how Claude Code is started (each)")
     parser.add_argument("--claude", type=Path, default=Path(installed.claude), help="the Claude Code to start")
-    parser.add_argument("--wrapper", type=Path, default=Path(installed.wrapper), help="the installed claude-local")
     parser.add_argument("--python", type=Path, default=Path(installed.python), help="the runtime's interpreter")
     parser.add_argument("--aim", type=float, default=1.1, help="how long both fences may take, alone = 1 (1.1)")
     parser.add_argument("--json", type=Path, help="write every measured second to this file")
     options = parser.parse_args()
-    for path in (options.claude, options.wrapper, options.python):
+    for path in (options.claude, options.python):
         if not path.exists():
             parser.error(f"{path} is not there; ./provision installs it")
     cache = Path(installed.cache)
     cache.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="fence-startup-", dir=cache))
+    rounds = max(1, options.rounds)
     try:
-        bench = Bench(options.claude.resolve(), options.python, options.wrapper, home)
-        ways = list(WAYS) if options.way == "each" else [options.way]
-        found, wrapper = measure(bench, ways, max(1, options.rounds))
+        bench = Bench(options.claude.resolve(), options.python, home)
+        found = measure(bench, list(WAYS) if options.way == "each" else [options.way], rounds)
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    ratios = {}
-    for way, variants in found.items():
-        base = statistics.median(variants["alone"])
-        print(f"{WAYS[way]:20}{'median':>9}   {'quartiles':13}   {'range':13}{'ratio':>8}")
-        for name, values in variants.items():
-            print(row(TITLES[name], values, base))
-        ratios[way] = statistics.median(variants["both"]) / base
-        print()
-    print(row("wrapper before it", wrapper, None))
+    ratios = {way: table(WAYS[way], variants) for way, variants in found.items()}
     told = ", ".join(f"{WAYS[way].lower()} {ratio:.2f}" for way, ratio in ratios.items())
-    print(f"\nBoth fences, claude itself = 1: {told} ({len(wrapper)} rounds); aim {options.aim}")
+    print(f"What both fences add, claude itself = 1: {told} ({rounds} rounds); aim {options.aim}")
     if options.json:
-        document = {"seconds": found, "wrapper": wrapper, "ratios": ratios}
-        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps({"seconds": found, "ratios": ratios}, indent=2) + "\n", encoding="utf-8")
     return 0 if max(ratios.values()) <= options.aim else 1
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -374,6 +375,84 @@ def test_a_server_that_never_gets_ready_ends_with_the_command_that_shows_why(tmp
         done = impatient.run("-p", "x", server=backend.url)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "  Fix: sudo docker logs --tail 40 the-server"
+
+
+@pytest.mark.parametrize("n_ctx", [0, -1, None, "many", [1]])
+def test_a_server_that_does_not_tell_its_context_window_is_said(home: Home, n_ctx: object) -> None:
+    with ScriptedBackend(n_ctx=n_ctx, token=TOKEN) as backend:  # type: ignore[arg-type]
+        done = home.run("-p", "x", server=backend.url)
+    assert done.returncode == 1 and "how large its context window is" in done.stderr and "./provision" in done.stderr
+    assert not home.record.exists() and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("profiles", ["", "{", "[]", "{}", '{"default": "a", "profiles": {"a": null}}', None])
+def test_without_readable_profiles_all_tools_are_offered(
+    home: Home, backend: ScriptedBackend, profiles: str | None
+) -> None:
+    if profiles is None:
+        Path(home.paths.profiles).unlink()
+    else:
+        home.add(home.paths.profiles, profiles)
+    assert home.run("-p", "x", server=backend.url).returncode == 0
+    assert home.started["argv"][1:] == ["-p", "x"]
+
+
+def children_of_the_group(group: int) -> list[int]:
+    """The processes that still run in the process group."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            words = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else []
+            if words and int(words[2]) == group and words[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until_asked(backend: ScriptedBackend, times: int) -> None:
+    """Each time is 0.3 s after the one before: by then the launcher has started."""
+    until = time.monotonic() + 20
+    while len(backend.requests) < times:
+        assert time.monotonic() < until, "nobody asks whether the server is ready"
+        time.sleep(0.02)
+
+
+@contextmanager
+def waiting(home: Home, backend: ScriptedBackend) -> Iterator[subprocess.Popen[str]]:
+    """claude-local in a process group of its own, while the server loads the model."""
+    with subprocess.Popen(
+        [home.paths.wrapper, "-p", "x"], env=home.environment(backend.url), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None and "loading the model" in process.stderr.readline()
+        wait_until_asked(backend, 4)
+        yield process
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)]
+)
+def test_an_end_while_the_server_gets_ready_is_silent_and_leaves_nothing(home: Home, number: int, to_all: bool) -> None:
+    """Ctrl-C reaches the whole group, ``kill`` only the process that was called."""
+    with ScriptedBackend(loading=10_000, token=TOKEN) as backend, waiting(home, backend) as process:
+        (os.killpg if to_all else os.kill)(process.pid, number)
+        assert process.wait(timeout=10) == -number
+        until = time.monotonic() + 10
+        while left := children_of_the_group(process.pid):
+            assert time.monotonic() < until, f"these still run: {left}"
+            time.sleep(0.05)
+        assert process.stderr is not None and process.stderr.read() == ""
+    assert not home.record.exists()
+
+
+def test_what_is_stopped_while_the_server_gets_ready_goes_on_later(home: Home) -> None:
+    with ScriptedBackend(loading=8, token=TOKEN) as backend, waiting(home, backend) as process:
+        os.killpg(process.pid, signal.SIGSTOP)
+        asked = len(backend.requests)
+        time.sleep(1)
+        assert len(backend.requests) <= asked + 1, "what asks is stopped too"
+        os.killpg(process.pid, signal.SIGCONT)
+        assert process.wait(timeout=20) == 0
+    assert home.started["argv"][1:] == ["--tools=Read,Write", "-p", "x"]
 
 
 def test_a_foreign_server_that_is_down_starts_nothing(home: Home, closed_port: int) -> None:

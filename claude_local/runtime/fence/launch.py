@@ -23,7 +23,7 @@ from claude_local.fence import plan, policy, repository
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.plan import covers
 from claude_local.fence.records import TYPE_CHECKING, dataclass, field
-from claude_local.runtime.fence import observe, seccomp
+from claude_local.runtime.fence import model, observe, seccomp
 from claude_local.runtime.fence.ledger import Interrupted, Ledger, make_stubs
 from claude_local.runtime.fence.observe import Found, Places, WorkspaceRefused, realpath
 
@@ -76,8 +76,8 @@ def printable(text: str) -> str:
 @dataclass
 class Options:
     """What templates/claude-local says. ``config``: fence.json. ``own``: claude-local's own directories. ``state``: where
-    sessions leave word of each other. ``shims``: a directory that comes first on Claude Code's PATH. ``server``: its address; empty: the session talks to none. ``settings``: the
-    enforced ones, a file or JSON. ``command``: claude and its arguments."""
+    sessions leave word of each other. ``shims``: a directory that comes first on Claude Code's PATH. ``server``: its address; empty: the session talks to none. ``answer``,
+    ``profiles``, ``profile``: see :mod:`claude_local.runtime.fence.model`. ``settings``: the enforced ones, a file or JSON. ``command``: claude and its arguments."""
 
     config: str = ""
     home: str = ""
@@ -86,6 +86,9 @@ class Options:
     state: str = ""
     shims: str = ""
     server: str = ""
+    answer: str = ""
+    profiles: str = ""
+    profile: str = ""
     settings: str = ""
     unfenced: bool = False
     command: list[str] = field(default_factory=list)
@@ -101,7 +104,18 @@ def arguments(argv: list[str]) -> Options:
             options.unfenced = True
         elif name == "own":
             options.own.append(next(words))
-        elif name in ("config", "home", "config_dir", "state", "shims", "server", "settings"):
+        elif name in (
+            "config",
+            "home",
+            "config_dir",
+            "state",
+            "shims",
+            "server",
+            "answer",
+            "profiles",
+            "profile",
+            "settings",
+        ):
             setattr(options, name, next(words))
         else:
             fail(f"the fence's launcher does not know {word}: it and the command are of different age", PROVISION)
@@ -132,12 +146,15 @@ def read_settings(given: str) -> dict[str, object]:
     return found
 
 
+def before_dashes(words: list[str]) -> list[str]:
+    """What of a command line may be options."""
+    return words[: words.index("--")] if "--" in words else words
+
+
 def added_directories(words: list[str]) -> Iterator[str]:
     """The values of claude's ``--add-dir``, which takes one or more."""
     taking = False
-    for word in words:
-        if word == "--":
-            return
+    for word in before_dashes(words):
         if word.startswith("--add-dir="):
             yield word.partition("=")[2]
         elif word == "--add-dir":
@@ -654,6 +671,21 @@ def _run(
     return status if status >= 0 else 128 - status
 
 
+def tell_of_the_model(options: Options) -> None:
+    """Wait for the server, and put what Claude Code has to know of the model into the environment and the command."""
+    known = model.server_answer(options.answer)
+    if known is None:
+        fail(f"llama-server at {options.server} does not say how large its context window is", PROVISION)
+    tools = model.tools_of(options.profiles, options.profile)
+    if any(word == "--tools" or word.startswith("--tools=") for word in before_dashes(options.command)):
+        tools = []
+    for name, value in model.defaults(known, tools).items():
+        if not os.environ.get(name):
+            os.environ[name] = value
+    if tools:
+        options.command.insert(1, "--tools=" + ",".join(tools))
+
+
 def check_programs(config: FenceConfig) -> None:
     """What the fences are made of; Claude Code's own words for a missing socat would name no way out."""
     if config.outer and not isfile(config.bwrap):
@@ -665,6 +697,11 @@ def check_programs(config: FenceConfig) -> None:
 
 def main(argv: list[str]) -> int:
     options = arguments(argv)
+    if options.answer:
+        tell_of_the_model(options)
+    # From here on there is something to put away at an interruption.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config = read_config(options.config)
     enforced = read_settings(options.settings)
     if options.unfenced:
