@@ -10,14 +10,15 @@ answers. The variants take turns, each round in another order, so that a machine
 to all of them alike:
 
     alone     claude itself: the same environment and settings, the sandbox switched off
-    unfenced  claude-local --unfenced: arguments, the question to the server, the environment
+    unfenced  claude-local --unfenced: arguments, the question to the server, and meanwhile the start of the launcher
     inner     claude-local, Claude Code's own sandbox only
     outer     claude-local, bubblewrap around the whole process only
     both      claude-local as it is installed: both
 
 All but the first are the whole command, this project's templates/claude-local and launcher. Two ratios, of the medians:
-``whole`` is a variant : alone; ``fence`` is (alone + what the variant takes longer than unfenced) : alone. Nothing is
-left behind. Exit status: 0 when the ``fence`` ratio of both is at most ``--aim`` in each way, else 1.
+``whole`` is a variant : alone; ``fence`` is (alone + what the variant takes longer than unfenced) : alone, which leaves the
+launcher's start out (some 10 ms more than the question to the server takes). Nothing is left behind. Exit status: 0 when
+the ``whole`` of both is at most ``--aim`` in each way, else 1.
 """
 
 from __future__ import annotations
@@ -200,18 +201,17 @@ def measure(bench: Bench, ways: Sequence[str], rounds: int) -> Seconds:
 
 
 def table(title: str, variants: Mapping[str, Sequence[float]]) -> float:
-    """Print what was measured in one way; the ratio that the fences are judged by."""
+    """Print what was measured in one way; how long both fences take, the whole command, claude itself = 1."""
     middle = {name: statistics.median(values) for name, values in variants.items()}
-    base, ratio = middle["alone"], 0.0
+    base = middle["alone"]
     print(f"{title:20}{'median':>9}   {'quartiles':13}   {'range':13}{'whole':>8}{'fence':>8}")
     for name, values in variants.items():
         low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
         spread = f"{low:.3f} - {high:.3f}   {min(values):.3f} - {max(values):.3f}"
-        ratio = (base + middle[name] - middle["unfenced"]) / base
-        fence = f"{ratio:8.2f}" if LAYERS.get(name) else ""
+        fence = f"{(base + middle[name] - middle['unfenced']) / base:8.2f}" if LAYERS.get(name) else ""
         print(f"{TITLES[name]:20}{middle[name]:9.3f}   {spread}{middle[name] / base:8.2f}{fence}")
     print()
-    return ratio
+    return middle["both"] / base
 
 
 def main() -> int:
@@ -238,7 +238,7 @@ def main() -> int:
         shutil.rmtree(home, ignore_errors=True)
     ratios = {way: table(WAYS[way], variants) for way, variants in found.items()}
     told = ", ".join(f"{WAYS[way].lower()} {ratio:.2f}" for way, ratio in ratios.items())
-    print(f"What both fences add, claude itself = 1: {told} ({rounds} rounds); aim {options.aim}")
+    print(f"claude-local with both fences, claude itself = 1: {told} ({rounds} rounds); aim {options.aim}")
     if options.json:
         options.json.write_text(json.dumps({"seconds": found, "ratios": ratios}, indent=2) + "\n", encoding="utf-8")
     return 0 if max(ratios.values()) <= options.aim else 1

@@ -160,6 +160,13 @@ def test_a_session_in_the_background_ends_by_itself(who: Person, work: Path) -> 
         assert (work / "answer").read_text() == "From behind.\n"
 
 
+def test_a_caller_who_ignores_the_ends_of_children_is_no_matter(who: Person, work: Path) -> None:
+    with SlowBackend(text("It ended.")) as backend, who.shell(backend, work) as tty:
+        at = tty.shell("env --ignore-signal=CHLD claude-local -p hello")
+        tty.wait_for_shell(at)
+        assert "It ended." in tty.shown(at) and tty.shell_status() == 0
+
+
 # --- the screen ---------------------------------------------------------------------------------------------------
 
 

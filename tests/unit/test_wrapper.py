@@ -377,7 +377,7 @@ def test_a_server_that_never_gets_ready_ends_with_the_command_that_shows_why(tmp
     assert done.stderr.splitlines()[-1] == "  Fix: sudo docker logs --tail 40 the-server"
 
 
-@pytest.mark.parametrize("n_ctx", [0, -1, None, "many", [1]])
+@pytest.mark.parametrize("n_ctx", [0, -1, None, True, "4096", [1]])
 def test_a_server_that_does_not_tell_its_context_window_is_said(home: Home, n_ctx: object) -> None:
     with ScriptedBackend(n_ctx=n_ctx, token=TOKEN) as backend:  # type: ignore[arg-type]
         done = home.run("-p", "x", server=backend.url)
@@ -385,7 +385,13 @@ def test_a_server_that_does_not_tell_its_context_window_is_said(home: Home, n_ct
     assert not home.record.exists() and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("profiles", ["", "{", "[]", "{}", '{"default": "a", "profiles": {"a": null}}', None])
+UNREADABLE = ["", "{", "[]", "{}"]
+NO_TOOLS = ["null", "{}", '{"tools": "Read"}', '{"tools": {"Read": 1}}', '{"tools": ["Read", 1]}']
+
+
+@pytest.mark.parametrize(
+    "profiles", [None, *UNREADABLE, *(f'{{"default": "a", "profiles": {{"a": {each}}}}}' for each in NO_TOOLS)]
+)
 def test_without_readable_profiles_all_tools_are_offered(
     home: Home, backend: ScriptedBackend, profiles: str | None
 ) -> None:
@@ -417,31 +423,77 @@ def wait_until_asked(backend: ScriptedBackend, times: int) -> None:
 
 
 @contextmanager
-def waiting(home: Home, backend: ScriptedBackend) -> Iterator[subprocess.Popen[str]]:
+def waiting(
+    home: Home, backend: ScriptedBackend, stderr: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
     """claude-local in a process group of its own, while the server loads the model."""
     with subprocess.Popen(
         [home.paths.wrapper, "-p", "x"], env=home.environment(backend.url), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
     ) as process:  # fmt: skip
-        assert process.stderr is not None and "loading the model" in process.stderr.readline()
         wait_until_asked(backend, 4)
         yield process
 
 
+def read_all(terminal: int) -> bytes:
+    """What a terminal shows and has not been read yet."""
+    said = b""
+    with suppress(BlockingIOError, OSError):
+        while piece := os.read(terminal, 4096):
+            said += piece
+    return said
+
+
 @pytest.mark.parametrize(
-    ("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)]
+    ("number", "to_all"),
+    [(signal.SIGINT, True), (signal.SIGQUIT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
 )
 def test_an_end_while_the_server_gets_ready_is_silent_and_leaves_nothing(home: Home, number: int, to_all: bool) -> None:
-    """Ctrl-C reaches the whole group, ``kill`` only the process that was called."""
-    with ScriptedBackend(loading=10_000, token=TOKEN) as backend, waiting(home, backend) as process:
+    """Keys reach the whole group, ``kill`` only the process that was called. By then the terminal is the shell's again."""
+    terminal, theirs = os.openpty()
+    os.set_blocking(terminal, False)
+    with ScriptedBackend(loading=10_000, token=TOKEN) as backend, waiting(home, backend, theirs) as process:
+        os.killpg(process.pid, signal.SIGSTOP)
+        assert b"loading the model" in read_all(terminal)
         (os.killpg if to_all else os.kill)(process.pid, number)
+        if number != signal.SIGKILL:
+            os.kill(process.pid, signal.SIGCONT)
         assert process.wait(timeout=10) == -number
+        os.killpg(process.pid, signal.SIGCONT)
         until = time.monotonic() + 10
         while left := children_of_the_group(process.pid):
             assert time.monotonic() < until, f"these still run: {left}"
             time.sleep(0.05)
-        assert process.stderr is not None and process.stderr.read() == ""
+        assert read_all(terminal) == b""
+    os.close(terminal)
+    os.close(theirs)
     assert not home.record.exists()
+
+
+def test_a_child_that_the_shell_has_seen_end_is_no_matter(home: Home, backend: ScriptedBackend) -> None:
+    wrapper = Path(home.paths.wrapper)
+    text = wrapper.read_text().replace("\nclean_environment\n", "\nsleep 1\nclean_environment\n")
+    assert text.count("\nsleep 1\n") == 1
+    home.add(wrapper, text, 0o755)
+    assert home.run("-p", "x", server=backend.url).stderr == ONE_LAYER
+    assert home.started["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32768"
+
+
+def test_a_caller_who_ignores_the_ends_of_children_is_no_matter(home: Home, backend: ScriptedBackend) -> None:
+    done = subprocess.run(
+        ["env", "--ignore-signal=CHLD", home.paths.wrapper, "-p", "x"], env=home.environment(backend.url),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ONE_LAYER)
+
+
+def test_without_its_launcher_nothing_is_started(home: Home) -> None:
+    home.docker("echo exited")
+    wrapper = Path(home.paths.wrapper)
+    home.add(wrapper, wrapper.read_text().replace("/runtime/fence/start.py'", "/runtime/fence/no.py'"), 0o755)
+    done = home.run("-p", "x")
+    assert done.returncode == 1 and "no.py is missing" in done.stderr and len(done.stderr.splitlines()) == 2
+    assert home.docker_log == []
 
 
 def test_what_is_stopped_while_the_server_gets_ready_goes_on_later(home: Home) -> None:
@@ -574,7 +626,8 @@ def test_without_the_link_the_native_installation_is_used(home: Home, backend: S
 
 def test_without_any_claude_the_fix_is_named(home: Home, backend: ScriptedBackend) -> None:
     Path(home.paths.claude).unlink()
-    done = home.run("-p", "x", server=backend.url, PATH="/usr/bin:/bin")
+    home.add(home.tools / "claude", "no program", 0o644)
+    done = home.run("-p", "x", server=backend.url, PATH=f"{home.tools}:/usr/bin:/bin")
     assert done.returncode == 1 and "Claude Code is not installed" in done.stderr
 
 

@@ -166,7 +166,7 @@ def added_directories(words: list[str]) -> Iterator[str]:
 
 
 def wants_worktree(words: list[str]) -> bool:
-    return any(word in ("-w", "--worktree") or word.startswith("--worktree=") for word in words)
+    return any(word in ("-w", "--worktree") or word.startswith("--worktree=") for word in before_dashes(words))
 
 
 def server_address(server: str) -> tuple[str, int]:
@@ -696,6 +696,8 @@ def check_programs(config: FenceConfig) -> None:
 
 
 def main(argv: list[str]) -> int:
+    # Ignored by who called, it would take the ends of our own children away.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     options = arguments(argv)
     if options.answer:
         tell_of_the_model(options)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 
 
 def server_answer(place: str) -> int | None:
     """Wait until the wrapper's child has found the server ready; the model's context window in tokens, None when the server
     does not say. ``place``: the descriptor on which the child writes the server's /props, and its process id.
 
-    Raises SystemExit with the child's status when that has failed, and said why.
+    Raises SystemExit when the child wrote nothing: then it has said why.
     """
     descriptor, process = (int(word) for word in place.split(" "))
     with open(descriptor, "rb") as file:
         said = file.read()
-    if status := os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]):
-        raise SystemExit(status if status > 0 else 128 - status)
+    # The wrapper's shell may have had its end already.
+    with suppress(ChildProcessError):
+        os.waitpid(process, 0)
+    if not said:
+        raise SystemExit(1)
     try:
-        window = int(json.loads(said)["default_generation_settings"]["n_ctx"])
-    except (KeyError, TypeError, ValueError, OverflowError):
+        window = json.loads(said)["default_generation_settings"]["n_ctx"]
+        return int(window) if type(window) in (int, float) and window >= 1 else None
+    except (LookupError, TypeError, ValueError, OverflowError):
         return None
-    return window if window > 0 else None
 
 
 def tools_of(profiles: str, profile: str) -> list[str]:
@@ -29,9 +33,10 @@ def tools_of(profiles: str, profile: str) -> list[str]:
     try:
         with open(profiles, encoding="utf-8") as file:
             known = json.load(file)
-        return list(known["profiles"][profile or known["default"]].get("tools") or [])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        tools = known["profiles"][profile or known["default"]]["tools"]
+    except (OSError, ValueError, LookupError, TypeError):
         return []
+    return tools if isinstance(tools, list) and all(isinstance(tool, str) for tool in tools) else []
 
 
 def defaults(window: int, tools: list[str]) -> dict[str, str]:
