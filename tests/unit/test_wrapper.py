@@ -431,8 +431,12 @@ def waiting(
         [home.paths.wrapper, "-p", "x"], env=home.environment(backend.url), stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
     ) as process:  # fmt: skip
-        wait_until_asked(backend, 4)
-        yield process
+        try:
+            wait_until_asked(backend, 4)
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def read_all(terminal: int) -> bytes:
