@@ -23,6 +23,7 @@ from claude_local.commands import render_wrapper, shell_words
 from claude_local.fence.config import INNER, FenceConfig, dump
 from claude_local.paths import Paths
 from claude_local.runtime.scripted_backend import ScriptedBackend
+from claude_local.runtime.verify import processes
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = PROJECT / "templates" / "claude-local"
@@ -403,14 +404,14 @@ def test_without_readable_profiles_all_tools_are_offered(
     assert home.started["argv"][1:] == ["-p", "x"]
 
 
-def children_of_the_group(group: int) -> list[int]:
+def living_in_the_group(group: int) -> list[int]:
     """The processes that still run in the process group."""
     found = []
-    for entry in Path("/proc").iterdir():
+    for pid in processes.pids():
         with suppress(OSError):
-            words = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else []
-            if words and int(words[2]) == group and words[0] != "Z":
-                found.append(int(entry.name))
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            if int(words[2]) == group and words[0] != "Z":
+                found.append(pid)
     return found
 
 
@@ -465,7 +466,7 @@ def test_an_end_while_the_server_gets_ready_is_silent_and_leaves_nothing(home: H
         assert process.wait(timeout=10) == -number
         os.killpg(process.pid, signal.SIGCONT)
         until = time.monotonic() + 10
-        while left := children_of_the_group(process.pid):
+        while left := living_in_the_group(process.pid):
             assert time.monotonic() < until, f"these still run: {left}"
             time.sleep(0.05)
         assert read_all(terminal) == b""

@@ -104,18 +104,7 @@ def arguments(argv: list[str]) -> Options:
             options.unfenced = True
         elif name == "own":
             options.own.append(next(words))
-        elif name in (
-            "config",
-            "home",
-            "config_dir",
-            "state",
-            "shims",
-            "server",
-            "answer",
-            "profiles",
-            "profile",
-            "settings",
-        ):
+        elif Options.__annotations__.get(name) == "str":
             setattr(options, name, next(words))
         else:
             fail(f"the fence's launcher does not know {word}: it and the command are of different age", PROVISION)
