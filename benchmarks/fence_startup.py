@@ -42,7 +42,7 @@ sys.path.insert(0, str(PROJECT))
 from starlette.requests import Request  # noqa: E402
 
 from claude_local import settings  # noqa: E402
-from claude_local.commands import SYSTEM_PATH, render_wrapper, shell_words  # noqa: E402
+from claude_local.commands import render_claude_local  # noqa: E402
 from claude_local.fence.config import INNER, OUTER, FenceConfig, dump  # noqa: E402
 from claude_local.paths import SHIMS, Paths  # noqa: E402
 from claude_local.runtime.scripted_backend import ScriptedBackend, text  # noqa: E402
@@ -117,15 +117,10 @@ class Bench:
         self._write(home / "tell", self._wrapper(python, home / "fence-unfenced.json", teller), 0o755)
 
     def _wrapper(self, python: Path, fence_config: Path, claude: Path) -> str:
-        paths = self.paths
-        return render_wrapper(
-            (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"),
-            server="http://127.0.0.1:8080", container="none", token=paths.token, profiles=paths.profiles,
-            config_dir=paths.config_dir, enforced_settings=paths.enforced_settings, bash_env=paths.bash_env,
-            claude=str(claude), native_claude="", start_timeout=1, python=str(python),
+        return render_claude_local(
+            (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"), self.paths,
+            server="http://127.0.0.1:8080", container="none", start_timeout=1, claude=str(claude), python=str(python),
             launcher=str(PROJECT / "claude_local" / "runtime" / "fence" / "start.py"), fence_config=str(fence_config),
-            fence_state=paths.fence_state, shims=paths.shims, system_path=SYSTEM_PATH, home=paths.home,
-            own_directories=shell_words([paths.share]),
         )  # fmt: skip
 
     def _write(self, path: str | Path, words: str, mode: int = 0o644) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from posixpath import join
+from posixpath import dirname, join
 
 from jinja2 import Environment, StrictUndefined
+
+from claude_local.paths import Paths
 
 BEGIN = "# >>> claude-local >>>"
 END = "# <<< claude-local <<<"
@@ -22,6 +24,29 @@ def render_wrapper(template: str, **values: str | int) -> str:
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters["quote"] = shell_quoted
     return environment.from_string(template).render(**values)
+
+
+def render_claude_local(template: str, paths: Paths, **values: str | int) -> str:
+    """templates/claude-local for a home with ``paths``; ``values``: what those do not say (server, container,
+    start_timeout), and what is to be otherwise."""
+    known: dict[str, str | int] = {
+        "token": paths.token,
+        "profiles": paths.profiles,
+        "config_dir": paths.config_dir,
+        "enforced_settings": paths.enforced_settings,
+        "bash_env": paths.bash_env,
+        "claude": paths.claude,
+        "native_claude": paths.native_claude,
+        "python": paths.python,
+        "launcher": paths.fence_launcher,
+        "fence_config": paths.fence_config,
+        "fence_state": paths.fence_state,
+        "shims": paths.shims,
+        "home": paths.home,
+        "own_directories": shell_words([paths.share, paths.bin_dir, dirname(paths.token)]),
+        "system_path": SYSTEM_PATH,
+    }
+    return render_wrapper(template, **known | values)
 
 
 def shell_quoted(value: str | int) -> str:

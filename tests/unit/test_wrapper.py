@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from claude_local.commands import render_wrapper, shell_words
+from claude_local.commands import render_claude_local
 from claude_local.fence.config import INNER, FenceConfig, dump
 from claude_local.paths import Paths
 from claude_local.runtime.scripted_backend import ScriptedBackend
@@ -58,26 +58,15 @@ class Home:
         profiles = {"small": {"tools": ["Read", "Write"]}, "large": {"tools": None}}
         self.add(self.paths.profiles, json.dumps({"default": "small", "profiles": profiles}))
         self.add(self.paths.claude, FAKE_CLAUDE, 0o755)
-        text = render_wrapper(
+        text = render_claude_local(
             TEMPLATE.read_text(encoding="utf-8"),
+            self.paths,
             server=f"http://127.0.0.1:{server_port}",
             container="the-server",
-            token=self.paths.token,
-            profiles=self.paths.profiles,
-            config_dir=self.paths.config_dir,
-            enforced_settings=self.paths.enforced_settings,
-            bash_env=self.paths.bash_env,
-            claude=self.paths.claude,
-            native_claude=self.paths.native_claude,
             start_timeout=start_timeout,
             python=sys.executable,
             launcher=str(PROJECT / "claude_local" / "runtime" / "fence" / "start.py"),
-            fence_config=self.paths.fence_config,
-            fence_state=self.paths.fence_state,
-            shims=self.paths.shims,
             system_path=f"{self.tools}:/usr/bin:/bin",
-            home=self.paths.home,
-            own_directories=shell_words([self.paths.share, self.paths.bin_dir]),
         )
         # One layer: the launcher becomes claude, and these tests see what it was started with.
         self.add(self.paths.fence_config, dump(FenceConfig(layers=(INNER,), reason="a test")))
