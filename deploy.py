@@ -2,8 +2,8 @@
 
 from pyinfra import local, state
 
-from claude_local import summary
-from claude_local.workstation import workstation
+from claude_local.deploy import summary
+from claude_local.deploy.workstation import workstation
 
 ws = workstation()
 

@@ -41,12 +41,12 @@ sys.path.insert(0, str(PROJECT))
 
 from starlette.requests import Request  # noqa: E402
 
-from claude_local import settings  # noqa: E402
-from claude_local.commands import render_claude_local  # noqa: E402
+from claude_local.claude import settings  # noqa: E402
+from claude_local.claude.commands import render_claude_local  # noqa: E402
 from claude_local.fence.config import INNER, OUTER, FenceConfig, dump  # noqa: E402
 from claude_local.paths import SHIMS, Paths  # noqa: E402
-from claude_local.runtime.scripted_backend import ScriptedBackend, text  # noqa: E402
-from claude_local.runtime.verify.terminal import Terminal, columns_environment  # noqa: E402
+from claude_local.verify.scripted_backend import ScriptedBackend, text  # noqa: E402
+from claude_local.verify.terminal import Terminal, columns_environment  # noqa: E402
 
 # The fence's layers in each variant that is claude-local.
 LAYERS: dict[str, tuple[str, ...]] = {"unfenced": (), "inner": (INNER,), "outer": (OUTER,), "both": (OUTER, INNER)}
@@ -120,7 +120,7 @@ class Bench:
         return render_claude_local(
             (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"), self.paths,
             server="http://127.0.0.1:8080", container="none", start_timeout=1, claude=str(claude), python=str(python),
-            launcher=str(PROJECT / "claude_local" / "runtime" / "fence" / "start.py"), fence_config=str(fence_config),
+            launcher=str(PROJECT / "claude_local" / "fence" / "start.py"), fence_config=str(fence_config),
         )  # fmt: skip
 
     def _write(self, path: str | Path, words: str, mode: int = 0o644) -> None:

@@ -26,9 +26,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_local import gguf
-from claude_local.architecture import DATA, from_header
-from claude_local.memory_estimate import MIB, Estimate, Serving, estimate
+from claude_local.models import gguf
+from claude_local.models.architecture import DATA, from_header
+from claude_local.models.memory import MIB, Estimate, Serving, estimate
 from tests import sparse_models
 
 TOLERANCE = 0.15

@@ -77,9 +77,9 @@ def serve(path: str) -> int:
 def transfer(url: str, target: str, size: int, sha256: str) -> int:
     """Our transfer alone, in a process of its own; prints its seconds."""
     sys.path.insert(0, str(PROJECT))
-    from claude_local.runtime.fetching import Fetcher
-    from claude_local.runtime.part import Part
-    from claude_local.sources import Source
+    from claude_local.models.fetching import Fetcher
+    from claude_local.models.part import Part
+    from claude_local.models.sources import Source
 
     began = time.monotonic()
     part = Part(target, size, "m.gguf", sha256)
@@ -126,7 +126,7 @@ def measure(variant: str, url: str, folder: Path, size: int, sha256: str) -> flo
             "profiles": [{"id": "p", "model": "m.gguf", "mmproj": None, "files": [file]}],
         }
         plan.write_text(json.dumps(text), encoding="utf-8")
-        return run(sys.executable, "-m", "claude_local.runtime.placement", "place", str(plan))
+        return run(sys.executable, "-m", "claude_local.models.placement", "place", str(plan))
     finally:
         shutil.rmtree(goal)
 

@@ -1,6 +1,6 @@
 """Every setting with its default. Override in group_data/, in inventory.py or with --data KEY=VALUE.
 
-Names are prefixed by the stage that reads them. claude_local/schemas/settings.schema.json says what is allowed.
+Names are prefixed by the stage that reads them. claude_local/settings.schema.json says what is allowed.
 """
 
 # --- profiles -----------------------------------------------------------------------------------------------------
@@ -21,7 +21,7 @@ docker_upstream_repository = True
 docker_group = False
 
 # --- image --------------------------------------------------------------------------------------------------------
-# Which llama.cpp build runs; the sha256 of each source stands beside it in claude_local/image.py.
+# Which llama.cpp build runs; the sha256 of each source stands beside it in claude_local/image/plan.py.
 image_llama_build = 11434
 # "auto": decided from the hardware, the reason is printed. "cpu", "cuda" (NVIDIA) or "vulkan" (AMD, Intel): that one.
 image_variant = "auto"

@@ -1,8 +1,8 @@
 """Use the Claude Code that is there, or install the tested version for the user."""
 
-from claude_local.operations import claude
-from claude_local.operations.packages import installed
-from claude_local.workstation import workstation
+from claude_local.deploy.operations import claude
+from claude_local.deploy.operations.packages import installed
+from claude_local.deploy.workstation import workstation
 
 ws = workstation()
 

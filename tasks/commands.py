@@ -1,9 +1,9 @@
 """Install the commands claude-local and llamactl and put their folder onto PATH."""
 
-from claude_local.commands import render_claude_local, render_wrapper
-from claude_local.operations.commands import on_path
-from claude_local.operations.user_files import whole_file
-from claude_local.workstation import PROJECT, workstation
+from claude_local.claude.commands import render_claude_local, render_wrapper
+from claude_local.deploy.operations.commands import on_path
+from claude_local.deploy.operations.user_files import whole_file
+from claude_local.deploy.workstation import PROJECT, workstation
 
 ws = workstation()
 

@@ -1,7 +1,7 @@
 """Docker: used if it is there, else installed; its daemon answers afterwards, with systemd or without."""
 
-from claude_local.operations import docker
-from claude_local.workstation import workstation
+from claude_local.deploy.operations import docker
+from claude_local.deploy.workstation import workstation
 
 ws = workstation()
 

@@ -1,9 +1,9 @@
 """Find out what fence works on this machine, help where that is possible, and write it down for claude-local."""
 
+from claude_local.deploy.operations.fence import configured, fitted
+from claude_local.deploy.workstation import workstation
 from claude_local.fence.config import FenceConfig
-from claude_local.operations.fence import configured, fitted
 from claude_local.paths import expand
-from claude_local.workstation import workstation
 
 ws = workstation()
 home = ws.paths.home

@@ -1,10 +1,10 @@
 """Prepare ~/.claude-local, Claude Code's configuration directory for local sessions; ~/.claude is never touched."""
 
-from claude_local import settings
-from claude_local.operations.home import json_merged
-from claude_local.operations.user_files import directory, whole_file
+from claude_local.claude import settings
+from claude_local.deploy.operations.home import json_merged
+from claude_local.deploy.operations.user_files import directory, whole_file
+from claude_local.deploy.workstation import PROJECT, workstation
 from claude_local.paths import SHIMS
-from claude_local.workstation import PROJECT, workstation
 
 ws = workstation()
 

@@ -2,8 +2,8 @@
 
 from pyinfra import logger
 
-from claude_local.operations import image
-from claude_local.workstation import workstation
+from claude_local.deploy.operations import image
+from claude_local.deploy.workstation import workstation
 
 ws = workstation()
 planned = image.planned(ws)

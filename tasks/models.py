@@ -3,12 +3,12 @@
 from pyinfra import logger
 from pyinfra.api import DeployError
 
-from claude_local import models_lock
-from claude_local.operations.models import placed
-from claude_local.operations.models_lock import locked
+from claude_local.deploy.operations.models import placed
+from claude_local.deploy.operations.models_lock import locked
+from claude_local.deploy.workstation import PROJECT, workstation
+from claude_local.models import lock as models_lock
+from claude_local.models.profiles import ProfilesError, placement_plan
 from claude_local.paths import expand
-from claude_local.profiles import ProfilesError, placement_plan
-from claude_local.workstation import PROJECT, workstation
 
 ws = workstation()
 

@@ -3,8 +3,8 @@
 The driver is a precondition: without one, tasks/image.py says what is missing and takes another variant.
 """
 
-from claude_local.operations import image, nvidia
-from claude_local.workstation import workstation
+from claude_local.deploy.operations import image, nvidia
+from claude_local.deploy.workstation import workstation
 
 ws = workstation()
 verdict = image.verdict(ws)

@@ -1,7 +1,7 @@
 """Install what the fence, the wrapper and the runtime need from the distribution."""
 
-from claude_local.operations.packages import installed
-from claude_local.workstation import workstation
+from claude_local.deploy.operations.packages import installed
+from claude_local.deploy.workstation import workstation
 
 ws = workstation()
 

@@ -4,12 +4,13 @@ from posixpath import join
 
 from pyinfra.api import DeployError
 
-from claude_local import image, preflight
-from claude_local.distribution import Distribution
-from claude_local.operations.image import verdict
-from claude_local.operations.preflight import looked, password_at_hand
+from claude_local.deploy import preflight
+from claude_local.deploy.operations.image import verdict
+from claude_local.deploy.operations.preflight import looked, password_at_hand
+from claude_local.deploy.workstation import workstation
+from claude_local.hardware.distribution import Distribution
+from claude_local.image import plan as image
 from claude_local.paths import expand
-from claude_local.workstation import workstation
 
 ws = workstation()
 

@@ -1,7 +1,7 @@
 """Copy the programs that run on the workstation (placing models, verifying ...) and their Python environment."""
 
-from claude_local.operations.runtime import copied, environment
-from claude_local.workstation import PROJECT, workstation
+from claude_local.deploy.operations.runtime import copied, environment
+from claude_local.deploy.workstation import PROJECT, workstation
 
 ws = workstation()
 

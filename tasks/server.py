@@ -4,12 +4,12 @@ from posixpath import join
 
 from pyinfra import host
 
-from claude_local import container
-from claude_local.facts.server import MachineMemory
-from claude_local.operations import image, server
-from claude_local.operations.user_files import directory, whole_file
+from claude_local.deploy.facts.server import MachineMemory
+from claude_local.deploy.operations import image, server
+from claude_local.deploy.operations.user_files import directory, whole_file
+from claude_local.deploy.workstation import PROJECT, workstation
 from claude_local.paths import expand
-from claude_local.workstation import PROJECT, workstation
+from claude_local.server import container
 
 ws = workstation()
 root = bool(ws.root)

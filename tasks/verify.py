@@ -1,10 +1,10 @@
 """Prove that this workstation works: one row a check, a table and a JSON report. Changes nothing."""
 
-from claude_local import settings
-from claude_local.operations.image import planned
-from claude_local.operations.verify import verified
-from claude_local.runtime.verify.parameters import value_at
-from claude_local.workstation import workstation
+from claude_local.claude import settings
+from claude_local.deploy.operations.image import planned
+from claude_local.deploy.operations.verify import verified
+from claude_local.deploy.workstation import workstation
+from claude_local.verify.parameters import value_at
 
 ws = workstation()
 image = planned(ws)

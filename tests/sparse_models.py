@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.unit.gguf_file import text, value
+from tests.models.gguf_file import text, value
 
 F32, F16, Q8_0 = 0, 1, 8
 Tensor = tuple[str, tuple[int, ...]]
 
 
 class _Shape:
-    """The numbers of a record (claude_local/architectures.json), under their GGUF names."""
+    """The numbers of a record (claude_local/models/architectures.json), under their GGUF names."""
 
     def __init__(self, keys: Mapping[str, Any], vocabulary: int) -> None:
         self.keys = keys

@@ -139,7 +139,7 @@ def command(
 
 
 def proxy_port(taken: Iterable[int]) -> int:
-    """A port for the proxy of commands (runtime/fence/proxy.py) in a network namespace where ``taken`` are offered: above
+    """A port for the proxy of commands (fence/proxy.py) in a network namespace where ``taken`` are offered: above
     those that Linux gives away by itself (ip_local_port_range), and of no service."""
     used = set(taken)
     return next(port for port in range(61128, 65536) if port not in used)
@@ -175,7 +175,7 @@ def session_settings(
     ``writable``: places besides the workspace that sandboxed commands may write. ``allowed``: further ``HOST:PORT`` or
     domains that they may reach. ``sockets``: the user asked for an agent's or the
     display's; commands may then speak to every Unix socket that they can see. ``proxy``: the port of our own proxy for commands
-    (runtime/fence/proxy.py), in the place of Claude Code's. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
+    (fence/proxy.py), in the place of Claude Code's. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
     reading as far as Claude Code can: for its sandbox and for its file tools. ``root``: see MAPPED_UID; bubblewrap
     covers parts of root's /proc, and the kernel then lets nobody mount another one inside.
     """

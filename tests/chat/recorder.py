@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from claude_local.runtime.scripted_backend import ScriptedBackend, Turn, text, thinking, tool_use
+from claude_local.verify.scripted_backend import ScriptedBackend, Turn, text, thinking, tool_use
 
 # Seconds: a session of a few turns takes some five on an idle core.
 SESSION = 180

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from claude_local import gguf, profiles
+from claude_local.models import gguf, profiles
 from tests.chat import official, recorder
 from tests.chat.cases import CASES, script, wrong
 from tests.chat.conversations import conversations, losses, marked, pictures

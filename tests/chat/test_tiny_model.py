@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local import gguf
+from claude_local.models import gguf
 from tests.chat.cases import CASES, script
 from tests.chat.formats import hermes
 from tests.chat.server import LlamaServer

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from functools import cache
 from math import prod
 
-from tests.unit.gguf_file import F32, gguf
+from tests.models.gguf_file import F32, gguf
 
 # Dimensions: markers (also the size of the head) and the space in which the tokens of the chains are told apart.
 MARKERS, SPACE, FEED = 16, 384, 16

@@ -21,7 +21,7 @@ from typing import Any
 import pexpect
 
 from claude_local.paths import Paths
-from claude_local.runtime.scripted_backend import ScriptedBackend, text
+from claude_local.verify.scripted_backend import ScriptedBackend, text
 from tests.escape.attempt import ROOT, Attempt, Plan, attempts_of
 from tests.escape.decoys import Listeners
 from tests.escape.world import DNS_ADDRESS, HOST_ADDRESS

@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 
 from claude_local.paths import Paths
-from claude_local.runtime.scripted_backend import ScriptedBackend
-from claude_local.runtime.verify import processes
+from claude_local.verify import processes
+from claude_local.verify.scripted_backend import ScriptedBackend
 from tests.integration.accounts import sudoer
 from tests.integration.tty import PROMPT, Tty
 

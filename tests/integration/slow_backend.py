@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from claude_local.runtime.scripted_backend import ScriptedBackend, Turn
+from claude_local.verify.scripted_backend import ScriptedBackend, Turn
 from tests.integration.fenced_home import TOKEN
 
 LONGEST = 30.0  # seconds that an answer is held back at most

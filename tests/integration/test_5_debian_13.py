@@ -25,7 +25,7 @@ SESSION = r"""
 import json, os, subprocess
 from pathlib import Path
 from claude_local.paths import Paths
-from claude_local.runtime.scripted_backend import ScriptedBackend, text, tool_use
+from claude_local.verify.scripted_backend import ScriptedBackend, text, tool_use
 
 home, token = Path.home(), "a-token"
 paths = Paths(home=str(home), model_dir="", bin_dir=str(home / "bin"))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from claude_local import docker as words
-from claude_local import image as pure
-from claude_local.image import Base, Image
-from claude_local.image_variant import TOOLKITS, Cuda
+from claude_local.docker import commands as words
+from claude_local.hardware.variant import TOOLKITS, Cuda
+from claude_local.image import plan as pure
+from claude_local.image.plan import Base, Image
 from tests.integration.machine import ROOT, docker
 
 pytestmark = pytest.mark.integration

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from claude_local import image as pure
-from claude_local.facts.docker import Client
-from claude_local.facts.nvidia import GpusInContainer, NvidiaRuntime
-from claude_local.image_variant import nvidia_words
-from claude_local.operations.nvidia import configured
+from claude_local.deploy.facts.docker import Client
+from claude_local.deploy.facts.nvidia import GpusInContainer, NvidiaRuntime
+from claude_local.deploy.operations.nvidia import configured
+from claude_local.hardware.variant import nvidia_words
+from claude_local.image import plan as pure
+from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 from tests.integration.machine import docker
-from tests.operations.strict_host import StrictHost, fact_on_this_machine, run
 
 pytestmark = [
     pytest.mark.integration,

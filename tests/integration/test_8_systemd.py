@@ -60,7 +60,7 @@ SESSION = r"""
 import json, os, shutil, subprocess
 from pathlib import Path
 from claude_local.paths import Paths
-from claude_local.runtime.scripted_backend import ScriptedBackend, text, tool_use
+from claude_local.verify.scripted_backend import ScriptedBackend, text, tool_use
 
 paths = Paths(home=str(Path.home()), model_dir="", bin_dir=str(Path.home() / "bin"))
 workspace = Path.home() / "fenced"

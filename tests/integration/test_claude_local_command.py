@@ -19,7 +19,7 @@ import pyte
 import pytest
 
 from claude_local.paths import Paths
-from claude_local.runtime.scripted_backend import ScriptedBackend, is_background, text, tool_use
+from claude_local.verify.scripted_backend import ScriptedBackend, is_background, text, tool_use
 from tests.integration.fenced_home import TOKEN, real_claude
 
 pytestmark = pytest.mark.integration

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.runtime.scripted_backend import ScriptedBackend, text, tool_use
+from claude_local.verify.scripted_backend import ScriptedBackend, text, tool_use
 from tests.integration.fenced_home import TOKEN, Person, person
 from tests.integration.test_claude_local_command import tool_results
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from claude_local.facts.fence import FenceExperiments, FenceRootView
+from claude_local.deploy.facts.fence import FenceExperiments, FenceRootView
+from claude_local.deploy.operations.fence import COPY_SCRIPT, SYSCTL_SCRIPT
 from claude_local.fence import apparmor
 from claude_local.fence.config import INNER, OUTER
 from claude_local.fence.probe import BOTH, COPY, Decision, SetSysctls, Symptoms, decide
-from claude_local.operations.fence import COPY_SCRIPT, SYSCTL_SCRIPT
 from claude_local.paths import Paths
 from tests.integration.accounts import sudoer
 from tests.integration.machine import docker

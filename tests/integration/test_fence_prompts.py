@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.runtime.scripted_backend import text, tool_use
+from claude_local.verify.scripted_backend import text, tool_use
 from tests.integration.fenced_home import Person, person
 from tests.integration.slow_backend import SlowBackend
 from tests.integration.tty import Tty

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from claude_local.runtime.scripted_backend import error, text, tool_use
-from claude_local.runtime.verify.terminal import at_prompt
+from claude_local.verify.scripted_backend import error, text, tool_use
+from claude_local.verify.terminal import at_prompt
 from tests.integration.fenced_home import Person, person, snapshot
 from tests.integration.slow_backend import SlowBackend
 from tests.integration.tty import COLUMNS, ROWS, Tty

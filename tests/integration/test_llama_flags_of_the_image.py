@@ -1,4 +1,4 @@
-"""claude_local/llama_flags.json against the llama-server that was built here."""
+"""claude_local/server/flags.json against the llama-server that was built here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from claude_local import llama_flags
+from claude_local.server import flags as llama_flags
 from tests.integration.machine import docker
 
 pytestmark = pytest.mark.integration

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.memory_estimate import QUICK, SETTINGS, TOLERANCE, compare, shapes
-from claude_local.architecture import shipped
+from claude_local.models.architecture import shipped
 from tests.integration.machine import SHARE, docker
 
 pytestmark = pytest.mark.integration

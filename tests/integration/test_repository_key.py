@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.operations import apt_repository
+from claude_local.deploy.operations import apt_repository
 
 pytestmark = pytest.mark.integration
 

@@ -11,8 +11,8 @@ from typing import Any
 import pexpect
 import pyte
 
-from claude_local.runtime.verify import processes
-from claude_local.runtime.verify.terminal import Screen, at_prompt
+from claude_local.verify import processes
+from claude_local.verify.terminal import Screen, at_prompt
 
 ROWS, COLUMNS = 40, 100
 PROMPT = "shell-is-ready> "

@@ -14,16 +14,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from claude_local.docker import PACKAGES, UPSTREAM_PACKAGES
-from claude_local.facts.docker import CLIENT_SCRIPT, DockerPackages
-from claude_local.facts.fence import EXPERIMENTS, ROOT
-from claude_local.facts.packages import MissingPackages
-from claude_local.facts.preflight import SCRIPT as PREFLIGHT_SCRIPT
+from claude_local.deploy.facts.docker import CLIENT_SCRIPT, DockerPackages
+from claude_local.deploy.facts.fence import EXPERIMENTS, ROOT
+from claude_local.deploy.facts.packages import MissingPackages
+from claude_local.deploy.facts.preflight import SCRIPT as PREFLIGHT_SCRIPT
+from claude_local.deploy.operations import apt_repository
+from claude_local.deploy.operations.docker import START_SCRIPT
+from claude_local.deploy.operations.fence import COPY_SCRIPT
+from claude_local.deploy.operations.image import BASE_SCRIPT
+from claude_local.docker.commands import PACKAGES, UPSTREAM_PACKAGES
 from claude_local.fence.probe import BWRAP, COPY
-from claude_local.operations import apt_repository
-from claude_local.operations.docker import START_SCRIPT
-from claude_local.operations.fence import COPY_SCRIPT
-from claude_local.operations.image import BASE_SCRIPT
 
 RELEASES = Path(__file__).parent / "releases"
 OUTER_INNER_BOTH = ("outer", "inner", "both")
@@ -158,7 +158,7 @@ class RecordedMachine:
     def _change(self, words: list[str], command: str) -> tuple[bool, list[str]]:
         if "apt.sh" in words and "install" in words:
             return self._install(words[len(words) - words[::-1].index("install") :])
-        if "claude_local.runtime.placement" in words and "place" in words:
+        if "claude_local.models.placement" in words and "place" in words:
             plan = json.loads(words[words.index("%s") + 1])
             self.placed = {each["id"]: {"model": f"{plan['model_dir']}/{each['id']}.gguf"} for each in plan["profiles"]}
         if words[:2] != ["sh", "-c"]:

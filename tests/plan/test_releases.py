@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from claude_local import image
-from claude_local.distribution import CODENAMES, GCC, OsRelease, distribution
-from claude_local.docker import UPSTREAM_PACKAGES
+from claude_local.docker.commands import UPSTREAM_PACKAGES
 from claude_local.fence.probe import BWRAP, COPY
+from claude_local.hardware.distribution import CODENAMES, GCC, OsRelease, distribution
+from claude_local.image import plan as image
 from tests.plan.recorded_machine import RELEASES, RecordedMachine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -248,5 +248,7 @@ def test_what_cannot_be_set_up_is_told_in_a_line_and_left_as_it_was(
 def test_arm64_is_deployed_with_its_own_claude_code(tmp_path: Path) -> None:
     done = pyinfra(tmp_path / "r", *WHOLE, release="ubuntu-24.04", arch=["aarch64", "arm64"])
     assert done.returncode == 0, done.stderr[-3000:]
-    fetches = [each for each in json.loads((tmp_path / "r").read_text())["ran"] if "claude_install" in each]
+    fetches = [
+        each for each in json.loads((tmp_path / "r").read_text())["ran"] if "claude_local.claude.install" in each
+    ]
     assert fetches and all("linux-arm64" in each for each in fetches)

@@ -1,0 +1,1 @@
+"""Claude Code: versions, installing it, its settings, the wrapper."""

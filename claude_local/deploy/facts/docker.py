@@ -1,0 +1,157 @@
+"""What there is of Docker on the workstation. Run these with the rights that docker is used with (``**ws.root``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, TypedDict
+
+from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
+
+from claude_local.deploy.facts.yes_or_no import YesOrNo
+
+
+class Client(TypedDict):
+    """``client``: path of the docker command to use, the first that can build with BuildKit, else the first at all;
+    ``buildkit``: whether it can; ``version``: its version; ``daemon``: whether a daemon answers it; ``dockerd``: whether
+    a daemon is installed here."""
+
+    client: str | None
+    buildkit: bool
+    version: str
+    daemon: bool
+    dockerd: bool
+
+
+# Asked, not concluded from versions: a plugin "buildx" answers, or DOCKER_BUILDKIT=1 makes "build" know --progress
+# (clients 18.09 to 22 have BuildKit built in; later ones without buildx print an error instead). A snap's client is none:
+# it cannot read hidden directories of the home directory (canonical/docker-snap 334).
+CLIENT_SCRIPT = r"""
+first= chosen=
+IFS=:
+for folder in $PATH /usr/bin; do
+  candidate=$folder/docker
+  test -x "$candidate" && test ! -d "$candidate" || continue
+  case $(readlink -f "$candidate" 2>/dev/null) in */snap) continue ;; esac
+  case $("$candidate" --version 2>/dev/null) in Docker*) ;; *) continue ;; esac
+  first=${first:-$candidate}
+  if "$candidate" buildx version >/dev/null 2>&1 ||
+    DOCKER_BUILDKIT=1 "$candidate" build --help 2>/dev/null | grep -q -e --progress; then
+    chosen=$candidate
+    echo buildkit yes
+    break
+  fi
+done
+unset IFS
+if PATH="$PATH:/usr/sbin:/sbin:/usr/local/sbin" command -v dockerd >/dev/null 2>&1; then echo dockerd yes; fi
+client=${chosen:-$first}
+test -n "$client" || exit 0
+echo "client $client"
+echo "version $("$client" --version | sed 's/^Docker version \([^,]*\).*/\1/')"
+if timeout 20 "$client" version --format '{{.Server.Version}}' >/dev/null 2>&1; then echo daemon yes; fi
+"""
+
+
+class DockerClient(FactBase[Client]):
+    """Which docker client to use, and whether a daemon answers it: see :class:`Client`."""
+
+    def command(self) -> StringCommand:
+        return StringCommand("sh", "-c", QuoteString(CLIENT_SCRIPT))
+
+    def process(self, output: list[str]) -> Client:
+        found = dict(line.split(" ", 1) for line in output if " " in line)
+        return Client(
+            client=found.get("client"),
+            buildkit="buildkit" in found,
+            version=found.get("version", ""),
+            daemon="daemon" in found,
+            dockerd="dockerd" in found,
+        )
+
+    @staticmethod
+    def default() -> Client:
+        return Client(client=None, buildkit=False, version="", daemon=False, dockerd=False)
+
+
+class DockerPackages(FactBase[dict[str, list[str]]]):
+    """Those of ``names`` that dpkg has installed and those that apt could install:
+    ``{"installed": [...], "candidates": [...]}``."""
+
+    def command(self, names: Iterable[str]) -> StringCommand:
+        script = (
+            "for name do "
+            'if test "$(dpkg-query -W -f=\'${db:Status-Status}\' "$name" 2>/dev/null)" = installed; '
+            'then echo "installed $name"; fi; '
+            'if apt-cache policy "$name" 2>/dev/null | grep -q "^  Candidate: [^(]"; then echo "candidates $name"; fi; '
+            "done"
+        )
+        return StringCommand("sh", "-c", QuoteString(script), "sh", *[QuoteString(name) for name in names])
+
+    def process(self, output: list[str]) -> dict[str, list[str]]:
+        found = self.default()
+        for line in output:
+            state, _, name = line.partition(" ")
+            found[state].append(name)
+        return found
+
+    @staticmethod
+    def default() -> dict[str, list[str]]:
+        return {"installed": [], "candidates": []}
+
+
+class Answers(YesOrNo):
+    """Whether an https address answers within 15 seconds (5 to connect)."""
+
+    def command(self, url: str) -> StringCommand:
+        return StringCommand(
+            "curl --connect-timeout 5 --max-time 15 -fsSL -o /dev/null", QuoteString(url), "2>/dev/null",
+            "&& echo yes || true",
+        )  # fmt: skip
+
+
+class Groups(FactBase[list[str]]):
+    """The names of the groups that a user is entered in (which a running session may not have yet)."""
+
+    def command(self, user: str) -> StringCommand:
+        return StringCommand("id", "-nG", QuoteString(user), "2>/dev/null || true")
+
+    def process(self, output: list[str]) -> list[str]:
+        return output[0].split()
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+
+class _Inspected(FactBase[dict[str, Any]]):
+    """The first object of ``docker KIND inspect NAME``; {} when it is not there or the daemon does not answer."""
+
+    kind = ""
+
+    def command(self, client: str, reference: str) -> StringCommand:
+        return StringCommand(
+            QuoteString(client), self.kind, "inspect", QuoteString(reference), "2>/dev/null || true"
+        )  # fmt: skip
+
+    def process(self, output: list[str]) -> dict[str, Any]:
+        try:
+            objects = json.loads("\n".join(output))
+        except ValueError as error:
+            raise FactProcessError(f"docker {self.kind} inspect printed no JSON: {error}") from None
+        return objects[0] if objects else {}
+
+    @staticmethod
+    def default() -> dict[str, Any]:
+        return {}
+
+
+class DockerImage(_Inspected):
+    """``docker image inspect`` of a tag; {} when there is no such image or no daemon."""
+
+    kind = "image"
+
+
+class DockerContainer(_Inspected):
+    """``docker container inspect`` of a name; {} when there is no such container or no daemon."""
+
+    kind = "container"

@@ -1,0 +1,60 @@
+"""What the image depends on, on the workstation: the processor, and the source tree in the build context."""
+
+from __future__ import annotations
+
+from pyinfra.api import FactBase, QuoteString, StringCommand
+
+from claude_local.deploy.facts.yes_or_no import YesOrNo
+from claude_local.image import plan as image
+
+
+class CpuFlags(FactBase[list[str]]):
+    """The flags of the first processor in /proc/cpuinfo (``flags`` on x86, ``Features`` on ARM)."""
+
+    def command(self) -> str:
+        return "grep -m1 -E '^(flags|Features)' /proc/cpuinfo || true"
+
+    def process(self, output: list[str]) -> list[str]:
+        return output[0].partition(":")[2].split()
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+
+class LlamaSource(YesOrNo):
+    """Whether ``folder`` holds the pinned sources of a llama.cpp build; hashes all of it (0.3 s)."""
+
+    def command(self, python: str, build: int, folder: str) -> StringCommand:
+        return StringCommand(
+            "test -x", QuoteString(python), "&&", QuoteString(python), "-m claude_local.image.source --check",
+            str(int(build)), QuoteString(folder), "2>/dev/null && echo yes || true",
+        )  # fmt: skip
+
+
+# Only what carries our label: an image of that name that somebody else made is not ours to remove.
+IMAGES_SCRIPT = r"""
+client=$1 repository=$2 label=$3
+"$client" ps --all --quiet --no-trunc | xargs -r "$client" inspect --format 'used {{.Image}}'
+"$client" image ls --no-trunc --filter "label=$label" --format 'image {{.ID}} {{.Repository}}:{{.Tag}}' "$repository"
+true
+"""
+
+
+class ServerImages(FactBase[dict[str, bool]]):
+    """Our llama-server images: tag -> whether a container, running or not, was made from the image. Run it with the
+    rights that docker is used with."""
+
+    def command(self, client: str) -> StringCommand:
+        words = [QuoteString(word) for word in (client, image.REPOSITORY, image.LABEL)]
+        return StringCommand("sh", "-c", QuoteString(IMAGES_SCRIPT), "sh", *words, "2>/dev/null")
+
+    def process(self, output: list[str]) -> dict[str, bool]:
+        lines = [line.split() for line in output]
+        used = {line[1] for line in lines if line[0] == "used"}
+        # An image that lost its tag to a newer one of the same name is listed without it.
+        return {line[2]: line[1] in used for line in lines if line[0] == "image" and not line[2].endswith(":<none>")}
+
+    @staticmethod
+    def default() -> dict[str, bool]:
+        return {}

@@ -1,0 +1,1 @@
+"""Docker: command lines, packages, the NVIDIA runtime."""

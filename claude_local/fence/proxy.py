@@ -1,0 +1,139 @@
+"""The proxy through which the commands of a session reach llama-server and the other ports that they may: HTTP and SOCKS 5.
+
+Claude Code makes one of its own when it is given none, and its first request waits for that (docs/decisions/0007). Its own
+does more: domains, questions, certificates. Where only ports of this machine are allowed (no ``fence_domains``), this
+one stands in its place. It listens in the session's network namespace and connects outside, as relay.py does, to
+127.0.0.1 and one of the ports, whatever it is asked for.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection
+from contextlib import suppress
+from functools import partial
+
+from claude_local.fence.relay import CONNECT, HEAD, PIECE, answer, carry, closing
+
+# The names of this machine under which a port may be asked for, as the settings of the session have them.
+HOSTS = ("127.0.0.1", "localhost")
+
+# SOCKS 5 (RFC 1928): kinds of addresses and how long they are, what is answered.
+_IPV4, _NAME, _IPV6 = 1, 3, 4
+_GRANTED, _NOT_ALLOWED, _REFUSED, _NO_SUCH_COMMAND = 0, 2, 5, 7
+
+
+class _Denied(Exception):
+    """``status``: HTTP's; ``reply``: SOCKS's."""
+
+    def __init__(self, status: str, reply: int, why: str) -> None:
+        super().__init__(why)
+        self.status, self.reply, self.why = status, reply, why
+
+
+def proxy(listener: socket.socket, ports: Collection[int]) -> None:
+    """Answer ``listener`` (made in the session's network namespace) as a proxy to ``ports`` of this machine. Returns at once."""
+    answer(listener, partial(_answer, ports=frozenset(ports)))
+
+
+def request(head: bytes) -> tuple[str, int, bytes]:
+    """Host and port that a request to a proxy is for, and its head for the server there; that is empty for CONNECT.
+
+    One connection carries one request, because the next one may be for another server: the server is asked to close it.
+    Raises ValueError: it is no request to a proxy.
+    """
+    first, *lines = head.split(b"\r\n")
+    method, target, version = first.split(b" ")
+    if method == b"CONNECT":
+        return *_place(target, 443), b""
+    if not target.lower().startswith(b"http://"):
+        raise ValueError("an address that begins with http:// is missing")
+    authority, _, path = target[len(b"http://") :].partition(b"/")
+    if b"?" in authority or b"#" in authority:
+        raise ValueError("a path is missing")
+    of_the_way = (b"host", b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization")
+    kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in of_the_way]
+    own = [b" ".join((method, b"/" + path, version)), b"Host: " + authority, b"Connection: close"]
+    return *_place(authority, 80), b"\r\n".join([*own, *kept])
+
+
+def _place(authority: bytes, usual: int) -> tuple[str, int]:
+    host, colon, port = authority.decode("ascii").rpartition(":")
+    if not colon:
+        return port, usual
+    if not (port.isdigit() and len(port) < 6):
+        raise ValueError("the port is no number")
+    return host, int(port)
+
+
+def _answer(inside: socket.socket, ports: Collection[int]) -> None:
+    inside.settimeout(CONNECT)
+    with suppress(OSError, EOFError):
+        data = _more(inside, b"", 1)
+        _answer_socks(inside, data, ports) if data[:1] == b"\5" else _answer_http(inside, data, ports)
+
+
+def _more(inside: socket.socket, data: bytes, size: int) -> bytes:
+    """``data`` and what follows it, ``size`` bytes at least. Raises EOFError."""
+    while len(data) < size:
+        piece = inside.recv(PIECE)
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
+
+
+def _connected(host: str, port: int, ports: Collection[int]) -> socket.socket:
+    if host.lower() not in HOSTS or port not in ports:
+        raise _Denied("403 Forbidden", _NOT_ALLOWED, f"this session may not reach {host}:{port}, only "
+                      + ", ".join(f"127.0.0.1:{each}" for each in sorted(ports)) + "; the user decides about more")  # fmt: skip
+    try:
+        return socket.create_connection(("127.0.0.1", port), timeout=CONNECT)
+    except OSError as error:
+        raise _Denied("502 Bad Gateway", _REFUSED, f"nothing answers at {host}:{port} ({error.strerror})") from None
+
+
+def _answer_http(inside: socket.socket, data: bytes, ports: Collection[int]) -> None:
+    while (end := data.find(b"\r\n\r\n")) < 0 and len(data) < HEAD:
+        data = _more(inside, data, len(data) + 1)
+    try:
+        try:
+            host, port, head = request(data[: max(end, 0)])
+        except ValueError as error:
+            raise _Denied("400 Bad Request", 0, f"that is no request to a proxy: {error}") from None
+        outside = _connected(host, port, ports)
+    except _Denied as denied:
+        words = f"claude-local: {denied.why}\n".encode("ascii", "replace")
+        inside.sendall(b"HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+                       % (denied.status.encode(), len(words), words))  # fmt: skip
+        return
+    if head:
+        carry(inside, outside, reply=closing, first=head + data[end:])
+    else:
+        inside.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        carry(inside, outside, first=data[end + 4 :])
+
+
+def _answer_socks(inside: socket.socket, data: bytes, ports: Collection[int]) -> None:
+    data = _more(inside, data, 2)
+    data = _more(inside, data, 2 + data[1])
+    methods, data = data[2 : 2 + data[1]], data[2 + data[1] :]
+    if 0 not in methods:
+        inside.sendall(b"\5\xff")
+        return
+    inside.sendall(b"\5\0")
+    data = _more(inside, data, 5)
+    size = {_IPV4: 4, _NAME: 1 + data[4], _IPV6: 16}.get(data[3], 0)
+    data = _more(inside, data, 6 + size)
+    where = data[4 : 4 + size]
+    try:
+        if data[1] != 1 or not size:
+            raise _Denied("", _NO_SUCH_COMMAND, "only CONNECT is known")
+        name = {_IPV4: partial(socket.inet_ntop, socket.AF_INET), _IPV6: partial(socket.inet_ntop, socket.AF_INET6)}
+        host = name[data[3]](where) if data[3] in name else where[1:].decode("ascii", "replace")
+        outside = _connected(host, int.from_bytes(data[4 + size : 6 + size], "big"), ports)
+    except _Denied as denied:
+        inside.sendall(bytes((5, denied.reply, 0, _IPV4)) + bytes(6))
+        return
+    inside.sendall(bytes((5, _GRANTED, 0, _IPV4)) + bytes(6))
+    carry(inside, outside, first=data[6 + size :])

@@ -1,0 +1,1 @@
+"""The llama-server image: sources, build arguments, tags, the build."""

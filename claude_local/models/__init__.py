@@ -1,0 +1,1 @@
+"""Profiles, choosing one, memory, GGUF headers, fetching and placing model files."""

@@ -1,0 +1,1 @@
+"""llama-server: presets, flags, the container, waiting for it."""

@@ -1,0 +1,100 @@
+"""The folder of the commands gets onto PATH once, whatever the user has in the start-up files."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import jinja2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_local.claude.commands import (
+    BEGIN,
+    END,
+    ShellStartup,
+    block_files,
+    fish_file,
+    fish_path,
+    posix_block,
+    render_wrapper,
+    with_block,
+)
+
+HOME = "/home/u"
+BLOCK = posix_block("/home/u/bin", HOME)
+lines = st.lists(st.sampled_from(["alias a=b", "", "# text", "export X=1", BEGIN, END, BLOCK.strip()]), max_size=6)
+
+
+def nothing(existing: set[str] = set(), shells: set[str] = set()) -> ShellStartup:  # noqa: B006
+    return ShellStartup(existing=frozenset(existing), shells=frozenset(shells))
+
+
+@given(before=lines, end=st.sampled_from(["", "\n"]))
+def test_the_block_is_there_and_a_second_time_changes_nothing(before: list[str], end: str) -> None:
+    once = with_block("\n".join(before) + end, BLOCK)
+    assert BLOCK in once
+    assert with_block(once, BLOCK) == once
+
+
+@given(text=st.text().filter(lambda text: BEGIN not in text))
+def test_what_the_user_wrote_is_kept(text: str) -> None:
+    assert with_block(text, BLOCK).startswith(text)
+
+
+def test_an_old_block_is_replaced_where_it_stands() -> None:
+    old = posix_block("/opt/old", HOME)
+    assert with_block(f"first\n{old}last\n", BLOCK) == f"first\n{BLOCK}last\n"
+
+
+def test_doubled_blocks_become_one() -> None:
+    assert with_block(f"a\n{BLOCK}b\n{BLOCK}c\n", BLOCK) == f"a\n{BLOCK}b\nc\n"
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("name", ["bin", "my bin", 'odd"$`\\dir'])
+def test_the_block_puts_the_folder_onto_path_once(shell: str, name: str, tmp_path: Path) -> None:
+    block = posix_block(f"{tmp_path}/{name}", str(tmp_path))
+    script = block + block + 'printf %s "$PATH"'
+    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([shell, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path}/{name}:/usr/bin:/bin"
+
+
+def test_a_folder_outside_home_is_named_as_it_is() -> None:
+    assert 'PATH="/opt/bin:$PATH"' in posix_block("/opt/bin", HOME)
+    assert '"/home/user2/bin"' in fish_file("/home/user2/bin", "/home/user")
+
+
+def test_bash_alone_gets_its_interactive_and_its_login_file() -> None:
+    assert block_files(HOME, nothing()) == ["/home/u/.bashrc", "/home/u/.profile"]
+    assert fish_path(HOME, nothing()) is None
+
+
+@pytest.mark.parametrize(
+    ("existing", "login"),
+    [
+        ({".bash_profile", ".profile"}, ".bash_profile"),
+        ({".bash_login", ".profile"}, ".bash_login"),
+        ({".profile"}, ".profile"),
+    ],
+)
+def test_the_login_file_is_the_one_that_bash_reads(existing: set[str], login: str) -> None:
+    seen = nothing({f"{HOME}/{name}" for name in existing})
+    assert block_files(HOME, seen)[1] == f"{HOME}/{login}"
+
+
+def test_zsh_and_fish_only_where_they_are_installed_or_configured() -> None:
+    assert f"{HOME}/.zshrc" in block_files(HOME, nothing(shells={"zsh"}))
+    for name in (".zshrc", ".zprofile"):
+        assert block_files(HOME, nothing(existing={f"{HOME}/{name}"}))[2:] == [f"{HOME}/.zshrc", f"{HOME}/.zprofile"]
+    wanted = f"{HOME}/.config/fish/conf.d/claude-local.fish"
+    assert fish_path(HOME, nothing(shells={"fish"})) == wanted
+    assert fish_path(HOME, nothing(existing={f"{HOME}/.config/fish"})) == wanted
+
+
+def test_a_value_that_the_template_needs_cannot_be_forgotten() -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        render_wrapper("x={{ server | quote }}")
+    assert render_wrapper("x={{ a | quote }}\n", a="it's $HOME") == "x='it'\\''s $HOME'\n"

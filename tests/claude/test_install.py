@@ -1,0 +1,168 @@
+"""Fetching Claude Code: resumed, verified before it gets its name, and clear about an unreachable source."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.server
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from claude_local.claude.install import main
+from claude_local.claude.versions import UNREACHABLE
+
+CONTENT = bytes(range(256)) * 20_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Release(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT with ranges; ``cut`` is after how many bytes the connection breaks."""
+
+    ranges: ClassVar[list[str | None]] = []
+    cut: int | None = None
+    content = CONTENT
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        Release.ranges.append(wanted)
+        if self.path != "/claude":
+            self.send_error(404)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        body = Release.content[start:]
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if Release.cut is None else body[: Release.cut])
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    Release.ranges, Release.cut, Release.content = [], None, CONTENT
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Release) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/claude"
+        server.shutdown()
+
+
+def install(dest: Path, *source: str, size: int = len(CONTENT)) -> int:
+    return main([*source, "--sha256", SHA256, "--size", str(size), "--dest", str(dest)])
+
+
+def native(dest: Path, url: str) -> int:
+    return install(dest, "--source", "native", "--url", url)
+
+
+def test_the_binary_is_in_place_and_executable(url: str, tmp_path: Path) -> None:
+    dest = tmp_path / "versions" / "2.1.330"
+    assert native(dest, url) == 0
+    assert dest.read_bytes() == CONTENT and dest.stat().st_mode & 0o111
+    assert list(dest.parent.iterdir()) == [dest], "no part file stays"
+    assert native(dest, url) == 0 and len(Release.ranges) == 1, "a second run fetches nothing"
+
+
+def test_a_cut_transfer_is_resumed_by_the_next_run(url: str, tmp_path: Path) -> None:
+    dest = tmp_path / "claude"
+    Release.cut = 1_000_000
+    assert native(dest, url) == UNREACHABLE
+    assert not dest.exists()
+    Release.cut = None
+    assert native(dest, url) == 0
+    resumed = Release.ranges[-1]
+    assert resumed is not None and int(resumed.removeprefix("bytes=").rstrip("-")) > 0
+    assert dest.read_bytes() == CONTENT
+
+
+def test_other_bytes_never_get_the_name(url: str, tmp_path: Path, capsys: Any) -> None:
+    Release.content = b"x" * len(CONTENT)
+    dest = tmp_path / "claude"
+    assert native(dest, url) == 1
+    assert not dest.exists() and list(tmp_path.iterdir()) == []
+    assert "not the wanted Claude Code" in capsys.readouterr().out
+
+
+def test_a_server_that_is_not_there_or_has_no_such_file_is_unreachable(url: str, tmp_path: Path, capsys: Any) -> None:
+    assert native(tmp_path / "a", "http://127.0.0.1:9/claude") == UNREACHABLE
+    assert native(tmp_path / "b", url + "-missing") == UNREACHABLE
+    assert "HTTP 404" in capsys.readouterr().out
+
+
+def test_a_corrupt_file_in_place_is_replaced(url: str, tmp_path: Path) -> None:
+    dest = tmp_path / "claude"
+    dest.write_bytes(b"x" * len(CONTENT))
+    assert native(dest, url) == 0
+    assert dest.read_bytes() == CONTENT
+
+
+def test_no_room_is_said_before_anything_is_fetched(url: str, tmp_path: Path, capsys: Any) -> None:
+    assert install(tmp_path / "claude", "--source", "native", "--url", url, size=10**18) == 1
+    assert Release.ranges == [] and "MiB free" in capsys.readouterr().out
+
+
+def fake_npm(folder: Path, script: str) -> None:
+    npm = folder / "npm"
+    npm.write_text(f"#!/bin/sh\n{script}\n")
+    npm.chmod(0o755)
+
+
+def test_npm_is_the_second_source(monkeypatch: Any, tmp_path: Path) -> None:
+    archive = tmp_path / "package.tgz"
+    with tarfile.open(archive, "w:gz") as packed:
+        entry = tarfile.TarInfo("package/claude")
+        entry.size = len(CONTENT)
+        packed.addfile(entry, io.BytesIO(CONTENT))
+    fake_npm(tmp_path, f"echo \"$@\" > '{tmp_path}/said'; cp '{archive}' claude.tgz")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    dest = tmp_path / "versions" / "claude"
+    assert install(dest, "--source", "npm", "--package", "@a/b@1") == 0
+    assert dest.read_bytes() == CONTENT and list(dest.parent.iterdir()) == [dest]
+    assert (tmp_path / "said").read_text().split() == ["pack", "--ignore-scripts", "--silent", "@a/b@1"]
+
+
+def test_npm_that_fails_or_is_missing_says_why(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    fake_npm(tmp_path, "echo 'npm error 404 Not Found' >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert install(tmp_path / "claude", "--source", "npm", "--package", "@a/b@1") == UNREACHABLE
+    assert "404 Not Found" in capsys.readouterr().out
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert install(tmp_path / "claude", "--source", "npm", "--package", "@a/b@1") == UNREACHABLE
+    assert "npm is not installed" in capsys.readouterr().out
+
+
+def test_what_killed_runs_left_is_gone_when_it_is_there(url: str, tmp_path: Path) -> None:
+    dest = tmp_path / "claude"
+    (tmp_path / ".npm-killed").mkdir()
+    (tmp_path / ".npm-killed/claude.tgz").touch()
+    (tmp_path / ".claude.npm.part").touch()
+    assert native(dest, url) == 0
+    assert list(tmp_path.iterdir()) == [dest]
+
+
+def test_two_runs_do_not_write_to_one_file(url: str, tmp_path: Path) -> None:
+    dest = tmp_path / "claude"
+    words = ["--source", "native", "--url", url, "--sha256", SHA256, "--size", str(len(CONTENT)), "--dest", str(dest)]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [sys.executable, "-m", "claude_local.claude.install", *words], text=True, stdout=subprocess.PIPE
+        )
+        assert second.stdout is not None
+        assert second.stdout.readline().startswith("Another run is fetching into ")
+        dest.write_bytes(CONTENT)  # the first one has ended
+    finally:
+        os.close(folder)
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 0 and "already in" in said and Release.ranges == []

@@ -1,0 +1,145 @@
+"""llamactl: its wrapper, its command line, and `llamactl hardware` on machines made of files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local.claude.commands import render_wrapper
+from claude_local.cli.__main__ import MODULES, parser
+from tests.hardware import hardware_outputs as outputs
+from tests.hardware.hardware_outputs import Machine, smi
+
+PROJECT = Path(__file__).parents[2]
+TEMPLATE = (PROJECT / "templates" / "llamactl").read_text()
+
+
+def llamactl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "claude_local.cli", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(PROJECT), **environment}
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, env=env)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def hardware(machine: Machine, *arguments: str) -> str:
+    done = llamactl("hardware", "--root", str(machine.root), *arguments, PATH=str(machine.bin))
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return done.stdout
+
+
+def test_a_workstation_with_two_generations_of_gpus(machine: Machine) -> None:
+    machine.nvidia_smi(smi(outputs.TITAN_V, outputs.RTX_5880))
+    machine.card("0000:65:00.0", "0x10de", driver="nvidia", screens=("connected",))
+    lines = hardware(machine).splitlines()
+    titan, ada = (
+        next(line for line in lines if line.startswith(name)) for name in ("NVIDIA TITAN V", "NVIDIA RTX 5880")
+    )
+    assert titan.split()[3:] == ["12.0", "GiB", "11.7", "GiB", "7.0", "570.86.15", "no"]
+    assert ada.split()[5:] == ["48.0", "GiB", "47.4", "GiB", "8.9", "570.86.15", "yes"]
+    text = "\n".join(lines)
+    assert "Image: cuda" in text and "CUDA 12.8.1 for 70-real;89-real" in text
+    assert "container toolkit is not installed" in text and "Fix: ./provision" in text
+
+
+def test_a_missing_driver_is_named_with_the_command(machine: Machine) -> None:
+    machine.card("0000:01:00.0", "0x10de", driver="nouveau")
+    machine.tool("lspci", f"cat <<'END'\n{outputs.LSPCI_RTX_4070}\nEND")
+    text = hardware(machine)
+    assert "none (nouveau)" in text and "Image: cpu" in text
+    assert "GeForce RTX 4070 has no NVIDIA driver" in text and "apt install nvidia-driver" in text
+
+
+def test_a_machine_without_a_gpu_is_no_error(machine: Machine) -> None:
+    text = hardware(machine)
+    assert text.startswith("no GPU\n") and "Test CPU, 2 cores, 2 threads" in text
+    assert "avx2 fma" in text and "62.5 GiB" in text and "Image: cpu (no GPU that can be used)" in text
+
+
+def test_names_are_not_taken_for_markup(machine: Machine) -> None:
+    machine.nvidia_smi(smi(outputs.RTX_5080.replace("NVIDIA GeForce RTX 5080", "NVIDIA [bold]odd[/] card")))
+    text = hardware(machine)
+    assert text.splitlines()[1].startswith("NVIDIA [bold]odd[/] card ") and text.count("[bold]odd[/]") == 2
+
+
+def test_programs_get_json(machine: Machine) -> None:
+    machine.nvidia_smi(smi(outputs.RTX_4080_SUPER))
+    machine.tool("nvidia-ctk", "echo 'NVIDIA Container Toolkit CLI version 1.18.0'")
+    found = json.loads(hardware(machine, "--json"))
+    (gpu,) = found["hardware"]["gpus"]
+    assert (gpu["name"], gpu["memory_mib"], gpu["display"]) == ("NVIDIA GeForce RTX 4080 SUPER", 16376, True)
+    assert found["hardware"]["container_toolkit"] == "1.18.0"
+    verdict = found["verdict"]
+    assert (verdict["variant"], verdict["gpus"], verdict["missing"]) == ("cuda", ["0000:01:00.0"], [])
+    assert verdict["cuda"] == {"version": "12.8.1", "architectures": ["89-real"]}
+
+
+def test_a_machine_that_cannot_be_looked_at_gets_two_lines(tmp_path: Path) -> None:
+    done = llamactl("hardware", PATH=str(tmp_path))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("llamactl: ") and "\n  Fix: " in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("nothing",), ("hardware", "--nothing")])
+def test_a_wrong_command_line_ends_in_2(arguments: tuple[str, ...]) -> None:
+    done = llamactl(*arguments)
+    assert done.returncode == 2 and "usage: llamactl" in done.stderr
+
+
+def test_help_fits_a_screen_and_names_every_subcommand() -> None:
+    text = parser().format_help()
+    assert len(text.splitlines()) < 24
+    for module in MODULES:
+        assert module.__name__.rpartition(".")[2] in text
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    script = '"$0" -m claude_local.cli hardware --json | head -c 1; exit ${PIPESTATUS[0]}'
+    env = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(["bash", "-c", script, sys.executable], capture_output=True, text=True, timeout=120, env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")
+
+
+# --- the command in ~/bin -------------------------------------------------------------------------------------------
+
+
+def wrapper(tmp_path: Path, python: str) -> Path:
+    path = tmp_path / "llamactl"
+    path.write_text(render_wrapper(TEMPLATE, python=python))
+    path.chmod(0o755)
+    return path
+
+
+def test_the_command_runs_the_runtimes_python_with_its_arguments(tmp_path: Path) -> None:
+    python = tmp_path / "it's a venv" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "%s|" "$@"\nexit 7\n')
+    python.chmod(0o755)
+    done = subprocess.run([wrapper(tmp_path, str(python)), "models", "a b"], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.returncode) == ("-I|-m|claude_local.cli|models|a b|", 7)
+
+
+def test_a_missing_runtime_is_said_with_the_fix(tmp_path: Path) -> None:
+    done = subprocess.run([wrapper(tmp_path, "/no/python")], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "llamactl: its Python /no/python is missing\n  Fix: ./provision   (in the claude-local project)\n"
+    )
+
+
+def test_the_stage_that_installs_the_commands_installs_it() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "pyinfra", "--json", "tests/plan/fake_inventory.py", "tasks/commands.py"],
+        cwd=PROJECT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    names: list[Any] = [operation["name"] for operation in json.loads(done.stdout)["plan"]]
+    assert "Install llamactl" in names

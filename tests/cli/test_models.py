@@ -1,0 +1,331 @@
+"""llamactl models: what it says of the files on the disk, and what prune deletes and never deletes."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local.cli import models
+from claude_local.models import placement, profiles
+from claude_local.paths import Paths
+from claude_local.server import presets
+from tests.models.gguf_file import gguf, model
+from tests.models.model_server import ModelServer, whole
+from tests.models.placement_desk import GOOD, MIB, OTHER, Desk, prepared
+
+SHARED = model(2 * MIB)
+USED = model(1 * MIB)
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Home(Desk):
+    """A desk whose notes are those of a user's home, with llamactl."""
+
+    server: ModelServer
+
+    def llamactl(self, *arguments: str) -> int:
+        parser = argparse.ArgumentParser(prog="llamactl")
+        models.register(parser.add_subparsers(required=True))
+        options = parser.parse_args(["models", *arguments])
+        status: int = options.func(options)
+        return status
+
+    def put(self, name: str, content: bytes) -> Path:
+        """Want a file, have it placed by a real run, and stop wanting it."""
+        self.server.behaviours[f"/{name}"] = whole(content)
+        self.want(f"url {self.server.url}/{name}", name=name, content=content)
+        self.place()
+        self.profiles.pop()
+        return self.models / name
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(home=str(self.folder), model_dir=str(self.models), bin_dir="")
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Home:
+    prepared(tmp_path, server.url, monkeypatch)
+    (tmp_path / "disk").rmdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = Home(tmp_path, server.url)
+    result.server = server
+    result.placements = Path(result.paths.placements)
+    return result
+
+
+def listed(home: Home, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
+    """The files of ``llamactl models --json`` by name."""
+    capsys.readouterr()
+    assert home.llamactl("--json") == 0
+    return {Path(file["path"]).name: file for file in json.loads(capsys.readouterr().out)["files"]}
+
+
+@pytest.fixture
+def full(home: Home) -> Home:
+    """One model in use, one orphaned, one of the user's in model_dir and one in a search directory, one half fetched."""
+    home.put("sub/old.gguf", OTHER)
+    (home.models / "mine.gguf").write_bytes(GOOD)
+    (home.disk / "shared.gguf").write_bytes(SHARED)
+    home.want(name="shared.gguf", content=SHARED)
+    home.want(f"url {home.server.url}/gone", name="half.gguf")
+    home.server.behaviours["/gone"] = whole(GOOD, cut=[MIB] + [0] * 20)
+    with pytest.raises(placement.PlacementError):
+        home.place()
+    home.profiles.pop()
+    home.server.behaviours["/used"] = whole(USED)
+    home.want(f"url {home.server.url}/used", name="used.gguf", content=USED)
+    home.place()
+    return home
+
+
+def test_the_list_says_whose_each_file_is_and_who_uses_it(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    found = listed(full, capsys)
+    said = {name: (file["state"], file["placed"], file["used_by"], file["orphaned"]) for name, file in found.items()}
+    assert said == {
+        "used.gguf": ("verified", True, ["p1"], False),
+        "old.gguf": ("verified", True, [], True),
+        "mine.gguf": ("unknown", False, [], False),
+        "shared.gguf": ("verified", False, ["p0"], False),
+        "half.gguf.part": ("unfinished", True, [], False),
+    }
+    assert found["old.gguf"]["size"] == len(OTHER) and found["half.gguf.part"]["size"] == MIB
+    assert full.llamactl() == 0
+    output = capsys.readouterr().out
+    line = next(line for line in output.splitlines() if line.startswith("sub/old.gguf"))
+    assert "claude-local" in line and "orphaned" in line
+    assert "yours" in next(line for line in output.splitlines() if line.startswith("mine.gguf"))
+    assert " free" in output and "llamactl models prune" in output
+
+
+def test_prune_deletes_what_is_ours_and_orphaned_and_nothing_else(
+    full: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = ["mine.gguf", "used.gguf", "half.gguf.part"]
+    before = {name: (full.models / name).stat() for name in kept} | {"shared": (full.disk / "shared.gguf").stat()}
+    assert full.llamactl("prune", "--yes") == 0
+    assert not (full.models / "sub").exists()
+    after = {name: (full.models / name).stat() for name in kept} | {"shared": (full.disk / "shared.gguf").stat()}
+    assert {name: (s.st_ino, s.st_mtime_ns, s.st_size) for name, s in after.items()} == {
+        name: (s.st_ino, s.st_mtime_ns, s.st_size) for name, s in before.items()
+    }
+    assert "old.gguf" not in listed(full, capsys)
+    assert full.llamactl("prune", "--yes") == 0
+    assert "nothing to delete" in capsys.readouterr().out
+    # What is left is still known, and what was deleted can be placed again.
+    assert full.check()["ok"]
+    full.put("sub/old.gguf", OTHER)
+
+
+def test_unfinished_downloads_go_only_when_asked_for(full: Home) -> None:
+    assert full.llamactl("prune", "--yes", "--unfinished") == 0
+    assert sorted(path.name for path in full.models.iterdir()) == [".placing.lock", "mine.gguf", "used.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "deleted"), [("y\n", True), ("yes\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
+def test_prune_asks_first(full: Home, answer: str, deleted: bool) -> None:
+    program = (
+        "import argparse, sys; from claude_local.cli import models\n"
+        "parser = argparse.ArgumentParser(); models.register(parser.add_subparsers())\n"
+        "options = parser.parse_args(sys.argv[1:]); sys.exit(options.func(options))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "models", "prune"],
+        input=answer, capture_output=True, text=True, cwd=PROJECT, env={**os.environ, "HOME": str(full.folder)},
+    )  # fmt: skip
+    assert "Delete this file, 3 MB? [y/N]" in done.stdout and "sub/old.gguf" in done.stdout
+    assert (full.models / "sub" / "old.gguf").exists() is not deleted
+    assert done.returncode == (0 if deleted else 1), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_prune_refuses_while_a_placement_runs(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (full.models, full.placements.parent):
+        with open(folder / ".placing.lock", "r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert full.llamactl("prune", "--yes") == 1
+            assert "another run (process " in capsys.readouterr().err
+    assert (full.models / "sub" / "old.gguf").exists()
+
+
+def test_a_file_that_somebody_changed_is_theirs(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    (full.models / "sub" / "old.gguf").write_bytes(GOOD)
+    found = listed(full, capsys)["old.gguf"]
+    assert (found["state"], found["placed"], found["orphaned"]) == ("changed", False, False)
+    assert full.llamactl("prune", "--yes") == 0
+    (full.models / "sub" / "old.gguf").unlink()
+    (full.models / "sub" / "old.gguf").symlink_to(full.disk / "shared.gguf")
+    assert full.llamactl("prune", "--yes") == 0
+    assert (full.models / "sub" / "old.gguf").is_symlink()
+
+
+def test_a_link_to_our_file_that_was_moved_is_theirs(full: Home) -> None:
+    (full.models / "sub" / "old.gguf").rename(full.folder / "moved.gguf")
+    (full.models / "sub" / "old.gguf").symlink_to(full.folder / "moved.gguf")
+    assert full.llamactl("prune", "--yes") == 0
+    assert (full.models / "sub" / "old.gguf").is_symlink()
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["a search directory now", "around the new one"])
+def test_a_former_model_dir_is_never_touched(home: Home, capsys: pytest.CaptureFixture[str], around: bool) -> None:
+    path = home.put("old.gguf", OTHER)
+    home.disk, home.models = home.models, (home.models if around else home.folder) / "new"
+    home.put("other.gguf", GOOD)
+    home.place()
+    found = listed(home, capsys)
+    assert found["old.gguf"]["orphaned"] is False and found["other.gguf"]["orphaned"] is True
+    assert home.llamactl("prune", "--yes") == 0
+    assert path.exists() and not (home.models / "other.gguf").exists()
+
+
+def test_a_file_that_is_replaced_while_prune_asks_is_not_deleted(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home.put("old.gguf", OTHER)
+    gone = home.put("gone.gguf", SHARED)
+    home.place()
+
+    def answer(question: str) -> str:
+        path.write_bytes(GOOD)
+        gone.unlink()
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    assert home.llamactl("prune") == 1
+    assert f"not deleted: {path}: it has changed meanwhile" in capsys.readouterr().err
+    assert path.read_bytes() == GOOD
+    assert list(home.index["files"]) == [str(path)]
+
+
+def test_what_the_servers_presets_name_is_in_use_with_all_its_parts(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"sub/m-{number:05}-of-00002.gguf" for number in (1, 2)]
+    for number, name in enumerate(names):
+        home.put(name, gguf({"split.count": 2, "split.no": number}))
+    record = {"model": str(home.models / names[0]), "mmproj": None}
+    conf = profiles.parse(f"[big]\nMODEL = {names[0]}\n")
+    text = presets.render(
+        conf, "big", {"profiles": {"big": record}}, model_dir=str(home.models), search_dirs=[str(home.disk)]
+    )
+    written = Path(home.paths.presets)
+    written.parent.mkdir(parents=True)
+    written.write_text(text)
+    home.place()
+    assert [file["used_by"] for file in listed(home, capsys).values()] == [["presets"], ["presets"]]
+    assert home.llamactl("prune", "--yes") == 0
+    assert all((home.models / name).exists() for name in names)
+    # Nobody can tell what is in use: nothing is deleted.
+    written.write_text("what is this\n")
+    assert home.llamactl("prune", "--yes") == 1
+    assert "cannot be read" in capsys.readouterr().err
+    written.unlink()
+    assert home.llamactl("prune", "--yes") == 0
+    assert not any((home.models / name).exists() for name in names)
+
+
+def split(home: Home, count: int = 3) -> list[str]:
+    """Want a split model whose last part nobody has; the names of its parts."""
+    names = [f"m-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    files = []
+    for number, name in enumerate(names):
+        content = gguf({"split.count": count, "split.no": number})
+        if name != names[-1]:
+            home.server.behaviours[f"/{name}"] = whole(content)
+        home.want(f"url {home.server.url}/{{name}}", name=name, content=content)
+        files += home.profiles.pop()["files"]
+    home.profiles.append({"id": "big", "model": names[0], "mmproj": None, "files": files})
+    return names
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_prune_leaves_the_parts_of_a_model_that_is_still_being_placed(
+    home: Home, capsys: pytest.CaptureFixture[str], first: bool
+) -> None:
+    if not first:
+        home.put("old.gguf", OTHER)
+    names = split(home)
+    home.server.behaviours["/other"] = whole(GOOD)
+    home.want(f"url {home.server.url}/other", name="other.gguf")
+    with pytest.raises(placement.PlacementError, match="HTTP 404"):
+        home.place()
+    found = listed(home, capsys)
+    assert [found[name]["used_by"] for name in (*names[:2], "other.gguf")] == [["being placed"]] * 3
+    # What the last whole deploy uses is still in use: the server runs with it.
+    assert first or found["old.gguf"]["used_by"] == ["p0"]
+    assert home.llamactl("prune", "--yes") == 0
+    assert all((home.models / name).exists() for name in (*names[:2], "other.gguf"))
+    # The user gives the model up: the next run that reaches its end frees its parts.
+    home.profiles.pop(0)
+    assert not home.check()["ok"]
+    home.place()
+    assert home.check()["ok"] and home.index["wanted"] == []
+    assert home.llamactl("prune", "--yes") == 0
+    assert not any((home.models / name).exists() for name in names)
+    assert (home.models / "other.gguf").exists()
+
+
+def test_prune_leaves_what_a_stopped_deploy_had_found_under_another_name(home: Home) -> None:
+    path = home.put("old.gguf", GOOD)
+    home.put("sub/gone.gguf", OTHER)
+    home.place()
+    home.want(name="new.gguf", content=GOOD)
+    split(home)
+    with pytest.raises(placement.PlacementError, match="HTTP 404"):
+        home.place()
+    assert home.llamactl("prune", "--yes") == 0
+    assert path.exists() and not (home.models / "sub").exists()
+
+
+def test_a_file_in_the_place_of_ours_is_theirs_even_with_the_same_content(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home.put("old.gguf", OTHER)
+    home.want(name="old.gguf", content=OTHER)
+    path.with_suffix(".copy").write_bytes(OTHER)
+    path.with_suffix(".copy").rename(path)
+    home.place()
+    home.profiles.pop()
+    home.place()
+    found = listed(home, capsys)["old.gguf"]
+    assert (found["state"], found["placed"], found["orphaned"]) == ("verified", False, False)
+    assert home.llamactl("prune", "--yes") == 0
+    assert path.exists()
+
+
+def test_before_the_first_deploy_there_is_one_plain_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert home.llamactl() == 1
+    assert "nothing was placed yet" in capsys.readouterr().err
+    home.placements.parent.mkdir(parents=True)
+    home.placements.write_text('{"files": {}, "profiles": {}}')
+    assert home.llamactl("prune", "--yes") == 1
+    assert "./provision" in capsys.readouterr().err
+
+
+def test_the_next_deploy_notes_the_directories_for_llamactl(home: Home) -> None:
+    """models.json of an earlier version does not name them."""
+    home.put("m.gguf", GOOD)
+    home.want(name="m.gguf")
+    home.place()
+    text = {key: value for key, value in home.index.items() if key != "roots"}
+    home.placements.write_text(json.dumps(text))
+    assert not home.check()["ok"]
+    assert "nothing fetched" in home.place()
+    assert home.check()["ok"] and home.index["roots"] == [str(home.models), str(home.disk)]

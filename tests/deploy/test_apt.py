@@ -1,0 +1,123 @@
+"""files/apt.sh with the real apt-get on package lists and a dpkg database of its own; only dpkg itself is a stand-in."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from claude_local.deploy.operations.apt import SCRIPT
+
+Apt = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def apt(tmp_path: Path) -> Apt:
+    """Starts the script on an empty system below ``tmp_path``; what dpkg was asked for is in ``tmp_path/dpkg.log``."""
+    for folder in ("state/lists/partial", "state/dpkg/updates", "cache/archives/partial", "bin", "tmp"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "state/dpkg/status").touch()
+    dpkg = tmp_path / "bin/dpkg"
+    dpkg.write_text(
+        '#!/bin/sh\ncase "$*" in *--configure*) ;; *) exec /usr/bin/dpkg "$@" ;; esac\n'
+        f'echo "$*" >>{tmp_path}/dpkg.log\n'
+        f"test ! -e {tmp_path}/healed || rm -f {tmp_path}/state/dpkg/updates/*\n"
+    )
+    dpkg.chmod(0o755)
+    settings = {
+        "Dir::State": tmp_path / "state",
+        "Dir::State::lists": tmp_path / "state/lists",
+        "Dir::State::status": tmp_path / "state/dpkg/status",
+        "Dir::Cache": tmp_path / "cache",
+        "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourceparts": "/dev/null",
+    }
+    config = tmp_path / "apt.conf"
+    config.write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
+    env = {
+        **os.environ,
+        "APT_CONFIG": str(config),
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
+
+    def start(seconds: int, *arguments: str) -> subprocess.Popen[str]:
+        words = ["sh", "-c", SCRIPT, "apt.sh", str(seconds), *arguments]
+        return subprocess.Popen(words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    return start
+
+
+def ended(process: subprocess.Popen[str], tmp_path: Path) -> tuple[int, str]:
+    """The script's status and what it said; it has left nothing in the directory for temporary files."""
+    said, _ = process.communicate(timeout=60)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    return process.returncode, said
+
+
+@pytest.mark.parametrize(
+    ("lock", "arguments", "says"),
+    [
+        ("state/lists/lock", ["update"], "another apt is at work, waiting for it"),
+        ("state/dpkg/lock-frontend", ["--yes", "install"], "Waiting for cache lock"),
+    ],
+)
+def test_it_waits_for_another_apt_and_then_does_its_work(
+    apt: Apt, tmp_path: Path, lock: str, arguments: list[str], says: str
+) -> None:
+    with (tmp_path / lock).open("w") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        process = apt(600, *arguments)
+        assert process.stdout is not None
+        assert any(says in line for line in process.stdout), "it did not wait"
+    assert ended(process, tmp_path)[0] == 0
+
+
+def test_it_does_not_wait_for_ever(apt: Apt, tmp_path: Path) -> None:
+    with (tmp_path / "state/lists/lock").open("w") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        status, said = ended(apt(1, "update"), tmp_path)
+    assert status == 100
+    assert "E: Could not get lock" in said
+
+
+def test_what_an_interrupted_dpkg_left_is_finished_first(apt: Apt, tmp_path: Path) -> None:
+    (tmp_path / "state/dpkg/updates/0001").touch()
+    (tmp_path / "healed").touch()
+    status, said = ended(apt(60, "--yes", "install"), tmp_path)
+    assert status == 0, said
+    assert (tmp_path / "dpkg.log").read_text() == "--configure -a\n"
+    assert "an earlier dpkg was interrupted, finishing its work" in said
+
+
+def test_a_dpkg_that_cannot_be_finished_is_tried_once_and_apts_words_stand(apt: Apt, tmp_path: Path) -> None:
+    (tmp_path / "state/dpkg/updates/0001").touch()
+    status, said = ended(apt(60, "--yes", "install"), tmp_path)
+    assert status == 100
+    assert (tmp_path / "dpkg.log").read_text() == "--configure -a\n"
+    assert said.splitlines()[-1].startswith("E: dpkg was interrupted, you must manually run")
+
+
+def test_packages_that_lack_something_are_repaired_without_removing_any(apt: Apt, tmp_path: Path) -> None:
+    fields = "Architecture: all\nMaintainer: x\nDescription: x\nVersion: 1\n"
+    (tmp_path / "state/dpkg/status").write_text(
+        f"Package: half\nStatus: install ok unpacked\nDepends: what-it-needs\n{fields}\n"
+        f"Package: other\nStatus: install ok installed\n{fields}\n"
+    )
+    with (tmp_path / "apt.conf").open("a") as config:
+        config.write('APT::Get::Simulate "true";\n')
+    status, said = ended(apt(60, "--yes", "install", "other"), tmp_path)
+    assert status == 100
+    assert said.count("an earlier apt was interrupted, finishing its work") == 1
+    # Nothing here has what it needs, so the repair is to remove it: that is refused.
+    assert "E: Packages need to be removed but remove is disabled." in said
+
+
+def test_another_failure_is_apts_own(apt: Apt, tmp_path: Path) -> None:
+    status, said = ended(apt(60, "--yes", "install", "no-such-package"), tmp_path)
+    assert status == 100 and said.endswith("E: Unable to locate package no-such-package\n")
+    assert not (tmp_path / "dpkg.log").exists()

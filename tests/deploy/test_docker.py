@@ -1,0 +1,255 @@
+"""Docker: which client, what is installed, how the daemon is started. The scripts run for real, with stand-ins on PATH."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local.deploy.facts.docker import Client, DockerClient, DockerPackages, Groups
+from claude_local.deploy.operations import apt_repository, packages
+from claude_local.deploy.operations.docker import START_SCRIPT, installed, member, running
+from claude_local.docker import commands as docker
+from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
+
+NOTHING = DockerClient.default()
+WORKS = Client(client="/usr/bin/docker", buildkit=True, version="20.10.24", daemon=True, dockerd=True)
+
+
+def run_all(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
+    monkeypatch.setattr(packages, "host", host)
+    return run(monkeypatch, operation, host, **arguments)
+
+
+def stand_in(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+# Clients as they really answer: 28.2 without buildx, 20.10 with BuildKit built in, one with the buildx plugin.
+STATIC = """case "$*" in
+--version) echo "Docker version 28.2.2, build e6534b4" ;;
+version*) echo 20.10.24 ;;
+*) echo "ERROR: BuildKit is enabled but the buildx component is missing or broken." >&2; exit 1 ;;
+esac"""
+BUILT_IN = """case "$*" in
+--version) echo "Docker version 20.10.24+dfsg1, build 297e128" ;;
+version*) echo 20.10.24 ;;
+buildx*) exit 1 ;;
+"build --help") test "$DOCKER_BUILDKIT" = 1 && echo "      --progress string  Set type of progress output" ;;
+esac"""
+PLUGIN = """case "$*" in
+--version) echo "Docker version 28.5.2, build 1" ;;
+"buildx version") echo "github.com/docker/buildx 0.30" ;;
+version*) echo "Cannot connect to the Docker daemon" >&2; exit 1 ;;
+*) exit 1 ;;
+esac"""
+
+
+@pytest.fixture
+def only_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH of two folders, with the tools that the scripts use linked into the second."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("sh", "grep", "sed", "timeout", "test", "echo", "readlink"):
+        for folder in ("/usr/bin", "/bin"):
+            if os.path.exists(f"{folder}/{tool}") and not (tools / tool).exists():
+                (tools / tool).symlink_to(f"{folder}/{tool}")
+    monkeypatch.setenv("PATH", f"{tmp_path}/first:{tmp_path}/second:{tools}")
+    return tmp_path
+
+
+def test_the_client_that_can_build_is_taken_though_another_comes_first(only_path: Path) -> None:
+    stand_in(only_path / "first", "docker", STATIC)
+    stand_in(only_path / "second", "docker", BUILT_IN)
+    found = fact_on_this_machine(DockerClient())
+    assert found["client"] == f"{only_path}/second/docker" and found["buildkit"]
+    assert found["version"] == "20.10.24+dfsg1" and found["daemon"]
+
+
+def test_a_client_with_buildx_but_without_a_daemon(only_path: Path) -> None:
+    stand_in(only_path / "first", "docker", PLUGIN)
+    found = fact_on_this_machine(DockerClient())
+    assert found["client"] == f"{only_path}/first/docker"
+    assert found["buildkit"] and not found["daemon"]
+
+
+def test_podman_in_dockers_clothes_is_no_docker(only_path: Path) -> None:
+    stand_in(only_path / "first", "docker", "echo podman version 4.3.1")
+    stand_in(only_path / "second", "docker", BUILT_IN)
+    assert fact_on_this_machine(DockerClient())["client"] == f"{only_path}/second/docker"
+
+
+def test_a_snaps_client_is_passed_over(only_path: Path) -> None:
+    stand_in(only_path / "snapd", "snap", PLUGIN)
+    (only_path / "first").mkdir()
+    (only_path / "first" / "docker").symlink_to(only_path / "snapd" / "snap")
+    stand_in(only_path / "second", "docker", BUILT_IN)
+    assert fact_on_this_machine(DockerClient())["client"] == f"{only_path}/second/docker"
+
+
+@pytest.mark.skipif(os.path.exists("/usr/bin/docker"), reason="this machine has a docker in /usr/bin")
+def test_a_bare_machine_has_no_client(only_path: Path) -> None:
+    assert fact_on_this_machine(DockerClient())["client"] is None
+
+
+def test_docker_that_works_is_left_alone(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": WORKS})
+    assert run_all(monkeypatch, installed, host, distro="debian", codename="bookworm") == []
+    assert host.noop_reason == "/usr/bin/docker 20.10.24 is there"
+    assert run(monkeypatch, running, StrictHost({"DockerClient": WORKS})) == []
+
+
+def test_the_distributions_package_where_dockers_repository_does_not_answer(monkeypatch: Any) -> None:
+    states = iter([NOTHING, WORKS])
+    host = StrictHost(
+        {
+            "DockerClient": lambda: next(states),
+            "DockerPackages": {"installed": [], "candidates": ["docker.io"]},
+            "Answers": False,
+            "MissingPackages": ["docker.io"],
+        }
+    )
+    update, install = run_all(
+        monkeypatch, installed, host, distro="debian", codename="bookworm", lock_timeout=9, root=True
+    )
+    assert update.endswith(" apt.sh 9 update ) 2>&1")
+    assert install.rstrip(" )2>&1").endswith("--no-install-recommends docker.io")
+    assert host.sudo == [True, True]
+
+
+def test_dockers_repository_where_it_answers(monkeypatch: Any) -> None:
+    states = iter([NOTHING, WORKS])
+    known = iter([[], list(docker.UPSTREAM_PACKAGES)])
+    host = StrictHost(
+        {
+            "DockerClient": lambda: next(states),
+            "DockerPackages": lambda names: {"installed": [], "candidates": next(known)},
+            "Answers": lambda url: url == "https://download.docker.com/linux/debian/dists/bookworm/Release",
+            "MissingPackages": lambda packages: [name for name in packages if name.startswith("docker")],
+        }
+    )
+    commands = run_all(monkeypatch, installed, host, distro="debian", codename="bookworm")
+    assert "9DC858229FC7DD38854AE2D88D81803C0EBFCD88" in commands[1]
+    assert "docker-buildx-plugin docker-ce docker-ce-cli" in commands[-1]
+
+
+def test_the_setting_keeps_dockers_repository_out(monkeypatch: Any) -> None:
+    states = iter([NOTHING, WORKS])
+    host = StrictHost(
+        {
+            "DockerClient": lambda: next(states),
+            "DockerPackages": {"installed": [], "candidates": ["docker.io"]},
+            "MissingPackages": ["docker.io"],
+        }
+    )  # asking whether it answers would fail the test
+    run_all(monkeypatch, installed, host, distro="debian", codename="bookworm", upstream=False)
+
+
+def test_no_package_is_an_error_that_says_what_to_add(monkeypatch: Any) -> None:
+    host = StrictHost(
+        {"DockerClient": NOTHING, "DockerPackages": {"installed": [], "candidates": []}, "Answers": False}
+    )
+    run_all(monkeypatch, installed, host, distro="debian", codename="bookworm")
+    assert "apt knows no package of Docker" in host.logged[0]
+
+
+def test_a_client_that_still_cannot_build_is_an_error(monkeypatch: Any) -> None:
+    static = Client(client="/usr/local/bin/docker", buildkit=False, version="28", daemon=True, dockerd=False)
+    host = StrictHost(
+        {
+            "DockerClient": static,
+            "DockerPackages": {"installed": [], "candidates": ["docker.io"]},
+            "MissingPackages": ["docker.io"],
+        }
+    )
+    run_all(monkeypatch, installed, host, distro="debian", codename="bookworm")
+    assert "cannot build with BuildKit" in host.logged[-1]
+
+
+def repository(tmp_path: Path, *, key: str, update: int = 0) -> tuple[str, Path]:
+    """Run apt_repository.SCRIPT below ``tmp_path`` with a key server, gpg and apt-get of our own."""
+    bin_dir, etc = tmp_path / "bin", tmp_path / "etc"
+    (etc / "apt/sources.list.d").mkdir(parents=True)
+    stand_in(bin_dir, "curl", 'while test "$1" != -o; do shift; done; echo key >"$2"')
+    stand_in(bin_dir, "gpg", f"printf '%b' 'pub:-:4096\\nfpr:::::::::{key}:\\nsub:-\\nfpr:::::::::OTHER:\\n'")
+    stand_in(bin_dir, "apt-get", f"exit {update}")
+    text = docker.sources_file("debian", "bookworm")
+    words = ["https://example.org/gpg", docker.UPSTREAM_KEY, "docker.asc", "docker.sources", text, "5", "0", str(etc)]
+    done = subprocess.run(
+        ["sh", "-c", apt_repository.SCRIPT, "sh", *words],
+        env={"PATH": f"{bin_dir}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return done.stdout, etc / "apt/sources.list.d/docker.sources"
+
+
+def test_the_repository_is_added_with_the_pinned_key(tmp_path: Path) -> None:
+    _, sources = repository(tmp_path, key=docker.UPSTREAM_KEY)
+    assert sources.read_text() == docker.sources_file("debian", "bookworm")
+    assert (tmp_path / "etc/apt/keyrings/docker.asc").read_text() == "key\n"
+
+
+def test_another_key_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    said, sources = repository(tmp_path, key="F" * 40)
+    assert f"the key at https://example.org/gpg is {'F' * 40}, expected {docker.UPSTREAM_KEY}" in said
+    assert not sources.exists() and not (tmp_path / "etc/apt/keyrings").exists()
+
+
+def test_a_repository_that_apt_cannot_read_is_taken_back(tmp_path: Path) -> None:
+    said, sources = repository(tmp_path, key=docker.UPSTREAM_KEY, update=100)
+    assert "apt-get update fails with https://example.org/gpg" in said
+    assert not sources.exists()
+
+
+def test_the_daemon_is_started_where_it_does_not_answer(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": Client(**{**WORKS, "daemon": False})})
+    host.succeeds, host.output = False, ["its last words:", "no space left on device"]
+    (command,) = run(monkeypatch, running, host, root=True)
+    assert "systemctl enable --now docker.service" in command and "setsid dockerd" in command
+    assert host.sudo == [True]
+    assert "no space left on device" in host.logged[0]
+
+
+@pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd would start the real one")
+def test_without_systemd_dockerd_is_started_and_waited_for(tmp_path: Path) -> None:
+    stand_in(tmp_path, "service", "exit 1")
+    stand_in(tmp_path, "dockerd", f"touch {tmp_path}/up")
+    stand_in(tmp_path, "setsid", 'exec "$@"')
+    stand_in(tmp_path, "docker", f"test -e {tmp_path}/up")
+    stand_in(tmp_path, "tail", "echo the log")
+    script = START_SCRIPT.replace("/var/log/docker.log", f"{tmp_path}/log")
+
+    def start(seconds: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-c", script, "sh", f"{tmp_path}/docker", seconds],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    done = start("10")
+    assert done.returncode == 0 and "the daemon answers after" in done.stdout
+    (tmp_path / "up").unlink()
+    stand_in(tmp_path, "dockerd", "exit 1")
+    done = start("1")
+    assert done.returncode == 1 and done.stdout.endswith("its last words:\nthe log\n")
+
+
+def test_the_group_is_joined_once(monkeypatch: Any) -> None:
+    assert run(monkeypatch, member, StrictHost({"Groups": ["u", "docker"]}), user="u") == []
+    commands = run(monkeypatch, member, StrictHost({"Groups": ["u"]}), user="u")
+    assert commands == ["groupadd --force --system docker", "usermod --append --groups docker u"]
+
+
+def test_the_facts_about_packages_and_groups_on_a_real_machine() -> None:
+    known = fact_on_this_machine(DockerPackages(), names=["bash", "no-such-package-here"])
+    assert known["installed"] == ["bash"] and "no-such-package-here" not in known["candidates"]
+    assert "root" in fact_on_this_machine(Groups(), user="root")
+    assert fact_on_this_machine(Groups(), user="no-such-user") == []

@@ -1,0 +1,238 @@
+"""What the launcher says, and does all the same, when something that keeps the fence whole fails while it is at work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from claude_local.fence import again, launch
+from tests.fence.test_launch import LAUNCHER, Station
+
+PROJECT = Path(__file__).parents[2]
+WORDS = "lose their guard"
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Station:
+    return Station(tmp_path)
+
+
+def changed(station: Station, change: str) -> None:
+    """Let the launcher be one that runs ``change`` first: Python that has ``launch`` and ``again``."""
+    driver = station.add(
+        station.share / "driver.py",
+        f"import os, signal, sys\nsys.path.insert(0, {str(PROJECT)!r})\n"
+        f"from claude_local.fence import again, launch\n{change}\nsys.exit(launch.main(sys.argv[1:]))\n",
+    )
+    words = station.words
+    station.words = lambda *a, **k: [  # type: ignore[method-assign]
+        str(driver) if word == str(LAUNCHER) else word for word in words(*a, **k)
+    ]
+
+
+NO_CALL = """
+real = again._call
+def call(number, what, *words):
+    if what == {0!r}:
+        raise OSError({1}, what)
+    return real(number, what, *words)
+again._call = call
+"""
+NOTHING = """
+def nothing(*_):
+    raise OSError(1, "not permitted")
+again.{0} = nothing
+"""
+
+
+@pytest.mark.parametrize("number", [1, 38], ids=["EPERM", "ENOSYS"])
+@pytest.mark.parametrize("call", ["open_tree", "mount_setattr", "move_mount", "fsopen", "fsmount"])
+def test_a_kernel_without_the_calls_for_mounts_is_told_of(station: Station, call: str, number: int) -> None:
+    """An old one, or one whose calls a container filters: the session runs, and its user knows."""
+    changed(station, NO_CALL.format(call, number))
+    done = station.run("#\nseen['ran'] = 1")
+    assert done.returncode == 0 and station.record()["ran"] == 1
+    assert WORDS in done.stderr and "a disk, a vault" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["join", "cut_off"])
+def test_mounts_that_cannot_be_joined_or_cut_off_are_told_of(station: Station, name: str) -> None:
+    changed(station, NOTHING.format(name))
+    done = station.run()
+    assert done.returncode == 0 and WORDS in done.stderr and "a disk, a vault" in done.stderr
+
+
+def test_a_fence_that_is_kept_whole_says_nothing(station: Station) -> None:
+    assert station.run().stderr == ""
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "raise MemoryError"])
+def test_an_early_end_of_what_keeps_the_fence_whole_is_told_of(station: Station, end: str) -> None:
+    """In its second round."""
+    changed(
+        station,
+        f"real, rounds = again.points, []\ndef points(table):\n    rounds.append(1)\n    if len(rounds) > 1:\n        {end}\n"
+        "    return real(table)\nagain.points = points",
+    )
+    with station.running("") as process:
+        station.wait_for(lambda: not helpers(process.pid))
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert "ended before it" in said
+
+
+def helpers(launcher: int) -> list[str]:
+    """The launcher's children that are no bubblewrap, and that live."""
+    found = []
+    for number in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        status = Path(f"/proc/{number}/status").read_text()
+        if "python" in status.splitlines()[0] and "State:\tZ" not in status:
+            found.append(number)
+    return found
+
+
+# As a session that waits for its chance: what it plants, as soon as that can be made.
+PLANTS = """
+def plant():
+    while True:
+        try:
+            if not os.path.lexists({0!r}) or not os.listdir({0!r}):
+                os.makedirs({0!r}, exist_ok=True)
+                open({0!r} + "/tasks.json", "x").close()
+        except OSError:
+            pass
+import threading
+threading.Thread(target=plant, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("filled", [True, False], ids=["guarded", "stub"])
+def test_what_came_into_a_place_whose_guard_was_removed_outside_is_named(station: Station, filled: bool) -> None:
+    """A removed file or directory takes the mount on it with it, and a session that tries all the time may be first."""
+    settings = station.workspace / ".vscode"
+    if filled:
+        station.add(settings / "settings.json", "{}")
+    with station.running(PLANTS.format(".vscode")) as process:
+        planted = settings / "tasks.json"
+        for _ in range(500):
+            shutil.rmtree(settings)
+            station.wait_for(lambda: planted.exists() or ".vscode" in guarded_of(process.pid))
+            if planted.exists():
+                break
+        station.wait_for(lambda: ".vscode" in guarded_of(process.pid))
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert planted.exists(), "the session was never first"
+    assert f"{settings} was removed or replaced outside" in said
+
+
+def guarded_of(launcher: int) -> set[str]:
+    """The names of what is mounted in the session."""
+    found: set[str] = set()
+    for number in helpers(launcher):
+        table = os.open(f"/proc/{number}/mountinfo", os.O_RDONLY)
+        found |= {os.path.basename(path) for path in again.points(table)}
+        os.close(table)
+    return found
+
+
+def test_a_guarded_file_that_an_editor_replaces_is_no_cause_for_words(station: Station) -> None:
+    guarded = station.add(station.workspace / ".envrc", "mine")
+    with station.running("") as process:
+        for number in range(50):
+            station.add(guarded.with_name("new"), str(number)).rename(guarded)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert said == "" and guarded.read_text() == "49"
+
+
+def test_the_last_look_comes_when_nothing_of_the_session_is_left(station: Station) -> None:
+    """bubblewrap ends with its first child, and what that left in the background is killed a moment later."""
+    changed(
+        station,
+        "real_wait, real_look = launch.wait, launch.last_look\n"
+        "def wait(bubblewrap, claude):\n"
+        "    launch.space = os.readlink(f'/proc/{claude}/ns/pid')\n"
+        "    return real_wait(bubblewrap, claude)\n"
+        "def look(*words):\n"
+        "    def is_of(number):\n"
+        "        try:\n            ours = os.readlink(f'/proc/{number}/ns/pid') == launch.space\n"
+        "            return ours and ') Z ' not in open(f'/proc/{number}/stat').read()\n"
+        "        except OSError:\n            return False\n"
+        "    left = [each for each in os.listdir('/proc') if each.isdigit() and is_of(each)]\n"
+        "    launch.note(f'{len(left)} are left')\n"
+        "    return real_look(*words)\n"
+        "launch.wait, launch.last_look = wait, look",
+    )
+    busy = "for _ in range(30):\n    if os.fork() == 0:\n        while True: pass\n"
+    for _ in range(3):
+        assert station.run("#\n" + busy).stderr == "claude-local: 0 are left\n"
+
+
+def test_a_last_look_that_fails_is_told_of_and_so_is_what_it_found(station: Station) -> None:
+    changed(
+        station,
+        "from claude_local.fence import watch\n"
+        "def fails(*_):\n    raise ValueError('a text that nobody thought of')\n"
+        "watch.hidden_files = fails",
+    )
+    repository = "os.makedirs('lib/.git/hooks'); open('lib/.git/hooks/pre-commit', 'w').close()\n"
+    subprocess.run(["git", "init", "-q", str(station.workspace)], check=True, timeout=30)
+    done = station.run("#\n" + repository + "sys.exit(7)")
+    assert done.returncode == 7 and "nobody thought of" in done.stderr and "Traceback" not in done.stderr
+    assert "lib/.git/hooks/pre-commit" in done.stderr
+
+
+def test_notes_are_no_more_than_anybody_reads(station: Station) -> None:
+    done = station.run(
+        "#\nos.makedirs('.git/hooks')\nfor each in range(1000): open(f'.git/hooks/h{each}', 'w').close()"
+    )
+    assert len(done.stderr.splitlines()) == launch.NOTES + 1 and "and 980 more" in done.stderr
+    assert not [name for name in os.listdir(station.workspace / ".git" / "hooks") if "blocked" not in name]
+
+
+def test_where_a_killed_session_was_besides_is_looked_at_before_the_next(station: Station) -> None:
+    other = station.home / "projects" / "other"
+    other.mkdir()
+    plant = (
+        f"os.makedirs({str(other)!r} + '/.git/hooks'); open({str(other)!r} + '/.git/hooks/pre-commit', 'w').close()\n"
+    )
+    words = station.words
+    station.words = lambda *a, **k: words("--add-dir", str(other), *a, **k)  # type: ignore[method-assign]
+    # It would be put aside by the session's own watch.
+    changed(station, "from claude_local.fence.watch import Watch\nWatch.look = lambda self: None")
+    with station.running(plant) as process:
+        station.kill(process)
+    station.words = words  # type: ignore[method-assign]
+    done = station.run()
+    assert "was cut short" in done.stderr and not (other / ".git" / "hooks" / "pre-commit").exists()
+
+
+def test_a_repository_that_the_session_hid_in_claudes_own_directory_runs_nothing(station: Station) -> None:
+    """A link in the workspace would lead there."""
+    hook = station.config_dir / "x" / ".git" / "hooks" / "pre-commit"
+    done = station.run(f"#\nos.makedirs({str(hook.parent)!r}); open({str(hook)!r}, 'w').close()")
+    assert str(hook) in done.stderr and not hook.exists()
+
+
+def test_a_repository_that_the_session_hid_in_the_one_around_its_workspace_runs_nothing(station: Station) -> None:
+    top = station.workspace.parent
+    subprocess.run(["git", "init", "-q", str(top)], check=True, timeout=30)
+    hook = top / ".git" / "objects" / "x" / ".git" / "hooks" / "pre-commit"
+    done = station.run(f"#\nos.makedirs({str(hook.parent)!r}); open({str(hook)!r}, 'w').close()")
+    assert str(hook) in done.stderr and not hook.exists()
+
+
+def test_the_systems_accounts_may_have_any_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root the session gets a passwd file of its own."""
+    monkeypatch.setattr(
+        launch.observe, "bytes_of", lambda *_, **__: b"x:x:1000:1000:J\xf6rg:/home/x:/bin/sh\ny:x:7:7::/:\n"
+    )
+    first, second = launch.account_files("/root")
+    with open(first, "rb") as passwd, open(second, "rb") as group:
+        assert b"y:x:7:7" in passwd.read() and group.read().startswith(b"root:x:")

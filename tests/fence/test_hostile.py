@@ -1,0 +1,527 @@
+"""What somebody leaves in a workspace to make git run it outside, or to make what looks at it stumble."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local.fence import observe
+from claude_local.fence.watch import Watch
+from tests.fence.test_launch import Station
+from tests.fence.test_observe import git, repository, write
+from tests.fence.test_watch import stopped, watch
+
+EVIL = "[core]\n\tfsmonitor = touch ran-outside; false\n"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    found = Path(os.path.realpath(tmp_path)) / "ws"
+    found.mkdir()
+    return found
+
+
+def status(where: Path) -> None:
+    """What a prompt or an editor does there, outside."""
+    env = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    subprocess.run(["git", "status"], cwd=where, env=env, check=False, capture_output=True, timeout=30)
+
+
+def ran(top: Path) -> list[Path]:
+    return sorted(top.rglob("ran-outside"))
+
+
+def hidden_repository(path: Path) -> Path:
+    """A git directory at ``path`` whose configuration runs a program."""
+    git("init", "--bare", path)
+    (path / "config").write_text("[core]\n\tbare = false\n" + EVIL)
+    return path
+
+
+def common_directory(path: Path) -> Path:
+    """What a worktree's entry can name for the rest: not the shape of a repository."""
+    hidden_repository(path)
+    (path / "HEAD").unlink()
+    return path
+
+
+def entry_of_a_worktree(workspace: Path, name: str | bytes, common: bytes) -> bytes:
+    entry = os.path.join(os.fsencode(workspace), b".git/worktrees", os.fsencode(name))
+    os.makedirs(entry)
+    for file, text in (
+        (b"HEAD", b"ref: refs/heads/w\n"),
+        (b"commondir", common),
+        (b"gitdir", os.fsencode(workspace) + b"/w/.git\n"),
+    ):
+        Path(os.fsdecode(os.path.join(entry, file))).write_bytes(text)
+    return entry
+
+
+def common_directory_with_a_blank(workspace: Path) -> None:
+    """git takes blanks at the end of a path for part of it."""
+    common_directory(workspace / ".git" / "worktrees" / ".. ")
+    entry = entry_of_a_worktree(workspace, "x", b"../.. \n")
+    write(workspace / "w" / ".git").write_bytes(b"gitdir: " + entry + b"\n")
+
+
+def entry_with_a_blank(workspace: Path) -> None:
+    common_directory(workspace / "data")
+    entry = entry_of_a_worktree(workspace, "x", b"../..\n")
+    entry_of_a_worktree(workspace, "x ", os.fsencode(workspace / "data"))
+    write(workspace / "w" / ".git").write_bytes(b"gitdir: " + entry + b" \n")
+
+
+def entry_with_a_strange_letter(workspace: Path) -> None:
+    common_directory(workspace / "data")
+    entry_of_a_worktree(workspace, "x\ufffd", b"../..\n")
+    entry = entry_of_a_worktree(workspace, b"x\xff", os.fsencode(workspace / "data"))
+    write(workspace / "w" / ".git").write_bytes(b"gitdir: " + entry + b"\n")
+
+
+def behind_a_link_inside_the_git_directory(workspace: Path) -> None:
+    hidden_repository(workspace / ".git" / "objects" / "aa" / "w" / ".git")
+    (workspace / "w").symlink_to(".git/objects/aa/w")
+
+
+def module_beside_the_modules(workspace: Path) -> None:
+    write(repository(workspace / "lib") / "x")
+    shutil.move(workspace / "lib" / ".git", workspace / ".git" / "modules" / "lib")
+    module = hidden_repository(workspace / ".git" / "modules" / "lib" / "x" / "y")
+    git("config", "core.worktree", str(workspace / "w"), cwd=module)
+    write(workspace / "w" / ".git", f"gitdir: {module}\n")
+
+
+def very_deep(workspace: Path) -> None:
+    path = workspace / Path(*["d"] * 100)
+    hidden_repository(path / ".git")
+    (workspace / "w").symlink_to(path)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [common_directory_with_a_blank, entry_with_a_blank, entry_with_a_strange_letter, behind_a_link_inside_the_git_directory,
+     module_beside_the_modules, very_deep],
+    ids=lambda plant: plant.__name__,
+)  # fmt: skip
+def test_git_runs_nothing_of_what_a_session_left(workspace: Path, plant: Callable[[Path], None]) -> None:
+    repository(workspace)
+    running = watch(workspace)
+    running._survey.join()
+    plant(workspace)
+    status(workspace / "w")
+    assert ran(workspace), "without the watch it runs"
+    for each in ran(workspace):
+        each.unlink()
+    assert stopped(running)
+    status(workspace / "w")
+    assert not ran(workspace)
+
+
+def test_a_repository_of_the_users_does_not_become_a_link_to_another(workspace: Path) -> None:
+    main, deep = repository(workspace), workspace / "a" / "b" / "c" / "d" / "e"
+    for name in ("link", "file"):
+        repository(deep / name)
+    time.sleep(0.1)  # what is as old as the session could be the session's
+    running = watch(workspace)
+    running._survey.join()
+    evil = hidden_repository(main / ".git" / "evil")
+    for name in ("link", "file"):
+        shutil.move(deep / name / ".git", deep / name / "old")
+    (deep / "link" / ".git").symlink_to(evil)
+    write(deep / "file" / ".git", f"gitdir: {evil}\n")
+    assert stopped(running) >= {str(deep / "link" / ".git"), str(deep / "file" / ".git")}
+    for name in ("link", "file"):
+        status(deep / name)
+    assert not ran(workspace)
+
+
+def test_a_module_of_the_users_does_not_become_a_link_to_another(workspace: Path) -> None:
+    module = repository(workspace / "a" / "b" / "c" / "d" / "e") / ".git" / "modules" / "lib"
+    git("init", "--bare", module)
+    time.sleep(0.1)
+    running = watch(workspace)
+    running._survey.join()
+    assert str(module) in running.known
+    shutil.move(module, workspace / "old")
+    hidden_repository(workspace / "evil")
+    module.symlink_to(workspace / "evil")
+    assert str(module) in stopped(running)
+
+
+def test_a_path_with_a_nul_does_not_end_the_watch(workspace: Path) -> None:
+    """Nothing after it would be looked at."""
+    running = watch(workspace)
+    new = repository(workspace / "a") / ".git"
+    with (new / "config").open("a") as file:
+        file.write('[core]\n\tworktree = "x\0y"\n')
+    entry = write(workspace / "worktrees" / "e" / "HEAD").parent
+    write(entry / "commondir", "x\0y")
+    hook = write(repository(workspace / "z") / ".git" / "hooks" / "pre-commit")
+    assert stopped(running) == {str(entry / "commondir"), str(hook)}
+
+
+def test_what_appears_behind_a_new_link_is_told(workspace: Path) -> None:
+    info = repository(workspace) / ".git" / "info"
+    shutil.rmtree(info)
+    running = watch(workspace)
+    write(workspace / "x" / "attributes", "* filter=x\n")
+    info.symlink_to("../x")
+    assert stopped(running) == set() and str(info / "attributes") in running.changed
+    assert len(running.changed) == len(set(running.changed))
+
+
+def test_names_that_were_put_aside_are_not_put_aside_again(workspace: Path) -> None:
+    running = watch(workspace)
+    hook = write(repository(workspace) / ".git" / "hooks" / "pre-commit")
+    for _ in range(3):
+        write(hook)
+        running.look()
+    assert {path for path, _, _ in running.stop()} == {str(hook)}
+
+
+def test_very_many_hooks_are_put_aside_one_by_one(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To list the directory anew for each would take hours."""
+    running = watch(workspace)
+    hooks = repository(workspace / "a") / ".git" / "hooks"
+    for number in range(500):
+        (hooks / f"h{number}").touch()
+    listed: list[object] = []
+    real = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda *words: listed.append(words) or real(*words))
+    assert len(stopped(running)) == 500 and len(listed) < 100
+
+
+# --- links of the user's in the places that are guarded -------------------------------------------------------------------
+
+
+def link_to_a_link(workspace: Path) -> tuple[Path, Path]:
+    write(workspace / "c")
+    (workspace / "b").symlink_to("c")
+    (workspace / ".envrc").symlink_to("b")
+    return workspace / ".envrc", workspace / "b"
+
+
+def settings_elsewhere(workspace: Path) -> tuple[Path, Path]:
+    write(workspace / "conf" / "editor" / "tasks.json")
+    (workspace / ".vscode").symlink_to("conf/editor")
+    return workspace / ".vscode" / "tasks.json", workspace / "conf"
+
+
+def link_in_a_directory(workspace: Path) -> tuple[Path, Path]:
+    write(workspace / "c")
+    (workspace / "conf").mkdir()
+    (workspace / "conf" / "env").symlink_to("../c")
+    (workspace / ".envrc").symlink_to("conf/env")
+    return workspace / ".envrc", workspace / "conf"
+
+
+def hooks_elsewhere(workspace: Path) -> tuple[Path, Path]:
+    repository(workspace)
+    write(workspace / "tools" / "hooks" / "pre-commit")
+    shutil.rmtree(workspace / ".git" / "hooks")
+    (workspace / ".git" / "hooks").symlink_to("../tools/hooks")
+    return workspace / ".git" / "hooks" / "pre-commit", workspace / "tools"
+
+
+def repository_elsewhere(workspace: Path) -> tuple[Path, Path]:
+    store = repository(workspace) / "a" / "b" / "c" / "d" / "e" / "store"
+    store.parent.mkdir(parents=True)
+    (workspace / ".git").rename(store)
+    (workspace / ".git").symlink_to("a/b/c/d/e/store")
+    return workspace / ".git" / "config", workspace / "a"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [link_to_a_link, settings_elsewhere, link_in_a_directory, hooks_elsewhere, repository_elsewhere],
+    ids=lambda make: make.__name__,
+)
+def test_what_a_guarded_link_leads_to_is_guarded_on_the_whole_way(
+    tmp_path: Path, make: Callable[[Path], tuple[Path, Path]]
+) -> None:
+    station = Station(tmp_path)
+    file, on_the_way = make(station.workspace)
+    text, inside = file.read_text(), os.path.relpath(os.path.realpath(file), station.workspace)
+    station.run(
+        f"#\nimport shutil\nfrom contextlib import suppress\naway = {str(on_the_way)!r}\n"
+        "with suppress(OSError): os.rename(away, away + '-old')\n"
+        "with suppress(OSError): shutil.copytree(away + '-old', away, symlinks=True)\n"
+        "if os.path.isdir(away):\n"
+        "    for each in os.listdir(away):\n"
+        "        with suppress(OSError): os.unlink(away + '/' + each); open(away + '/' + each, 'w').write('evil')\n"
+        f"for path in ({str(file)!r}, {inside!r}, away):\n"
+        "    with suppress(OSError):\n        with open(path, 'w') as file: file.write('evil')"
+    )
+    assert not file.exists() or file.read_text() == text
+    assert on_the_way.exists() or not os.path.lexists(on_the_way)
+
+
+@pytest.mark.parametrize("target", ["conf", "conf/editor"])
+def test_where_a_guarded_link_leads_nowhere_nothing_appears(tmp_path: Path, target: str) -> None:
+    station = Station(tmp_path)
+    (station.workspace / ".vscode").symlink_to(target)
+    station.run(
+        f"#\nfrom contextlib import suppress\nwith suppress(OSError):\n    os.makedirs({target!r})\n"
+        f"    open({target!r} + '/tasks.json', 'w').write('evil')"
+    )
+    assert not (station.workspace / ".vscode" / "tasks.json").exists()
+    assert (station.workspace / ".vscode").is_symlink() and not (station.workspace / target).exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("core.hooksPath", "named"), ("core.fsmonitor", "./named"), ("include.path", "../named")]
+)
+def test_a_setting_that_names_a_link_to_nowhere_keeps_no_session_away(tmp_path: Path, setting: str, value: str) -> None:
+    station = Station(tmp_path)
+    git("config", setting, value, cwd=repository(station.workspace))
+    (station.workspace / "named").symlink_to("nowhere")
+    found = station.saw("seen['made'] = [written('nowhere'), written('nowhere/pre-commit')]")
+    assert "written" not in found["made"] and not os.path.lexists(station.workspace / "nowhere")
+
+
+# --- what the watch has to read -------------------------------------------------------------------------------------------
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def long_prefixes(path: Path) -> None:
+    """Some 30,000 entries, each of which is a million bytes long when it is read."""
+    entry = b"\0" * 60 + b"\x80\x01"
+    first = entry + b"\0" + b"n" * 1_000_000 + b"\0"
+    path.write_bytes(b"DIRC" + struct.pack(">II", 4, 30_001) + first + (entry + b"\0x\0") * 30_000)
+
+
+def long_number(path: Path) -> None:
+    """How many bytes of the last name go: a number of seven million bits."""
+    path.write_bytes(b"DIRC" + struct.pack(">II", 4, 9) + b"\0" * 62 + b"\xff" * 1_000_000 + b"\0")
+
+
+@pytest.mark.parametrize("make", [pipe, device, long_prefixes, long_number], ids=lambda make: make.__name__)
+def test_an_index_that_is_none_keeps_nobody_waiting(workspace: Path, make: Callable[[Path], None]) -> None:
+    """In a process of its own, with little memory and time: it would wait, or take all there is."""
+    repository(workspace)
+    index = workspace / ".git" / "index"
+    index.unlink()
+    make(index)
+    (workspace / ".envrc").touch()
+    program = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
+        "from claude_local.fence import compared, ledger\n"
+        "compared.hidden_files(sys.argv[1] + '/.git')\n"
+        "ledger.remove_if_empty(sys.argv[1] + '/.envrc')\n"
+    )
+    words = [sys.executable, "-c", program, str(workspace)]
+    subprocess.run(words, cwd=Path(__file__).parents[2], check=True, timeout=60, capture_output=True)
+    assert not (workspace / ".envrc").exists()
+
+
+def test_a_project_with_a_chain_of_links_can_be_worked_in(workspace: Path) -> None:
+    """The system follows forty, Python a thousand at most."""
+    for number in range(1500):
+        (workspace / f"l{number}").symlink_to(f"l{number + 1}")
+    (workspace / ".envrc").symlink_to("l0")
+    (workspace / "a").mkdir()
+    (workspace / "a" / ".git").symlink_to("../l0")
+    running = watch(workspace)
+    config = repository(workspace / "new") / ".git" / "config"
+    git("config", "core.worktree", "../../l0", cwd=config.parent)
+    assert stopped(running) == set(), "nothing is there"
+
+
+def test_a_project_whose_configuration_holds_a_nul_can_be_worked_in(workspace: Path) -> None:
+    config = repository(workspace) / ".git" / "config"
+    config.write_text(config.read_text() + "[include]\n\tpath = a\0b\n[core]\n\thooksPath = c\0d\n\tpager = ./e\0f\n")
+    assert stopped(watch(workspace)) == set()
+
+
+def test_a_file_that_gives_nothing_at_the_moment_is_an_empty_one(tmp_path: Path) -> None:
+    """As /proc/kmsg, where a link of somebody's may lead."""
+
+    class Waiting(io.BytesIO):
+        def read(self, *_: object) -> Any:
+            return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.open", lambda *_, **__: Waiting())
+        assert observe.text_of(str(write(tmp_path / "x"))) == ""
+
+
+def test_what_cannot_be_looked_at_is_named(workspace: Path) -> None:
+    """A path can be longer than any that the system takes at once."""
+    running = watch(workspace)
+    directory = os.open(workspace, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("n" * 250, dir_fd=directory)
+        inner = os.open("n" * 250, os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = inner
+    os.close(directory)
+    running.stop()
+    subprocess.run(["rm", "-r", "n" * 250], cwd=workspace, check=True)
+    assert len(running.unseen) == 1 and running.unseen[0].startswith(str(workspace / ("n" * 250)))
+
+
+def test_nothing_is_seen_without_a_word_where_files_cannot_be_opened(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = watch(workspace)
+    (workspace / "a").mkdir()
+    running._survey.join()
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path == str(workspace / "a"):
+            raise OSError(errno.EMFILE, "Too many open files", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    running.stop()
+    assert running.unseen == [str(workspace / "a")]
+
+
+# --- what the watch has to write ------------------------------------------------------------------------------------------
+
+
+def deep_repository(workspace: Path) -> Path:
+    """The git directory of a repository that no mount guards; from some time ago."""
+    return repository(workspace / "a" / "b" / "c" / "d" / "e") / ".git"
+
+
+def changed_by_a_session(workspace: Path, config: Path) -> Watch:
+    time.sleep(0.1)  # what is as old as the session could be the session's
+    running = watch(workspace)
+    running._survey.join()
+    with config.open("ab") as file:
+        file.write(EVIL.encode())
+    return running
+
+
+def test_a_configuration_is_put_back_to_the_letter_and_for_the_same_people(workspace: Path) -> None:
+    config = deep_repository(workspace) / "config"
+    before = config.read_bytes() + b"[user]\n\tname = J\xf6rg\r\n"
+    config.write_bytes(before)
+    config.chmod(0o600)
+    assert stopped(changed_by_a_session(workspace, config)) == {str(config)}
+    assert config.read_bytes() == before and config.stat().st_mode & 0o777 == 0o600
+
+
+def test_that_a_configuration_could_not_be_put_back_is_told(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session may fill the disk up."""
+    config = deep_repository(workspace) / "config"
+    running = changed_by_a_session(workspace, config)
+
+    def full(text: str) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsencode", full)
+    ((path, what, _),) = running.stop()
+    assert path == str(config) and "put its text back" in what and not config.exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "long"])
+def test_a_users_unusual_configuration_stays_as_it_is(workspace: Path, kind: str) -> None:
+    """git-new-workdir makes links; ten thousand branches make a megabyte."""
+    config = deep_repository(workspace) / "config"
+    if kind == "link":
+        shutil.move(config, workspace / "shared")
+        config.symlink_to(workspace / "shared")
+    else:
+        config.write_text(config.read_text() + "# x\n" * (1 << 18))
+    time.sleep(0.1)
+    running = watch(workspace)
+    running._survey.join()
+    assert stopped(running) == set()
+    running = changed_by_a_session(workspace, workspace / "shared" if kind == "link" else config)
+    assert stopped(running) == {str(config)}
+
+
+def test_a_hook_in_a_directory_that_nobody_may_write_is_put_aside(workspace: Path) -> None:
+    hooks = write(repository(workspace / "a") / ".git" / "hooks" / "pre-commit").parent
+    program = (
+        "import os, sys\n"
+        "from claude_local.fence.watch import Watch\n"
+        "os.chmod(sys.argv[2], 0o555)\n"
+        "print(Watch([sys.argv[1]], {}, {}).look_back(0, 1e12))\n"
+    )
+    words = [sys.executable, "-c", program, str(workspace), str(hooks)]
+    if os.getuid() == 0:
+        # root without the power over what it may not write
+        words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", "--", *words]
+    subprocess.run(words, cwd=Path(__file__).parents[2], check=True, timeout=60)
+    assert not (hooks / "pre-commit").exists()
+
+
+def test_what_cannot_be_put_aside_is_told(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = watch(workspace)
+    hook = write(repository(workspace / "a") / ".git" / "hooks" / "pre-commit")
+
+    def rename(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "rename", rename)
+    assert running.stop() == [] and running.changed == [str(hook)]
+
+
+# --- false alarms, and what comes too early or too late -------------------------------------------------------------------
+
+
+def test_hooks_that_the_user_has_git_put_into_each_repository_stay(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not those that only have their names, or lie where a session writes."""
+    template = write(workspace.parent / "template" / "hooks" / "pre-commit", "mine\n").parents[1]
+    planted = write(workspace / "template" / "hooks" / "post-commit", "evil\n").parents[1]
+    home = workspace.parent / "home"
+    write(home / ".gitconfig", f"[init]\n\ttemplateDir = {template}\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_TEMPLATE_DIR", str(planted))
+    running = watch(workspace)
+    for name in ("a", "b", "c"):
+        git("init", f"--template={planted if name == 'c' else template}", workspace / name)
+    (workspace / "b" / ".git" / "hooks" / "pre-commit").write_text("evil\n")
+    assert stopped(running) == {
+        str(workspace / "b" / ".git" / "hooks" / "pre-commit"),
+        str(workspace / "c" / ".git" / "hooks" / "post-commit"),
+    }
+
+
+def test_a_list_of_exceptions_that_changed_at_once_is_named(workspace: Path) -> None:
+    """Before the watch has looked around for the first time."""
+    tops = [repository(workspace / "near"), repository(workspace / "a" / "b" / "c" / "d" / "e")]
+    running = Watch([str(workspace)], {}, {}, [str(tops[0] / ".git")])
+    time.sleep(0.1)  # what is as old as the session could be the session's
+    excludes = [write(top / ".git" / "info" / "exclude", "*.py\n") for top in tops]
+    running.known.add(str(tops[1] / ".git"))
+    running.start()
+    assert stopped(running) == set() and set(running.changed) == set(map(str, excludes))
+
+
+def test_a_first_look_that_takes_too_long_is_told(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_local.fence.watch.SURVEY", 0.01)
+    running = watch(workspace)
+    ended = threading.Event()
+    running._survey = threading.Thread(target=ended.wait)
+    running._survey.start()
+    running.stop()
+    ended.set()
+    assert running.unseen == [str(workspace)]

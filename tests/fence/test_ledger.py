@@ -1,0 +1,293 @@
+"""Stubs disappear with the last session that needs them, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from claude_local.fence.ledger import LAG, Ledger, remove_if_empty
+
+PROJECT = Path(__file__).parents[2]
+
+
+class Place:
+    """A workspace, and where its sessions leave word of each other."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        base = Path(os.path.realpath(tmp_path))
+        self.state, self.workspace = base / "state", base / "work space\nwith é"
+        self.workspace.mkdir()
+
+    def session(self, *stubs: str) -> Ledger:
+        """A session that has made ``stubs``: directories end with a slash."""
+        ledger = Ledger(str(self.state), str(self.workspace))
+        ledger.record(str(self.workspace / name) for name in stubs)
+        self.make(*stubs)
+        return ledger
+
+    def make(self, *stubs: str) -> None:
+        for name in stubs:
+            path = self.workspace / name
+            path.mkdir(exist_ok=True) if name.endswith("/") else path.touch()
+
+    def forget(self, ledger: Ledger) -> None:
+        """As the kernel does when a session is killed."""
+        os.close(ledger._file)
+        os.close(ledger._directory)
+
+    @property
+    def names(self) -> set[str]:
+        return set(os.listdir(self.workspace))
+
+
+def git(place: Place, *words: str) -> None:
+    env = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    subprocess.run(["git", *words], cwd=place.workspace, env=env, check=True, capture_output=True, timeout=30)
+
+
+@pytest.mark.parametrize("version", ["2", "3", "4"])
+def test_what_git_came_to_know_meanwhile_stays(place: Place, version: str) -> None:
+    """``git add -A`` in another terminal takes the stubs with it; a file that git knows must not vanish."""
+    git(place, "init", "-q")
+    git(place, "config", "index.version", version)
+    session = place.session(".envrc", ".mcp.json", "kept")
+    place.make("sub/", "sub/.mcp.json")
+    git(place, "add", ".envrc", "kept", "sub/.mcp.json")
+    session.close()
+    assert place.names == {".git", ".envrc", "kept", "sub"}
+
+
+def test_what_git_knows_in_a_worktree_stays(place: Place) -> None:
+    git(place, "init", "-q", "--separate-git-dir", "../elsewhere")
+    session = place.session(".envrc", ".mcp.json")
+    git(place, "add", ".envrc")
+    session.close()
+    assert place.names == {".git", ".envrc"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_sessions_stubs_go_with_it(place: Place) -> None:
+    session = place.session(".claude/", ".envrc")
+    session.record([str(place.workspace / "never-made")])
+    assert place.names == {".claude", ".envrc"}
+    session.close()
+    assert place.names == set()
+
+
+def test_the_stubs_of_several_sessions_go_with_the_last_one(place: Place) -> None:
+    first, second = place.session(".claude/", ".envrc"), place.session(".claude/", ".idea/")
+    assert {os.path.basename(path.rstrip("/")) for path in second.recorded()} == {".claude", ".envrc", ".idea"}
+    first.close()
+    assert place.names == {".claude", ".envrc", ".idea"}
+    second.close()
+    assert place.names == set()
+
+
+def test_the_order_in_which_sessions_end_does_not_matter(place: Place) -> None:
+    sessions = [place.session(".claude/", f"stub{number}") for number in range(5)]
+    for number in (3, 0, 4, 1):
+        sessions[number].close()
+        assert ".claude" in place.names
+    sessions[2].close()
+    assert place.names == set()
+
+
+def test_stubs_in_stubs_go_too(place: Place) -> None:
+    place.session(".claude/", ".claude/hooks/", ".claude/x").close()
+    assert place.names == set()
+
+
+def test_the_next_session_knows_no_stub_of_an_ended_one(place: Place) -> None:
+    place.session(".claude/").close()
+    assert place.session().recorded() == []
+
+
+def test_a_session_in_another_workspace_clears_away_its_own_stubs_only(place: Place, tmp_path: Path) -> None:
+    session = place.session(".claude/")
+    other = Ledger(str(place.state), str(tmp_path))
+    assert other.recorded() == session.recorded() != []
+    other.record([])
+    other.close()
+    assert place.names == {".claude"}
+    session.close()
+    assert place.names == set()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_stub_that_sessions_in_two_workspaces_need_goes_with_the_last(
+    place: Place, tmp_path: Path, first: int
+) -> None:
+    """In a repository that both are in, or a directory added to both."""
+    shared = place.workspace / ".git" / "commondir"
+    shared.parent.mkdir()
+    sessions = []
+    for name in ("one", "two"):
+        sessions.append(Ledger(str(place.state), str(tmp_path / name)))
+        sessions[-1].record([str(shared)])
+    shared.touch()
+    sessions.pop(first).close()
+    assert shared.exists()
+    sessions.pop().close()
+    assert not shared.exists()
+
+
+def test_the_stubs_of_a_killed_session_elsewhere_are_nobodys(place: Place, tmp_path: Path) -> None:
+    killed = place.session(".claude/")
+    os.close(killed._file)
+    assert Ledger(str(place.state), str(tmp_path)).recorded() == []
+
+
+def test_a_stopped_session_keeps_nobody_waiting_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_local.fence.ledger.WAIT", 0.05)
+    stopped = Ledger(str(place.state), str(place.workspace))
+    session = place.session(".claude/")
+    session.close()
+    assert place.names == {".claude"}, "the stopped one may need it"
+    stopped.record([])
+    stopped.close()
+    assert place.names == set()
+
+
+def test_what_a_killed_session_left_goes_at_the_next_start(place: Place) -> None:
+    program = (
+        "import sys, time\n"
+        "from claude_local.fence.ledger import Ledger\n"
+        "ledger = Ledger(sys.argv[1], sys.argv[2])\n"
+        "ledger.record([sys.argv[2] + '/.claude', sys.argv[2] + '/.envrc'])\n"
+        "print('here', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    words = [sys.executable, "-c", program, str(place.state), str(place.workspace)]
+    with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None and killed.stdout.readline() == b"here\n"
+        place.make(".claude/", ".envrc")
+        beside = place.session()
+        assert len(beside.recorded()) == 2 and place.names == {".claude", ".envrc"}
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(timeout=10)
+    os.close(beside._file)  # killed as well
+    session = place.session()
+    assert place.names == set() and session.recorded() == []
+
+
+def test_what_somebody_has_filled_stays(place: Place) -> None:
+    session = place.session(".claude/", ".envrc", ".idea/")
+    (place.workspace / ".claude" / "settings.json").write_text("{}")
+    (place.workspace / ".envrc").write_text("x")
+    session.close()
+    assert place.names == {".claude", ".envrc"}
+
+
+def test_nothing_is_removed_through_a_link(place: Place, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "empty").mkdir(parents=True)
+    (outside / "file").touch()
+    session = place.session()
+    session.record(str(place.workspace / name) for name in ("link", "d/empty", "d/file", "link-to-file"))
+    (place.workspace / "d").symlink_to(outside)
+    (place.workspace / "link").symlink_to(outside / "empty")
+    (place.workspace / "link-to-file").symlink_to(outside / "file")
+    session.close()
+    assert set(os.listdir(outside)) == {"empty", "file"}
+    assert place.names == {"d", "link", "link-to-file"}, "and a link is nobody's stub"
+
+
+def test_pipes_and_sockets_stay(place: Place) -> None:
+    os.mkfifo(place.workspace / "pipe")
+    remove_if_empty(str(place.workspace / "pipe"))
+    remove_if_empty(str(place.workspace / "none"))
+    assert place.names == {"pipe"}
+
+
+def test_what_sessions_leave_word_of_is_nobody_elses(place: Place) -> None:
+    session = place.session(".claude/")
+    assert place.state.stat().st_mode & 0o777 == 0o700
+    assert [file.stat().st_mode & 0o777 for file in place.state.iterdir()] == [0o600]
+    session.close()
+
+
+def test_a_path_is_written_down_once(place: Place) -> None:
+    session = place.session(".claude/")
+    session.record([str(place.workspace / ".claude/"), str(place.workspace / ".claude")])
+    assert len(session.recorded()) == len(set(session.recorded()))
+    session.close()
+
+
+def test_a_session_that_ended_well_is_not_looked_after(place: Place) -> None:
+    first = place.session(".envrc")
+    second = place.session(".claude/")
+    assert first.interrupted is None and second.interrupted is None
+    second.close()
+    first.close()
+    assert place.session().interrupted is None
+
+
+def test_a_session_that_was_killed_is_known_to_the_next_one(place: Place) -> None:
+    """Since when it ran, when it was last alive, and which repositories were there before."""
+    before = time.time()
+    session = place.session(".envrc")
+    session.know(["/a b/.git", "/c\nd/.git"])
+    place.forget(session)
+    (file,) = place.state.iterdir()
+    os.utime(file, (before + 50, before + 50))
+    found = place.session()
+    assert found.interrupted is not None and ".envrc" not in place.names
+    assert before - 1 < found.interrupted.began < time.time() + 1
+    assert abs(found.interrupted.ended - before - 50 - LAG) < 1
+    assert found.interrupted.known == {"/a b/.git", "/c\nd/.git"}
+    found.close()
+    assert place.session().interrupted is None
+
+
+def test_a_session_that_was_killed_beside_another_one_is_known_to_the_next_one(place: Place) -> None:
+    """And what it made is its own, even where the other one took it for somebody's."""
+    killed = place.session(".envrc")
+    killed.know(["/old/.git"])
+    beside = Ledger(str(place.state), str(place.workspace))
+    beside.record([], ["/old/.git", "/new/.git"], ["/beside"])
+    place.forget(killed)
+    beside.close()
+    assert ".envrc" not in place.names
+    found = place.session()
+    assert found.interrupted is not None and found.interrupted.known == {"/old/.git"}
+    assert found.interrupted.workspaces == (), "that one came to its end"
+    found.close()
+    assert place.session().interrupted is None
+
+
+def test_where_killed_sessions_were_is_known_to_the_next_one(place: Place) -> None:
+    for number in range(2):
+        session = Ledger(str(place.state), str(place.workspace))
+        session.record([], [], [str(place.workspace), f"/added {number}"])
+        os.close(session._file)
+    found = place.session().interrupted
+    assert found is not None and found.workspaces == (str(place.workspace), "/added 1")
+
+
+def test_a_damaged_file_is_no_session(place: Place) -> None:
+    place.forget(place.session())
+    (file,) = place.state.iterdir()
+    file.write_bytes(b"\0\0@x\0@\0+\0=1 x\0\xff\0-")
+    session = place.session()
+    assert session.interrupted is None
+    session.close()
+
+
+def test_a_sign_of_life_is_what_the_next_session_goes_by(place: Place) -> None:
+    session = place.session()
+    (file,) = place.state.iterdir()
+    os.utime(file, (1, 1))
+    session.beat()
+    assert file.stat().st_mtime > 1
+    session.close()
+    session.beat()

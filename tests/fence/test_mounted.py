@@ -1,0 +1,83 @@
+"""What is mounted in a session is compared with what was to be mounted."""
+
+from __future__ import annotations
+
+from claude_local.fence.mounted import difference, parse
+from claude_local.fence.plan import Fence
+
+HOST = """\
+1 0 254:0 / / rw,relatime - ext4 /dev/vda rw
+2 1 0:6 / /dev rw - devtmpfs devtmpfs rw
+3 1 254:1 /vol /home rw shared:7 - ext4 /dev/vdb rw
+"""
+FENCE = Fence(
+    writable=["/home/u/p q"], guarded=["/home/u/p q/.git/config"], emptied=["/home/u/.ssh"], blanked=["/home/u/.netrc"]
+)
+SESSION = """\
+10 9 254:0 / / ro - ext4 /dev/vda rw
+11 10 0:6 / /dev ro - devtmpfs devtmpfs rw
+12 10 254:1 /vol /home ro master:7 - ext4 /dev/vdb rw
+13 10 0:50 / /tmp rw - tmpfs tmpfs rw
+14 10 0:51 / /var/tmp rw - tmpfs tmpfs rw
+15 10 0:52 / /run rw - tmpfs tmpfs rw
+16 12 0:53 / /home/u/.ssh ro - tmpfs tmpfs rw
+17 12 0:6 /null /home/u/.netrc ro - devtmpfs devtmpfs rw
+18 12 254:1 /vol/u/p\\040q /home/u/p\\040q rw - ext4 /dev/vdb rw
+19 18 254:1 /vol/u/p\\040q/.git/config /home/u/p\\040q/.git/config ro - ext4 /dev/vdb rw
+"""
+
+
+def test_names_with_spaces_and_optional_fields_are_read() -> None:
+    assert [each.point for each in parse(SESSION)][-2:] == ["/home/u/p q", "/home/u/p q/.git/config"]
+    assert parse(HOST)[2].shows == ("254:1", "/vol")
+
+
+def test_a_fence_as_planned_is_sound() -> None:
+    assert difference(HOST, SESSION, FENCE) is None
+
+
+def test_a_secret_mounted_over_its_own_cover_is_found() -> None:
+    revealed = SESSION + "20 16 254:1 /vol/u/.ssh /home/u/.ssh ro - ext4 /dev/vdb rw\n"
+    assert difference(HOST, revealed, FENCE) == "something is mounted at /home/u/.ssh"
+
+
+def test_a_directory_outside_that_became_writable_is_found() -> None:
+    opened = SESSION + "20 12 254:1 /vol/u/other /home/u/other rw - ext4 /dev/vdb rw\n"
+    assert difference(HOST, opened, FENCE) == "something is mounted at /home/u/other"
+
+
+def test_another_directory_in_the_place_of_the_workspace_is_found() -> None:
+    swapped = SESSION.replace("/vol/u/p\\040q /home", "/vol/u/.ssh /home")
+    assert difference(HOST, swapped, FENCE) == "/home/u/p q shows something else"
+
+
+def test_a_cover_that_is_not_there_is_found() -> None:
+    without = "".join(line + "\n" for line in SESSION.splitlines() if "/home/u/.ssh" not in line)
+    assert difference(HOST, without, FENCE) == "/home/u/.ssh can be seen"
+
+
+def test_a_guarded_file_that_can_be_written_counts_as_part_of_its_workspace_only() -> None:
+    writable = SESSION.replace("/vol /home ro master:7", "/vol /home ro").replace(
+        "/home/u/.netrc ro", "/home/u/.netrc rw"
+    )
+    assert difference(HOST, writable, FENCE) == "/home/u/.netrc can be written"
+
+
+def test_a_guard_that_is_not_there_is_found() -> None:
+    assert difference(HOST, SESSION[: SESSION.index("19 18")], FENCE) == "/home/u/p q/.git/config is not guarded"
+
+
+def test_a_socket_may_be_hidden_or_gone() -> None:
+    hidden = SESSION + "20 12 0:6 /null /home/u/s ro - devtmpfs devtmpfs rw\n"
+    assert difference(HOST, hidden, FENCE) == "something is mounted at /home/u/s"
+    assert difference(HOST, hidden, FENCE, ["/home/u/s"]) is None
+    assert difference(HOST, SESSION, FENCE, ["/home/u/s"]) is None
+
+
+def test_a_disk_that_is_mounted_while_the_fence_comes_up_must_not_be_writable() -> None:
+    """bubblewrap has made read-only what was there before; the mounts of both sides look alike afterwards."""
+    late = "4 1 254:2 / /media/disk rw - ext4 /dev/vdc rw\n"
+    inside = SESSION + "20 10 254:2 / /media/disk rw master:1 - ext4 /dev/vdc rw\n"
+    assert difference(HOST + late, inside, FENCE, before=HOST) == "/media/disk can be written"
+    assert difference(HOST + late, inside.replace("/media/disk rw", "/media/disk ro"), FENCE, before=HOST) is None
+    assert difference(HOST + late, inside, FENCE, before=HOST + late) is None, "bubblewrap may not look there"

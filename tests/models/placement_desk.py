@@ -1,0 +1,89 @@
+"""A model_dir, a search directory and a plan: what the tests of placing start from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local.models import fetching, placement
+from tests.models.gguf_file import model
+
+MIB = 1 << 20
+GOOD = model(3 * MIB)
+OTHER = model(3 * MIB, filler=b"\x11")
+
+
+class Desk:
+    """A model_dir, a search directory and the plan of one profile."""
+
+    def __init__(self, folder: Path, hub: str) -> None:
+        self.folder = folder
+        self.models = folder / "models"
+        self.disk = folder / "disk"
+        self.disk.mkdir()
+        self.hub = hub
+        self.placements = folder / "state" / "models.json"
+        self.profiles: list[dict[str, Any]] = []
+
+    def want(self, *sources: str, name: str = "m.gguf", content: bytes = GOOD, pinned: bool = True) -> None:
+        sha256 = hashlib.sha256(content).hexdigest() if pinned else None
+        file = {"name": name, "sha256": sha256, "size": len(content) if pinned else None, "sources": sources}
+        self.profiles.append({"id": f"p{len(self.profiles)}", "model": name, "mmproj": None, "files": [file]})
+
+    @property
+    def text(self) -> str:
+        return json.dumps(
+            {
+                "model_dir": str(self.models),
+                "search_dirs": [str(self.disk)],
+                "hub": self.hub,
+                "placements_path": str(self.placements),
+                "profiles": self.profiles,
+            }
+        )
+
+    @property
+    def plan(self) -> placement.Plan:
+        return placement.Plan.read(self.text)
+
+    def place(self) -> str:
+        return placement.place(self.plan)
+
+    def check(self, deep: bool = False) -> dict[str, Any]:
+        return placement.check(self.plan, deep=deep)
+
+    def states(self, deep: bool = False) -> list[str]:
+        return [row["state"] for row in self.check(deep)["files"]]
+
+    @property
+    def index(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.placements.read_text())
+        return answer
+
+
+def prepared(folder: Path, hub: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A desk without waits between tries, out of reach of the settings of whoever runs the tests."""
+    monkeypatch.setattr(fetching, "FIRST_WAIT", 0.0)
+    for name in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(folder / "no-token"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return Desk(folder, hub)
+
+
+def program(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "claude_local.models.placement", *arguments],
+        cwd=Path(__file__).resolve().parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )

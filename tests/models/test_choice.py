@@ -1,0 +1,470 @@
+"""default_profile = "auto": which of the shipped profiles a machine gets, and what it is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from claude_local.hardware.machine import Gpu
+from claude_local.models import choice, profiles, selection
+from claude_local.models.choice import GIB, Machine
+from claude_local.models.memory import GPU_CONTEXT_MIB, MIB
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = profiles.parse((ROOT / "models.conf").read_text(encoding="utf-8"))
+SMALL = ["qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"]
+
+
+def gpu(mib: int, display: bool | None = False) -> Gpu:
+    return Gpu("nvidia", f"card{mib}", mib, driver="580.1", display=display)
+
+
+def machine(*gpus: Gpu, cores: int = 8, memory: int = 48, disk: float | None = 500) -> Machine:
+    return Machine(gpus, cores, memory * GIB, None if disk is None else int(disk * GIB), {})
+
+
+def select(there: Machine, default: str = "auto", wanted: list[str] | None = None) -> selection.Selection:
+    return selection.select(default, wanted or [], SHIPPED, there)
+
+
+@pytest.mark.parametrize(
+    ("there", "profile", "context"),
+    [
+        (machine(cores=2, memory=18), "qwen2.5-coder-1.5b", 32768),
+        (machine(cores=2, memory=18, disk=1.8), "qwen2.5-coder-0.5b", 32768),
+        (machine(cores=1, memory=3), "qwen2.5-coder-1.5b", 32768),
+        (machine(gpu(8188, True)), "qwen3.5-9b-q4", 65536),
+        (machine(gpu(12288)), "qwen3.5-9b-q4", 262144),
+        (machine(gpu(8151, True)), "qwen3.5-9b-q4", 65536),
+        (machine(gpu(16303, True)), "gpt-oss-20b", 98304),
+        (machine(gpu(16303)), "gpt-oss-20b", 131072),
+        (machine(gpu(20475, True)), "gpt-oss-20b", 131072),
+        (machine(gpu(20475)), "glm-flash-q4", 65536),
+        (machine(gpu(24564)), "qwen3.6-35b-a3b-ud-q4", 196608),
+        (machine(gpu(24564, True)), "qwen3.6-35b-a3b-ud-q4", 98304),
+        (machine(gpu(24564), gpu(16303, True)), "qwen3.6-35b-a3b-ud-q4", 262144),
+        (machine(gpu(81920)), "qwen3-coder-next-ud-q5", 262144),
+    ],
+)
+def test_each_size_of_machine_gets_its_profile(there: Machine, profile: str, context: int) -> None:
+    chosen = select(there).choice
+    assert (chosen.profile, chosen.context, chosen.chosen) == (profile, context, True)
+
+
+# What nvidia-smi counts on cards of so many GB.
+MIB_OF = {4: 4096, 6: 6144, 8: 8151, 10: 10240, 12: 12282, 16: 16303, 20: 20475, 24: 24564, 32: 32607, 40: 40960}
+MIB_OF |= {48: 49140, 64: 65536, 80: 81559}
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+GUIDE_ROWS = {
+    "no GPU": [()],
+    "less than 8 GB of video memory": [(4,), (6,)],
+    "8 to 12 GB": [(8,), (10,), (12,)],
+    "16 GB": [(16,)],
+    "20 GB": [(20,)],
+    "24 to 48 GB": [(24,), (32,), (40,), (48,), (24, 16)],
+    "24 + 32 GB": [(24, 32), (32, 24)],
+    "64 GB and more": [(64,), (80,)],
+}
+
+
+def guide_row(label: str) -> list[str]:
+    (line,) = (line for line in GUIDE.splitlines() if line.startswith(f"| {label} | "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("label", GUIDE_ROWS)
+@pytest.mark.parametrize("screen", [None, 0, -1])
+def test_the_guides_table_is_what_the_rule_gives(label: str, screen: int | None) -> None:
+    gets = guide_row(label)[1]
+    plain, _, beside = gets.partition("; beside a screen ")
+    for sizes in GUIDE_ROWS[label]:
+        cards = [gpu(MIB_OF[size]) for size in sizes]
+        if screen is not None and cards:
+            cards[screen] = replace(cards[screen], display=True)
+        expected = beside if beside and screen is not None else plain.partition(";")[0]
+        assert f"`{select(machine(*cards)).choice.profile}`" == expected, sizes
+
+
+def test_what_the_guide_calls_worth_naming_fits() -> None:
+    def fits(profile: str, size: int, screen: bool) -> bool:
+        there = machine(gpu(MIB_OF[size], screen))
+        return choice.fits_wholly(selection.model(SHIPPED[profile]), there, choice.MINIMUM_CONTEXT)
+
+    worth = guide_row("24 to 48 GB")[2]
+    for profile, least, not_yet in (
+        ("qwen3.8-27b-ud-q4", 24, 20),
+        ("gemma-4-26b-a4b-ud-q4", 24, 16),
+        ("glm-flash-q4", 24, 16),
+        ("qwen3-coder-30b-ud-q5", 32, 24),
+        ("glm-flash-q8", 40, 32),
+    ):
+        assert f"`{profile}`" in worth
+        assert fits(profile, least, True) and not fits(profile, not_yet, False)
+        assert least == 24 or f"from {least} GB `{profile}`" in worth
+    assert "without a screen `gemma-4-26b-a4b-ud-q4`" in guide_row("20 GB")[2]
+    assert fits("gemma-4-26b-a4b-ud-q4", 20, False) and not fits("gemma-4-26b-a4b-ud-q4", 20, True)
+
+
+def test_the_guides_example_of_a_profile_is_judged_before_its_file_is_there() -> None:
+    example = GUIDE.split("```ini\n", 1)[1].split("```", 1)[0].replace("OWNER/REPO@COMMIT", "o/r@" + "0" * 40)
+    known = profiles.parse(example)
+    verdict = choice.judge(selection.model(known["my-model"]), machine(gpu(32607)))
+    assert verdict.estimate is not None and verdict.fits
+    with pytest.raises(profiles.ProfilesError, match="40 hex digits"):
+        profiles.parse(example.replace("0" * 40, "main"))
+
+
+def test_without_a_gpu_the_other_small_profile_is_placed_too_and_never_a_big_one() -> None:
+    assert list(select(machine(cores=2, memory=18)).placed) == SMALL
+    # Many cores and much memory: still nothing that nobody measured on a processor.
+    assert list(select(machine(cores=64, memory=500)).placed) == SMALL
+    assert list(select(machine(gpu(16303))).placed) == ["gpt-oss-20b"]
+    # Room for the default but not for both.
+    assert list(select(machine(cores=2, memory=18, disk=2.2)).placed) == SMALL[:1]
+
+
+def test_what_is_placed_already_needs_no_room() -> None:
+    full = machine(cores=2, memory=18, disk=1.2)
+    there = replace(full, placed={"qwen2.5-coder-1.5b-instruct-q4_k_m.gguf": 1117320768})
+    assert select(full).choice.profile == "qwen2.5-coder-0.5b"
+    assert select(there).choice.profile == "qwen2.5-coder-1.5b"
+
+
+def test_named_profiles_limit_the_choice_and_all_of_them_are_placed() -> None:
+    there = machine(cores=2, memory=18)
+    assert list(select(there, wanted=["qwen2.5-coder-0.5b"]).placed) == ["qwen2.5-coder-0.5b"]
+    both = select(there, wanted=["gpt-oss-20b", "qwen2.5-coder-0.5b"])
+    assert list(both.placed) == ["qwen2.5-coder-0.5b", "gpt-oss-20b"]
+    assert list(select(there, "qwen2.5-coder-0.5b", ["gpt-oss-20b"]).placed) == ["qwen2.5-coder-0.5b", "gpt-oss-20b"]
+
+
+def test_a_named_default_is_used_whatever_the_rule_says_and_told_what_lacks() -> None:
+    chosen = select(machine(gpu(16303)), "qwen3.6-35b-a3b-ud-q4").choice
+    assert chosen.profile == "qwen3.6-35b-a3b-ud-q4" and not chosen.chosen
+    assert "GiB lack" in chosen.reason
+    text = "\n".join(chosen.lines())
+    assert "served with 65,536 tokens, what lacks goes to main memory" in text and "card16303" in text
+    assert "name it" not in text and "named in default_profile" not in text
+
+
+def test_every_profile_gets_the_context_that_fits_unless_it_says_what_goes_where() -> None:
+    there, dense = machine(gpu(24564, True)), "qwen3.8-27b-ud-q4"
+    assert select(there, dense).profiles[dense].ctx_size == 131072
+    assert "(its CTX_SIZE of 262,144 does not fit)" in select(there, dense).choice.reason
+    # One that was asked for besides the default, and one that does not fit at all.
+    assert select(there, wanted=["gpt-oss-20b", dense]).profiles[dense].ctx_size == 131072
+    assert select(machine(gpu(16303)), dense).profiles[dense].ctx_size == 65536
+    for hand in ({"fit": "on"}, {"n_gpu_layers": "40"}, {"extra_args": ("--n-cpu-moe", "8")}):
+        profile = replace(SHIPPED[dense], **hand)  # type: ignore[arg-type]
+        selected = selection.select(dense, (), {**SHIPPED, dense: profile}, there)
+        assert selected.profiles[dense].ctx_size == 262144, hand
+
+
+def test_a_profile_whose_size_nobody_tells_says_what_to_write() -> None:
+    source = replace(SHIPPED["gpt-oss-20b"].files[0], size=None)
+    verdict = choice.judge(
+        selection.model(replace(SHIPPED["gpt-oss-20b"], files=(source,), minimum_vram_mib=None)), machine(gpu(24564))
+    )
+    assert not verdict.fits and "neither SIZE nor ABOUT_SIZE tells how large it is" in verdict.reason
+
+
+def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
+    verdicts = {v.profile: v for v in select(machine(gpu(24564, True))).choice.verdicts}
+    next_q5, coder = verdicts["qwen3-coder-next-ud-q5"], verdicts["qwen3-coder-30b-ud-q5"]
+    assert not next_q5.fits and next_q5.missing > 30 * GIB
+    assert f"{next_q5.missing / GIB:.1f} GiB lack" in next_q5.reason
+    assert coder.remedies == ("CTX_SIZE = 32768",)
+    # With f16, the same coder's cache is twice as big: then a smaller cache is what helps on a 32 GB card.
+    wide = replace(SHIPPED["qwen3-coder-30b-ud-q5"], flags={})
+    told = choice.judge(selection.model(wide), machine(gpu(26000)))
+    assert not told.fits and any("cache-type-k = q8_0" in remedy for remedy in told.remedies)
+
+
+@pytest.mark.parametrize(
+    ("there", "profile", "would_fit"),
+    [
+        (machine(gpu(24564, True)), "qwen3-coder-30b-ud-q5", ["CTX_SIZE = 32768", "default_profile = qwen3.6-35b-a3b-ud-q4"]),
+        # Where no context and no cache is small enough, how much memory it wants.
+        (machine(gpu(16303)), "glm-flash-q8", ["a GPU with 32.1 GiB or more", "default_profile = gpt-oss-20b"]),
+        (machine(cores=2, memory=4), "glm-flash-q8", ["a GPU with 32.1 GiB or more", "default_profile = qwen2.5-coder-1.5b"]),
+        (machine(memory=1), "qwen2.5-coder-1.5b", ["server_memory_mib = 2062", "default_profile = qwen2.5-coder-0.5b"]),
+        (machine(gpu(24564)), "glm-flash-q4", []),
+    ],
+)  # fmt: skip
+def test_the_run_prints_what_would_fit_in_the_place_of_a_named_profile(
+    there: Machine, profile: str, would_fit: list[str]
+) -> None:
+    lines = [line for line in select(there, profile).choice.lines() if "would fit" in line]
+    assert len(lines) == len(would_fit)
+    for line, remedy in zip(lines, would_fit, strict=True):
+        assert line.startswith(f"  would fit: {remedy}")
+
+
+def test_a_gpu_of_the_size_that_is_named_is_big_enough() -> None:
+    for name, profile in SHIPPED.items():
+        verdict = choice.judge(selection.model(profile), machine(gpu(2048)))
+        (remedy,) = verdict.remedies or ("a GPU with 0 GiB",)
+        mib = math.ceil((float(remedy.split()[3]) + 0.05) * 1024)
+        assert verdict.fits or not choice.judge(selection.model(profile), machine(gpu(mib))).missing, (name, remedy)
+
+
+def test_when_nothing_fits_the_run_says_how_much_would() -> None:
+    assert select(machine(gpu(1000))).choice.lines()[-1].startswith("  would fit: a GPU with 1.7 GiB or more")
+    own = profiles.parse("[own]\nMODEL = a.gguf\nMIN_VRAM = 20 GiB\n")
+    (line,) = selection.select("own", [], own, machine(gpu(16303))).choice.lines()[1:]
+    assert line.startswith("  would fit: a GPU with 20.0 GiB or more")
+
+
+def test_a_dense_model_that_fits_is_left_to_those_who_name_it() -> None:
+    verdicts = {v.profile: v for v in select(machine(gpu(24564))).choice.verdicts}
+    assert not verdicts["qwen3.8-27b-ud-q4"].fits
+    assert "for each token" in verdicts["qwen3.8-27b-ud-q4"].reason
+
+
+def test_without_a_gpu_a_model_that_reads_the_prompt_too_slowly_is_passed_over() -> None:
+    big = replace(SHIPPED["gpt-oss-20b"], minimum_vram_mib=None)
+    few, many = (choice.judge(selection.model(big), machine(cores=cores)) for cores in (2, 16))
+    assert not few.fits and "too slow without a GPU: about 418 s" in few.reason
+    assert many.fits
+    # With four tools instead of all the prompt is a quarter.
+    assert choice.judge(selection.model(replace(big, tools=("Read",))), machine(cores=2)).fits
+
+
+def test_the_reason_names_what_was_preferred_but_not_what_could_not_be_meant() -> None:
+    assert "preferred" not in select(machine(cores=2, memory=18)).choice.reason
+    assert "preferred, but not for this machine: qwen3-coder-next-ud-q5" in select(machine(gpu(24564))).choice.reason
+
+
+def test_margins_follow_the_screens() -> None:
+    cards = [gpu(1, False), gpu(1, True), gpu(1, None)]
+    assert choice.fit_target(cards, wholly=True) == "128,192,192"
+    # What --fit fills up beside a screen leaves the desktop llama-server's own margin.
+    assert choice.fit_target(cards, wholly=False) == "128,1024,1024"
+    assert choice.fit_target([], wholly=True) is None
+    there = machine(gpu(24564), gpu(16303, True))
+    mine = select(there).profiles["gpt-oss-20b"]
+    assert (mine.n_gpu_layers, mine.fit, mine.fit_target) == ("auto", "on", "128,192")
+    assert select(there).profiles["qwen3-coder-next-ud-q5"].fit_target == "128,1024"
+    by_hand = replace(SHIPPED["gpt-oss-20b"], fit="off", n_gpu_layers="99")
+    assert selection.for_gpus(by_hand, there.gpus, wholly=True) == by_hand
+    assert selection.for_gpus(by_hand, (), wholly=False) == by_hand
+
+
+@pytest.mark.parametrize(
+    ("nominal", "free", "profile"),
+    [
+        # What nvidia-smi counts, and what llama.cpp found free without a desktop (decision 0009 names the logs).
+        (24576, 23860, "qwen3.6-35b-a3b-ud-q4"),
+        (8188, 7546, "qwen3.5-9b-q4"),
+        (8188, 7627, "qwen3.5-9b-q4"),
+    ],
+)
+@pytest.mark.parametrize("desktop", [0, 400, 900])
+def test_what_fits_wholly_passes_llama_servers_own_check_beside_a_desktop(
+    nominal: int, free: int, profile: str, desktop: int
+) -> None:
+    selected = select(machine(gpu(nominal, True)))
+    assert selected.choice.profile == profile
+    mine = selected.profiles[profile]
+    needed = selection.model(SHIPPED[profile]).needs(mine.ctx_size or 0)
+    assert needed is not None and mine.fit_target is not None
+    # common/fit.cpp: free less what the model uses must be the target or more, else experts or layers move away.
+    assert free - desktop - (needed.on_gpu + needed.compute) / MIB >= int(mine.fit_target)
+
+
+def test_a_margin_of_the_profiles_own_is_what_the_rule_keeps_free() -> None:
+    there, wide = machine(gpu(24564)), replace(SHIPPED["qwen3.6-35b-a3b-ud-q4"], fit_target="1024")
+    selected = selection.select("auto", [], {wide.id: wide}, there)
+    assert (selected.choice.context, selected.profiles[wide.id].fit_target) == (131072, "1024")
+    narrow = replace(wide, fit_target="128,1024")  # one for each GPU: the second is for one that is not there
+    assert selection.select("auto", [], {wide.id: narrow}, there).choice.context == 196608
+
+
+HAND = """[hand]
+MODEL = GLM-4.7-Flash-Q8_0.gguf
+ABOUT_SIZE = 31.84 GB
+ARCHITECTURE = GLM-4.7-Flash
+CTX_SIZE = 131072
+cache-type-k = q8_0
+cache-type-v = q8_0
+"""
+TWO = machine(gpu(24564), gpu(16303, True))
+
+
+def judged(lines: str, there: Machine = TWO) -> choice.Verdict:
+    return choice.judge(selection.model(profiles.parse(HAND + lines)["hand"]), there)
+
+
+@pytest.mark.parametrize(
+    ("lines", "on"),
+    [
+        ("", ["card24564", "card16303"]),
+        ("N_GPU_LAYERS = 99\nFIT = off\n", ["card24564", "card16303"]),
+        ("EXTRA_ARGS = --device CUDA1,CUDA0\n", ["card16303", "card24564"]),
+        ("EXTRA_ARGS = --split-mode none --main-gpu 1\nN_GPU_LAYERS = 99\nFIT = off\n", ["card16303"]),
+        ("split-mode = none\n", ["card24564"]),
+        ("device = CUDA1\n", ["card16303"]),
+        ("device = CUDA1,CUDA0\nsplit-mode = none\nmain-gpu = 1\n", ["card24564"]),
+    ],
+)
+def test_the_rule_counts_only_the_gpus_that_a_profiles_flags_leave_it(lines: str, on: list[str]) -> None:
+    verdict = judged(lines)
+    assert [share.name for share in verdict.shares] == on
+    assert verdict.fits == (len(on) == 2)
+    if verdict.fits:
+        assert f"wholly on {' + '.join(on)} with" in verdict.reason
+    else:
+        assert "does not fit on the GPU: " in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("lines", "flag"),
+    [
+        ("N_GPU_LAYERS = 10\n", "N_GPU_LAYERS"),
+        ("N_GPU_LAYERS = 47\n", "N_GPU_LAYERS"),  # the layers, but not the output
+        ("EXTRA_ARGS = -ot exps=CPU\n", "--override-tensor"),
+        ("cpu-moe = on\n", "--cpu-moe"),
+        ("EXTRA_ARGS = --n-cpu-moe 8\n", "--n-cpu-moe"),
+        ("n-cpu-ffn = 8\n", "--n-cpu-ffn"),
+        ("EXTRA_ARGS = --no-kv-offload\n", "--no-kv-offload"),
+        ("tensor-split = 3,1\n", "--tensor-split"),
+        ("split-mode = row\n", "--split-mode"),
+        ("device = none\n", "--device"),
+        ("split-mode = none\nmain-gpu = -1\n", "--main-gpu"),
+    ],
+)
+def test_a_profile_that_places_its_layers_itself_is_left_to_those_who_name_it(lines: str, flag: str) -> None:
+    verdict = judged(lines)
+    assert not verdict.fits
+    assert verdict.lines()[0].endswith(f": not judged: it places its layers by hand ({flag}); name it to use it")
+    known = profiles.parse(HAND + lines)
+    named = selection.select("hand", [], known, TWO)
+    assert named.choice.reason == f"hand: named; not judged: it places its layers by hand ({flag})"
+    assert named.profiles["hand"].ctx_size == 131072
+
+
+def test_what_names_no_place_is_judged_as_ever() -> None:
+    for lines in (
+        "N_GPU_LAYERS = 48\n",
+        "N_GPU_LAYERS = all\n",
+        "cpu-moe = off\n",
+        "kv-offload = on\n",
+        "n-cpu-moe = 0\n",
+    ):
+        assert judged(lines).fits, lines
+    # One GPU has nothing to split, and without any the flags are left out.
+    assert judged("tensor-split = 3,1\nsplit-mode = row\n", machine(gpu(49140))).fits
+    assert "not judged" not in judged("EXTRA_ARGS = -ot exps=CPU\n", machine()).reason
+
+
+def test_margins_are_those_of_the_gpus_that_a_profile_uses() -> None:
+    def margin(lines: str) -> str | None:
+        known = profiles.parse(HAND + "MIN_VRAM = 1 GiB\n" + lines)
+        return selection.select("hand", [], known, TWO).profiles["hand"].fit_target
+
+    # llama-server takes them by position among the devices that it was given.
+    assert margin("device = CUDA1,CUDA0\n") == "192,128"
+    assert margin("split-mode = none\nmain-gpu = 1\n") == "1024"
+
+
+def test_a_chosen_context_below_the_profiles_own_is_what_is_served() -> None:
+    selected = select(machine(gpu(24564, True)))
+    assert selected.profiles[selected.choice.profile].ctx_size == 98304
+    assert "CTX_SIZE of 262,144 does not fit" in selected.choice.reason
+
+
+def test_a_profile_of_which_nothing_is_known_goes_by_its_minimum() -> None:
+    own = profiles.parse("[own]\nMODEL = a.gguf\nMIN_VRAM = 20 GiB\n[dark]\nMODEL = b.gguf\n")
+    assert selection.select("auto", ["own"], own, machine(gpu(24564))).choice.chosen
+    # A screen's share is no part of it.
+    assert selection.select("auto", ["own"], own, machine(gpu(21000))).choice.chosen
+    assert not selection.select("auto", ["own"], own, machine(gpu(21000, True))).choice.chosen
+    small = selection.select("auto", [], own, machine(gpu(16303))).choice
+    assert not small.chosen and {v.fits for v in small.verdicts} == {False}
+    assert "MIN_VRAM is not there: 4.1 GiB lack" in small.verdicts[0].reason
+    assert "neither ARCHITECTURE nor MIN_VRAM" in small.verdicts[1].reason
+
+
+def test_a_header_on_the_machine_wins_over_no_record() -> None:
+    own = profiles.parse("[own]\nMODEL = a.gguf\nCTX_SIZE = 8192\n")
+    record = {
+        "architecture": "qwen2",
+        "vocabulary": 151936,
+        "keys": dict(selection.shipped()["Qwen2.5-Coder-1.5B"].keys),
+        "tied": False,
+        "embedding": 131272704,
+    }
+    shape = selection.shape_from(own["own"], {"a.gguf": record}, {"a.gguf": 1117320768})
+    assert shape is not None and shape.weights == 1117320768
+    chosen = selection.select("auto", [], own, machine(gpu(8188)), {"own": shape}).choice
+    assert chosen.chosen and chosen.verdicts[0].estimate is not None
+    assert selection.shape_from(own["own"], {}, {}) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 200_000), max_size=3), st.integers(1, 64), st.integers(1, 512), st.floats(0, 500))
+def test_whatever_the_machine_some_profile_is_chosen_and_none_that_does_not_fit(
+    sizes: list[int], cores: int, memory: int, disk: float
+) -> None:
+    there = machine(*(gpu(size) for size in sizes if size), cores=cores, memory=memory, disk=disk)
+    selected = select(there)
+    chosen = next(v for v in selected.choice.verdicts if v.profile == selected.choice.profile)
+    assert selected.choice.chosen == chosen.fits
+    if chosen.fits:
+        assert all(share.needed <= share.there for share in chosen.shares)
+    assert selected.choice.lines()
+
+
+@pytest.mark.parametrize("profile", [p for p in SHIPPED.values() if p.minimum_vram_mib], ids=lambda p: str(p.id))
+def test_min_vram_is_what_the_estimate_says_for_65536_tokens(profile: profiles.Profile) -> None:
+    wanted = selection.model(profile).needs(choice.MINIMUM_CONTEXT)
+    assert wanted is not None and profile.minimum_vram_mib is not None
+    needed = (wanted.on_gpu + wanted.compute) / MIB + GPU_CONTEXT_MIB + choice.HEADLESS_MARGIN_MIB
+    assert needed <= profile.minimum_vram_mib <= needed + 1024
+
+
+def test_the_disk_of_a_path_is_the_nearest_mount() -> None:
+    mounts = {"/": 1, "/home": 2, "/home/big": 3}
+    assert choice.disk_free("/home/big/models", mounts) == 3
+    assert choice.disk_free("/homestead", mounts) == 1
+    assert choice.disk_free("/home", {}) is None
+
+
+def test_an_nvidia_gpu_that_tells_no_memory_shares_the_machines() -> None:
+    spark = Gpu("nvidia", "GB10", driver="580.1")
+    assert choice.with_memory([spark], 96 * GIB) == (replace(spark, memory_mib=96 * 1024),)
+    assert select(machine(*choice.with_memory([spark], 90 * GIB))).choice.profile == "qwen3-coder-next-ud-q5"
+
+
+ARC = Gpu("intel", "Intel Arc A770", driver="xe", display=True, pci="0000:03:00.0")
+NAVI = Gpu("amd", "Radeon RX 7900 XTX", 24560, driver="amdgpu", display=False)
+
+
+def test_a_gpu_of_unknown_memory_keeps_its_place_and_its_margin() -> None:
+    # llama-server counts every device: the third margin must be the third card's.
+    there = machine(*choice.with_memory([NAVI, ARC, replace(NAVI, display=True)], 48 * GIB))
+    assert [gpu.vendor for gpu in there.gpus] == ["amd", "intel", "amd"]
+    mine = select(there).profiles["gpt-oss-20b"]
+    assert mine.fit_target == "128,192,192"
+    chosen = select(there).choice
+    assert "the memory of Intel Arc A770 is not known, so the rule does not count on it" in chosen.reason
+    assert [share.name for share in chosen.verdicts[2].shares] == ["Radeon RX 7900 XTX"] * 2
+
+
+def test_a_machine_of_which_only_the_gpus_memory_is_unknown_is_told_to_name_a_profile() -> None:
+    there = machine(*choice.with_memory([ARC], 48 * GIB))
+    selected = select(there)
+    assert selected.choice.profile == "qwen2.5-coder-1.5b"
+    assert "the memory of Intel Arc A770 is not known" in selected.choice.reason
+    assert "name a profile in default_profile" in selected.choice.reason
+    # It serves from the card all the same.
+    assert selected.profiles["qwen2.5-coder-1.5b"].n_gpu_layers == "auto"
+    named = select(there, "gpt-oss-20b")
+    assert "the memory of Intel Arc A770 is not known, so nobody can say" in named.choice.reason
+    assert "served with 65,536 tokens" in named.choice.reason and "without a GPU" not in named.choice.reason
+    assert named.profiles["gpt-oss-20b"].ctx_size == 65536

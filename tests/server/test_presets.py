@@ -1,0 +1,116 @@
+"""presets.ini as llama-server reads it."""
+
+import configparser
+
+import pytest
+
+from claude_local.models import profiles
+from claude_local.server import presets
+
+CONF = """
+[big]
+MODEL = sub/big.gguf
+MMPROJ = mmproj.gguf
+CTX_SIZE = 65536
+N_GPU_LAYERS = 99
+FIT = on
+FIT_TARGET = 128,1024
+CHAT_TEMPLATE = t.jinja
+EXTRA_ARGS = --no-mmap -np 2 --no-warmup
+temp = 0.7
+[small]
+MODEL = small.gguf
+[absent]
+MODEL = absent.gguf
+"""
+PLACEMENTS = {
+    "files": {},
+    "profiles": {
+        "big": {"model": "/disk/models/sub/big.gguf", "mmproj": "/home/u/models/mmproj.gguf", "files": []},
+        "small": {"model": "/home/u/models/small.gguf", "mmproj": None, "files": []},
+    },
+}
+
+
+def rendered(active: str = "big", **arguments: object) -> configparser.ConfigParser:
+    text = presets.render(
+        profiles.parse(CONF),
+        active,
+        PLACEMENTS,
+        model_dir="/home/u/models",
+        search_dirs=["/x", "/disk/models"],
+        **arguments,
+    )
+    first, _, rest = text.partition("\n[")
+    assert "version = 1" in first
+    # Comments start anywhere in a line for llama-server.
+    assert not any(mark in line for mark in ";#" for line in rest.splitlines())
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string("[" + rest)
+    return parser
+
+
+def test_the_active_profile_is_loaded_at_start_and_every_placed_one_is_there() -> None:
+    parser = rendered()
+    assert parser.sections() == ["claude-local", "big", "small"]
+    active = dict(parser["claude-local"])
+    assert active.pop("load-on-startup") == "true"
+    assert active == dict(parser["big"])
+    assert "load-on-startup" not in parser["small"]
+
+
+def test_paths_are_those_of_the_container() -> None:
+    parser = rendered()
+    assert parser["big"]["model"] == "/models-extra/1/sub/big.gguf"
+    assert parser["big"]["mmproj"] == "/models/mmproj.gguf"
+    assert parser["big"]["chat-template-file"] == "/etc/claude-local/chat-templates/t.jinja"
+    assert parser["small"]["model"] == "/models/small.gguf"
+
+
+def test_what_the_profile_says_wins_over_our_defaults() -> None:
+    parser = rendered()
+    assert parser["small"]["parallel"] == "1"
+    assert parser["big"]["parallel"] == "2"
+    assert parser["big"]["warmup"] == "false"
+    assert parser["big"]["load-mode"] == "none"
+    assert parser["big"]["temperature"] == "0.7"
+    assert parser["big"]["context-shift"] == "false"
+
+
+def test_where_tensors_lie_is_for_gpu_images_only() -> None:
+    by_hand = profiles.parse("[x]\nMODEL = x.gguf\nEXTRA_ARGS = --split-mode none --main-gpu 0 -ot exps=CUDA0 -ub 512")[
+        "x"
+    ]
+    # Without GPUs llama-server refuses to start: "Available buffer types: CPU".
+    on_cpu = presets.options(by_hand, model="/m", mmproj=None)
+    assert not {"override-tensor", "split-mode", "main-gpu"} & set(on_cpu) and on_cpu["ubatch-size"] == "512"
+    assert presets.options(by_hand, model="/m", mmproj=None, variant="cuda")["override-tensor"] == "exps=CUDA0"
+
+
+def test_gpu_flags_are_for_gpu_images_only() -> None:
+    assert not {"n-gpu-layers", "fit", "fit-target"} & set(rendered()["big"])
+    gpu = rendered(variant="cuda")["big"]
+    assert (gpu["n-gpu-layers"], gpu["fit"], gpu["fit-target"]) == ("99", "on", "128,1024")
+
+
+def test_the_prompt_cache_can_be_bounded() -> None:
+    assert "cache-ram" not in rendered()["small"]
+    assert rendered(cache_ram_mib=512)["small"]["cache-ram"] == "512"
+
+
+def test_every_option_that_we_write_is_a_flag_of_the_pinned_build() -> None:
+    known = set(profiles.llama_flags.load().by_spelling) | {"load-on-startup"}
+    for section in rendered(variant="cuda", cache_ram_mib=1).values():
+        assert set(section) <= known
+
+
+def test_a_profile_that_is_not_placed_cannot_be_active() -> None:
+    with pytest.raises(presets.PresetsError, match=r"absent.*tasks/models.py"):
+        rendered("absent")
+
+
+def test_a_file_that_the_container_cannot_see_is_refused() -> None:
+    assert presets.container_path("/a/b/m.gguf", "/a", ["/a/b"]) == "/models-extra/0/m.gguf"
+    assert presets.container_path("/a/bc/m.gguf", "/a", ["/a/b"]) == "/models/bc/m.gguf"
+    with pytest.raises(presets.PresetsError, match="model_search_dirs"):
+        presets.container_path("/elsewhere/m.gguf", "/a", ["/a/b"])

@@ -1,0 +1,399 @@
+"""Each row about the machine, Docker, the models and the configuration: green on a good one, red for its own fault."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local.fence.config import FenceConfig, dump
+from claude_local.models import placement
+from claude_local.verify import docker_rows
+from claude_local.verify.catalogue import catalogue
+from claude_local.verify.checks import Check, Failed
+from claude_local.verify.configuration import invalid_settings, version_key
+from claude_local.verify.workbench import Workbench
+from tests.models.gguf_file import gguf
+from tests.verify.verify_lab import CONTAINER, GGUF, altered, deployed, docker_answers, write
+
+
+def row(bench: Workbench, name: str) -> Check:
+    return next(check for check in catalogue(bench.parameters) if check.id == name)
+
+
+def evidence(bench: Workbench, name: str) -> str:
+    with bench:
+        return row(bench, name).run(bench)
+
+
+def fault(bench: Workbench, name: str) -> Failed:
+    with bench, pytest.raises(Failed) as caught:
+        row(bench, name).run(bench)
+    assert caught.value.fix
+    return caught.value
+
+
+# --- tools ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tool_that_is_not_on_path_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bwrap", "socat", "jq", "curl"):
+        write(tmp_path / "bin" / name, "#!/bin/sh\n", 0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert evidence(deployed(tmp_path), "tool.bwrap") == f"{tmp_path}/bin/bwrap"
+    for name, package in (("bwrap", "bubblewrap"), ("socat", "socat"), ("jq", "jq"), ("curl", "curl")):
+        (tmp_path / "bin" / name).unlink()
+        failed = fault(deployed(tmp_path), f"tool.{name}")
+        assert f"{name} is not on PATH" in failed.what and f"apt install {package}" in failed.fix
+
+
+def test_a_bwrap_that_the_kernel_refuses_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "bin/bwrap", "#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n", 0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    bench = deployed(tmp_path)
+    assert "uid map: Permission denied" in fault(bench, "fence.namespaces").what
+    known = FenceConfig(layers=("inner",), reason="the container hides /proc")
+    write(bench.paths.fence_config, dump(known))
+    assert "the container hides /proc" in evidence(bench, "fence.namespaces"), "fence.layers tells, the rest runs"
+    write(bench.paths.fence_config, dump(FenceConfig(layers=(), reason="the container hides /proc")))
+    assert "uid map: Permission denied" in fault(bench, "fence.namespaces").what
+
+
+def test_the_bubblewrap_that_the_deploy_chose_is_the_one_that_is_tried(tmp_path: Path) -> None:
+    own = write(tmp_path / "own/bwrap", f"#!/bin/sh\necho here >>{tmp_path}/own/called\n", 0o755)
+    bench = deployed(tmp_path)
+    write(bench.paths.fence_config, dump(FenceConfig(bwrap=str(own))))
+    assert "nested" in evidence(bench, "fence.namespaces")
+    assert (tmp_path / "own/called").read_text() == "here\nhere\n"
+
+
+def test_a_missing_runtime_is_a_fault(tmp_path: Path) -> None:
+    assert "is missing" in fault(deployed(tmp_path), "runtime.python").what
+
+
+# --- docker ---------------------------------------------------------------------------------------------------------
+
+DOCKER = ["docker.daemon", "image.present", "image.build", "container.present", "container.running"]
+
+
+@pytest.mark.parametrize("name", [*DOCKER, *(f"container.{name}" for name in docker_rows.PROPERTIES)])
+def test_a_good_container_passes_every_docker_row(tmp_path: Path, name: str) -> None:
+    assert evidence(deployed(tmp_path), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "answers", "words"),
+    [
+        ("docker.daemon", {"version": (1, "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.")}, "Cannot connect"),
+        ("docker.daemon", {"version": (127, "sh: 1: docker: not found")}, "not installed"),
+        ("docker.daemon", {"version": (0, "null")}, "does not answer"),
+        ("image.present", {"image": (1, "Error: No such image: x")}, "No such image"),
+        ("image.build", {"build": (0, "version: 9999 (b9999)")}, "build 11434 was expected"),
+        ("image.build", {"build": (0, "version: 114340 (unknown)")}, "build 11434 was expected"),
+        ("image.build", {"build": (126, "exec format error")}, "exec format error"),
+        ("container.present", {"container": (1, "Error: No such container: claude-local-server")}, "No such container"),
+    ],
+)  # fmt: skip
+def test_what_docker_lacks_is_named(tmp_path: Path, name: str, answers: dict[str, tuple[int, str]], words: str) -> None:
+    assert words in fault(deployed(tmp_path, docker=docker_answers(**answers)), name).what
+
+
+@pytest.mark.parametrize(
+    "line", ["version: 0.6.0-dev (build 11434, commit b11434)", "version: 11434 (b11434)", "version: b11434"]
+)
+def test_the_build_number_is_found_in_every_form_of_the_version(tmp_path: Path, line: str) -> None:
+    assert evidence(deployed(tmp_path, docker=docker_answers(build=(0, line))), "image.build") == line
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "words"),
+    [
+        ("present", "Config.Image", "claude-local/llama-server:old", "was made from"),
+        ("running", "State", {"Running": False, "Status": "exited", "ExitCode": 137}, "is exited, exit status 137"),
+        ("running", "State", {"Running": True, "Status": "restarting", "Restarting": True}, "is restarting"),
+        ("running", "State.Health", {"Status": "unhealthy"}, "health check fails"),
+        ("port", "HostConfig.PortBindings", {"8080/tcp": [{"HostIp": "", "HostPort": "8080"}]}, "0.0.0.0:8080"),
+        ("port", "HostConfig.PortBindings", {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "9"}]}, "not published"),
+        ("port", "HostConfig.NetworkMode", "host", "reachable from other machines"),
+        ("user", "Config.User", "", "runs as root"),
+        ("user", "Config.User", "0:0", "runs as 0:0"),
+        ("read-only", "HostConfig.ReadonlyRootfs", False, "writable"),
+        ("read-only", "Mounts", [{"Type": "bind", "Source": "/a", "Destination": "/models", "RW": True}], "/models"),
+        ("capabilities", "HostConfig.CapDrop", None, "dropped: none"),
+        ("capabilities", "HostConfig.CapAdd", ["SYS_ADMIN"], "added: SYS_ADMIN"),
+        ("privileges", "HostConfig.SecurityOpt", None, "not set"),
+        ("privileges", "HostConfig.SecurityOpt", ["no-new-privileges:false"], "not set"),
+        ("privileges", "HostConfig.SecurityOpt", ["no-new-privileges", "seccomp=unconfined"], "seccomp=unconfined"),
+        ("isolation", "HostConfig.Privileged", True, "privileged"),
+        ("isolation", "HostConfig.PidMode", "host", "host PIDs"),
+        ("isolation", "Mounts", [{"Source": "/var/run/docker.sock", "Destination": "/s"}], "docker.sock is mounted"),
+        ("init", "HostConfig.Init", None, "no init"),
+        ("memory", "HostConfig.Memory", 0, "no memory limit"),
+        ("pids", "HostConfig.PidsLimit", None, "no limit"),
+        ("health", "Config.Healthcheck", None, "no health check"),
+        ("health", "Config.Healthcheck", {"Test": ["CMD", "x"], "StartPeriod": 5_000_000_000}, "only 5 s"),
+        ("restart", "HostConfig.RestartPolicy", {"Name": "no"}, "restart policy"),
+        ("logs", "HostConfig.LogConfig", {"Type": "json-file", "Config": {}}, "without bound"),
+    ],
+)
+def test_each_property_of_the_container_is_seen(tmp_path: Path, name: str, path: str, value: Any, words: str) -> None:
+    bench = deployed(tmp_path, docker=docker_answers(altered(path, value)))
+    if name == "present":
+        bench = deployed(tmp_path, docker=docker_answers({**altered(path, value), "Image": "sha256:another"}))
+    assert words in fault(bench, f"container.{name}").what
+
+
+def test_a_stopped_containers_fix_starts_it(tmp_path: Path) -> None:
+    bench = deployed(tmp_path, docker=docker_answers(altered("State", {"Running": False, "Status": "exited"})))
+    assert fault(bench, "container.running").fix.startswith("docker start claude-local-server")
+
+
+def test_verify_asks_docker_itself_when_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"version": '{"Version": "28.0"}', "image": '{"Id": "sha256:1", "Size": 1}',
+            "container": json.dumps(CONTAINER), "run": "version: 11434 (x)"}  # fmt: skip
+    cases = "".join(f"  {name}*) cat <<'E'\n{text}\nE\n  ;;\n" for name, text in said.items())
+    write(tmp_path / "path/docker", f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ncase "$*" in\n{cases}esac\n', 0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/path:{os.environ['PATH']}")
+    bench = deployed(tmp_path, docker=None)
+    with bench:
+        for name in DOCKER[:1] + DOCKER[3:]:
+            assert row(bench, name).run(bench)
+    asked = (tmp_path / "asked").read_text()
+    assert "container inspect --format {{json .}} claude-local-server" in asked and "--network none" in asked
+
+
+def test_a_docker_that_refuses_the_user_is_asked_with_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = (
+        '#!/bin/sh\ntest -n "$AS_ROOT" && echo \'{"Version": "1"}\' && exit\necho \'permission denied\' >&2\nexit 1\n'
+    )
+    write(tmp_path / "path/docker", refused, 0o755)
+    write(tmp_path / "path/sudo", '#!/bin/sh\nshift\nAS_ROOT=1 exec "$@"\n', 0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/path:{os.environ['PATH']}")
+    assert evidence(deployed(tmp_path, docker=None), "docker.daemon") == "Docker 1"
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def model(bench: Workbench) -> Path:
+    return Path(bench.paths.model_dir) / "small.gguf"
+
+
+def edit_placements(bench: Workbench, change: Any) -> None:
+    found = json.loads(Path(bench.paths.placements).read_text())
+    change(found)
+    Path(bench.paths.placements).write_text(json.dumps(found))
+
+
+def test_a_model_with_its_stamp_is_not_read_again(tmp_path: Path) -> None:
+    assert "unchanged since it was verified" in evidence(deployed(tmp_path), "model.small")
+
+
+def test_flipped_bytes_of_the_same_size_are_corruption(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    with model(bench).open("r+b") as file:
+        file.seek(len(GGUF) // 2)
+        file.write(b"\0" * 64)
+    failed = fault(bench, "model.small")
+    assert "is corrupt: sha256" in failed.what and failed.fix.startswith("./provision")
+
+
+def test_flipped_bytes_under_an_unchanged_stamp_are_seen_by_a_deep_run_only(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    info = model(bench).stat()
+    with model(bench).open("r+b") as file:
+        file.seek(100)
+        file.write(b"\0" * 64)
+    os.utime(model(bench), ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert evidence(bench, "model.small")
+    bench.deep = True
+    assert "is corrupt" in fault(bench, "model.small").what
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 64, b"HTML"])
+def test_the_fix_for_damage_that_a_deploy_does_not_see_makes_the_deploy_see_it(tmp_path: Path, damage: bytes) -> None:
+    """./provision alone trusts size, time and inode."""
+    bench = deployed(tmp_path)
+    path = model(bench)
+    info = path.stat()
+    with path.open("r+b") as file:
+        file.seek(0 if damage == b"HTML" else 100)
+        file.write(damage)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    file_wanted = {"name": "small.gguf", "sha256": hashlib.sha256(GGUF).hexdigest(), "size": len(GGUF), "sources": []}
+    plan = placement.Plan.read(
+        json.dumps(
+            {
+                "model_dir": bench.paths.model_dir,
+                "hub": "https://hub.invalid",
+                "placements_path": bench.paths.placements,
+                "profiles": [{"id": "small", "files": [file_wanted]}],
+            }
+        )
+    )
+    assert [row["state"] for row in placement.check(plan)["files"]] == ["ok"]
+    bench.deep = True
+    command = fault(bench, "model.small").fix.partition(" && ./provision")
+    assert command[1]
+    subprocess.run(command[0], shell=True, check=True)
+    assert [row["state"] for row in placement.check(plan)["files"]] == ["changed"]
+    assert fault(bench, "model.small").fix.startswith("./provision")
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_without_a_known_sha256_the_header_is_looked_at_and_nothing_is_called_right(
+    tmp_path: Path, sound: bool
+) -> None:
+    bench = deployed(tmp_path)
+    edit_placements(bench, lambda found: found["files"][str(model(bench))].update(sha256=None, size=None))
+    if sound:
+        model(bench).write_bytes(gguf())
+        told = evidence(bench, "model.small")
+        assert "no sha256 is known" in told and "right" not in told
+    else:
+        model(bench).write_bytes(gguf()[:-1])
+        assert "is corrupt: truncated" in fault(bench, "model.small").what
+
+
+def test_a_file_of_the_users_in_the_place_of_ours_is_theirs_to_replace(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    write(model(bench).with_suffix(".mine"), GGUF[:1000]).rename(model(bench))
+    assert "your own file" in fault(bench, "model.small").fix
+
+
+def test_a_touched_model_is_hashed_again_and_found_right(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    os.utime(model(bench))
+    assert "touched since it was verified" in evidence(bench, "model.small")
+
+
+def test_a_truncated_foreign_or_missing_model_is_named(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    os.truncate(model(bench), 1000)
+    assert f"truncated: 1000 bytes of {len(GGUF)}" in fault(bench, "model.small").what
+    model(bench).write_bytes(b"HTML" + GGUF[4:])
+    assert "does not start with GGUF" in fault(bench, "model.small").what
+    model(bench).unlink()
+    assert "is missing" in fault(bench, "model.small").what
+
+
+def test_the_users_own_broken_file_is_theirs_to_replace(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    edit_placements(bench, lambda found: found["files"][str(model(bench))].update(placed=False))
+    os.truncate(model(bench), 1000)
+    assert "your own file" in fault(bench, "model.small").fix
+
+
+def test_a_profile_that_was_never_placed_and_lost_placements_are_faults(tmp_path: Path) -> None:
+    bench = deployed(tmp_path, profiles=("small", "big"))
+    assert "big has not been placed" in fault(bench, "model.big").what
+    Path(bench.paths.placements).write_text("{")
+    assert "cannot be read" in fault(bench, "model.small").what
+    Path(bench.paths.placements).unlink()
+    assert "no model was placed" in fault(bench, "model.small").what
+
+
+# --- token and settings ---------------------------------------------------------------------------------------------
+
+
+def test_a_good_configuration_passes(tmp_path: Path) -> None:
+    for name in ("token", "settings", "settings.first-start", "settings.locks"):
+        assert evidence(deployed(tmp_path), name)
+
+
+def test_a_token_that_is_missing_empty_readable_by_others_or_not_the_servers_is_a_fault(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    token = Path(bench.paths.token)
+    token.chmod(0o644)
+    assert "0644" in fault(bench, "token").what and fault(bench, "token").fix == f"chmod 600 {token}"
+    token.chmod(0o600)
+    token.write_text("another\n")
+    assert "differ" in fault(bench, "token").what
+    token.write_text("\n")
+    assert "is empty" in fault(bench, "token").what
+    token.unlink()
+    assert "is missing" in fault(bench, "token").what and fault(bench, "token").fix == "./provision"
+    bench = deployed(tmp_path)
+    Path(bench.paths.api_key_file).unlink()
+    assert "server's copy" in fault(bench, "token").what
+
+
+def test_no_evidence_holds_the_token(tmp_path: Path) -> None:
+    assert "ttt" not in evidence(deployed(tmp_path), "token")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"permissions": ', "is no JSON: line 1"),
+        ("{ oops", "is no JSON: line 1, column 3"),
+        ("[]", "holds list"),
+        ("{}", "disableAutoMode is None"),
+        ('{"permissions": {"disableAutoMode": "enable"}}', "is 'enable', it must be 'disable'"),
+        ('{"permissions": {"disableAutoMode": "disable"}}', "no $schema"),
+    ],
+)
+def test_broken_settings_are_named(tmp_path: Path, text: str, words: str) -> None:
+    bench = deployed(tmp_path)
+    Path(bench.paths.settings).write_text(text)
+    failed = fault(bench, "settings")
+    assert words in failed.what and "./provision" in failed.fix
+
+
+def test_the_users_own_settings_are_welcome(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    found = json.loads(Path(bench.paths.settings).read_text())
+    found["permissions"]["defaultMode"] = "acceptEdits"
+    found["theme"] = "light"
+    Path(bench.paths.settings).write_text(json.dumps(found))
+    assert "mode acceptEdits" in evidence(bench, "settings")
+
+
+def test_a_first_start_with_questions_and_an_unlocked_sandbox_are_faults(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    Path(bench.paths.claude_json).write_text("{}")
+    assert "hasCompletedOnboarding" in fault(bench, "settings.first-start").what
+    Path(bench.paths.enforced_settings).write_text('{"sandbox": {"enabled": false}}')
+    assert "sandbox.enabled" in fault(bench, "settings.locks").what
+    Path(bench.paths.enforced_settings).unlink()
+    assert "is missing" in fault(bench, "settings.locks").what
+
+
+def test_the_wrapper_has_to_be_there_and_executable(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    assert "is missing" in fault(bench, "wrapper").what
+    write(bench.paths.wrapper, "#!/bin/sh\n", 0o644)
+    assert "not executable" in fault(bench, "wrapper").what
+    Path(bench.paths.wrapper).chmod(0o755)
+    assert evidence(bench, "wrapper") == bench.paths.wrapper
+
+
+def test_versions_compare_as_numbers() -> None:
+    assert version_key("2.1.330") > version_key("2.1.99")
+
+
+def test_the_doctors_section_of_invalid_settings_is_read() -> None:
+    doctor = (
+        "Claude Code doctor\n\nRunning: native\n\nInvalid settings\n- /h/settings.json › permissions.defaultMode: Invalid\n"
+        "  Suggested fix: Valid modes\n- /h/b.json: Invalid or malformed JSON\n\nRemote Control\n- Not signed in\n"
+    )
+    assert invalid_settings(doctor) == [
+        "/h/settings.json › permissions.defaultMode: Invalid", "/h/b.json: Invalid or malformed JSON",
+    ]  # fmt: skip
+    assert invalid_settings(doctor.replace("Invalid settings", "Other")) == []
+
+
+def test_nothing_of_these_rows_writes(tmp_path: Path) -> None:
+    bench = deployed(tmp_path)
+    before = sorted((str(p), stat.S_IMODE(p.lstat().st_mode), p.lstat().st_mtime_ns) for p in tmp_path.rglob("*"))
+    for name in ("token", "settings", "settings.first-start", "settings.locks", "model.small", "container.port"):
+        evidence(bench, name)
+    assert before == sorted(
+        (str(p), stat.S_IMODE(p.lstat().st_mode), p.lstat().st_mtime_ns) for p in tmp_path.rglob("*")
+    )

@@ -1,0 +1,102 @@
+"""A made-up workstation for the tests of verify: a home with what a deploy leaves, and Docker's answers about it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from claude_local.claude import settings
+from claude_local.fence.config import FenceConfig, dump
+from claude_local.verify.parameters import Parameters
+from claude_local.verify.workbench import Workbench
+
+IMAGE = "claude-local/llama-server:b11434-cpu-0123456789ab"
+TOKEN = "t" * 43
+GGUF = b"GGUF" + bytes(range(256)) * 16
+
+CONTAINER: dict[str, Any] = {
+    "Image": "sha256:0123456789abcdef",
+    "Config": {
+        "Image": IMAGE,
+        "User": "10001:10001",
+        "Healthcheck": {"Test": ["CMD-SHELL", "probe"], "StartPeriod": 600_000_000_000, "Interval": 15_000_000_000},
+    },
+    "State": {"Running": True, "Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "Health": {"Status": "healthy"}},
+    "HostConfig": {
+        "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]},
+        "NetworkMode": "default", "ReadonlyRootfs": True, "CapDrop": ["ALL"], "CapAdd": None,
+        "SecurityOpt": ["no-new-privileges"], "Init": True, "Memory": 2**33, "PidsLimit": 512, "Privileged": False,
+        "PidMode": "", "IpcMode": "private", "RestartPolicy": {"Name": "unless-stopped"},
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}, "Tmpfs": {"/tmp": "rw"},
+    },
+    "Mounts": [{"Type": "bind", "Source": "/home/u/models", "Destination": "/models", "RW": False}],
+}  # fmt: skip
+
+
+def docker_answers(container: dict[str, Any] | None = None, **answers: tuple[int, str]) -> str:
+    """What docker_rows.SCRIPT prints; ``container`` in place of the good one, ``answers`` in place of whole answers."""
+    said = {
+        "version": (0, json.dumps({"Version": "20.10.24"})),
+        "image": (0, json.dumps({"Id": "sha256:0123456789abcdef", "Size": 150_000_000})),
+        "container": (0, json.dumps(CONTAINER if container is None else container)),
+        "build": (0, "version: 11434 (b11434)\nbuilt with cc for Linux"),
+        **answers,
+    }
+    return "".join(f"@@ {name} {status}\n{text}\n" for name, (status, text) in said.items())
+
+
+def altered(path: str, value: Any) -> dict[str, Any]:
+    """CONTAINER with another value at a dotted path."""
+    found: dict[str, Any] = copy.deepcopy(CONTAINER)
+    place = found
+    *parents, last = path.split(".")
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    return found
+
+
+def parameters(home: Path, **changed: Any) -> Parameters:
+    values: dict[str, Any] = {
+        "home": str(home), "model_dir": str(home / "models"), "bin_dir": str(home / "bin"), "server_port": 8080,
+        "manager_port": 8081,
+        "container": "claude-local-server", "image": IMAGE, "build": 11434, "profiles": ("small",), "default": "small",
+        "claude_tested": "2.1.330", "claude_minimum": "2.1.330",
+        "enforced_settings": {"permissions.disableAutoMode": "disable"}, "docker": docker_answers(), **changed,
+    }  # fmt: skip
+    return Parameters(**values)
+
+
+def write(path: str | Path, text: str | bytes, mode: int = 0o600) -> Path:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(text if isinstance(text, bytes) else text.encode())
+    target.chmod(mode)
+    return target
+
+
+def deployed(home: Path, **changed: Any) -> Workbench:
+    """A home as a deploy leaves it (token, settings, one placed model), and a workbench for it."""
+    import hashlib
+
+    given = parameters(home, **changed)
+    paths = given.paths
+    write(paths.token, TOKEN + "\n")
+    write(paths.api_key_file, TOKEN + "\n", 0o400)
+    write(paths.settings, settings.dump(settings.user_settings("plan")))
+    write(paths.claude_json, settings.dump({**settings.FIRST_RUN, "projects": {"/secret/place": {}}}))
+    write(paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
+    write(paths.fence_config, dump(FenceConfig(ports=(8080, 8081))))
+    write(paths.bash_env, "export NO_PROXY=169.254.0.0/16\n")
+    model = write(Path(paths.model_dir) / "small.gguf", GGUF)
+    info = os.stat(model)
+    stamp = {
+        "sha256": hashlib.sha256(GGUF).hexdigest(), "size": info.st_size, "mtime_ns": info.st_mtime_ns,
+        "inode": info.st_ino, "placed": True,
+    }  # fmt: skip
+    placements = {"files": {str(model): stamp}, "profiles": {"small": {"model": str(model), "files": [str(model)]}}}
+    write(paths.placements, json.dumps(placements))
+    return Workbench(given)
