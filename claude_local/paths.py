@@ -53,8 +53,8 @@ class Paths:
         return join(self.bin_dir, "claude-local")
 
     @property
-    def llamactl(self) -> str:
-        return join(self.bin_dir, "llamactl")
+    def llama_local(self) -> str:
+        return join(self.bin_dir, "llama-local")
 
     # Claude Code itself: the native installer's layout, and the link that says which binary claude-local runs.
     @property

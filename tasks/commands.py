@@ -1,4 +1,4 @@
-"""Install the commands claude-local and llamactl and put their folder onto PATH."""
+"""Install the commands claude-local and llama-local and put their folder onto PATH."""
 
 from claude_local.claude.commands import render_claude_local, render_wrapper
 from claude_local.deploy.operations.commands import on_path
@@ -21,9 +21,9 @@ whole_file(
 )
 
 whole_file(
-    name="Install llamactl",
-    dest=ws.paths.llamactl,
-    text=render_wrapper((PROJECT / "templates" / "llamactl").read_text(encoding="utf-8"), python=ws.paths.python),
+    name="Install llama-local",
+    dest=ws.paths.llama_local,
+    text=render_wrapper((PROJECT / "templates" / "llama-local").read_text(encoding="utf-8"), python=ws.paths.python),
     mode="755",
 )
 

@@ -1,1 +1,1 @@
-"""llamactl, the command for people: one module a subcommand, each with ``register(subparsers)``."""
+"""llama-local, the command for people: one module a subcommand, each with ``register(subparsers)``."""

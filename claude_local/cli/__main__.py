@@ -1,4 +1,4 @@
-"""``llamactl SUBCOMMAND``: exit status 0, 1 for what went wrong, 2 for a wrong command line, 130 after Ctrl-C."""
+"""``llama-local SUBCOMMAND``: exit status 0, 1 for what went wrong, 2 for a wrong command line, 130 after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODULES = (hardware, models)
 
 def parser() -> argparse.ArgumentParser:
     """The command line of all subcommands."""
-    result = argparse.ArgumentParser(prog="llamactl", description="Look at this machine's models and hardware.")
+    result = argparse.ArgumentParser(prog="llama-local", description="Look at this machine's models and hardware.")
     subparsers = result.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for module in MODULES:
         module.register(subparsers)

@@ -1,4 +1,4 @@
-"""``llamactl hardware``: what this machine has, which image it gets and why, and what is missing."""
+"""``llama-local hardware``: what this machine has, which image it gets and why, and what is missing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         found = look(options.root)
     except (OSError, subprocess.TimeoutExpired) as error:
         print(
-            f"llamactl: the hardware cannot be looked at: {error}\n  Fix: nvidia-smi; df    (which of them hangs?)",
+            f"llama-local: the hardware cannot be looked at: {error}\n  Fix: nvidia-smi; df    (which of them hangs?)",
             file=sys.stderr,
         )
         return 1

@@ -1,4 +1,4 @@
-"""``llamactl models``: what is placed, what is verified, what nobody uses; ``llamactl models prune`` deletes the last."""
+"""``llama-local models``: what is placed, what is verified, what nobody uses; ``llama-local models prune`` deletes the last."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def size(count: int) -> str:
 
 def failed(text: str, fix: str) -> int:
     """Say what is wrong and what mends it; the exit status."""
-    print(f"llamactl: {text}\n  Fix: {fix}", file=sys.stderr)
+    print(f"llama-local: {text}\n  Fix: {fix}", file=sys.stderr)
     return 1
 
 
@@ -107,7 +107,7 @@ def show(found: Inventory, console: Console) -> None:
     console.print(Text(f"\n{found.model_dir}: {size(sum(file.size for file in found.files))} in models{free}"))
     if found.orphaned:
         total = size(sum(file.size for file in found.orphaned))
-        console.print(f"{total} orphaned: llamactl models prune    (asks before it deletes)")
+        console.print(f"{total} orphaned: llama-local models prune    (asks before it deletes)")
 
 
 def prune(options: argparse.Namespace) -> int:
@@ -123,7 +123,7 @@ def prune(options: argparse.Namespace) -> int:
     except StoredError as error:
         return failed(str(error), "./provision")
     except Locked as error:
-        return failed(str(error), "llamactl models prune    (once it has ended)")
+        return failed(str(error), "llama-local models prune    (once it has ended)")
     except OSError as error:
         return failed(f"{error.filename or where.placements}: {error.strerror}", "df -h; ls -ld    (room, permissions)")
 
@@ -147,13 +147,13 @@ def _prune(options: argparse.Namespace, found: Inventory, where: Paths, read_onl
             answer = input(f"Delete {count}, {total}? [y/N] ")
         except EOFError:
             print()
-            return failed("nothing was deleted: nobody answered", "llamactl models prune --yes")
+            return failed("nothing was deleted: nobody answered", "llama-local models prune --yes")
         if answer.strip().lower() not in ("y", "yes"):
             print("nothing was deleted")
             return 1
     problems = delete(doomed, where.placements)
     for problem in problems:
-        print(f"llamactl: not deleted: {problem}", file=sys.stderr)
+        print(f"llama-local: not deleted: {problem}", file=sys.stderr)
     if not problems:
         print(f"deleted {count}, {total}")
     return 1 if problems else 0

@@ -1,6 +1,6 @@
 """One look at the hardware: the shell script that asks, and the parser of what it prints. Pure.
 
-The deploy runs the script through pyinfra (claude_local/deploy/facts/hardware.py), llamactl on the workstation itself. A tool
+The deploy runs the script through pyinfra (claude_local/deploy/facts/hardware.py), llama-local on the workstation itself. A tool
 that is absent leaves its part out. Parts are separated by lines ``== NAME``.
 """
 

@@ -137,16 +137,16 @@ _ADVICE = (
         r"cudaMalloc failed|CUDA error: out of memory|ErrorOutOfDeviceMemory|Device memory allocation of size \d+ failed|"
         r"(?:unable|failed) to allocate (?:CUDA|Vulkan)\d",
         "a GPU's own memory is too small for it: give the profile a smaller CTX_SIZE, or FIT = on and no N_GPU_LAYERS, "
-        "or close what else uses the GPU (llamactl hardware shows what is free)",
+        "or close what else uses the GPU (llama-local hardware shows what is free)",
     ),
     (
         "kernel image",
         "the image does not fit the GPU: the driver is too old for it, or the GPU was changed. "
-        "llamactl hardware shows both: update the driver, or build anew with ./provision",
+        "llama-local hardware shows both: update the driver, or build anew with ./provision",
     ),
     (
         "CUDA error|failed to initialize CUDA|ErrorDeviceLost",
-        "the GPU or its driver fails: llamactl hardware shows what is wrong; image_variant = 'cpu' does without",
+        "the GPU or its driver fails: llama-local hardware shows what is wrong; image_variant = 'cpu' does without",
     ),
     (
         "unable to allocate",

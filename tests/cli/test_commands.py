@@ -1,4 +1,4 @@
-"""llamactl: its wrapper, its command line, and `llamactl hardware` on machines made of files."""
+"""llama-local: its wrapper, its command line, and `llama-local hardware` on machines made of files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.hardware import hardware_outputs as outputs
 from tests.hardware.hardware_outputs import Machine, smi
 
 PROJECT = Path(__file__).parents[2]
-TEMPLATE = (PROJECT / "templates" / "llamactl").read_text()
+TEMPLATE = (PROJECT / "templates" / "llama-local").read_text()
 
 
-def llamactl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def llama_local(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "claude_local.cli", *arguments]
     env = {**os.environ, "PYTHONPATH": str(PROJECT), **environment}
     return subprocess.run(words, capture_output=True, text=True, timeout=120, env=env)
@@ -32,7 +32,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def hardware(machine: Machine, *arguments: str) -> str:
-    done = llamactl("hardware", "--root", str(machine.root), *arguments, PATH=str(machine.bin))
+    done = llama_local("hardware", "--root", str(machine.root), *arguments, PATH=str(machine.bin))
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return done.stdout
 
@@ -84,15 +84,15 @@ def test_programs_get_json(machine: Machine) -> None:
 
 
 def test_a_machine_that_cannot_be_looked_at_gets_two_lines(tmp_path: Path) -> None:
-    done = llamactl("hardware", PATH=str(tmp_path))
+    done = llama_local("hardware", PATH=str(tmp_path))
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("llamactl: ") and "\n  Fix: " in done.stderr
+    assert done.stderr.startswith("llama-local: ") and "\n  Fix: " in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("nothing",), ("hardware", "--nothing")])
 def test_a_wrong_command_line_ends_in_2(arguments: tuple[str, ...]) -> None:
-    done = llamactl(*arguments)
-    assert done.returncode == 2 and "usage: llamactl" in done.stderr
+    done = llama_local(*arguments)
+    assert done.returncode == 2 and "usage: llama-local" in done.stderr
 
 
 def test_help_fits_a_screen_and_names_every_subcommand() -> None:
@@ -113,7 +113,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 
 def wrapper(tmp_path: Path, python: str) -> Path:
-    path = tmp_path / "llamactl"
+    path = tmp_path / "llama-local"
     path.write_text(render_wrapper(TEMPLATE, python=python))
     path.chmod(0o755)
     return path
@@ -132,7 +132,7 @@ def test_a_missing_runtime_is_said_with_the_fix(tmp_path: Path) -> None:
     done = subprocess.run([wrapper(tmp_path, "/no/python")], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stderr == (
-        "llamactl: its Python /no/python is missing\n  Fix: ./provision   (in the claude-local project)\n"
+        "llama-local: its Python /no/python is missing\n  Fix: ./provision   (in the claude-local project)\n"
     )
 
 
@@ -142,4 +142,4 @@ def test_the_stage_that_installs_the_commands_installs_it() -> None:
         cwd=PROJECT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     names: list[Any] = [operation["name"] for operation in json.loads(done.stdout)["plan"]]
-    assert "Install llamactl" in names
+    assert "Install llama-local" in names

@@ -1,4 +1,4 @@
-"""llamactl models: what it says of the files on the disk, and what prune deletes and never deletes."""
+"""llama-local models: what it says of the files on the disk, and what prune deletes and never deletes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Home(Desk):
-    """A desk whose notes are those of a user's home, with llamactl."""
+    """A desk whose notes are those of a user's home, with llama-local."""
 
     server: ModelServer
 
-    def llamactl(self, *arguments: str) -> int:
-        parser = argparse.ArgumentParser(prog="llamactl")
+    def llama_local(self, *arguments: str) -> int:
+        parser = argparse.ArgumentParser(prog="llama-local")
         models.register(parser.add_subparsers(required=True))
         options = parser.parse_args(["models", *arguments])
         status: int = options.func(options)
@@ -70,9 +70,9 @@ def home(tmp_path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -
 
 
 def listed(home: Home, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
-    """The files of ``llamactl models --json`` by name."""
+    """The files of ``llama-local models --json`` by name."""
     capsys.readouterr()
-    assert home.llamactl("--json") == 0
+    assert home.llama_local("--json") == 0
     return {Path(file["path"]).name: file for file in json.loads(capsys.readouterr().out)["files"]}
 
 
@@ -105,12 +105,12 @@ def test_the_list_says_whose_each_file_is_and_who_uses_it(full: Home, capsys: py
         "half.gguf.part": ("unfinished", True, [], False),
     }
     assert found["old.gguf"]["size"] == len(OTHER) and found["half.gguf.part"]["size"] == MIB
-    assert full.llamactl() == 0
+    assert full.llama_local() == 0
     output = capsys.readouterr().out
     line = next(line for line in output.splitlines() if line.startswith("sub/old.gguf"))
     assert "claude-local" in line and "orphaned" in line
     assert "yours" in next(line for line in output.splitlines() if line.startswith("mine.gguf"))
-    assert " free" in output and "llamactl models prune" in output
+    assert " free" in output and "llama-local models prune" in output
 
 
 def test_prune_deletes_what_is_ours_and_orphaned_and_nothing_else(
@@ -118,14 +118,14 @@ def test_prune_deletes_what_is_ours_and_orphaned_and_nothing_else(
 ) -> None:
     kept = ["mine.gguf", "used.gguf", "half.gguf.part"]
     before = {name: (full.models / name).stat() for name in kept} | {"shared": (full.disk / "shared.gguf").stat()}
-    assert full.llamactl("prune", "--yes") == 0
+    assert full.llama_local("prune", "--yes") == 0
     assert not (full.models / "sub").exists()
     after = {name: (full.models / name).stat() for name in kept} | {"shared": (full.disk / "shared.gguf").stat()}
     assert {name: (s.st_ino, s.st_mtime_ns, s.st_size) for name, s in after.items()} == {
         name: (s.st_ino, s.st_mtime_ns, s.st_size) for name, s in before.items()
     }
     assert "old.gguf" not in listed(full, capsys)
-    assert full.llamactl("prune", "--yes") == 0
+    assert full.llama_local("prune", "--yes") == 0
     assert "nothing to delete" in capsys.readouterr().out
     # What is left is still known, and what was deleted can be placed again.
     assert full.check()["ok"]
@@ -133,7 +133,7 @@ def test_prune_deletes_what_is_ours_and_orphaned_and_nothing_else(
 
 
 def test_unfinished_downloads_go_only_when_asked_for(full: Home) -> None:
-    assert full.llamactl("prune", "--yes", "--unfinished") == 0
+    assert full.llama_local("prune", "--yes", "--unfinished") == 0
     assert sorted(path.name for path in full.models.iterdir()) == [".placing.lock", "mine.gguf", "used.gguf"]
 
 
@@ -160,7 +160,7 @@ def test_prune_refuses_while_a_placement_runs(full: Home, capsys: pytest.Capture
     for folder in (full.models, full.placements.parent):
         with open(folder / ".placing.lock", "r+") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            assert full.llamactl("prune", "--yes") == 1
+            assert full.llama_local("prune", "--yes") == 1
             assert "another run (process " in capsys.readouterr().err
     assert (full.models / "sub" / "old.gguf").exists()
 
@@ -169,17 +169,17 @@ def test_a_file_that_somebody_changed_is_theirs(full: Home, capsys: pytest.Captu
     (full.models / "sub" / "old.gguf").write_bytes(GOOD)
     found = listed(full, capsys)["old.gguf"]
     assert (found["state"], found["placed"], found["orphaned"]) == ("changed", False, False)
-    assert full.llamactl("prune", "--yes") == 0
+    assert full.llama_local("prune", "--yes") == 0
     (full.models / "sub" / "old.gguf").unlink()
     (full.models / "sub" / "old.gguf").symlink_to(full.disk / "shared.gguf")
-    assert full.llamactl("prune", "--yes") == 0
+    assert full.llama_local("prune", "--yes") == 0
     assert (full.models / "sub" / "old.gguf").is_symlink()
 
 
 def test_a_link_to_our_file_that_was_moved_is_theirs(full: Home) -> None:
     (full.models / "sub" / "old.gguf").rename(full.folder / "moved.gguf")
     (full.models / "sub" / "old.gguf").symlink_to(full.folder / "moved.gguf")
-    assert full.llamactl("prune", "--yes") == 0
+    assert full.llama_local("prune", "--yes") == 0
     assert (full.models / "sub" / "old.gguf").is_symlink()
 
 
@@ -191,7 +191,7 @@ def test_a_former_model_dir_is_never_touched(home: Home, capsys: pytest.CaptureF
     home.place()
     found = listed(home, capsys)
     assert found["old.gguf"]["orphaned"] is False and found["other.gguf"]["orphaned"] is True
-    assert home.llamactl("prune", "--yes") == 0
+    assert home.llama_local("prune", "--yes") == 0
     assert path.exists() and not (home.models / "other.gguf").exists()
 
 
@@ -208,7 +208,7 @@ def test_a_file_that_is_replaced_while_prune_asks_is_not_deleted(
         return "y"
 
     monkeypatch.setattr("builtins.input", answer)
-    assert home.llamactl("prune") == 1
+    assert home.llama_local("prune") == 1
     assert f"not deleted: {path}: it has changed meanwhile" in capsys.readouterr().err
     assert path.read_bytes() == GOOD
     assert list(home.index["files"]) == [str(path)]
@@ -230,14 +230,14 @@ def test_what_the_servers_presets_name_is_in_use_with_all_its_parts(
     written.write_text(text)
     home.place()
     assert [file["used_by"] for file in listed(home, capsys).values()] == [["presets"], ["presets"]]
-    assert home.llamactl("prune", "--yes") == 0
+    assert home.llama_local("prune", "--yes") == 0
     assert all((home.models / name).exists() for name in names)
     # Nobody can tell what is in use: nothing is deleted.
     written.write_text("what is this\n")
-    assert home.llamactl("prune", "--yes") == 1
+    assert home.llama_local("prune", "--yes") == 1
     assert "cannot be read" in capsys.readouterr().err
     written.unlink()
-    assert home.llamactl("prune", "--yes") == 0
+    assert home.llama_local("prune", "--yes") == 0
     assert not any((home.models / name).exists() for name in names)
 
 
@@ -270,14 +270,14 @@ def test_prune_leaves_the_parts_of_a_model_that_is_still_being_placed(
     assert [found[name]["used_by"] for name in (*names[:2], "other.gguf")] == [["being placed"]] * 3
     # What the last whole deploy uses is still in use: the server runs with it.
     assert first or found["old.gguf"]["used_by"] == ["p0"]
-    assert home.llamactl("prune", "--yes") == 0
+    assert home.llama_local("prune", "--yes") == 0
     assert all((home.models / name).exists() for name in (*names[:2], "other.gguf"))
     # The user gives the model up: the next run that reaches its end frees its parts.
     home.profiles.pop(0)
     assert not home.check()["ok"]
     home.place()
     assert home.check()["ok"] and home.index["wanted"] == []
-    assert home.llamactl("prune", "--yes") == 0
+    assert home.llama_local("prune", "--yes") == 0
     assert not any((home.models / name).exists() for name in names)
     assert (home.models / "other.gguf").exists()
 
@@ -290,7 +290,7 @@ def test_prune_leaves_what_a_stopped_deploy_had_found_under_another_name(home: H
     split(home)
     with pytest.raises(placement.PlacementError, match="HTTP 404"):
         home.place()
-    assert home.llamactl("prune", "--yes") == 0
+    assert home.llama_local("prune", "--yes") == 0
     assert path.exists() and not (home.models / "sub").exists()
 
 
@@ -306,20 +306,20 @@ def test_a_file_in_the_place_of_ours_is_theirs_even_with_the_same_content(
     home.place()
     found = listed(home, capsys)["old.gguf"]
     assert (found["state"], found["placed"], found["orphaned"]) == ("verified", False, False)
-    assert home.llamactl("prune", "--yes") == 0
+    assert home.llama_local("prune", "--yes") == 0
     assert path.exists()
 
 
 def test_before_the_first_deploy_there_is_one_plain_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    assert home.llamactl() == 1
+    assert home.llama_local() == 1
     assert "nothing was placed yet" in capsys.readouterr().err
     home.placements.parent.mkdir(parents=True)
     home.placements.write_text('{"files": {}, "profiles": {}}')
-    assert home.llamactl("prune", "--yes") == 1
+    assert home.llama_local("prune", "--yes") == 1
     assert "./provision" in capsys.readouterr().err
 
 
-def test_the_next_deploy_notes_the_directories_for_llamactl(home: Home) -> None:
+def test_the_next_deploy_notes_the_directories_for_llama_local(home: Home) -> None:
     """models.json of an earlier version does not name them."""
     home.put("m.gguf", GOOD)
     home.want(name="m.gguf")

@@ -155,8 +155,8 @@ VIDEO_MEMORY = "a GPU's own memory is too small"
             "the driver is too old",
         ),
         (["CUDA error: no kernel image is available for execution on the device"], "./provision"),
-        (["CUDA error: an illegal memory access was encountered", "x exited with status 134"], "llamactl hardware"),
-        (["ggml_cuda_init: failed to initialize CUDA: CUDA driver version is insufficient"], "llamactl hardware"),
+        (["CUDA error: an illegal memory access was encountered", "x exited with status 134"], "llama-local hardware"),
+        (["ggml_cuda_init: failed to initialize CUDA: CUDA driver version is insufficient"], "llama-local hardware"),
         (["unable to allocate CPU buffer"], "server_memory_mib"),
     ],
 )

@@ -220,7 +220,7 @@ def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False, gpu:
             failure=lambda tail: (
                 f"the image is built, but finds no GPU in its container (variant {image.variant}):\n  "
                 + "\n  ".join(tail[-6:])
-                + "\nllamactl hardware shows the GPUs and their drivers; image_variant = 'cpu' does without."
+                + "\nllama-local hardware shows the GPUs and their drivers; image_variant = 'cpu' does without."
             ),
         )
     yield streamed(

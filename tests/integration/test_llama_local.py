@@ -1,4 +1,4 @@
-"""The installed llamactl: in ~/bin after the deploy, on the runtime's own Python."""
+"""The installed llama-local: in ~/bin after the deploy, on the runtime's own Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_the_installed_command_describes_this_machine() -> None:
-    words = [str(HOME / "bin" / "llamactl"), "hardware", "--json"]
+    words = [str(HOME / "bin" / "llama-local"), "hardware", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd="/", env={"PATH": os.environ["PATH"]})
     assert done.returncode == 0 and done.stderr == "", done.stderr
     found = json.loads(done.stdout)
