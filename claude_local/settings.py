@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from claude_local.claude.versions import compare
-from claude_local.image.plan import BUILDS
+from claude_local.image.builds import BUILDS
 from claude_local.models import lock as models_lock
 from claude_local.models import profiles
 from claude_local.models.choice import OLD_IDS

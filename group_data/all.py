@@ -21,7 +21,7 @@ docker_upstream_repository = True
 docker_group = False
 
 # --- image --------------------------------------------------------------------------------------------------------
-# Which llama.cpp build runs; the sha256 of each source stands beside it in claude_local/image/plan.py.
+# Which llama.cpp build runs; the sha256 of each source stands beside it in claude_local/image/builds.py.
 image_llama_build = 11434
 # "auto": decided from the hardware, the reason is printed. "cpu", "cuda" (NVIDIA) or "vulkan" (AMD, Intel): that one.
 image_variant = "auto"

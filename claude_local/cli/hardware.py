@@ -16,7 +16,7 @@ from rich.text import Text
 from claude_local.hardware import probe as hardware_probe
 from claude_local.hardware.machine import Gpu, Hardware
 from claude_local.hardware.variant import Verdict, choose
-from claude_local.image.plan import instruction_sets
+from claude_local.image.cmake import instruction_sets
 
 PROBE_SECONDS = 120
 

@@ -23,7 +23,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from claude_local.image.plan import ImageError, LlamaBuild, is_source, llama_build, tree_hash
+from claude_local.image.builds import ImageError, LlamaBuild, is_source, llama_build, tree_hash
 
 CONNECT_SECONDS = 5
 SILENCE_SECONDS = 30

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from claude_local.image import source
-from claude_local.image.plan import BUILDS, LlamaBuild
+from claude_local.image.builds import BUILDS, LlamaBuild
 from tests.chat.families import FAMILIES
 
 WANTED = {family.official: family.sha256 for family in FAMILIES}

@@ -13,6 +13,8 @@ from claude_local.deploy.operations import packages, user_files
 from claude_local.deploy.operations.image import BASE_SCRIPT, DOCKERFILE, based, built, pruned, sourced
 from claude_local.hardware.variant import TOOLKITS, Cuda
 from claude_local.image import plan as pure
+from claude_local.image.base import base_image
+from claude_local.image.builds import BUILDS
 from claude_local.paths import Paths
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
@@ -23,10 +25,10 @@ PATHS = Paths(home="/home/u", model_dir="/home/u/models", bin_dir="/home/u/bin")
 def planned(base: str = "auto") -> pure.Image:
     return pure.plan(
         dockerfile="FROM x",
-        build_number=max(pure.BUILDS),
+        build_number=max(BUILDS),
         variant="cpu",
         cpu="native",
-        base=pure.base_image(base, "debian", "bookworm"),
+        base=base_image(base, "debian", "bookworm"),
         arch="x86_64",
         cpu_flags=["avx2"],
     )
@@ -35,10 +37,10 @@ def planned(base: str = "auto") -> pure.Image:
 def planned_cuda() -> pure.Image:
     return pure.plan(
         dockerfile=DOCKERFILE.read_text(),
-        build_number=max(pure.BUILDS),
+        build_number=max(BUILDS),
         variant="cuda",
         cpu="native",
-        base=pure.base_image("auto", "debian", "bookworm", "cuda"),
+        base=base_image("auto", "debian", "bookworm", "cuda"),
         arch="x86_64",
         cpu_flags=["avx2"],
         cuda=Cuda(TOOLKITS[0], ("89-real",)),

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.image import plan as image
 from claude_local.image import source
-from claude_local.image.plan import LlamaBuild, tree_hash
+from claude_local.image.builds import BUILDS, LlamaBuild, tree_hash
 from claude_local.image.source import SourceError, place, tree_of, unpack
 
 FILES = {"CMakeLists.txt": b"project", "src/llama.cpp": b"int main;", "common/link.h": b"int main;"}
@@ -142,7 +141,7 @@ def test_the_release_archive_comes_over_http(tmp_path: Path, git_host: str, monk
 def test_the_program_says_why_and_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert source.main(["1", "/nowhere/llama.cpp", "--check"]) == 1
     assert "image_llama_build: found 1" in capsys.readouterr().err
-    assert source.main([str(max(image.BUILDS)), "/nowhere/llama.cpp", "--check"]) == 1
+    assert source.main([str(max(BUILDS)), "/nowhere/llama.cpp", "--check"]) == 1
 
 
 @pytest.mark.parametrize("works", [True, False])

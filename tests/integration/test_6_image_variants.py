@@ -12,8 +12,9 @@ import pytest
 
 from claude_local.docker import commands as words
 from claude_local.hardware.variant import TOOLKITS, Cuda
-from claude_local.image import plan as pure
-from claude_local.image.plan import Base, Image
+from claude_local.image.base import REPOSITORY, Base
+from claude_local.image.builds import BUILDS
+from claude_local.image.plan import Image, plan
 from tests.integration.machine import ROOT, docker
 
 pytestmark = pytest.mark.integration
@@ -47,7 +48,7 @@ LDD = """printf '#!/bin/sh\\necho "\\t%s"\\n' >/usr/local/bin/ldd; chmod 755 /us
 def base(folder: Path, tag: str, script: str) -> str:
     """Make an image out of the base image that the deploy left on this machine and a script."""
     name = f"{NAME}/{tag}"
-    listed = [docker(), "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", pure.BASE_REPOSITORY]
+    listed = [docker(), "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY]
     start = subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
     folder.mkdir()
     (folder / "script").write_text(script)
@@ -78,9 +79,9 @@ def planned(variant: str, bases: dict[str, str], runtime: str) -> Image:
     cuda = None
     if variant == "cuda":
         cuda = Cuda(replace(TOOLKITS[0], devel=bases["whole"]), ("89-real", "120a-real"))
-    return pure.plan(
+    return plan(
         dockerfile=DOCKERFILE.read_text(),
-        build_number=max(pure.BUILDS),
+        build_number=max(BUILDS),
         variant=variant,
         cpu="native",
         base=Base(bases[runtime], bases[runtime], bootstrap=False),

@@ -20,7 +20,7 @@ from claude_local.deploy.facts.docker import Client
 from claude_local.deploy.facts.nvidia import GpusInContainer, NvidiaRuntime
 from claude_local.deploy.operations.nvidia import configured
 from claude_local.hardware.variant import nvidia_words
-from claude_local.image import plan as pure
+from claude_local.image.base import REPOSITORY
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 from tests.integration.machine import docker
 
@@ -114,7 +114,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def test_docker_learns_of_the_runtime_while_a_container_runs_on(daemon: Daemon, monkeypatch: Any) -> None:
-    listed = [docker(), "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", pure.BASE_REPOSITORY]
+    listed = [docker(), "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY]
     image = subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
     with subprocess.Popen([docker(), "save", image], stdout=subprocess.PIPE) as saved:
         subprocess.run([daemon.client, "load"], stdin=saved.stdout, check=True, capture_output=True, timeout=120)

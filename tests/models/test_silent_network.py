@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from claude_local.claude import install as claude_install
-from claude_local.image import plan as image
 from claude_local.image import source
-from claude_local.image.plan import LlamaBuild
+from claude_local.image.builds import BUILDS, LlamaBuild
 from claude_local.models import fetching
 from claude_local.models.part import SourceFailed
 
@@ -55,7 +54,7 @@ def reason(call: Callable[[], object]) -> str:
 def test_the_git_host(silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "CONNECT_SECONDS", 0.2)
     monkeypatch.setattr(LlamaBuild, "archive", property(lambda build: f"{silent}/x.tar.gz"))
-    build = image.llama_build(max(image.BUILDS))
+    build = BUILDS[max(BUILDS)]
     said = reason(lambda: source.from_git_host(build, tmp_path, source.session()))
     assert said.startswith("SourceError: ") and "timed out" in said
 

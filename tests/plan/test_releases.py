@@ -21,7 +21,8 @@ import pytest
 from claude_local.docker.commands import UPSTREAM_PACKAGES
 from claude_local.fence.probe import BWRAP, COPY
 from claude_local.hardware.distribution import CODENAMES, GCC, OsRelease, distribution
-from claude_local.image import plan as image
+from claude_local.image.base import base_image
+from claude_local.image.dockerfile import TARGETS, VULKAN_SDK, instructions
 from tests.plan.recorded_machine import RELEASES, RecordedMachine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,10 +155,10 @@ def test_without_a_registry_debootstrap_makes_the_same_release_with_its_own_keys
 @pytest.mark.parametrize("release", NAMES)
 def test_what_the_image_installs_exists_in_the_release_it_is_made_from(release: str, variant: str) -> None:
     dockerfile = (ROOT / "files/image/Dockerfile").read_text()
-    based_on = image.base_image("auto", release.split("-")[0], codename(release), variant)
+    based_on = base_image("auto", release.split("-")[0], codename(release), variant)
     (made_from,) = (name for name in NAMES if codename(name) == based_on.name.rpartition(":")[2])
-    arguments = {"BASE": image.VULKAN_SDK if variant == "vulkan" else "a base", "RUNTIME_BASE": based_on.name}
-    part = image.part_for(dockerfile, image.TARGETS[variant], arguments).replace("\\\n", " ")
+    arguments = {"BASE": VULKAN_SDK if variant == "vulkan" else "a base", "RUNTIME_BASE": based_on.name}
+    part = instructions(dockerfile, TARGETS[variant], arguments).replace("\\\n", " ")
     installs = re.findall(r"apt-get install ([^&\n]*)", part)
     names = {word for line in installs for word in line.split() if not word.startswith(("-", "$"))}
     assert {"g++", "cmake", "libgomp1"} <= names and ("glslc" in names) == (variant == "vulkan")

@@ -18,7 +18,9 @@ from claude_local.deploy.operations.streaming import shell, streamed
 from claude_local.deploy.workstation import PROJECT, Workstation, hardware
 from claude_local.docker import commands as docker
 from claude_local.hardware.variant import TOOLKITS, VariantError, Verdict, choose, run_words
+from claude_local.image import base as base_images
 from claude_local.image import plan as pure
+from claude_local.image.builds import ImageError
 from claude_local.image.plan import Image
 from claude_local.paths import Paths
 
@@ -50,13 +52,15 @@ def planned(ws: Workstation) -> Image:
             build_number=settings.image_llama_build,
             variant=found.variant,
             cpu=settings.image_cpu,
-            base=pure.base_image(settings.image_base, ws.identity["distro"], ws.identity["codename"], found.variant),
+            base=base_images.base_image(
+                settings.image_base, ws.identity["distro"], ws.identity["codename"], found.variant
+            ),
             arch=ws.identity["arch"],
             cpu_flags=cpu_flags,
             jobs=settings.image_jobs,
             cuda=found.cuda,
         )
-    except pure.ImageError as error:
+    except ImageError as error:
         raise DeployError(str(error)) from None
 
 
@@ -109,9 +113,9 @@ def based(
         yield from _based(base, image.variant, client, distro, codename, scratch, lock_timeout, root)
 
 
-def _not_pulled(base: pure.Base, variant: str) -> str:
+def _not_pulled(base: base_images.Base, variant: str) -> str:
     """What to do about a base image that only a registry has. Its name is ours to choose unless image_base says it."""
-    ours = base.name.startswith(f"{pure.BASE_REPOSITORY}:") or base.pull in {each.devel for each in TOOLKITS}
+    ours = base.name.startswith(f"{base_images.REPOSITORY}:") or base.pull in {each.devel for each in TOOLKITS}
     tag = "" if base.name == base.pull else f", docker tag {base.pull} {base.name}"
     first = (
         f"{base.pull} could not be pulled (the lines above say why). Run again, with a better line if this one is too slow: "
@@ -127,7 +131,14 @@ def _not_pulled(base: pure.Base, variant: str) -> str:
 
 
 def _based(
-    base: pure.Base, variant: str, client: str, distro: str, codename: str, scratch: str, lock_timeout: int, root: bool
+    base: base_images.Base,
+    variant: str,
+    client: str,
+    distro: str,
+    codename: str,
+    scratch: str,
+    lock_timeout: int,
+    root: bool,
 ) -> Generator[Any]:
     """One image of :func:`based`."""
     run = ["sh", "-c", BASE_SCRIPT.read_text(), "base-image.sh"]
