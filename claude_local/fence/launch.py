@@ -19,18 +19,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from os.path import basename, dirname, exists, isdir, isfile, islink, join
 
-from claude_local.fence import model, observe, plan, policy, repository, seccomp
+from claude_local.fence import git_config, model, plan, policy, seccomp
 from claude_local.fence.config import ConfigError, FenceConfig, parse
+from claude_local.fence.credentials import fresh_directories, hide, keep_programs, moved_secrets
+from claude_local.fence.files import realpath, text_of
+from claude_local.fence.git_guard import guard_repository, guard_unbelieved
+from claude_local.fence.git_repository import find_repository
+from claude_local.fence.ide import ide_ports
 from claude_local.fence.ledger import Interrupted, Ledger, make_stubs
-from claude_local.fence.observe import Found, Places, WorkspaceRefused, realpath
 from claude_local.fence.plan import covers
 from claude_local.fence.records import TYPE_CHECKING, dataclass, field
+from claude_local.fence.sockets import blank_sockets, control_directories
+from claude_local.fence.survey import Places, Survey
+from claude_local.fence.workspace import WorkspaceRefused, check_workspace, guard_workspace
 
 if TYPE_CHECKING:
     from socket import socket
     from typing import NoReturn
 
-    from claude_local.fence.again import Kept
+    from claude_local.fence.remount import Kept
     from claude_local.fence.watch import Watch
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -178,12 +185,12 @@ def reached_from_inside(
     if not islink(join(places.config_dir, "ide")):
         directories.append(join(places.config_dir, "ide"))
     # Below 1024 nobody without rights can listen: that is no IDE, and inside nobody could offer it.
-    ports = observe.ide_ports(directories, env.get("CLAUDE_CODE_SSE_PORT"))
+    ports = ide_ports(directories, env.get("CLAUDE_CODE_SSE_PORT"))
     found += [("127.0.0.1", port) for port in ports if port >= 1024]
     return list(dict.fromkeys(found))
 
 
-def accepted(found: Found, places: Places, workspaces: list[str], *, all_of_them: bool) -> list[str]:
+def accepted(found: Survey, places: Places, workspaces: list[str], *, all_of_them: bool) -> list[str]:
     """The directories that the session may write; raises WorkspaceRefused when it must have ``all_of_them``.
 
     ``claude-local doctor`` in the home directory works, and writes nothing there.
@@ -191,7 +198,7 @@ def accepted(found: Found, places: Places, workspaces: list[str], *, all_of_them
     fine = []
     for workspace in workspaces:
         try:
-            observe.check_workspace(workspace, places, found)
+            check_workspace(workspace, places, found)
             fine.append(workspace)
         except WorkspaceRefused:
             if all_of_them:
@@ -199,7 +206,7 @@ def accepted(found: Found, places: Places, workspaces: list[str], *, all_of_them
     return fine
 
 
-def describe_workspaces(found: Found, workspaces: list[str], places: Places, stubs: list[str]) -> list[str]:
+def describe_workspaces(found: Survey, workspaces: list[str], places: Places, stubs: list[str]) -> list[str]:
     """Guard the workspaces and their repositories; the git directories outside them that a session may write."""
     outside = []
     # A link may lead from one to another.
@@ -207,19 +214,19 @@ def describe_workspaces(found: Found, workspaces: list[str], places: Places, stu
     for workspace in workspaces:
         found.leftovers += [join(workspace, name) for name in policy.SANDBOX_LEFTOVERS
                             if not os.path.lexists(join(workspace, name))]  # fmt: skip
-        observe.guard_workspace(found, workspace, stubs, places.home)
-        repo, remark = observe.find_repository(workspace)
+        guard_workspace(found, workspace, stubs, places.home)
+        repo, remark = find_repository(workspace)
         if repo is None:
-            observe.guard_unbelieved(found, workspace)
+            guard_unbelieved(found, workspace)
         else:
-            observe.guard_repository(found, repo, places)
+            guard_repository(found, repo, places)
             outside += [repo.git_dir, repo.common_dir]
         if remark:
             found.remarks.append(remark)
     return outside
 
 
-def allow_the_rest(found: Found, config: FenceConfig, places: Places) -> None:
+def allow_the_rest(found: Survey, config: FenceConfig, places: Places) -> None:
     """What a session may write besides its workspaces; what decides about the next session stays closed."""
     fence = found.fence
     fence.writable.append(places.config_dir)
@@ -293,7 +300,7 @@ def empty_files() -> Iterator[int]:
 
 
 def account_files(home: str) -> tuple[int, int]:
-    passwd, group = plan.accounts(observe.text_of("/etc/passwd"), observe.text_of("/etc/group"), home)
+    passwd, group = plan.accounts(text_of("/etc/passwd"), text_of("/etc/group"), home)
     return memory_file("passwd", os.fsencode(passwd)), memory_file("group", os.fsencode(group))
 
 
@@ -332,7 +339,7 @@ def first_process(claude: int) -> int | None:
     """A descriptor of the first process of Claude Code's process namespace; it becomes readable when no other one is left
     there. None when it cannot be had."""
     with suppress(OSError, ValueError, IndexError):
-        return os.pidfd_open(int(observe.text_of(f"/proc/{claude}/stat").rpartition(")")[2].split()[1]))
+        return os.pidfd_open(int(text_of(f"/proc/{claude}/stat").rpartition(")")[2].split()[1]))
     return None
 
 
@@ -354,7 +361,7 @@ def wait(bubblewrap: int, claude: int) -> int:
 
 
 def say_what_is_open(kept: Kept, sockets: list[str]) -> None:
-    """Tell what the process that keeps the fence whole (again.py) cannot do; ``sockets`` are blanked by it alone."""
+    """Tell what the process that keeps the fence whole (remount.py) cannot do; ``sockets`` are blanked by it alone."""
     if not kept.cut_off:
         note("what is mounted on this machine while this session runs (a disk, a vault) can be written by it, "
              "if you can write it")  # fmt: skip
@@ -370,8 +377,8 @@ def say_what_is_open(kept: Kept, sockets: list[str]) -> None:
 def programs_named(guarded: list[str]) -> dict[str, set[str]]:
     """What the git configurations among ``guarded`` name to be run. While another program replaces such a file, a
     session that tries all the time can write it before its guard is back."""
-    texts = {path: observe.text_of(path) for path in guarded if basename(path) in ("config", "config.worktree")}
-    return {path: {*repository.named_files(text), *repository.named_directories(text)} for path, text in texts.items()}
+    texts = {path: text_of(path) for path in guarded if basename(path) in ("config", "config.worktree")}
+    return {path: {*git_config.named_files(text), *git_config.named_directories(text)} for path, text in texts.items()}
 
 
 def mounts_of(process: int | str) -> str:
@@ -446,7 +453,7 @@ def without_outer(config: FenceConfig, options: Options, enforced: dict[str, obj
         except OSError as error:
             fail(f"the fence cannot be set up: {error}", "cd to a directory that is there, and start again")
         names = [join(home, name) for name in (*policy.HIDDEN_IN_HOME, ".claude")]
-        names += observe.moved_secrets(os.environ, [workspace])
+        names += moved_secrets(os.environ, [workspace])
         hidden = [path for path in [*names, *config.hidden] if exists(path) and path not in config.visible]
         guarded = [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, *policy.STUB_FILES)]
     settings = plan.session_settings(
@@ -480,10 +487,14 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         programs=sorted(programs),
     )
     workspaces = list(dict.fromkeys([cwd, *(realpath(each) for each in added_directories(rest) if isdir(each))]))
-    found = Found(fence=plan.Fence(fresh=observe.fresh_directories()))
-    observe.keep_programs(found, places)
-    hidden = [*config.hidden, *observe.moved_secrets(os.environ, workspaces), *observe.control_directories(places.home)]
-    observe.hide(found, places, hidden, [*config.visible, *public_keys(config, places.home)])
+    found = Survey(fence=plan.Fence(fresh=fresh_directories()))
+    keep_programs(found, places)
+    hidden = [
+        *config.hidden,
+        *moved_secrets(os.environ, workspaces),
+        *control_directories(places.home),
+    ]
+    hide(found, places, hidden, [*config.visible, *public_keys(config, places.home)])
     workspaces = accepted(found, places, workspaces, all_of_them=bool(options.server))
     if wants_worktree(rest) and workspaces:
         with suppress(OSError):
@@ -495,9 +506,9 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
             look_back(workspaces, ledger.interrupted)
         outside = describe_workspaces(found, workspaces, places, ledger.recorded())
         allow_the_rest(found, config, places)
-        observe.settle(found, [*found.fence.writable, *outside])
+        found.settle([*found.fence.writable, *outside])
         lasting = list(found.fence.blanked)
-        observe.blank_sockets(found, observe.text_of("/proc/net/unix"), found.fence.writable)
+        blank_sockets(found, text_of("/proc/net/unix"), found.fence.writable)
         # A socket may be gone in a moment, and bubblewrap would stumble over it.
         found.passing, found.fence.blanked = found.fence.blanked[len(lasting) :], lasting
         wanted = socket_paths(config, os.environ)
@@ -549,7 +560,7 @@ class _OtherMounts(Exception):
 
 
 def _run(
-    config: FenceConfig, options: Options, enforced: dict[str, object], found: Found, places: Places,
+    config: FenceConfig, options: Options, enforced: dict[str, object], found: Survey, places: Places,
     workspaces: list[str], cwd: str, ledger: Ledger, outside: list[str],
 ) -> int:  # fmt: skip
     claude, *rest = options.command
@@ -594,13 +605,13 @@ def _run(
     bubblewrap = start(words, env)
     theirs.close()
     # Read in while bubblewrap sets the fence up: it is not needed before.
-    from claude_local.fence import again, mounted
+    from claude_local.fence import mount_check, remount
     from claude_local.fence.proxy import proxy
     from claude_local.fence.relay import relay
     from claude_local.fence.watch import Watch
 
-    wanted = {name: getattr(found.fence, name) for name in again.KINDS}
-    helper = again.Helper({**wanted, "blanked": [*found.fence.blanked, *found.passing]}, found.late)
+    wanted = {name: getattr(found.fence, name) for name in remount.KINDS}
+    helper = remount.Helper({**wanted, "blanked": [*found.fence.blanked, *found.passing]}, found.late)
     elsewhere = [*outside, places.config_dir]
     watch = Watch(workspaces, found.unwanted, found.links, found.repositories, found.unguarded, ledger, elsewhere)
     sockets, process = receive(ours, len(offered))
@@ -613,7 +624,7 @@ def _run(
     say_what_is_open(kept, found.passing)
     for _ in range(5):
         passing = [*found.passing, *found.late]
-        wrong = mounted.difference(mounts_of("self"), mounts_of(process), found.fence, passing, mounts_before)
+        wrong = mount_check.difference(mounts_of("self"), mounts_of(process), found.fence, passing, mounts_before)
         if wrong is None:
             break
         # A file that was replaced just now is covered again in a moment.

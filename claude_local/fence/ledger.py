@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 
-from claude_local.fence import repository
-from claude_local.fence.observe import bytes_of, realpath, resolved, text_of
+from claude_local.fence import git_config
+from claude_local.fence.files import bytes_of, realpath, resolved, text_of
 from claude_local.fence.records import dataclass
 
 # Seconds to wait for others at most, and between two tries.
@@ -192,7 +192,7 @@ def _is_tracked(path: str, indexes: dict[str, bytes]) -> bool:
         top = os.path.dirname(top)
     if top not in indexes:
         link = os.path.join(top, ".git")
-        target = repository.link_target(text_of(link))
+        target = git_config.link_target(text_of(link))
         git_dir = link if target is None else resolved(target, top)
         indexes[top] = bytes_of(os.path.join(git_dir, "index"), limit=INDEX + 1)
     index, name = indexes[top], os.fsencode(os.path.relpath(path, top))

@@ -17,8 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from os.path import basename, dirname, join, relpath
 
-from claude_local.fence import repository
-from claude_local.fence.compared import (
+from claude_local.fence import git_config
+from claude_local.fence.files import realpath, resolved, text_of, whole_text
+from claude_local.fence.git_repository import find_repository, modules, worktree_entries
+from claude_local.fence.ledger import Ledger
+from claude_local.fence.plan import covers, outermost
+from claude_local.fence.scan import repository_shape, scan
+from claude_local.fence.snapshot import (
     Before,
     before,
     differences,
@@ -28,19 +33,6 @@ from claude_local.fence.compared import (
     state,
     template_hooks,
 )
-from claude_local.fence.ledger import Ledger
-from claude_local.fence.observe import (
-    find_repository,
-    modules,
-    realpath,
-    repository_shape,
-    resolved,
-    scan,
-    text_of,
-    whole_text,
-    worktree_entries,
-)
-from claude_local.fence.plan import covers, outermost
 
 # Appended to the name of what was put out of action.
 BLOCKED = ".claude-local-blocked"
@@ -182,7 +174,7 @@ class Watch:
             self.unseen += self.places
         self.look_through()
         self.changed += [join(each, "config") for each in sorted(self.doubtful)
-                         if has_hooks(each) or repository.unusual(text_of(join(each, "config")))]  # fmt: skip
+                         if has_hooks(each) or git_config.unusual(text_of(join(each, "config")))]  # fmt: skip
         for git_dir, names in self.hidden_before.items():
             path = join(git_dir, "info", "exclude")
             if (now := text_of(path)) != self.managed.get(path, "") and now:
@@ -346,8 +338,8 @@ class Watch:
 
     def _unusual(self, git_dir: str, text: str) -> list[str]:
         """What a repository's configuration says and a session may not write there."""
-        return repository.unusual(text) + [
-            f"core.worktree={value}" for section, _, key, value in repository.entries(text)
+        return git_config.unusual(text) + [
+            f"core.worktree={value}" for section, _, key, value in git_config.entries(text)
             if (section, key) == ("core", "worktree") and not self._is_ours(git_dir, value)
         ]  # fmt: skip
 
@@ -356,7 +348,7 @@ class Watch:
         """Whether ``git_dir`` is what ``git worktree add`` makes in a repository, by what its ``commondir`` says."""
         parent = dirname(git_dir)
         return bool(common) and basename(parent) == "worktrees" and (
-            resolved(repository.only_path(str(common)), git_dir) == realpath(dirname(parent))
+            resolved(git_config.only_path(str(common)), git_dir) == realpath(dirname(parent))
         )  # fmt: skip
 
     def _is_ours(self, git_dir: str, value: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.fence import again, launch
+from claude_local.fence import files, launch, remount
 from tests.fence.test_launch import LAUNCHER, Station
 
 PROJECT = Path(__file__).parents[2]
@@ -23,11 +23,11 @@ def station(tmp_path: Path) -> Station:
 
 
 def changed(station: Station, change: str) -> None:
-    """Let the launcher be one that runs ``change`` first: Python that has ``launch`` and ``again``."""
+    """Let the launcher be one that runs ``change`` first: Python that has ``launch`` and ``remount``."""
     driver = station.add(
         station.share / "driver.py",
         f"import os, signal, sys\nsys.path.insert(0, {str(PROJECT)!r})\n"
-        f"from claude_local.fence import again, launch\n{change}\nsys.exit(launch.main(sys.argv[1:]))\n",
+        f"from claude_local.fence import files, launch, remount\n{change}\nsys.exit(launch.main(sys.argv[1:]))\n",
     )
     words = station.words
     station.words = lambda *a, **k: [  # type: ignore[method-assign]
@@ -36,17 +36,17 @@ def changed(station: Station, change: str) -> None:
 
 
 NO_CALL = """
-real = again._call
+real = remount._call
 def call(number, what, *words):
     if what == {0!r}:
         raise OSError({1}, what)
     return real(number, what, *words)
-again._call = call
+remount._call = call
 """
 NOTHING = """
 def nothing(*_):
     raise OSError(1, "not permitted")
-again.{0} = nothing
+remount.{0} = nothing
 """
 
 
@@ -76,8 +76,8 @@ def test_an_early_end_of_what_keeps_the_fence_whole_is_told_of(station: Station,
     """In its second round."""
     changed(
         station,
-        f"real, rounds = again.points, []\ndef points(table):\n    rounds.append(1)\n    if len(rounds) > 1:\n        {end}\n"
-        "    return real(table)\nagain.points = points",
+        f"real, rounds = remount.points, []\ndef points(table):\n    rounds.append(1)\n    if len(rounds) > 1:\n        {end}\n"
+        "    return real(table)\nremount.points = points",
     )
     with station.running("") as process:
         station.wait_for(lambda: not helpers(process.pid))
@@ -136,7 +136,7 @@ def guarded_of(launcher: int) -> set[str]:
     found: set[str] = set()
     for number in helpers(launcher):
         table = os.open(f"/proc/{number}/mountinfo", os.O_RDONLY)
-        found |= {os.path.basename(path) for path in again.points(table)}
+        found |= {os.path.basename(path) for path in remount.points(table)}
         os.close(table)
     return found
 
@@ -230,9 +230,7 @@ def test_a_repository_that_the_session_hid_in_the_one_around_its_workspace_runs_
 
 def test_the_systems_accounts_may_have_any_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """As root the session gets a passwd file of its own."""
-    monkeypatch.setattr(
-        launch.observe, "bytes_of", lambda *_, **__: b"x:x:1000:1000:J\xf6rg:/home/x:/bin/sh\ny:x:7:7::/:\n"
-    )
+    monkeypatch.setattr(files, "bytes_of", lambda *_, **__: b"x:x:1000:1000:J\xf6rg:/home/x:/bin/sh\ny:x:7:7::/:\n")
     first, second = launch.account_files("/root")
     with open(first, "rb") as passwd, open(second, "rb") as group:
         assert b"y:x:7:7" in passwd.read() and group.read().startswith(b"root:x:")

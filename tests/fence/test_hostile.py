@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from claude_local.fence import observe
+from claude_local.fence import files
 from claude_local.fence.watch import Watch
 from tests.fence.test_launch import Station
-from tests.fence.test_observe import git, repository, write
 from tests.fence.test_watch import stopped, watch
+from tests.fence.world import git, repository, write
 
 EVIL = "[core]\n\tfsmonitor = touch ran-outside; false\n"
 
@@ -326,8 +326,8 @@ def test_an_index_that_is_none_keeps_nobody_waiting(workspace: Path, make: Calla
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
-        "from claude_local.fence import compared, ledger\n"
-        "compared.hidden_files(sys.argv[1] + '/.git')\n"
+        "from claude_local.fence import files, ledger, snapshot\n"
+        "snapshot.hidden_files(sys.argv[1] + '/.git')\n"
         "ledger.remove_if_empty(sys.argv[1] + '/.envrc')\n"
     )
     words = [sys.executable, "-c", program, str(workspace)]
@@ -363,7 +363,7 @@ def test_a_file_that_gives_nothing_at_the_moment_is_an_empty_one(tmp_path: Path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.open", lambda *_, **__: Waiting())
-        assert observe.text_of(str(write(tmp_path / "x"))) == ""
+        assert files.text_of(str(write(tmp_path / "x"))) == ""
 
 
 def test_what_cannot_be_looked_at_is_named(workspace: Path) -> None:

@@ -20,8 +20,8 @@ import pytest
 from claude_local.fence import launch
 from claude_local.fence.config import INNER, OUTER, FenceConfig, dump
 from claude_local.fence.launch import added_directories, arguments, printable, reached_from_inside, wants_worktree
-from claude_local.fence.observe import Places
 from claude_local.fence.policy import STUB_DIRECTORIES, STUB_FILES
+from claude_local.fence.survey import Places
 
 LAUNCHER = Path(__file__).parents[2] / "claude_local" / "fence" / "start.py"
 BWRAP = "/usr/bin/bwrap"

@@ -68,4 +68,4 @@ def test_the_launcher_does_without_what_takes_long_to_read_in() -> None:
     before = read_in("launch")
     assert "claude_local.fence.plan" in before and not before & {*slow, "threading", "ctypes"}
     # And these while bubblewrap works, which takes about as long.
-    assert not read_in("launch, again, mounted, proxy, relay, watch") & slow
+    assert not read_in("launch, remount, mount_check, proxy, relay, watch") & slow

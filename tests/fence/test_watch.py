@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from claude_local.fence import launch, observe, policy
-from claude_local.fence.observe import Found, Places
+from claude_local.fence import launch, policy, scan
+from claude_local.fence.survey import Places, Survey
 from claude_local.fence.watch import BLOCKED, Watch, opened
-from tests.fence.test_observe import git, repository, write
+from tests.fence.world import git, repository, write
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def workspace(base: Path) -> Path:
 
 def watch(workspace: Path) -> Watch:
     """As the launcher makes it for a session in ``workspace``; it has started."""
-    found = Found()
+    found = Survey()
     home = str(workspace.parent / "home")
     launch.describe_workspaces(found, [str(workspace)], Places(home, home, [], []), [])
     made = Watch([str(workspace)], found.unwanted, found.links, found.repositories, found.unguarded)
@@ -104,7 +104,7 @@ def test_a_workspace_that_becomes_a_bare_repository_is_none(workspace: Path) -> 
     running = watch(workspace)
     git("init", "--bare", workspace)
     assert stopped(running) == {str(workspace / "HEAD")}
-    assert not observe.repository_shape(str(workspace))
+    assert not scan.repository_shape(str(workspace))
 
 
 def bare(path: Path) -> Path:

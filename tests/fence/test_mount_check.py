@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from claude_local.fence.mounted import difference, parse
+from claude_local.fence.mount_check import difference, parse
 from claude_local.fence.plan import Fence
 
 HOST = """\

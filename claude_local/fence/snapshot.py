@@ -8,18 +8,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from os.path import basename, dirname, isdir, isfile, join
 
-from claude_local.fence import index, policy, repository
-from claude_local.fence.observe import (
-    SMALL,
-    Found,
-    bytes_of,
-    configurations_of,
-    expanded,
-    realpath,
-    resolved,
-    text_of,
-    users_configurations,
-)
+from claude_local.fence import git_config, git_index, policy
+from claude_local.fence.files import SMALL, bytes_of, expanded, realpath, resolved, text_of
+from claude_local.fence.git_repository import configurations_of, users_configurations
 from claude_local.fence.plan import covers
 from claude_local.fence.records import dataclass, field
 
@@ -89,15 +80,15 @@ def differences(git_dir: str, said: Before, workspaces: Sequence[str]) -> list[s
 def named(git_dir: str, text: str, workspaces: Sequence[str]) -> list[str]:
     """The files in the workspaces that a configuration with this text makes git run or obey, and hooks behind a link."""
     top = dirname(git_dir) if basename(git_dir) == ".git" else git_dir
-    read = Found(read={join(git_dir, "config"): text})
+    read = {join(git_dir, "config"): text}
     hooks = join(git_dir, "hooks")
     found = [join(realpath(hooks), name) for name in _names(hooks)] if os.path.islink(hooks) else []
     for config, each in configurations_of(read, [join(git_dir, "config")], "").items():
-        for value in repository.named_directories(each):
+        for value in git_config.named_directories(each):
             directory = resolved(value, top)
             found += [join(directory, name) for name in _names(directory)]
         for base in (top, dirname(config)):
-            found += [path for value in repository.named_files(each) if isfile(path := resolved(value, base))]
+            found += [path for value in git_config.named_files(each) if isfile(path := resolved(value, base))]
     return [path for path in dict.fromkeys(found) if any(covers(each, path) for each in workspaces)]
 
 
@@ -115,10 +106,10 @@ def hidden_files(git_dir: str) -> set[str]:
     common = dirname(dirname(git_dir)) if basename(dirname(git_dir)) == "worktrees" else git_dir
     said = {(section, key): value.lower()
             for name in (join(common, "config"), join(common, "config.worktree"), join(git_dir, "config.worktree"))
-            for section, _, key, value in repository.entries(text_of(name))}  # fmt: skip
+            for section, _, key, value in git_config.entries(text_of(name))}  # fmt: skip
     sparse = said.get(("core", "sparsecheckout")) in ("", "true", "yes", "on", "1")
     size = 32 if said.get(("extensions", "objectformat")) == "sha256" else 20
-    return index.hidden(data, sparse=sparse, name_size=size)
+    return git_index.hidden(data, sparse=sparse, name_size=size)
 
 
 def hook_managers(workspace: str) -> dict[str, str]:
@@ -130,8 +121,8 @@ def template_hooks(places: Sequence[str]) -> set[tuple[str, str]]:
     """Name and text of the hooks that git copies into each new repository, from a directory of the user's or the system's.
     ``places``: what a session may write; none from there."""
     home, env = os.path.expanduser("~"), os.environ
-    texts = configurations_of(Found(), users_configurations(home, env), home).values()
-    named = [value for text in texts for _, _, key, value in repository.entries(text) if key == "templatedir"]
+    texts = configurations_of({}, users_configurations(home, env), home).values()
+    named = [value for text in texts for _, _, key, value in git_config.entries(text) if key == "templatedir"]
     found = [
         env.get("GIT_TEMPLATE_DIR", ""),
         *(expanded(each, home) for each in named),
@@ -146,5 +137,5 @@ def has_hooks(git_dir: str) -> bool:
     """Whether git runs hooks in a repository."""
     hooks = _names(join(git_dir, "hooks"))
     return any(not name.endswith(".sample") for name in hooks) or bool(
-        repository.named_directories(text_of(join(git_dir, "config")))
+        git_config.named_directories(text_of(join(git_dir, "config")))
     )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local.fence.index import hidden
-from tests.fence.test_observe import git, write
+from claude_local.fence.git_index import hidden
+from tests.fence.world import git, write
 
 NAMES = ["a", "a-much-longer-name.txt", "b/c/d", "b/c/e e", "é", "x" * 7, "x" * 8, "n" * 200, "z"]
 

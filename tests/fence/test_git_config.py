@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from claude_local.fence.repository import entries, link_target, named_directories, named_files, unusual
+from claude_local.fence.git_config import entries, link_target, named_directories, named_files, unusual
 
 PROJECT = Path(__file__).parents[2]
 
@@ -110,9 +110,9 @@ def test_a_megabyte_of_nonsense_is_read_at_once(text: str) -> None:
     program = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
-        "from claude_local.fence import repository\n"
+        "from claude_local.fence import git_config\n"
         "text = sys.stdin.read()\n"
-        "repository.named_files(text), repository.unusual(text), repository.link_target(text)\n"
+        "git_config.named_files(text), git_config.unusual(text), git_config.link_target(text)\n"
     )
     subprocess.run([sys.executable, "-c", program], input=text, cwd=PROJECT, text=True, check=True)
 

@@ -1,0 +1,38 @@
+"""Finds the ports of the IDEs that a session may talk to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from os.path import join
+
+from claude_local.fence.files import text_of
+
+
+def ide_ports(directories: Iterable[str], own_terminal: str | None) -> list[int]:
+    """The loopback ports of the IDEs whose lock files lie in ``directories``: the one whose terminal this is
+    (CLAUDE_CODE_SSE_PORT), and those whose process lives."""
+    found = []
+    for directory in directories:
+        with suppress(OSError):
+            for name in sorted(os.listdir(directory)):
+                port, _, end = name.partition(".")
+                is_lock = end == "lock" and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+                if is_lock and (port == own_terminal or _lives(text_of(join(directory, name)))):
+                    found.append(int(port))
+    return list(dict.fromkeys(found))
+
+
+def _lives(lock: str) -> bool:
+    try:
+        process = json.loads(lock).get("pid")
+        if isinstance(process, bool) or process <= 0:
+            return False
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ValueError, TypeError, AttributeError, OSError, OverflowError, RecursionError):
+        return False
+    return True

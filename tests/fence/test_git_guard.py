@@ -1,0 +1,280 @@
+"""What is guarded in repositories that real git has made."""
+
+from __future__ import annotations
+
+import pytest
+
+from claude_local.fence import git_repository
+from claude_local.fence.plan import covers
+from tests.fence.world import World, all_paths, git, repository, write
+
+
+def test_hooks_and_configuration_are_guarded_and_the_rest_of_a_repository_is_open(world: World) -> None:
+    repository(world.workspace)
+    guarded = world.guarded()
+    assert {"projects/one/.git/hooks", "projects/one/.git/config"} <= guarded
+    assert str(world.workspace / ".git") in world.opened()
+    assert "projects/one/.git" not in guarded and "projects/one/.git/index" not in guarded
+
+
+def test_what_git_leaves_out_is_guarded_and_cannot_be_renamed_away(world: World) -> None:
+    repository(world.workspace)
+    assert "projects/one/.git/info/exclude" in world.guarded()
+    assert str(world.workspace / ".git" / "info") in world.opened()
+
+
+def test_a_repository_without_hooks_gets_none(world: World) -> None:
+    git("init", "--template=", world.workspace)
+    assert str(world.workspace / ".git" / "hooks") in world.found().fence.stub_directories
+
+
+def test_a_common_directory_must_not_appear_in_a_repository(world: World) -> None:
+    repository(world.workspace)
+    assert str(world.workspace / ".git" / "commondir") in world.found().unwanted
+
+
+def test_hooks_behind_a_link_are_guarded_and_the_link_is_watched(world: World) -> None:
+    repository(world.workspace)
+    hooks = world.workspace / ".git" / "hooks"
+    for sample in hooks.iterdir():
+        sample.unlink()
+    hooks.rmdir()
+    write(world.workspace / "tools" / "pre-commit")
+    hooks.symlink_to("../tools")
+    found = world.found()
+    assert found.links[str(hooks)] == "../tools"
+    assert str(world.workspace / "tools") in found.fence.guarded
+
+
+def test_hooks_behind_a_link_that_leads_outside_open_nothing_and_the_link_is_watched(world: World) -> None:
+    repository(world.workspace)
+    hooks = world.workspace / ".git" / "hooks"
+    hooks.rename(world.home / "hooks")
+    hooks.symlink_to(world.home / "hooks")
+    found = world.found()
+    assert found.links[str(hooks)] == str(world.home / "hooks")
+    assert all(covers(str(world.workspace), path) for path in found.fence.guarded)
+
+
+@pytest.mark.parametrize(
+    "written", [".githooks", "./.githooks", "{workspace}/.githooks", "a/../.githooks", ".git/../.githooks"]
+)
+def test_hooks_that_the_configuration_names_are_guarded(world: World, written: str) -> None:
+    repository(world.workspace)
+    write(world.workspace / ".githooks" / "pre-commit")
+    (world.workspace / "a").mkdir()
+    git("config", "core.hooksPath", written.format(workspace=world.workspace), cwd=world.workspace)
+    assert "projects/one/.githooks" in world.guarded()
+
+
+@pytest.mark.parametrize(("written", "stub"), [(".githooks", ".githooks"), ("tools/git/hooks", "tools")])
+def test_hooks_that_the_configuration_names_and_that_are_missing_cannot_appear(
+    world: World, written: str, stub: str
+) -> None:
+    repository(world.workspace)
+    git("config", "core.hooksPath", written, cwd=world.workspace)
+    assert str(world.workspace / stub) in world.found().fence.stub_directories
+
+
+def test_named_hooks_outside_the_workspace_are_not_opened(world: World) -> None:
+    repository(world.workspace)
+    write(world.home / "hooks" / "pre-commit")
+    git("config", "core.hooksPath", str(world.home / "hooks"), cwd=world.workspace)
+    fence = world.found().fence
+    assert not [path for path in all_paths(fence) if covers(str(world.home / "hooks"), path)]
+
+
+def test_named_hooks_behind_a_link_that_leads_outside_open_nothing_and_the_link_is_watched(world: World) -> None:
+    repository(world.workspace)
+    write(world.home / "hooks" / "pre-commit")
+    (world.workspace / ".githooks").symlink_to(world.home / "hooks")
+    git("config", "core.hooksPath", ".githooks", cwd=world.workspace)
+    found = world.found()
+    assert not [path for path in all_paths(found.fence) if covers(str(world.home / "hooks"), path)]
+    assert found.links == {str(world.workspace / ".githooks"): str(world.home / "hooks")}
+
+
+def test_a_link_on_the_way_to_named_hooks_is_watched(world: World) -> None:
+    repository(world.workspace)
+    write(world.workspace / "real" / "hooks" / "pre-commit")
+    (world.workspace / "tools").symlink_to("real")
+    git("config", "core.hooksPath", "tools/hooks", cwd=world.workspace)
+    found = world.found()
+    assert found.links == {str(world.workspace / "tools"): "real"}
+    assert str(world.workspace / "real" / "hooks") in found.fence.guarded
+
+
+def test_the_workspace_stays_writable_when_it_is_its_own_hooks_directory(world: World) -> None:
+    repository(world.workspace)
+    git("config", "core.hooksPath", ".", cwd=world.workspace)
+    assert str(world.workspace) not in world.found().fence.guarded
+
+
+@pytest.mark.parametrize("key", ["include.path", "core.fsmonitor", "core.attributesFile", "filter.x.clean", "alias.x"])
+def test_files_that_the_configuration_names_are_guarded(world: World, key: str) -> None:
+    repository(world.workspace)
+    write(world.workspace / "tools" / "run.sh")
+    value = "../tools/run.sh" if key == "include.path" else "!tools/run.sh x" if key == "alias.x" else "tools/run.sh"
+    git("config", key, value, cwd=world.workspace)
+    assert "projects/one/tools/run.sh" in world.guarded()
+    assert str(world.workspace / "tools") in world.opened()
+
+
+def test_the_users_own_configuration_counts_too(world: World) -> None:
+    repository(world.workspace)
+    write(world.workspace / ".githooks" / "pre-commit")
+    write(world.home / ".gitconfig", "[core]\n\thooksPath = .githooks  # in each repository\n")
+    assert "projects/one/.githooks" in world.guarded()
+
+
+def test_what_an_included_configuration_names_counts_too(world: World) -> None:
+    """A team's settings in a tracked file; files that include each other come to an end."""
+    repository(world.workspace)
+    write(world.workspace / ".gitconfig.shared", "[include]\n\tpath = more/config\n")
+    write(
+        world.workspace / "more" / "config", "[core]\n\thooksPath = hooks\n[include]\n\tpath = ../.gitconfig.shared\n"
+    )
+    write(world.workspace / "hooks" / "pre-commit")
+    git("config", "include.path", "../.gitconfig.shared", cwd=world.workspace)
+    assert {f"projects/one/{name}" for name in (".gitconfig.shared", "more/config", "hooks")} <= world.guarded()
+    assert str(world.workspace / "more") in world.opened()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("include.path", "../team/shared"), ("core.fsmonitor", "team/shared"), ("gpg.program", "team/shared")],
+)
+def test_what_a_configuration_names_and_is_missing_cannot_appear(world: World, key: str, value: str) -> None:
+    repository(world.workspace)
+    git("config", key, value, cwd=world.workspace)
+    named = world.workspace / "team" / "shared"
+    assert str(named) in world.found().unwanted, "there is no place for a stub"
+    named.parent.mkdir()
+    fence = world.found().fence
+    assert str(named) in fence.stub_files and str(named.parent) in fence.pinned
+    named.touch()
+    fence = world.found(stubs=[str(named)]).fence
+    assert str(named) in fence.stub_files and str(named) not in fence.guarded, "another session's"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("alias.lint", "!scripts/lint src/x.js"), ("core.editor", "vim"), ("credential.helper", "store"),
+     ("remote.origin.url", "https://example.org/a/b"), ("core.sshCommand", "ssh -i ~/.ssh/key"), ("merge.tool", "meld")],
+)  # fmt: skip
+def test_what_no_configuration_runs_by_itself_may_appear(world: World, key: str, value: str) -> None:
+    repository(world.workspace)
+    (world.workspace / "scripts").mkdir()
+    before = world.found()
+    git("config", key, value, cwd=world.workspace)
+    after = world.found()
+    assert (after.fence.stub_files, after.unwanted) == (before.fence.stub_files, before.unwanted)
+
+
+def test_hooks_that_are_named_in_other_repositories_of_the_workspace_are_guarded(world: World) -> None:
+    """Nested ones, submodules, and each worktree: the name is relative to the working tree."""
+    library = repository(world.base / "library")
+    repository(world.workspace)
+    git("submodule", "add", library, "lib", cwd=world.workspace)
+    git("worktree", "add", world.workspace / ".claude" / "worktrees" / "x", cwd=world.workspace)
+    tops = [world.workspace / name for name in ("lib", "nested", "", ".claude/worktrees/x")]
+    repository(tops[1])
+    for top in tops:
+        write(top / ".githooks" / "pre-commit")
+        git("config", "core.hooksPath", ".githooks", cwd=top)
+    fence = world.found().fence
+    assert {str(top / ".githooks") for top in tops} <= set(fence.guarded)
+
+
+def test_the_users_configuration_is_found_where_the_environment_puts_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(world.workspace)
+    for number, variable in enumerate(("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")):
+        place = world.home / f"place{number}"
+        monkeypatch.setenv(variable, str(place))
+        write(place / "git" / "config" if number == 0 else place, f"[core]\n\thooksPath = hooks{number}\n")
+        write(world.workspace / f"hooks{number}" / "pre-commit")
+        assert f"projects/one/hooks{number}" in world.guarded()
+    assert "/etc/gitconfig" in git_repository.users_configurations("/home/x", {})
+
+
+def test_a_subdirectory_may_write_its_repository_and_none_of_its_files(world: World) -> None:
+    repository(world.workspace)
+    below = world.workspace / "src"
+    below.mkdir()
+    opened = world.opened(below)
+    assert {str(below), str(world.workspace / ".git")} <= opened and str(world.workspace) not in opened
+    assert {"projects/one/.git/hooks", "projects/one/.git/config"} <= world.guarded(below)
+
+
+def test_a_worktree_may_write_its_repository_and_points_nowhere_else(world: World) -> None:
+    main = repository(world.home / "projects" / "main")
+    world.workspace.rmdir()
+    git("worktree", "add", world.workspace, cwd=main)
+    found = world.found()
+    entry = main / ".git" / "worktrees" / "one"
+    assert str(main / ".git") in found.fence.pinned and str(entry) in found.fence.pinned
+    guarded = {main / ".git" / "hooks", main / ".git" / "config", entry / "commondir", entry / "gitdir"}
+    assert {str(path) for path in guarded} | {str(world.workspace / ".git")} <= set(found.fence.guarded)
+    assert str(main) not in world.opened() and not found.remarks
+
+
+def test_submodules_are_guarded_like_repositories(world: World) -> None:
+    repository(world.base / "library")
+    repository(world.workspace)
+    git("submodule", "add", world.base / "library", "lib", cwd=world.workspace)
+    module = "projects/one/.git/modules/lib"
+    assert {f"{module}/hooks", f"{module}/config", "projects/one/lib/.git"} <= world.guarded()
+    assert str(world.workspace / ".git" / "modules" / "lib") in world.opened()
+
+
+def test_what_holds_submodules_and_worktrees_cannot_be_renamed(world: World) -> None:
+    """A mount moves with the directory that it lies in, and another one could take its place."""
+    repository(world.base / "library")
+    nested = repository(world.workspace / "nested")
+    for top in (repository(world.workspace), nested):
+        git("submodule", "add", "--name", "deep/lib", world.base / "library", "lib", cwd=top)
+        git("worktree", "add", world.base / f"tree-{top.name}", cwd=top)
+        names = ("modules", "modules/deep", "modules/deep/lib", "worktrees", f"worktrees/tree-{top.name}")
+        assert {str(top / ".git" / name) for name in names} <= world.opened()
+    assert "projects/one/nested/.git/modules/deep/lib/config" in world.guarded()
+
+
+def test_worktrees_get_no_configuration_of_their_own_where_git_would_obey_it(world: World) -> None:
+    repository(world.workspace)
+    git("worktree", "add", world.base / "tree", cwd=world.workspace)
+    stub = "projects/one/.git/worktrees/tree/config.worktree"
+    assert stub not in world.guarded()
+    git("sparse-checkout", "set", "src", cwd=world.workspace)
+    assert stub in world.guarded()
+
+
+def test_a_session_in_a_submodule_may_write_its_repository(world: World) -> None:
+    repository(world.base / "library")
+    repository(world.workspace)
+    git("submodule", "add", world.base / "library", "lib", cwd=world.workspace)
+    opened = world.opened(world.workspace / "lib")
+    assert str(world.workspace / ".git" / "modules" / "lib") in opened
+    assert str(world.workspace / ".git") not in opened and str(world.workspace) not in opened
+
+
+def test_a_nested_repository_is_guarded_and_cannot_be_moved_away(world: World) -> None:
+    repository(world.workspace / "vendor" / "x")
+    assert {"projects/one/vendor/x/.git/hooks", "projects/one/vendor/x/.git/config"} <= world.guarded()
+    assert {str(world.workspace / "vendor"), str(world.workspace / "vendor" / "x" / ".git")} <= world.opened()
+
+
+@pytest.mark.parametrize("below", ["store.git", "a/b/x", ""])
+def test_a_bare_repository_is_guarded_whatever_its_name_is(world: World, below: str) -> None:
+    store = world.workspace / below
+    git("init", "--bare", store)
+    found = world.found()
+    assert {str(store / "hooks"), str(store / "config")} <= set(found.fence.guarded)
+    assert str(store) in {*found.fence.pinned, *found.fence.writable} and str(store) in found.repositories
+    assert str(store / "objects") not in found.fence.guarded
+
+
+def test_a_directory_that_is_no_repository_has_none(world: World) -> None:
+    found = world.found()
+    assert not found.repositories and not found.remarks

@@ -1,0 +1,109 @@
+"""Which sockets are hidden."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from claude_local.fence import policy
+from claude_local.fence.files import text_of
+from claude_local.fence.plan import Fence
+from claude_local.fence.sockets import blank_sockets, control_directories, listening_sockets
+from claude_local.fence.survey import Survey
+from tests.fence.world import World, write
+
+
+def test_listening_sockets_are_read_from_the_kernels_table(tmp_path: Path) -> None:
+    path = str(tmp_path / "a socket")
+    with socket.socket(socket.AF_UNIX) as bound, socket.socket(socket.AF_UNIX) as abstract:
+        bound.bind(path)
+        bound.listen()
+        abstract.bind("\0a-claude-local-test")
+        found = listening_sockets(text_of("/proc/net/unix"))
+    assert path in found and not [each for each in found if "claude-local-test" in each and each != path]
+    assert listening_sockets("") == []
+
+
+def test_sockets_are_blanked_where_nothing_hides_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only mount does not stop a connection."""
+    monkeypatch.setattr(policy, "EMPTIED", ())  # this test's directory lies in one of them
+    names = ["open", "workspace/own", ".ssh/agent"]
+    for name in names:
+        (world.home / name).parent.mkdir(exist_ok=True)
+    sockets = [socket.socket(socket.AF_UNIX) for _ in names]
+    try:
+        for each, name in zip(sockets, names, strict=True):
+            each.bind(str(world.home / name))
+        rows = "\n".join(
+            f"0000: 00000002 00000000 00010000 0001 01 1234 {world.home / name}" for name in [*names, "gone"]
+        )
+        found = Survey(fence=Fence(emptied=[str(world.home / ".ssh")]))
+        blank_sockets(found, "Num RefCount ...\n" + rows, [str(world.home / "workspace")])
+    finally:
+        for each in sockets:
+            each.close()
+    assert found.fence.blanked == [str(world.home / "open")]
+
+
+def kernels_table() -> str:
+    return text_of("/proc/net/unix")
+
+
+def test_a_control_socket_of_sshs_is_blanked_though_its_name_in_the_kernel_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSH binds a temporary name, links it to the real one and removes it (muxserver_listen in its mux.c)."""
+    monkeypatch.setattr(policy, "EMPTIED", ())
+    there = world.home / "masters"
+    there.mkdir()
+    write(there / "a-file")
+    with socket.socket(socket.AF_UNIX) as master:
+        master.bind(str(there / "host-22.XyZ"))
+        master.listen()
+        (there / "host-22").hardlink_to(there / "host-22.XyZ")
+        (there / "host-22.XyZ").unlink()
+        found = Survey()
+        blank_sockets(found, kernels_table(), [])
+    assert [path for path in found.fence.blanked if path.startswith(str(world.home))] == [str(there / "host-22")]
+
+
+def test_a_socket_that_was_bound_by_a_relative_name_is_blanked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "EMPTIED", ())
+    bind = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('a.sock'); s.listen(); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", bind], cwd=world.home, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as it:
+        assert it.stdout is not None and it.stdout.readline() == b"\n"
+        found = Survey()
+        blank_sockets(found, kernels_table(), [])
+        it.communicate(b"\n", timeout=20)
+    assert str(world.home / "a.sock") in found.fence.blanked
+
+
+def test_the_directories_of_sshs_control_sockets_are_taken_from_its_configuration(world: World) -> None:
+    write(world.home / ".ssh" / "config", """
+Include conf.d/*.conf ~/.ssh/more
+Host *
+  ControlPath ~/.cache/ssh/%C
+host x
+\tcontrolpath="%d/masters/%r@%h:%p"
+  ControlPath none
+Host y
+  ControlPath=~/.cache/%C
+  ControlPath %d/%C
+""")  # fmt: skip
+    write(world.home / ".ssh" / "conf.d" / "a.conf", "ControlPath ${HOME}/.included/%C\n")
+    write(world.home / ".ssh" / "conf.d" / "b.txt", "ControlPath ~/not/%C\n")
+    write(world.home / ".ssh" / "more", "Include deeper\nControlPath %d/projects/ssh-%C\n")
+    wanted = [world.home / each for each in (".cache/ssh", "masters", ".included")]
+    for each in wanted:
+        each.mkdir(parents=True)
+    write(world.home / ".cache" / "pip" / "x")
+    assert control_directories(str(world.home)) == [str(each) for each in wanted]
+    write(wanted[1] / "more than sockets")
+    assert control_directories(str(world.home)) == [str(wanted[0]), str(wanted[2])]
+    assert control_directories(str(world.share)) == []

@@ -1,0 +1,193 @@
+"""Which workspaces are refused, and what is guarded in one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from claude_local.fence import plan, policy
+from claude_local.fence import scan as scanning
+from claude_local.fence import workspace as workspaces
+from claude_local.fence.plan import Fence
+from claude_local.fence.scan import repository_shape
+from claude_local.fence.survey import Places, Survey
+from claude_local.fence.workspace import WorkspaceRefused, check_workspace, guard_workspace
+from tests.fence.world import World, git, repository, write
+
+
+def refused(world: World, path: str | Path, found: Survey | None = None) -> str:
+    with pytest.raises(WorkspaceRefused) as raised:
+        check_workspace(str(path), world.places, found or Survey())
+    assert raised.value.fix
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/usr/bin", "/usr/lib/x", "/etc", "/etc/ssh", "/usr", "/var", "/proc/1", "/boot"]
+)
+def test_system_directories_are_refused(world: World, path: str) -> None:
+    refused(world, path)
+
+
+def test_the_home_directory_and_what_holds_it_are_refused(world: World) -> None:
+    assert "your home directory" in refused(world, world.home)
+    assert "holds your home directory" in refused(world, world.base)
+
+
+def test_our_own_directories_are_refused_from_above_and_from_below(world: World) -> None:
+    for path in (world.config_dir, world.config_dir / "projects", world.share, world.share.parent):
+        assert "claude-local's own files" in refused(world, path)
+
+
+def test_a_workspace_around_or_in_a_secret_is_refused_and_the_setting_is_named(world: World) -> None:
+    found = Survey(fence=Fence(emptied=[str(world.home / "work" / "keys")], blanked=[str(world.home / "x" / "token")]))
+    for path in ("work", "work/keys", "work/keys/deep", "x"):
+        assert "must not see" in refused(world, world.home / path, found)
+    with pytest.raises(WorkspaceRefused) as raised:
+        check_workspace(str(world.home / "x"), world.places, found)
+    assert f'fence_visible=["{world.home}/x/token"]' in raised.value.fix
+
+
+def test_ordinary_directories_are_accepted(world: World) -> None:
+    for path in (world.workspace, world.base / "data", Path("/srv/project"), Path("/opt/project"), Path("/usr/src/x")):
+        check_workspace(str(path), world.places, Survey())
+
+
+def test_a_home_directory_below_a_system_directory_has_workspaces(world: World) -> None:
+    """As the accounts of services have it."""
+    places = Places("/var/lib/someone", "/var/lib/someone/.claude-local", [], [])
+    check_workspace("/var/lib/someone/project", places, Survey())
+    with pytest.raises(WorkspaceRefused):
+        check_workspace("/var/lib/another", places, Survey())
+
+
+def test_what_runs_later_is_read_only_and_what_is_missing_cannot_appear(world: World) -> None:
+    write(world.workspace / ".vscode" / "tasks.json")
+    write(world.workspace / ".envrc")
+    fence = world.found().fence
+    assert {str(world.workspace / ".vscode"), str(world.workspace / ".envrc")} <= set(fence.guarded)
+    assert set(fence.stub_directories) == {
+        str(world.workspace / name) for name in (".claude", ".idea", ".cursor", ".zed")
+    }
+    assert set(fence.stub_files) == {str(world.workspace / ".mcp.json")}
+
+
+@pytest.mark.parametrize("name", sorted(policy.GUARDED))
+def test_each_guarded_name_is_found_further_down_and_the_way_to_it_is_pinned(world: World, name: str) -> None:
+    write(world.workspace / "a" / "b" / name)
+    fence = world.found().fence
+    assert str(world.workspace / "a" / "b" / name) in fence.guarded
+    assert {str(world.workspace / "a"), str(world.workspace / "a" / "b")} <= set(fence.pinned)
+
+
+def test_the_scan_ends_at_its_depth(world: World) -> None:
+    levels = [f"l{number}" for number in range(policy.SCAN_DEPTH + 2)]
+    for depth in range(len(levels) + 1):
+        write(world.workspace.joinpath(*levels[:depth], ".envrc"))
+    found = {path for path in world.found().fence.guarded if path.endswith(".envrc")}
+    assert len(found) == policy.SCAN_DEPTH + 1
+
+
+def test_the_scan_ends_at_its_limit_and_the_top_comes_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(world.workspace / ".vscode" / "tasks.json")
+    for number in range(60):
+        write(world.workspace / "many" / f"f{number}")
+    write(world.workspace / "many" / "deep" / ".envrc")
+    named, _ = scanning.scan(str(world.workspace), limit=30)
+    assert named == [str(world.workspace / ".vscode")]
+    assert len(scanning.scan(str(world.workspace))[0]) == 2
+
+
+def test_a_workspace_that_is_too_large_is_said_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(60):
+        write(world.workspace / f"f{number}")
+    assert world.found().remarks == []
+    scan = workspaces.scan
+    monkeypatch.setattr(workspaces, "scan", lambda *words, **more: scan(*words, limit=30, **more))
+    (remark,) = world.found().remarks
+    assert str(world.workspace) in remark and "not guarded" in remark
+
+
+def test_dependencies_are_not_scanned(world: World) -> None:
+    write(world.workspace / "node_modules" / "x" / ".vscode" / "tasks.json")
+    assert not [path for path in world.found().fence.guarded if "node_modules" in path]
+
+
+def test_the_scan_follows_no_link(world: World) -> None:
+    write(world.home / "other" / ".envrc")
+    (world.workspace / "link").symlink_to(world.home / "other")
+    (world.workspace / "loop").symlink_to(".")
+    assert scanning.scan(str(world.workspace)) == ([], [])
+
+
+def test_a_guarded_link_within_the_workspace_is_watched_and_its_target_read_only(world: World) -> None:
+    write(world.workspace / "env")
+    (world.workspace / ".envrc").symlink_to("env")
+    found = world.found()
+    assert found.links == {str(world.workspace / ".envrc"): "env"}
+    assert str(world.workspace / "env") in found.fence.guarded
+
+
+def test_another_sessions_stubs_are_stubs_and_not_the_users_files(world: World) -> None:
+    (world.workspace / ".claude").mkdir()
+    write(world.workspace / ".envrc", "")
+    stubs = [str(world.workspace / name) for name in (".claude", ".envrc")]
+    fence = world.found(stubs=stubs).fence
+    assert fence.guarded == [] and stubs[0] in fence.stub_directories and stubs[1] in fence.stub_files
+    write(world.workspace / ".envrc", "now it is the user's")
+    fence = world.found(stubs=stubs).fence
+    assert fence.guarded == [stubs[1]] and stubs[1] not in fence.stub_files
+
+
+def test_worktrees_of_claude_code_stay_writable_in_its_guarded_directory(world: World) -> None:
+    (world.workspace / ".claude" / "worktrees").mkdir(parents=True)
+    fence = world.found().fence
+    assert fence.reopened == [str(world.workspace / ".claude" / "worktrees")]
+    assert str(world.workspace / ".claude") in fence.guarded
+
+
+def test_each_worktree_of_claude_code_is_guarded_like_a_workspace(world: World) -> None:
+    """``claude-local --worktree`` and editors start in them later."""
+    repository(world.workspace)
+    tree = world.workspace / ".claude" / "worktrees" / "x"
+    git("worktree", "add", tree, cwd=world.workspace)
+    write(tree / "sub" / ".envrc")
+    repository(tree / "vendor" / "y")
+    fence = world.found().fence
+    assert {str(tree / name) for name in (".git", "sub/.envrc", "vendor/y/.git/hooks")} <= set(fence.guarded)
+    stubs = {*policy.STUB_DIRECTORIES, *policy.STUB_FILES}
+    assert {str(tree / name) for name in stubs} <= {*fence.stub_directories, *fence.stub_files}
+    on_the_way = {str(tree.joinpath(*name.split())) for name in ("", "sub", "vendor", "vendor y", "vendor y .git")}
+    assert on_the_way <= set(fence.reopened), "none of them can be renamed"
+    assert not on_the_way & set(fence.pinned), "it would be covered again"
+
+
+def test_a_bare_repository_has_the_shape_that_git_obeys(tmp_path: Path) -> None:
+    assert not repository_shape(str(tmp_path))
+    git("init", "--bare", tmp_path)
+    assert repository_shape(str(tmp_path))
+
+
+def test_the_words_for_a_real_workspace_name_each_guard(world: World) -> None:
+    repository(world.workspace)
+    words = plan.command(
+        "bwrap", world.found().fence, str(world.workspace), own_network=True, runtime_dir="/run/user/1"
+    )
+    hooks = str(world.workspace / ".git" / "hooks")
+    assert words[words.index(hooks) - 1] == "--ro-bind"
+
+
+def test_a_workspace_full_of_repositories_guards_the_first_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "REPOSITORIES", 2)
+    for name in ("a", "b", "c"):
+        subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True, timeout=30)
+    found = Survey()
+    guard_workspace(found, str(tmp_path))
+    guarded = {Path(path).parent.parent.name for path in found.fence.guarded if path.endswith("/.git/config")}
+    assert len(guarded) == 2
+    assert any("3 repositories; 1 of them are not guarded" in remark for remark in found.remarks)
+    assert len(found.repositories) == 3, "none of them counts as made by the session"
