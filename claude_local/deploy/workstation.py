@@ -22,7 +22,7 @@ from claude_local.deploy.facts.workstation import Identity, WorkstationIdentity
 from claude_local.hardware import variant as image_variant
 from claude_local.hardware.machine import Hardware
 from claude_local.models import selection
-from claude_local.models.choice import Choice, Machine, disk_free, with_memory
+from claude_local.models.choice import Machine, ProfileChoice, disk_free, with_memory
 from claude_local.models.memory import MIB
 from claude_local.models.profiles import Profile
 from claude_local.paths import Paths, expand
@@ -40,7 +40,7 @@ class Workstation:
     settings: data.Settings
     profiles: dict[str, Profile]
     paths: Paths
-    choice: Choice
+    choice: ProfileChoice
 
     @property
     def root(self) -> dict[str, Any]:

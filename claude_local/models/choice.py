@@ -148,7 +148,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Fit:
     """What the rule says of one profile. ``fits``: it may be chosen, with ``context`` tokens. ``reason`` is one line;
     ``name_it``: it works, the rule only passes over it. ``remedies`` say what would make it fit, ``named`` what naming
     it would do. ``shares``: what each GPU would hold. ``missing``: bytes that lack."""
@@ -309,7 +309,7 @@ def _disk_problem(model: Model, there: Machine) -> str | None:
     return None
 
 
-def judge(model: Model, there: Machine) -> Verdict:
+def judge(model: Model, there: Machine) -> Fit:
     """What the rule says of one profile on a machine."""
     name = model.profile.id
     floor = min(model.context, MINIMUM_CONTEXT)
@@ -317,7 +317,7 @@ def judge(model: Model, there: Machine) -> Verdict:
     by_hand = _by_hand(model, there)
     if by_hand is not None:
         reason = f"not judged: it places its layers by hand ({by_hand})"
-        return Verdict(name, False, reason, model.context, wanted, name_it=True)
+        return Fit(name, False, reason, model.context, wanted, name_it=True)
     there = _seen(model, there)
     if wanted is None:
         return _judge_unknown(model, there)
@@ -331,7 +331,7 @@ def judge(model: Model, there: Machine) -> Verdict:
         missing = _lacking(model, there, floor) or 0
         remedies, named = _remedies(model, there)
         where = "on the GPU" if len(there.measured) == 1 else "on the GPUs" if there.measured else "in memory"
-        return Verdict(
+        return Fit(
             profile=name,
             fits=False,
             reason=f"does not fit {where}: {gib(missing)} lack at {floor:,} tokens of context",
@@ -346,12 +346,12 @@ def judge(model: Model, there: Machine) -> Verdict:
     slow, name_it = _speed_problem(model, there)
     problem = slow or _disk_problem(model, there)
     if problem is not None:
-        return Verdict(name, False, problem + less, context, seen, divided, name_it=name_it)
+        return Fit(name, False, problem + less, context, seen, divided, name_it=name_it)
     where = "wholly on " + " + ".join(gpu.name for gpu in there.measured) if there.measured else "in memory"
-    return Verdict(name, True, f"fits {where} with {context:,} tokens of context{less}", context, seen, divided)
+    return Fit(name, True, f"fits {where} with {context:,} tokens of context{less}", context, seen, divided)
 
 
-def _judge_unknown(model: Model, there: Machine) -> Verdict:
+def _judge_unknown(model: Model, there: Machine) -> Fit:
     """A profile of whose model nothing is known but MIN_VRAM, if that."""
     minimum = model.profile.minimum_vram_mib
     name = model.profile.id
@@ -359,7 +359,7 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
         why = "neither ARCHITECTURE nor MIN_VRAM nor its file is there"
         if model.architecture is not None:
             why = "its file is not there, and neither SIZE nor ABOUT_SIZE tells how large it is"
-        return Verdict(name, False, f"not judged: {why}", 0, name_it=True)
+        return Fit(name, False, f"not judged: {why}", 0, name_it=True)
     there_mib = there.memory // MIB
     if there.measured:
         # MIN_VRAM is meant for GPUs without a screen.
@@ -368,15 +368,15 @@ def _judge_unknown(model: Model, there: Machine) -> Verdict:
         missing = (minimum - there_mib) * MIB
         reason = f"its MIN_VRAM is not there: {gib(missing)} lack"
         more = _more_memory(model, there)
-        return Verdict(name, False, reason, model.context, missing=missing, remedies=more)
+        return Fit(name, False, reason, model.context, missing=missing, remedies=more)
     if not there.measured:
-        return Verdict(name, False, "not judged without a GPU: its ARCHITECTURE is not known", 0, name_it=True)
+        return Fit(name, False, "not judged without a GPU: its ARCHITECTURE is not known", 0, name_it=True)
     problem = _disk_problem(model, there)
-    return Verdict(name, problem is None, problem or "fits by its MIN_VRAM", model.context)
+    return Fit(name, problem is None, problem or "fits by its MIN_VRAM", model.context)
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProfileChoice:
     """The profile that plain ``claude-local`` uses. ``context``: tokens, None for the profile's own. ``verdicts``: of
     every profile that was looked at, in order. ``chosen``: whether the rule found it (else it was named, or nothing
     fits and it is the smallest). ``notes``: what of the placed profiles was left out on this machine."""
@@ -385,7 +385,7 @@ class Choice:
     context: int | None
     chosen: bool
     reason: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Fit, ...]
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
@@ -395,7 +395,7 @@ class Choice:
         return lines + (mine.lines()[1:] if mine is not None else []) + list(self.notes)
 
 
-def choose(models: Sequence[Model], there: Machine) -> Choice:
+def choose(models: Sequence[Model], there: Machine) -> ProfileChoice:
     """The first profile that fits; when none does, the one that needs the least. ``models`` must not be empty."""
     verdicts = tuple(judge(model, there) for model in models)
     first = next((verdict for verdict in verdicts if verdict.fits), None)
@@ -405,12 +405,12 @@ def choose(models: Sequence[Model], there: Machine) -> Choice:
         passed = [v.profile for model, v in before if there.measured or not model.profile.minimum_vram_mib]
         better = f"; preferred, but not for this machine: {', '.join(passed)}" if passed else ""
         reason = f"{first.profile}: {first.reason}{better}{_not_counted(there)}"
-        return Choice(first.profile, first.context or None, True, reason, verdicts)
+        return ProfileChoice(first.profile, first.context or None, True, reason, verdicts)
     least = min(models, key=lambda m: (m.weights is None, m.weights or m.profile.about_size or m.profile.size))
     verdict = next(each for each in verdicts if each.profile == least.profile.id)
     reason = f"{least.profile.id}: no profile fits this machine well, this one needs the least "
     reason += f"({verdict.reason}){_not_counted(there)}"
-    return Choice(least.profile.id, largest_context(least, _seen(least, there), 0), False, reason, verdicts)
+    return ProfileChoice(least.profile.id, largest_context(least, _seen(least, there), 0), False, reason, verdicts)
 
 
 def _not_counted(there: Machine) -> str:
@@ -422,7 +422,7 @@ def _not_counted(there: Machine) -> str:
     return f"; {there.unmeasured}, so this was chosen as if there were no GPU: name a profile in default_profile"
 
 
-def named(model: Model, there: Machine, others: Sequence[Model] = ()) -> Choice:
+def named(model: Model, there: Machine, others: Sequence[Model] = ()) -> ProfileChoice:
     """The verdict on a profile that the user named: it is used whatever the rule says, with ``context_to_serve``. Where it
     does not fit, the first of ``others`` that does is told."""
     verdict = judge(model, there)
@@ -434,7 +434,7 @@ def named(model: Model, there: Machine, others: Sequence[Model] = ()) -> Choice:
         reason += f"; served with {context:,} tokens" if context is not None else ""
         shown = context or model.context
         needs = model.needs(shown)
-        return Choice(model.profile.id, context, False, reason, (Verdict(verdict.profile, False, "", shown, needs),))
+        return ProfileChoice(model.profile.id, context, False, reason, (Fit(verdict.profile, False, "", shown, needs),))
     if verdict.missing and context is not None:
         rest = (
             "what lacks goes to main memory (--fit on), which is several times slower"
@@ -446,7 +446,7 @@ def named(model: Model, there: Machine, others: Sequence[Model] = ()) -> Choice:
         fitting = next((each.profile for each in (judge(other, there) for other in others) if each.fits), None)
         instead = (f"default_profile = {fitting}",) if fitting is not None else ()
         verdict = replace(verdict, remedies=(*verdict.remedies, *instead))
-    return Choice(model.profile.id, context, False, reason, (replace(verdict, named=""),))
+    return ProfileChoice(model.profile.id, context, False, reason, (replace(verdict, named=""),))
 
 
 def context_to_serve(model: Model, there: Machine) -> int | None:

@@ -28,7 +28,7 @@ class LockError(ValueError):
 
 
 @dataclass(frozen=True)
-class Locked:
+class LockEntry:
     """One file: the hub line of models.conf that it came from, its name, its sha256 and size in bytes."""
 
     source: str
@@ -37,10 +37,10 @@ class Locked:
     size: int
 
 
-Lock = dict[tuple[str, str], Locked]
+Lock = dict[tuple[str, str], LockEntry]
 
 
-def _entry(raw: Any) -> Locked | None:
+def _entry(raw: Any) -> LockEntry | None:
     """A checked entry; None when it is none."""
     if not isinstance(raw, Mapping):
         return None
@@ -51,7 +51,7 @@ def _entry(raw: Any) -> Locked | None:
         return None
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         return None
-    return Locked(source, name, sha256, size)
+    return LockEntry(source, name, sha256, size)
 
 
 def read(text: str, file: str = NAME) -> Lock:
@@ -86,7 +86,7 @@ def dump(lock: Lock) -> str:
     return json.dumps({"version": VERSION, "files": files}, indent=1) + "\n"
 
 
-def merge(lock: Lock, found: Iterable[Locked], file: str = NAME) -> Lock:
+def merge(lock: Lock, found: Iterable[LockEntry], file: str = NAME) -> Lock:
     """The lock with what was found. Raises LockError when something is other than it was before."""
     result = dict(lock)
     problems = []
@@ -103,7 +103,7 @@ def merge(lock: Lock, found: Iterable[Locked], file: str = NAME) -> Lock:
     return result
 
 
-def _locked(lock: Lock, source: str | None, name: str) -> Locked | None:
+def _locked(lock: Lock, source: str | None, name: str) -> LockEntry | None:
     return lock.get((source, basename(name))) if source is not None else None
 
 
@@ -119,7 +119,7 @@ def applied(profiles: Mapping[str, Profile], lock: Lock) -> dict[str, Profile]:
     return result
 
 
-def found(profiles: Iterable[Profile], placements: Mapping[str, Any]) -> list[Locked]:
+def found(profiles: Iterable[Profile], placements: Mapping[str, Any]) -> list[LockEntry]:
     """What a machine's models.json says of files that are not pinned: their stamps, written when they were hashed. Only
     of those that came from the line of SOURCES that stands in models.conf now: an older revision is another file."""
     result = []

@@ -291,7 +291,7 @@ def _status(path: str) -> os.stat_result | None:
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """What is at one place where a file may be. ``state``: ok, unverified, changed, size, link or missing."""
 
     path: str
@@ -300,28 +300,30 @@ class Found:
     size: int | None = None
 
 
-def look(path: str, file: Wanted, plan: Plan, index: Index, *, same_name: bool) -> Found:
+def look(path: str, file: Wanted, plan: Plan, index: Index, *, same_name: bool) -> Candidate:
     """What is known, without reading it, of the file at ``path``."""
     status = _status(path)
     if status is None:
-        return Found(path, "missing", "not there")
+        return Candidate(path, "missing", "not there")
     seen = visible(path, plan.roots)
     goal = os.path.realpath(path)
     if seen is None:
-        return Found(path, "link", f"a link to {goal}; name {os.path.dirname(goal)} in model_search_dirs")
+        return Candidate(path, "link", f"a link to {goal}; name {os.path.dirname(goal)} in model_search_dirs")
     if same_name and os.path.basename(seen) != os.path.basename(file.name):
         seen = by_its_own_name(path, plan.roots)
         if seen is None:
-            return Found(path, "link", f"a link to {goal}: the server needs each part of a model under its own name")
+            return Candidate(
+                path, "link", f"a link to {goal}: the server needs each part of a model under its own name"
+            )
     if file.size is not None and status.st_size != file.size:
         word = "truncated" if status.st_size < file.size else "too long"
-        return Found(seen, "size", f"{word}: {status.st_size} bytes instead of {file.size}", status.st_size)
+        return Candidate(seen, "size", f"{word}: {status.st_size} bytes instead of {file.size}", status.st_size)
     if index.stamped(seen, status, file.sha256):
-        return Found(seen, "ok", size=status.st_size)
+        return Candidate(seen, "ok", size=status.st_size)
     entry = index.files.get(seen)
     if entry is not None and entry.get("sha256") == file.sha256:
-        return Found(seen, "changed", "changed since its sha256 was checked", status.st_size)
-    return Found(seen, "unverified", "its sha256 was never checked", status.st_size)
+        return Candidate(seen, "changed", "changed since its sha256 was checked", status.st_size)
+    return Candidate(seen, "unverified", "its sha256 was never checked", status.st_size)
 
 
 def _directories(group: Group, plan: Plan, index: Index, *, walk: bool) -> Iterator[str]:
@@ -377,9 +379,9 @@ def _paths(group: Group, directory: str, index: Index) -> list[str]:
     return paths
 
 
-def survey(group: Group, plan: Plan, index: Index) -> list[Found]:
+def survey(group: Group, plan: Plan, index: Index) -> list[Candidate]:
     """The best place for a group without reading any file: all ok if there is such a place, else the target's state."""
-    fallback: list[Found] | None = None
+    fallback: list[Candidate] | None = None
     for directory in _directories(group, plan, index, walk=False):
         found = [
             look(path, file, plan, index, same_name=len(group.files) > 1)
@@ -394,7 +396,7 @@ def survey(group: Group, plan: Plan, index: Index) -> list[Found]:
     return fallback or []
 
 
-def records(plan: Plan, found: dict[str, list[Found]]) -> dict[str, dict[str, Any]]:
+def records(plan: Plan, found: dict[str, list[Candidate]]) -> dict[str, dict[str, Any]]:
     """The ``profiles`` part of models.json for files that are all in place."""
     result = {}
     for name, profile in plan.profiles.items():
@@ -408,8 +410,8 @@ def records(plan: Plan, found: dict[str, list[Found]]) -> dict[str, dict[str, An
     return result
 
 
-def _by_profile(groups: Sequence[tuple[Group, list[Found]]]) -> dict[str, list[Found]]:
-    result: dict[str, list[Found]] = {}
+def _by_profile(groups: Sequence[tuple[Group, list[Candidate]]]) -> dict[str, list[Candidate]]:
+    result: dict[str, list[Candidate]] = {}
     for group, found in groups:
         result.setdefault(group.profile, []).extend(found)
     return result
@@ -431,13 +433,13 @@ def check(plan: Plan, *, deep: bool = False) -> dict[str, Any]:
             if deep and item.state in ("ok", "changed", "unverified"):
                 problem = content_problem(item.path, file)
                 if problem is None and item.state == "ok":
-                    item = Found(
+                    item = Candidate(
                         item.path, "ok", "sha256 checked now" if file.sha256 else "header checked now", item.size
                     )
                 elif problem is not None:
                     if item.state == "ok":
                         damaged.append(item.path)
-                    item = Found(item.path, "corrupt", problem, item.size)
+                    item = Candidate(item.path, "corrupt", problem, item.size)
             rows.append(
                 {
                     "profile": group.profile,
@@ -556,7 +558,7 @@ class Placement:
         how = f"{self.fetched // MIB} MiB fetched" if self.fetched else "nothing fetched"
         return f"{what} in place, {sum(files.values()) // MIB} MiB, {how}"
 
-    def settle(self, group: Group) -> list[Found] | None:
+    def settle(self, group: Group) -> list[Candidate] | None:
         """Use what is there; None when something has to be fetched."""
         remarks: list[str] = []
         for directory in _directories(group, self.plan, self.index, walk=True):
@@ -603,23 +605,23 @@ class Placement:
             files.append(file.known_as(said) if said else file)
         return replace(group, files=tuple(files)), unknown
 
-    def verify(self, item: Found, file: Wanted) -> Found:
+    def verify(self, item: Candidate, file: Wanted) -> Candidate:
         """Hash a file that has no valid stamp and stamp it when it is right."""
         if file.sha256 is None and file.hub and self.index.ours(item.path):
             # An earlier deploy placed it from elsewhere (another revision); nobody says that it is the one that is wanted.
-            return Found(item.path, "unverified", "the hub does not say whether it is the file", item.size)
+            return Candidate(item.path, "unverified", "the hub does not say whether it is the file", item.size)
         before = os.stat(item.path)
         problem = content_problem(item.path, file, progress=True)
         after = os.stat(item.path)
         if problem is None and (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
             problem = "it is being written to right now"
         if problem is not None:
-            return Found(item.path, "corrupt", problem, item.size)
+            return Candidate(item.path, "corrupt", problem, item.size)
         ours = self.index.ours(item.path)
         self.index.stamp(item.path, after, file, placed=ours, marked=ours and _marked(item.path))
         self.index.save()
         say(f"{item.path}  {'sha256 is right' if file.sha256 else 'is a sound GGUF'}, used where it is")
-        return Found(item.path, "ok", size=item.size)
+        return Candidate(item.path, "ok", size=item.size)
 
     def need_source(self, group: Group, file: Wanted) -> None:
         """Note a problem when a file that is missing or bad cannot be fetched to its target."""
@@ -696,7 +698,7 @@ class Placement:
                 "name fewer profiles in model_profiles"
             )
 
-    def fetch_group(self, group: Group) -> list[Found]:
+    def fetch_group(self, group: Group) -> list[Candidate]:
         """Fetch what the group lacks into its target's directory."""
         found = []
         for file in group.files:

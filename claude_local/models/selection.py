@@ -9,7 +9,7 @@ from typing import Any
 from claude_local.hardware.machine import Gpu
 from claude_local.models import choice, devices
 from claude_local.models.architecture import Architecture, shipped
-from claude_local.models.choice import Choice, Machine, Model
+from claude_local.models.choice import Machine, Model, ProfileChoice
 from claude_local.models.profiles import Profile
 
 # Bytes up to which a profile that fits is placed without being asked for, on a machine without a GPU: there it is the
@@ -31,7 +31,7 @@ class Selection:
     """``choice``: the default profile and why. ``placed``: the ids to place, the default first. ``profiles``: all, with
     what this machine's GPUs ask for filled in."""
 
-    choice: Choice
+    choice: ProfileChoice
     placed: tuple[str, ...]
     profiles: dict[str, Profile]
 
@@ -113,7 +113,7 @@ def select(
     return Selection(chosen, tuple(placed), result)
 
 
-def _small_too(chosen: Choice, profiles: Mapping[str, Profile], there: Machine) -> list[str]:
+def _small_too(chosen: ProfileChoice, profiles: Mapping[str, Profile], there: Machine) -> list[str]:
     """The other profiles that fit and are small, as far as the disk has room for all."""
     have = there.placed or {}
 

@@ -296,7 +296,7 @@ cache-type-v = q8_0
 TWO = machine(gpu(24564), gpu(16303, True))
 
 
-def judged(lines: str, there: Machine = TWO) -> choice.Verdict:
+def judged(lines: str, there: Machine = TWO) -> choice.Fit:
     return choice.judge(selection.model(profiles.parse(HAND + lines)["hand"]), there)
 
 

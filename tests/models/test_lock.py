@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from claude_local.deploy.operations.models_lock import write
 from claude_local.models import lock as models_lock
 from claude_local.models import profiles
-from claude_local.models.lock import Locked, LockError
+from claude_local.models.lock import LockEntry, LockError
 
 HUB = f"hub a/b@{'0' * 40}/d"
 CONF = f"[x]\nMODEL = d/M-00001-of-00002.gguf\nSOURCES = {HUB}\n[y]\nMODEL = y.gguf\n"
-ONE = Locked(HUB, "M-00001-of-00002.gguf", "ab" * 32, 5)
-TWO = Locked(HUB, "M-00002-of-00002.gguf", "cd" * 32, 6)
+ONE = LockEntry(HUB, "M-00001-of-00002.gguf", "ab" * 32, 5)
+TWO = LockEntry(HUB, "M-00002-of-00002.gguf", "cd" * 32, 6)
 
 entries = st.lists(
     st.builds(
-        Locked,
+        LockEntry,
         source=st.sampled_from([HUB, "hub c/d@" + "1" * 40]),
         name=st.sampled_from(["a.gguf", "b.gguf", "c.gguf"]),
         sha256=st.sampled_from(["ab" * 32, "cd" * 32]),
@@ -34,7 +34,7 @@ entries = st.lists(
 
 
 @given(entries)
-def test_what_is_written_is_what_is_read(found: list[Locked]) -> None:
+def test_what_is_written_is_what_is_read(found: list[LockEntry]) -> None:
     lock = models_lock.merge({}, found)
     assert models_lock.read(models_lock.dump(lock)) == lock
     assert models_lock.merge(lock, found) == lock
@@ -67,7 +67,7 @@ def test_a_wrong_entry_is_named(change: dict[str, Any], says: str) -> None:
 def test_another_file_under_the_same_name_is_a_conflict_that_says_what_to_do() -> None:
     lock = models_lock.merge({}, [ONE])
     with pytest.raises(LockError, match="two machines different files.*take the entry out"):
-        models_lock.merge(lock, [Locked(ONE.source, ONE.name, "ef" * 32, 5)])
+        models_lock.merge(lock, [LockEntry(ONE.source, ONE.name, "ef" * 32, 5)])
 
 
 def test_the_lock_gives_parts_their_identity_and_leaves_what_is_pinned() -> None:
@@ -76,7 +76,7 @@ def test_the_lock_gives_parts_their_identity_and_leaves_what_is_pinned() -> None
     filled = models_lock.applied(known, lock)
     assert [(file.sha256, file.size) for file in filled["x"].files] == [(ONE.sha256, 5), (TWO.sha256, 6)]
     assert filled["y"] == known["y"]
-    assert models_lock.applied(filled, models_lock.merge({}, [Locked(HUB, ONE.name, "99" * 32, 1)])) == filled
+    assert models_lock.applied(filled, models_lock.merge({}, [LockEntry(HUB, ONE.name, "99" * 32, 1)])) == filled
 
 
 def test_what_a_machine_hashed_becomes_entries() -> None:
@@ -99,7 +99,7 @@ def test_what_a_machine_hashed_becomes_entries() -> None:
 
 def test_several_writers_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "models.lock"
-    many = [Locked(HUB, f"{n}.gguf", "ab" * 32, n + 1) for n in range(8)]
+    many = [LockEntry(HUB, f"{n}.gguf", "ab" * 32, n + 1) for n in range(8)]
     threads = [threading.Thread(target=write, args=(path, [entry])) for entry in many]
     for thread in threads:
         thread.start()

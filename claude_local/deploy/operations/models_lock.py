@@ -13,11 +13,11 @@ from pyinfra.api import FunctionCommand, operation
 
 from claude_local.deploy.facts.models import Placements
 from claude_local.models import lock as models_lock
-from claude_local.models.lock import Locked, LockError
+from claude_local.models.lock import LockEntry, LockError
 from claude_local.models.profiles import Profile
 
 
-def write(path: Path, found: Sequence[Locked]) -> int:
+def write(path: Path, found: Sequence[LockEntry]) -> int:
     """Add what was found to the lock at ``path``; how many entries are new. Several hosts may write at once.
 
     Raises LockError when a machine got something else than one before it, OSError when it cannot be written.
