@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +50,8 @@ class Bare:
         text = text.replace("/etc/os-release", str(self.os_release)).replace("/usr/bin/python3", f"{self.bin}/none")
         (self.project / "provision").write_text(text)
         (self.project / "files").mkdir()
-        shutil.copy(ROOT / "files/apt.sh", self.project / "files")
+        for script in ("apt.sh", "run-pip.py"):
+            shutil.copy(ROOT / "files" / script, self.project / "files")
         for lock in ("requirements.lock", "requirements-test.lock"):
             (self.project / lock).write_text("x\n")
         stand_in(self.bin, "apt-get", 'echo "apt-get $*" >>"$LOG"')
@@ -57,13 +60,23 @@ class Bare:
     def release(self, **lines: str) -> None:
         self.os_release.write_text("".join(f'{name}="{value}"\n' for name, value in lines.items()))
 
-    def provision(self, *arguments: str, **variables: str) -> tuple[int, str, list[str]]:
-        env = {"PATH": str(self.bin), "LOG": str(self.log), "HOME": str(self.project), **variables}
-        done = subprocess.run(
-            ["sh", "provision", *arguments], cwd=self.project, env=env, capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL, timeout=60,
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """``./provision`` as the leader of a process group, its messages in a pipe."""
+        env = {"PATH": str(self.bin), "LOG": str(self.log), "HOME": str(self.project)}
+        return subprocess.Popen(
+            ["sh", "provision", *arguments], cwd=self.project, env=env, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        return done.returncode, done.stderr, self.log.read_text().splitlines() if self.log.exists() else []
+
+    def provision(self, *arguments: str) -> tuple[int, str, list[str]]:
+        """Exit status and messages of ``./provision``, and the lines that the stand-ins wrote to the log so far."""
+        process = self.start(*arguments)
+        try:
+            _, messages = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode, messages, self.log.read_text().splitlines() if self.log.exists() else []
 
 
 @pytest.fixture
@@ -80,7 +93,7 @@ def test_the_python_of_every_supported_release_is_taken_as_it_is(bare: Bare, ver
     status, said, ran = bare.provision("--dry")
     assert status == 0, said
     assert f"Making .venv from requirements.lock with Python {version[0]}.{version[1]}.0" in said
-    assert ran[0].startswith("python3 -m pip install") and "--require-hashes" in ran[0]
+    assert ran[0].startswith("python3 files/run-pip.py install") and "--require-hashes" in ran[0]
     assert not any(line.startswith("apt-get") for line in ran)
 
 
@@ -90,7 +103,7 @@ def test_a_newer_python_is_found_beside_one_that_is_too_old(bare: Bare, newer: s
     python(bare.bin, newer, (3, int(newer.split(".")[1])))
     status, said, ran = bare.provision("--dry")
     assert status == 0, said
-    assert ran[0].startswith(f"{newer} -m pip install")
+    assert ran[0].startswith(f"{newer} files/run-pip.py install")
 
 
 def test_a_python_that_cannot_make_environments_gets_its_own_package(bare: Bare) -> None:

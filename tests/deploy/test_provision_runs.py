@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.test_provision import Bare, python
+from tests.deploy.test_provision import ROOT, Bare, python
 
 DEPLOY, VERIFY = "-y @local deploy.py", "-y @local tasks/verify.py"
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Bare:
-    """A machine with a Python, whose pyinfra ends with the status that ``deploy`` or ``verify`` in the project names."""
-    made = Bare(tmp_path)
+    return ready(tmp_path)
+
+
+def ready(folder: Path) -> Bare:
+    """A machine with a Python, whose pyinfra ends with the status in the project's file ``deploy`` or ``verify``."""
+    made = Bare(folder)
     made.release(ID="debian", VERSION_CODENAME="bookworm", PRETTY_NAME="Debian GNU/Linux 12 (bookworm)")
     python(made.bin, "python3", (3, 11))
     script = (made.bin / "python3").read_text()
@@ -27,7 +33,7 @@ def bare(tmp_path: Path) -> Bare:
         '-m) mkdir -p "$3/bin"\n'
         # Its pip waits where a test says so; anything else that it is asked succeeds.
         'cat >"$3/bin/python" <<"END"\n#!/bin/sh\n'
-        'case "$*" in "-m pip "*) echo pip >>"$LOG"; test ! -e hangs || exec sleep 60; exit "$(cat pip 2>/dev/null || echo 0)" ;; esac\n'
+        'case "$*" in "files/run-pip.py "*) echo pip >>"$LOG"; test ! -e hangs || exec sleep 60; exit "$(cat pip 2>/dev/null || echo 0)" ;; esac\n'
         'case $1 in tests/run) echo "$*" >>"$LOG" ;; esac\nEND\n'
         'cat >"$3/bin/pyinfra" <<"END"\n#!/bin/sh\necho "$*" >>"$LOG"\n'
         'case $* in *deploy.py*) exit "$(cat deploy 2>/dev/null || echo 0)" ;; esac; exit "$(cat verify 2>/dev/null || echo 0)"\nEND\n'
@@ -105,14 +111,10 @@ def test_without_a_network_it_says_so_and_the_next_run_begins_anew(bare: Bare) -
     assert bare.provision()[2][1:] == ["pip", DEPLOY, VERIFY]
 
 
-def hanging(bare: Bare, **variables: str) -> subprocess.Popen[str]:
+def hanging(bare: Bare) -> subprocess.Popen[str]:
     """A run in the middle of its pip, as a process group of its own."""
     (bare.project / "hangs").touch()
-    env = {"PATH": str(bare.bin), "LOG": str(bare.log), "HOME": str(bare.project), **variables}
-    process = subprocess.Popen(
-        ["sh", "provision"], cwd=bare.project, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    process = bare.start()
     wait_until(bare.log.exists)
     (bare.project / "hangs").unlink()
     return process
@@ -126,15 +128,31 @@ def wait_until(true: Callable[[], bool]) -> None:
     raise AssertionError("waited 30 s")
 
 
-def test_a_pip_that_takes_long_does_not_look_hung(bare: Bare) -> None:
-    process = hanging(bare, CLAUDE_LOCAL_SAY_SECONDS="0.1")
+def test_a_pip_that_takes_long_does_not_look_hung(tmp_path: Path) -> None:
+    (tmp_path / "pip.py").write_text("import sys, time; time.sleep(1); print(*sys.argv[1:])")
+    done = subprocess.run(
+        [sys.executable, ROOT / "files/run-pip.py", "install", "--quiet"], text=True, capture_output=True, check=True,
+        env={"PYTHONPATH": str(tmp_path), "CLAUDE_LOCAL_SAY_SECONDS": "0.2"}, timeout=60,
+    )  # fmt: skip
+    *progress, last = done.stdout.splitlines()
+    assert progress and set(progress) == {"still fetching packages ..."}
+    assert last == "install --quiet"
+
+
+def test_nothing_that_it_starts_keeps_its_output_open(tmp_path: Path) -> None:
+    machines = []
+    for number in range(20):
+        (tmp_path / str(number)).mkdir()
+        machines.append(ready(tmp_path / str(number)))
+    processes = [machine.start() for machine in machines]
     try:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("Making .venv from requirements.lock")
-        assert process.stderr.readline() == "still fetching packages ...\n"
+        for process in processes:
+            process.communicate(timeout=60)  # waits for the end of the pipe, so also for whatever else holds it
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=60)
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert [process.returncode for process in processes] == [0] * len(processes)
 
 
 def test_interrupted_while_it_makes_the_environment_it_says_so_and_carries_on(bare: Bare) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from claude_local.deploy.operations.runtime import ENVIRONMENT_SCRIPT
+from claude_local.deploy.operations.runtime import ENVIRONMENT_SCRIPT, RUN_PIP
 
 
 def start(tmp_path: Path) -> subprocess.Popen[str]:
@@ -17,7 +17,7 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
     for module in ("claude_local", "requests"):
         (lib / f"{module}.py").touch()
     (tmp_path / "lock").touch()
-    words = [f"{tmp_path}/venv", f"{tmp_path}/lock", str(lib), "the-stamp"]
+    words = [f"{tmp_path}/venv", f"{tmp_path}/lock", str(lib), RUN_PIP.read_text(), "the-stamp"]
     return subprocess.Popen(
         ["sh", "-c", ENVIRONMENT_SCRIPT, "sh", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "CLAUDE_LOCAL_SAY_SECONDS": "0.1"},

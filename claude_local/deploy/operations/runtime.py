@@ -14,14 +14,16 @@ from pyinfra.api import FileUploadCommand, QuoteString, StringCommand, operation
 
 from claude_local.deploy.facts.runtime import RuntimeStamp
 from claude_local.deploy.operations.streaming import streamed
+from claude_local.deploy.workstation import PROJECT
 from claude_local.paths import Paths
 
 # Only pyinfra's side of the package stays behind.
 CONTROLLER_ONLY = {"deploy", "__pycache__"}
+RUN_PIP = PROJECT / "files" / "run-pip.py"
 
 
-# $1 the venv, $2 the lock file, $3 the folder to import from, $4 the stamp. A run that was killed has left a pip that goes on
-# for a moment; the lock on the folder around the venv is let go with its end.
+# $1 the venv, $2 the lock file, $3 the folder to import from, $4 files/run-pip.py, $5 the stamp. The pip of a run that was
+# killed goes on for a moment; the lock on the folder around the venv ends with it.
 ENVIRONMENT_SCRIPT = r"""
 set -e
 exec 8<"$(dirname "$1")"
@@ -33,19 +35,11 @@ python3=/usr/bin/python3; test -x "$python3" || python3=$(command -v python3)
 rm -rf "$1"
 echo "Making the runtime's Python environment ..."
 "$python3" -m venv "$1"
-# pip's own progress is for terminals. The sleep, which outlives the loop, holds neither the lock nor the output.
-(
-  while sleep "${CLAUDE_LOCAL_SAY_SECONDS:-10}" >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
-    echo "still fetching packages ..."
-  done
-) 8<&- &
-alive=$!
-trap 'kill "$alive" 2>/dev/null || :' EXIT
-"$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$2"
+"$1/bin/python" -c "$4" install --quiet --disable-pip-version-check --require-hashes --requirement "$2"
 "$1/bin/python" -c 'import pathlib, sys, sysconfig
 pathlib.Path(sysconfig.get_path("purelib"), "claude_local.pth").write_text(sys.argv[1] + "\n")' "$3"
 "$1/bin/python" -c 'import claude_local, requests'
-echo "$4" > "$1/claude-local.stamp"
+echo "$5" > "$1/claude-local.stamp"
 """
 
 
@@ -121,6 +115,7 @@ def environment(lock: Path, paths: Paths) -> Generator[Any]:
             QuoteString(paths.venv),
             QuoteString(remote_lock),
             QuoteString(paths.lib),
+            QuoteString(RUN_PIP.read_text()),
             stamp,
         ),
         failure=lambda tail: "The runtime's Python environment could not be made:\n  " + "\n  ".join(tail[-8:]),
