@@ -1,7 +1,7 @@
-"""What one layer of the fence alone lets through: the battery holds it against what it sees, the guide lists it.
+"""What one layer of the fence alone lets through: the battery holds it against what it sees, docs/fence.md lists it.
 
 Both layers together let nothing through: that needs no list. An outcome that differs from this, either way, fails the
-battery; correct it here, and put what ``python -m tests.escape.expected`` prints into docs/guide.md.
+battery; correct it here, and put what ``python -m tests.escape.expected`` prints into docs/fence.md.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def families(way: str) -> dict[str, list[str]]:
 
 
 def guide_section() -> str:
-    """The list in docs/guide.md, "What one layer alone lets through"."""
+    """The list in docs/fence.md, "What one layer alone lets through"."""
     lines = []
     for way, title in TITLES.items():
         lines += [title, ""]

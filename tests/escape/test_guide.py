@@ -1,4 +1,4 @@
-"""The guide says what one layer of the fence alone lets through, and it is what the battery sees."""
+"""docs/fence.md says what one layer of the fence alone lets through, and it is what the battery sees."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from tests.escape.attempt import REGISTER, ROOT, attempts_of
 from tests.escape.expected import EXPECTED, EXPECTED_FOR_ROOT, TITLES, families, guide_section
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "fence.md"
 HEADING = "## What one layer alone lets through"
 
 
 def section() -> str:
     text = GUIDE.read_text(encoding="utf-8")
-    assert HEADING in text, f"docs/guide.md has no section {HEADING!r}"
+    assert HEADING in text, f"docs/fence.md has no section {HEADING!r}"
     return text.partition(HEADING)[2].partition("\n## ")[0]
 
 

@@ -660,7 +660,7 @@ def test_three_parts_resumed_in_the_middle_and_one_of_them_corrupt(desk: Bench, 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_the_guide_has_what_a_full_disk_says(tmp_path: Path, number: int) -> None:
     guide = (Path(__file__).resolve().parents[2] / "docs" / "guide.md").read_text()
-    (row,) = [line for line in guide.splitlines() if "llama-local models prune`) or" in line]
+    (row,) = [part for part in guide.split("\n\n") if "llama-local models prune`) or" in part]
     begun = Part(str(tmp_path / "m.gguf.part"), 5, "m.gguf", "ab" * 32)
     said = str(begun.explained(OSError(number, os.strerror(number))))
     begun.close()
