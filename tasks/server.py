@@ -34,7 +34,7 @@ server.keyed(name="Make the API token", paths=ws.paths, uid=uid, gid=gid, chown=
 server.configured(
     name="Write the server's presets",
     profiles=ws.profiles,
-    active=ws.settings.active_profile,
+    active=ws.settings.default_profile,
     paths=ws.paths,
     search_dirs=search_dirs,
     variant=image.verdict(ws).variant,

@@ -22,7 +22,7 @@ verified(
         "image": image.tag,
         "build": image.build.number,
         "profiles": ws.settings.model_profiles,
-        "default": ws.settings.active_profile,
+        "default": ws.settings.default_profile,
         "claude_tested": ws.settings.claude_version,
         "claude_minimum": ws.settings.claude_minimum_version,
         "enforced_settings": {path: value_at(ours, path) for path in ws.settings.home_enforced_keys},

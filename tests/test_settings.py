@@ -1,34 +1,35 @@
 """Bad settings are refused with every problem at once, before anything is done."""
 
 import json
+import re
 import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from claude_local import settings as data
 from claude_local.models import hub
+from claude_local.settings import NAMES, SettingsError, canonical, load, load_profiles, validate
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = {k: v for k, v in runpy.run_path(str(ROOT / "group_data" / "all.py")).items() if not k.startswith("_")}
 
 
 def problems(**changes: Any) -> list[str]:
-    with pytest.raises(data.DataError) as caught:
-        data.validate({**DEFAULTS, **changes})
+    with pytest.raises(SettingsError) as caught:
+        validate({**DEFAULTS, **changes})
     return caught.value.problems
 
 
 def test_the_defaults_are_valid_and_complete() -> None:
-    settings = data.validate(DEFAULTS)
-    assert set(data.names()) == set(DEFAULTS) == set(data.SCHEMA["properties"])
+    settings = validate(DEFAULTS)
+    assert set(NAMES) == set(DEFAULTS)
     assert (settings.default_profile, settings.model_profiles) == ("auto", [])
 
 
 def test_every_setting_has_a_comment_in_group_data() -> None:
     lines = (ROOT / "group_data" / "all.py").read_text().splitlines()
-    for name in data.names():
+    for name in NAMES:
         (number,) = (i for i, line in enumerate(lines) if line.startswith(f"{name} ="))
         assert lines[number - 1].startswith("# ") and not lines[number - 1].startswith("# ---"), name
 
@@ -36,35 +37,43 @@ def test_every_setting_has_a_comment_in_group_data() -> None:
 def test_all_problems_come_at_once_with_path_found_and_allowed() -> None:
     found = problems(server_port="http", image_cpu="fast", model_search_dirs=["relative"], home_default_mode=3)
     assert found == [
-        "home_default_mode: found 3, allowed is one of 'acceptEdits', 'default', 'dontAsk', 'plan'",
-        "image_cpu: found 'fast', allowed is one of 'native', 'all'",
-        "model_search_dirs[0]: found 'relative', allowed is a path that starts with / or ~/",
-        "server_port: found 'http', allowed is a whole number",
+        "home_default_mode: found 3, expected one of 'acceptEdits', 'default', 'dontAsk', 'plan'",
+        "image_cpu: found 'fast', expected one of 'native', 'all'",
+        "model_search_dirs[0]: found 'relative', expected a path that starts with / or ~/",
+        "server_port: found 'http', expected a whole number",
     ]
 
 
-def test_a_misspelt_setting_is_named_with_the_right_one() -> None:
-    assert problems(server_prot=9000) == ["server_prot: there is no such setting, did you mean server_port?"]
+@pytest.mark.parametrize("misspelt", ["server_prot", "sever_port", "serverport", "server_porrt_number"])
+def test_a_misspelt_setting_names_the_nearest_one(misspelt: str) -> None:
+    assert problems(**{misspelt: 9000}) == [f"{misspelt}: unknown setting, did you mean server_port?"]
+
+
+def test_the_deploy_reads_only_settings_that_exist() -> None:
+    """mypy does not know the names: they come from the schema."""
+    files = [*(ROOT / "tasks").glob("*.py"), *(ROOT / "claude_local").rglob("*.py")]
+    names = {name for file in files for name in re.findall(r"(?:ws|self)\.settings\.(\w+)", file.read_text())}
+    assert names <= set(NAMES) and "server_port" in names
 
 
 def test_data_of_pyinfra_and_of_the_user_is_left_alone() -> None:
-    data.validate({**DEFAULTS, "ssh_user": "me", "_sudo": True, "docker_identifier": "x", "my_own": 1})
+    validate({**DEFAULTS, "ssh_user": "me", "_sudo": True, "docker_identifier": "x", "my_own": 1})
 
 
 def test_a_missing_setting_says_where_its_default_is() -> None:
-    with pytest.raises(data.DataError, match="server_port: missing; group_data/all.py has its default"):
-        data.validate({k: v for k, v in DEFAULTS.items() if k != "server_port"})
+    with pytest.raises(SettingsError, match="server_port: missing; group_data/all.py has its default"):
+        validate({k: v for k, v in DEFAULTS.items() if k != "server_port"})
 
 
 def test_ports_out_of_range_and_equal() -> None:
-    assert problems(server_port=80) == ["server_port: found 80, allowed is 1024 to 65535"]
-    assert problems(manager_port=8080) == ["manager_port: found 8080, allowed is a port other than server_port"]
+    assert problems(server_port=80) == ["server_port: found 80, expected 1024 to 65535"]
+    assert problems(manager_port=8080) == ["manager_port: found 8080, expected a port other than server_port"]
 
 
 def test_settings_that_contradict_each_other_or_what_is_pinned_are_named_together() -> None:
     assert problems(claude_minimum_version="2.10.0", image_llama_build=1) == [
-        "claude_minimum_version: found '2.10.0', allowed is at most claude_version (2.1.330)",
-        "image_llama_build: found 1, allowed is a pinned build: 11434",
+        "claude_minimum_version: found '2.10.0', expected at most claude_version (2.1.330)",
+        "image_llama_build: found 1, expected a pinned build: 11434",
     ]
 
 
@@ -82,7 +91,7 @@ def test_settings_that_contradict_each_other_or_what_is_pinned_are_named_togethe
 def test_an_address_of_the_hub_holds_no_password(address: str, shown: str) -> None:
     """It stands in messages, and in notes that others can read."""
     assert problems(model_hub=address) == [
-        f"model_hub: found '{shown}', allowed is an http:// or https:// address without a user, a password, ? and #"
+        f"model_hub: found '{shown}', expected an http:// or https:// address without a user, a password, ? and #"
     ]
     with pytest.raises(hub.HubError, match="the setting model_hub is no hub's address") as raised:
         hub.address(address)
@@ -91,13 +100,13 @@ def test_an_address_of_the_hub_holds_no_password(address: str, shown: str) -> No
 
 def test_a_mirror_with_a_port_and_a_path_can_be_the_hub() -> None:
     mirror = "http://mirror.example:8080/artifacts/hub"
-    assert data.validate({**DEFAULTS, "model_hub": mirror}).model_hub == hub.address(mirror) == mirror
+    assert validate({**DEFAULTS, "model_hub": mirror}).model_hub == hub.address(mirror) == mirror
 
 
 def test_profiles_that_are_not_in_models_conf_are_named() -> None:
-    settings = data.validate({**DEFAULTS, "model_profiles": ["nope"], "default_profile": "other"})
-    with pytest.raises(data.DataError) as caught:
-        data.load_profiles(ROOT / "models.conf", settings)
+    settings = validate({**DEFAULTS, "model_profiles": ["nope"], "default_profile": "other"})
+    with pytest.raises(SettingsError) as caught:
+        load_profiles(ROOT / "models.conf", settings)
     assert len(caught.value.problems) == 2
     assert "model_profiles[0]: found 'nope'" in caught.value.problems[0]
     assert "qwen2.5-coder-1.5b" in caught.value.problems[0]
@@ -105,37 +114,37 @@ def test_profiles_that_are_not_in_models_conf_are_named() -> None:
 
 def test_the_problems_of_the_settings_and_of_the_profiles_come_together(tmp_path: Path) -> None:
     (tmp_path / "mine.conf").write_text("[a]\nMODEL = a.gguf\nCTX_SIZE = many\n")
-    with pytest.raises(data.DataError) as caught:
-        data.load({**DEFAULTS, "server_port": "http", "models_conf": "mine.conf"}, tmp_path)
+    with pytest.raises(SettingsError) as caught:
+        load({**DEFAULTS, "server_port": "http", "models_conf": "mine.conf"}, tmp_path)
     setting, profile = caught.value.problems
-    assert setting == "server_port: found 'http', allowed is a whole number"
+    assert setting == "server_port: found 'http', expected a whole number"
     assert profile.startswith("mine.conf: [a] CTX_SIZE: found 'many'")
-    with pytest.raises(data.DataError) as caught:
-        data.load({**DEFAULTS, "models_conf": 3}, tmp_path)
-    assert caught.value.problems == ["models_conf: found 3, allowed is a text"]
+    with pytest.raises(SettingsError) as caught:
+        load({**DEFAULTS, "models_conf": 3}, tmp_path)
+    assert caught.value.problems == ["models_conf: found 3, expected a string"]
 
 
 def test_the_old_id_of_the_hand_made_setup_means_the_80b_model() -> None:
-    settings = data.validate({**DEFAULTS, "default_profile": "qwen3-coder-ud-q5"})
-    known = data.load_profiles(ROOT / "models.conf", settings)
-    assert data.canonical("qwen3-coder-ud-q5", known) == "qwen3-coder-next-ud-q5"
+    settings = validate({**DEFAULTS, "default_profile": "qwen3-coder-ud-q5"})
+    known = load_profiles(ROOT / "models.conf", settings)
+    assert canonical("qwen3-coder-ud-q5", known) == "qwen3-coder-next-ud-q5"
     own = {"qwen3-coder-ud-q5": known["gpt-oss-20b"]}
-    assert data.canonical("qwen3-coder-ud-q5", own) == "qwen3-coder-ud-q5"  # the user's own section wins
+    assert canonical("qwen3-coder-ud-q5", own) == "qwen3-coder-ud-q5"  # the user's own section wins
 
 
 def test_a_lock_beside_the_profiles_fills_in_what_the_hub_said_and_a_damaged_one_stops(tmp_path: Path) -> None:
     conf = tmp_path / "models.conf"
     conf.write_text("[a]\nMODEL = a.gguf\nSOURCES = hub o/r@" + "0" * 40)
-    settings = data.validate(DEFAULTS)
-    assert data.load_profiles(conf, settings)["a"].unpinned
+    settings = validate(DEFAULTS)
+    assert load_profiles(conf, settings)["a"].unpinned
     entry = {"source": "hub o/r@" + "0" * 40, "name": "a.gguf", "sha256": "ab" * 32, "size": 7}
     lock = tmp_path / "models.lock"
     lock.write_text(json.dumps({"version": 1, "files": [entry]}))
-    profile = data.load_profiles(conf, settings)["a"]
+    profile = load_profiles(conf, settings)["a"]
     assert not profile.unpinned and (profile.files[0].sha256, profile.files[0].size) == ("ab" * 32, 7)
     lock.write_text("{}")
-    with pytest.raises(data.DataError, match=r"models.lock: expected"):
-        data.load_profiles(conf, settings)
+    with pytest.raises(SettingsError, match=r"models.lock: expected"):
+        load_profiles(conf, settings)
 
 
 def test_a_shape_or_a_template_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
@@ -143,8 +152,8 @@ def test_a_shape_or_a_template_that_is_not_there_is_named_with_those_that_are(tm
     conf.write_text(
         "[a]\nMODEL = a.gguf\nARCHITECTURE = Qwen3.5-9b\n[b]\nMODEL = b.gguf\nCHAT_TEMPLATE = gemma4.jinja\n"
     )
-    with pytest.raises(data.DataError) as caught:
-        data.load_profiles(conf, data.validate(DEFAULTS))
+    with pytest.raises(SettingsError) as caught:
+        load_profiles(conf, validate(DEFAULTS))
     shape, template = caught.value.problems
     assert shape.startswith("mine.conf: [a] ARCHITECTURE: found 'Qwen3.5-9b', expected one of GLM-4.7-Flash, ")
     assert "did you mean Qwen3.5-9B?" in shape
@@ -156,5 +165,5 @@ def test_an_unreadable_profiles_file_is_a_clear_error(tmp_path: Path, content: b
     path = tmp_path / "models.conf"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(data.DataError, match=says):
-        data.load_profiles(path, data.validate(DEFAULTS))
+    with pytest.raises(SettingsError, match=says):
+        load_profiles(path, validate(DEFAULTS))

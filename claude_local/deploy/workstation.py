@@ -6,7 +6,7 @@ changes and validates all data; bad data raises one DeployError that lists every
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 from pyinfra import host
 from pyinfra.api import DeployError
 
-from claude_local import settings as data
 from claude_local.deploy.facts.hardware import MachineHardware
 from claude_local.deploy.facts.models import ModelFiles
 from claude_local.deploy.facts.server import MachineMemory
@@ -27,6 +26,7 @@ from claude_local.models.memory import MIB
 from claude_local.models.profiles import Profile
 from claude_local.paths import Paths, expand
 from claude_local.server import container
+from claude_local.settings import Settings, SettingsError, canonical, load
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +37,7 @@ class Workstation:
     model_profiles as the rule of choice.py resolved them; ``choice`` says why."""
 
     identity: Identity
-    settings: data.Settings
+    settings: Settings
     profiles: dict[str, Profile]
     paths: Paths
     choice: ProfileChoice
@@ -49,7 +49,7 @@ class Workstation:
 
     def closing_lines(self) -> list[str]:
         """What was set up and what to type next, for the end of a run."""
-        profile = self.profiles[self.settings.active_profile]
+        profile = self.profiles[self.settings.default_profile]
         command = self.paths.wrapper.replace(self.paths.home, "~", 1)
         return [
             f"model    {profile.name} ({profile.id}), also placed: "
@@ -86,8 +86,8 @@ def workstation() -> Workstation:
     identity = host.get_fact(WorkstationIdentity)
     raw = host.data.dict()
     try:
-        settings, profiles = data.load(raw, PROJECT)
-    except data.DataError as error:
+        settings, profiles = load(raw, PROJECT)
+    except SettingsError as error:
         raise DeployError(str(error)) from None
     home = identity["home"]
     paths = Paths(
@@ -96,13 +96,13 @@ def workstation() -> Workstation:
         bin_dir=expand(settings.commands_dir, home),
     )
     selected = _selected(settings, profiles, paths)
-    settings = replace(settings, default_profile=selected.choice.profile, model_profiles=list(selected.placed))
+    settings.default_profile, settings.model_profiles = selected.choice.profile, list(selected.placed)
     ws = Workstation(identity, settings, selected.profiles, paths, selected.choice)
     _known[key] = ws
     return ws
 
 
-def _selected(settings: data.Settings, profiles: dict[str, Profile], paths: Paths) -> selection.Selection:
+def _selected(settings: Settings, profiles: dict[str, Profile], paths: Paths) -> selection.Selection:
     """The profiles for the current host. Raises DeployError when its image_variant cannot be met."""
     seen = hardware()
     try:
@@ -131,8 +131,8 @@ def _selected(settings: data.Settings, profiles: dict[str, Profile], paths: Path
         if (shape := selection.shape_from(profile, files["shapes"], files["sizes"])) is not None
     }
     return selection.select(
-        data.canonical(settings.default_profile, profiles),
-        [data.canonical(name, profiles) for name in settings.model_profiles],
+        canonical(settings.default_profile, profiles),
+        [canonical(name, profiles) for name in settings.model_profiles],
         profiles,
         there,
         shapes,

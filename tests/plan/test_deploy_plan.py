@@ -141,7 +141,7 @@ def test_bad_data_stops_everything_with_all_problems_and_no_operation(tmp_path: 
     )  # fmt: skip
     assert done.returncode == 1
     assert "mine.conf: [a] CTX_SIZE: found 'many'" in done.stderr
-    assert "server_port: found 'http', allowed is a whole number" in done.stderr
+    assert "server_port: found 'http', expected a whole number" in done.stderr
     assert "image_cpu: found 'fast'" in done.stderr
     assert "Traceback" not in done.stderr and "Starting operation" not in done.stderr
 
