@@ -120,7 +120,7 @@ class Bench:
         return render_claude_local(
             (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"), self.paths,
             server="http://127.0.0.1:8080", container="none", start_timeout=1, claude=str(claude), python=str(python),
-            launcher=str(PROJECT / "claude_local" / "fence" / "start.py"), fence_config=str(fence_config),
+            launcher=str(PROJECT / "claude_local" / "fence" / "launch.py"), fence_config=str(fence_config),
         )  # fmt: skip
 
     def _write(self, path: str | Path, words: str, mode: int = 0o644) -> None:

@@ -120,7 +120,7 @@ class Paths:
     @property
     def fence_launcher(self) -> str:
         """The program that puts Claude Code behind the outer fence; the wrapper ends in it."""
-        return join(self.lib, "claude_local", "fence", "start.py")
+        return join(self.lib, "claude_local", "fence", "launch.py")
 
     @property
     def status_line(self) -> str:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-
-from claude_local.fence.records import TYPE_CHECKING, dataclass
-
-if TYPE_CHECKING:
-    from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 OUTER, INNER = "outer", "inner"
 
@@ -60,7 +57,7 @@ def parse(text: str) -> FenceConfig:
         raise ConfigError(f"it is no JSON ({error})") from None
     if not isinstance(raw, dict):
         raise ConfigError("it holds no JSON object")
-    known = vars(FenceConfig()).keys()
+    known = {each.name for each in fields(FenceConfig)}
     if strange := sorted(raw.keys() - known):
         raise ConfigError(f"it has the unknown key {strange[0]!r}")
     values: dict[str, Any] = {}
@@ -80,5 +77,4 @@ def parse(text: str) -> FenceConfig:
 
 def dump(config: FenceConfig) -> str:
     """As the deploy writes it."""
-    values = {name: vars(config)[name] for name in FenceConfig.__annotations__}
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(asdict(config), indent=2, ensure_ascii=False) + "\n"

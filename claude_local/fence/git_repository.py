@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from os.path import dirname, isabs, isdir, isfile, islink, join
 
 from claude_local.fence import git_config
 from claude_local.fence.files import expanded, realpath, resolved, text_of
 from claude_local.fence.plan import covers
-from claude_local.fence.records import dataclass
 from claude_local.fence.scan import repository_shape
 
 # Configurations of git's that are read for one repository, with what they include.

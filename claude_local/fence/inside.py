@@ -3,23 +3,20 @@
 ``inside.py CONTROL ADDRESSES COMMAND...``: CONTROL is the number of a socket that leads to the launcher, ADDRESSES are
 ``HOST PORT`` pairs with commas between them (``127.0.0.1 8080,::1 8080``), or nothing. The launcher learns this
 process's id from the message, and Claude Code keeps it. A byte from the launcher says that the fence is sound.
-
-``_socket`` and ``_signal`` are what ``socket`` and ``signal`` are made of: reading those in would double the time that this
-program takes, and Claude Code waits for it.
 """
 
-import _signal  # type: ignore[import-not-found]
-import _socket
 import os
+import signal
+import socket
 import sys
 
 # The launcher has them ignored, so that bubblewrap does not end before Claude Code has.
 IGNORED_OUTSIDE = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
-def listening(host: str, port: int) -> _socket.socket:
-    found = _socket.socket(_socket.AF_INET6 if ":" in host else _socket.AF_INET, _socket.SOCK_STREAM)
-    found.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+def listening(host: str, port: int) -> socket.socket:
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     found.bind((host, port))
     found.listen(64)
     return found
@@ -32,17 +29,17 @@ def main(argv: list[str]) -> None:
         sockets = [listening(host, int(port)) for host, port in pairs]
     except (OSError, OverflowError) as error:
         sys.exit(f"claude-local: a port of {argv[2]} cannot be offered to the session (below 1024 none can): {error}")
-    launcher = _socket.socket(fileno=control)
+    launcher = socket.socket(fileno=control)
     numbers = b"".join(each.fileno().to_bytes(4, sys.byteorder) for each in sockets)
-    launcher.sendmsg([b"here"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
+    launcher.sendmsg([b"here"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
     # It looks at what is mounted here, and says what is wrong with it.
     if not launcher.recv(1):
         sys.exit(1)
     for each in (launcher, *sockets):
         each.close()
     for name in IGNORED_OUTSIDE:
-        _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
         os.execv(command[0], command)
     except OSError as error:

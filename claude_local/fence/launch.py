@@ -1,25 +1,34 @@
 """Starts Claude Code behind the fence and stays as its parent: passes signals on, gives back its exit status.
 
-``start.py --config FILE --home DIR ... -- CLAUDE ARGUMENTS``, from templates/claude-local. Exit status 1: the fence
-cannot be set up or the workspace is refused; else Claude Code's own (128 + number when a signal ended it).
+Run as a program by templates/claude-local: ``python -I -S launch.py --config FILE --home DIR ... -- CLAUDE ARGUMENTS``.
+Exit status 1: the fence cannot be set up or the workspace is refused; else Claude Code's own (128 + number when a signal
+ended it).
 """
 
 from __future__ import annotations
 
-import _socket  # what ``socket`` is made of; that takes 1.3 ms, and is read in while bubblewrap works
-import gc
+import argparse
 import json
 import os
 import select
 import signal
+import socket
 import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from os.path import basename, dirname, exists, isdir, isfile, islink, join
+from dataclasses import dataclass, field
+from os.path import abspath, basename, dirname, exists, isdir, isfile, islink, join
+from typing import NoReturn
 
-from claude_local.fence import git_config, model, plan, policy, seccomp
+if __name__ == "__main__":
+    # Until there is something to clean up, Ctrl-C ends the launcher without a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.path.insert(0, dirname(dirname(dirname(abspath(__file__)))))
+
+from claude_local.fence import git_config, model, mount_check, plan, policy, remount, seccomp
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.credentials import fresh_directories, hide, keep_programs, moved_secrets
 from claude_local.fence.files import realpath, text_of
@@ -28,17 +37,12 @@ from claude_local.fence.git_repository import find_repository
 from claude_local.fence.ide import ide_ports
 from claude_local.fence.ledger import Interrupted, Ledger, make_stubs
 from claude_local.fence.plan import covers
-from claude_local.fence.records import TYPE_CHECKING, dataclass, field
+from claude_local.fence.proxy import proxy
+from claude_local.fence.relay import relay
 from claude_local.fence.sockets import blank_sockets, control_directories
 from claude_local.fence.survey import Places, Survey
+from claude_local.fence.watch import Watch
 from claude_local.fence.workspace import WorkspaceRefused, check_workspace, guard_workspace
-
-if TYPE_CHECKING:
-    from socket import socket
-    from typing import NoReturn
-
-    from claude_local.fence.remount import Kept
-    from claude_local.fence.watch import Watch
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # Commands of Claude Code that fetch something.
@@ -101,19 +105,30 @@ class Options:
 
 
 def arguments(argv: list[str]) -> Options:
-    """Read by hand: argparse alone would be a twelfth of the time until Claude Code starts."""
+    """The launcher's options, and behind the first ``--`` the command that it runs.
+
+    Ends the program when ``argv`` has an option that it does not know: the wrapper is older or newer than the launcher.
+    """
+    parser = argparse.ArgumentParser(prog="launch.py", allow_abbrev=False)
+    for name in (
+        "config",
+        "home",
+        "config-dir",
+        "state",
+        "shims",
+        "server",
+        "answer",
+        "profiles",
+        "profile",
+        "settings",
+    ):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--own", action="append")
+    parser.add_argument("--unfenced", action="store_true")
     first = argv.index("--")
-    options, words = Options(command=argv[first + 1 :]), iter(argv[:first])
-    for word in words:
-        name = word.removeprefix("--").replace("-", "_")
-        if name == "unfenced":
-            options.unfenced = True
-        elif name == "own":
-            options.own.append(next(words))
-        elif Options.__annotations__.get(name) == "str":
-            setattr(options, name, next(words))
-        else:
-            fail(f"the fence's launcher does not know {word}: it and the command are of different age", PROVISION)
+    options, unknown = parser.parse_known_args(argv[:first], Options(command=argv[first + 1 :]))
+    if unknown:
+        fail(f"wrapper and launcher versions differ: the launcher does not know {unknown[0]}", PROVISION)
     return options
 
 
@@ -317,20 +332,18 @@ def start(words: list[str], env: Mapping[str, str]) -> int:
             os.close(_handed_over.pop())
 
 
-def receive(control: _socket.socket, count: int) -> tuple[list[socket], int | None]:
+def receive(control: socket.socket, count: int) -> tuple[list[socket.socket], int | None]:
     """The listening sockets from inside and Claude Code's process id out here; no id when the fence did not come up."""
-    from socket import socket
-
-    room = _socket.CMSG_SPACE(max(count, 1) * 4) + _socket.CMSG_SPACE(12)
+    room = socket.CMSG_SPACE(max(count, 1) * 4) + socket.CMSG_SPACE(12)
     message, ancillary, _, _ = control.recvmsg(16, room)
     if not message:
         return [], None
     sockets, process = [], None
     for level, kind, data in ancillary:
-        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             usable = len(data) - len(data) % 4
-            sockets = [socket(fileno=each) for each in struct.unpack(f"{usable // 4}i", data[:usable])]
-        elif level == _socket.SOL_SOCKET and kind == _socket.SCM_CREDENTIALS:
+            sockets = [socket.socket(fileno=each) for each in struct.unpack(f"{usable // 4}i", data[:usable])]
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
             process = struct.unpack("3i", data)[0]
     return sockets, process
 
@@ -360,7 +373,7 @@ def wait(bubblewrap: int, claude: int) -> int:
                 signal.pidfd_send_signal(handle, info.si_signo)
 
 
-def say_what_is_open(kept: Kept, sockets: list[str]) -> None:
+def say_what_is_open(kept: remount.Kept, sockets: list[str]) -> None:
     """Tell what the process that keeps the fence whole (remount.py) cannot do; ``sockets`` are blanked by it alone."""
     if not kept.cut_off:
         note("what is mounted on this machine while this session runs (a disk, a vault) can be written by it, "
@@ -470,7 +483,7 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
     claude, *rest = options.command
     # Without links, as it is: another look could follow one that has taken its place meanwhile.
     cwd = os.getcwd()
-    lib = realpath(dirname(dirname(dirname(os.path.abspath(__file__)))))
+    lib = realpath(dirname(dirname(dirname(abspath(__file__)))))
     programs = {
         realpath(claude),
         dirname(realpath(sys.executable)),
@@ -546,8 +559,6 @@ def last_look(watch: Watch, interrupted: Interrupted | None = None) -> list[tupl
 
 def look_back(workspaces: list[str], interrupted: Interrupted) -> None:
     """What the last session here would have been told at its end, had it come to one; in what it could write, too."""
-    from claude_local.fence.watch import Watch
-
     then = [path for path in interrupted.workspaces if isdir(path) and realpath(path) == path]
     watch = Watch(list(dict.fromkeys([*workspaces, *then])), {}, {}, interrupted.known)
     told(f"the last session here was cut short and had made {path}; {what}. It is now called {new}"
@@ -587,16 +598,16 @@ def _run(
         env["ANTHROPIC_AUTH_TOKEN"] = os.urandom(32).hex()
         swap = (env["ANTHROPIC_AUTH_TOKEN"].encode(), token.encode())
     rules = seccomp.program(os.uname().machine)
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     os.set_inheritable(theirs.fileno(), True)
-    inside = join(dirname(os.path.abspath(__file__)), "inside.py")
+    inside = join(dirname(abspath(__file__)), "inside.py")
     words = plan.command(
         config.bwrap, found.fence, cwd, own_network=own_network, runtime_dir=runtime_dir,
         seccomp=memory_file("seccomp", rules) if rules is not None else None,
         accounts=account_files(places.home) if root else None, empty=empty_files(),
     )  # fmt: skip
-    words += [os.path.abspath(sys.executable), "-I", "-S", inside, str(theirs.fileno()),
+    words += [abspath(sys.executable), "-I", "-S", inside, str(theirs.fileno()),
               ",".join(f"{host} {port}" for host, port in offered),
               claude, "--settings=" + json.dumps(settings), *rest]  # fmt: skip
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *PASSED_ON})
@@ -604,12 +615,6 @@ def _run(
     mounts_before = mounts_of("self")
     bubblewrap = start(words, env)
     theirs.close()
-    # Read in while bubblewrap sets the fence up: it is not needed before.
-    from claude_local.fence import mount_check, remount
-    from claude_local.fence.proxy import proxy
-    from claude_local.fence.relay import relay
-    from claude_local.fence.watch import Watch
-
     wanted = {name: getattr(found.fence, name) for name in remount.KINDS}
     helper = remount.Helper({**wanted, "blanked": [*found.fence.blanked, *found.passing]}, found.late)
     elsewhere = [*outside, places.config_dir]
@@ -639,7 +644,6 @@ def _run(
         proxy(sockets.pop(), config.ports)
     for listener, address in zip(sockets, addresses, strict=True):
         relay(listener, address, swap=swap if address == server_address(options.server) else None)
-    gc.enable()
     watch.start()
     status = wait(bubblewrap, process)
     # bubblewrap does not wait for what the session has left in the background.
@@ -727,3 +731,7 @@ def main(argv: list[str]) -> int:
     if os.getuid() == 0:
         note("as root this layer does not keep commands from the kernel's settings: work as an ordinary user")
     without_outer(config, options, enforced)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -9,10 +9,10 @@ import time
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from claude_local.fence import git_config
 from claude_local.fence.files import bytes_of, realpath, resolved, text_of
-from claude_local.fence.records import dataclass
 
 # Seconds to wait for others at most, and between two tries.
 WAIT, PAUSE = 3.0, 0.01

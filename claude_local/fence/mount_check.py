@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from claude_local.fence.plan import Fence, covers
-from claude_local.fence.records import dataclass
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 # bubblewrap's own, fresh in each session.

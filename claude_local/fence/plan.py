@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 
 from claude_local.fence.policy import EMPTIED
-from claude_local.fence.records import dataclass, field
 
 # As root the session runs under this uid of its own user namespace: files look as if they were its own, and the kernel
 # gives it nothing that is root's. (Root in the namespace could not make the inner sandbox's namespace: mapping uid 0

@@ -24,8 +24,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-
-from claude_local.fence.records import dataclass
+from dataclasses import dataclass
 
 # <linux/nsfs.h>, <linux/sched.h>, <linux/mount.h>, <linux/fcntl.h>, <linux/prctl.h>
 NS_GET_USERNS = 0xB701

@@ -6,13 +6,13 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from os.path import basename, dirname, isdir, isfile, join
 
 from claude_local.fence import git_config, git_index, policy
 from claude_local.fence.files import SMALL, bytes_of, expanded, realpath, resolved, text_of
 from claude_local.fence.git_repository import configurations_of, users_configurations
 from claude_local.fence.plan import covers
-from claude_local.fence.records import dataclass, field
 
 # Files of a git directory whose text is kept.
 TEXTS = ("config", "config.worktree", "commondir")

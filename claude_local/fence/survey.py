@@ -6,11 +6,11 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from os.path import dirname, exists, isdir, islink
 
 from claude_local.fence.files import links_on, realpath
 from claude_local.fence.plan import Fence, covers
-from claude_local.fence.records import dataclass, field
 
 
 @dataclass

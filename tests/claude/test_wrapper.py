@@ -65,7 +65,7 @@ class Home:
             container="the-server",
             start_timeout=start_timeout,
             python=sys.executable,
-            launcher=str(PROJECT / "claude_local" / "fence" / "start.py"),
+            launcher=str(PROJECT / "claude_local" / "fence" / "launch.py"),
             system_path=f"{self.tools}:/usr/bin:/bin",
         )
         # One layer: the launcher becomes claude, and these tests see what it was started with.
@@ -484,7 +484,7 @@ def test_a_caller_who_ignores_the_ends_of_children_is_no_matter(home: Home, back
 def test_without_its_launcher_nothing_is_started(home: Home) -> None:
     home.docker("echo exited")
     wrapper = Path(home.paths.wrapper)
-    home.add(wrapper, wrapper.read_text().replace("/fence/start.py'", "/fence/no.py'"), 0o755)
+    home.add(wrapper, wrapper.read_text().replace("/fence/launch.py'", "/fence/no.py'"), 0o755)
     done = home.run("-p", "x")
     assert done.returncode == 1 and "no.py is missing" in done.stderr and len(done.stderr.splitlines()) == 2
     assert home.docker_log == []

@@ -23,7 +23,7 @@ from claude_local.fence.launch import added_directories, arguments, printable, r
 from claude_local.fence.policy import STUB_DIRECTORIES, STUB_FILES
 from claude_local.fence.survey import Places
 
-LAUNCHER = Path(__file__).parents[2] / "claude_local" / "fence" / "start.py"
+LAUNCHER = Path(__file__).parents[2] / "claude_local" / "fence" / "launch.py"
 BWRAP = "/usr/bin/bwrap"
 # It writes down what it sees, and does what its last argument says, as Python.
 FAKE_CLAUDE = f"""#!{sys.executable} -IS
@@ -82,26 +82,20 @@ def test_a_wish_for_a_worktree_is_heard(words: list[str], expected: bool) -> Non
     assert wants_worktree(words) is expected
 
 
-def test_the_command_begins_behind_the_first_two_dashes() -> None:
-    ours = [
-        "--config",
-        "c",
-        "--home",
-        "h",
-        "--config-dir",
-        "d",
-        "--state",
-        "s",
-        "--settings",
-        "{}",
-        "--own",
-        "a",
-        "--own",
-        "b",
-    ]
-    options = arguments([*ours, "--", "/claude", "--config", "x", "--", "y"])
+def test_everything_after_the_first_two_dashes_is_the_command() -> None:
+    options = arguments(
+        ["--config", "c", "--home", "h", "--own", "a", "--own", "b", "--", "/claude", "--config", "x", "--", "y"]
+    )
     assert options.command == ["/claude", "--config", "x", "--", "y"]
     assert (options.config, options.own, options.unfenced) == ("c", ["a", "b"], False)
+
+
+def test_an_option_of_another_version_is_refused_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        arguments(["--config", "c", "--no-such-option", "x", "--", "/claude"])
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert "--no-such-option" in said and "Fix: ./provision" in said
 
 
 @pytest.fixture
