@@ -15,7 +15,7 @@ from rich.text import Text
 
 from claude_local.hardware import probe as hardware_probe
 from claude_local.hardware.machine import Gpu, Hardware
-from claude_local.hardware.variant import Verdict, choose
+from claude_local.hardware.variant import ImageVariant, choose
 from claude_local.image.cmake import instruction_sets
 
 PROBE_SECONDS = 120
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def as_data(found: Hardware, verdict: Verdict) -> dict[str, Any]:
+def as_data(found: Hardware, verdict: ImageVariant) -> dict[str, Any]:
     """What ``--json`` prints: ``{"hardware": ..., "verdict": {"variant", "reason", "gpus", "cuda", "missing"}}``."""
     cuda = verdict.cuda
     return {
@@ -74,7 +74,7 @@ def as_data(found: Hardware, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def show(found: Hardware, verdict: Verdict, console: Console) -> None:
+def show(found: Hardware, verdict: ImageVariant, console: Console) -> None:
     """The table for people."""
     gpus = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("GPU", "memory", "free", "compute", "driver", "screen"):

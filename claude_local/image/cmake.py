@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-from claude_local.hardware.variant import Cuda
+from claude_local.hardware.cuda import Cuda
 
 # Options for each value of image_cpu. Measured with benchmarks/cpu_build.py (Qwen2.5-Coder-1.5B Q4_K_M, 1,650 prompt
 # tokens, 2 busy cores, 3 rounds): prefill with "all" is 1.03 to 1.15 times as fast as with "native", with "generic" 0.26

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from claude_local.hardware.variant import Cuda
+from claude_local.hardware.cuda import Cuda
 from claude_local.image import cmake
 from claude_local.image.base import Base
 from claude_local.image.builds import ImageError, LlamaBuild, llama_build

@@ -44,7 +44,7 @@ class Container:
     """The container as it should be. Paths are the workstation's, ``port`` is on 127.0.0.1, ``memory_mib`` in MiB.
 
     ``search_dirs`` maps the position of a directory in the setting model_search_dirs to its path; only those that exist.
-    ``gpu``: the words that give it the GPUs (claude_local.hardware.variant.run_words).
+    ``gpu``: the options that give it the GPUs (claude_local.docker.gpus.gpu_options).
     """
 
     name: str

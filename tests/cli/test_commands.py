@@ -62,7 +62,7 @@ def test_a_missing_driver_is_named_with_the_command(machine: Machine) -> None:
 def test_a_machine_without_a_gpu_is_no_error(machine: Machine) -> None:
     text = hardware(machine)
     assert text.startswith("no GPU\n") and "Test CPU, 2 cores, 2 threads" in text
-    assert "avx2 fma" in text and "62.5 GiB" in text and "Image: cpu (no GPU that can be used)" in text
+    assert "avx2 fma" in text and "62.5 GiB" in text and "Image: cpu (no usable GPU)" in text
 
 
 def test_names_are_not_taken_for_markup(machine: Machine) -> None:

@@ -11,7 +11,7 @@ from claude_local.deploy.facts.docker import Client, DockerContainer, DockerImag
 from claude_local.deploy.facts.image import CpuFlags, LlamaSource, ServerImages
 from claude_local.deploy.operations import packages, user_files
 from claude_local.deploy.operations.image import BASE_SCRIPT, DOCKERFILE, based, built, pruned, sourced
-from claude_local.hardware.variant import TOOLKITS, Cuda
+from claude_local.hardware.cuda import TOOLKITS, Cuda
 from claude_local.image import plan as pure
 from claude_local.image.base import base_image
 from claude_local.image.builds import BUILDS

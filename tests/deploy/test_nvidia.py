@@ -16,7 +16,7 @@ from claude_local.deploy.facts.nvidia import ContainerToolkit, GpusInContainer, 
 from claude_local.deploy.operations import apt_repository, packages
 from claude_local.deploy.operations.nvidia import configured, installed, seen
 from claude_local.docker import nvidia
-from claude_local.hardware.variant import nvidia_words
+from claude_local.docker.gpus import nvidia_options
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
 CLIENT = Client(client="/usr/bin/docker", buildkit=True, version="28.5.2", daemon=True, dockerd=True)
@@ -231,7 +231,7 @@ def test_whether_docker_knows_the_runtime_is_asked_of_the_daemon(tmp_path: Path,
 
 TRY = {
     "images": ["claude-local/base:noble", "claude-local/llama-server:tag"],
-    "words": nvidia_words("all"),
+    "words": nvidia_options("all"),
     "expected": 1,
 }
 
@@ -286,7 +286,7 @@ def test_without_an_image_nothing_is_claimed(monkeypatch: Any) -> None:
 def test_a_real_nvidia_smi_is_run_in_a_fenced_container_of_ours(tmp_path: Path) -> None:
     log = tmp_path / "log"
     client = stand_in(tmp_path / "docker", f"echo \"$*\" >{log}; echo '{LISTED}'")
-    words = nvidia_words("0,2")
+    words = nvidia_options("0,2")
     found = fact_on_this_machine(GpusInContainer(), client=str(client), image="base:noble", words=words)
     assert found == Seen(gpus=[LISTED], said="")
     assert log.read_text().split() == [

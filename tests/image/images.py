@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from claude_local.hardware.variant import TOOLKITS, Cuda
+from claude_local.hardware.cuda import TOOLKITS, Cuda
 from claude_local.image.base import base_image
 from claude_local.image.builds import BUILDS
 from claude_local.image.plan import Image, plan

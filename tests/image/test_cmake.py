@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_local.hardware.variant import Cuda
+from claude_local.hardware.cuda import Cuda
 from claude_local.image.cmake import instruction_sets, options
 from tests.image.images import CUDA_12, CUDA_13
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from claude_local.hardware.variant import Cuda
+from claude_local.hardware.cuda import Cuda
 from claude_local.image.cmake import CPU_OPTIONS
 from claude_local.image.dockerfile import TARGETS, instructions
 from tests.image.images import CUDA_12, DOCKERFILE, image

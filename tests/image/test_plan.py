@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from claude_local.hardware.variant import Cuda
+from claude_local.hardware.cuda import Cuda
 from claude_local.image.base import Base, base_image
 from claude_local.image.builds import BUILDS, ImageError
 from claude_local.image.plan import is_kind

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from claude_local.docker import commands as words
-from claude_local.hardware.variant import TOOLKITS, Cuda
+from claude_local.hardware.cuda import TOOLKITS, Cuda
 from claude_local.image.base import REPOSITORY, Base
 from claude_local.image.builds import BUILDS
 from claude_local.image.plan import Image, plan

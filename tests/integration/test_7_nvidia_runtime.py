@@ -19,7 +19,7 @@ import pytest
 from claude_local.deploy.facts.docker import Client
 from claude_local.deploy.facts.nvidia import GpusInContainer, NvidiaRuntime
 from claude_local.deploy.operations.nvidia import configured
-from claude_local.hardware.variant import nvidia_words
+from claude_local.docker.gpus import nvidia_options
 from claude_local.image.base import REPOSITORY
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 from tests.integration.machine import docker
@@ -122,7 +122,7 @@ def test_docker_learns_of_the_runtime_while_a_container_runs_on(daemon: Daemon, 
     assert started.returncode == 0, started.stderr
 
     assert fact_on_this_machine(NvidiaRuntime(), client=daemon.client) is False
-    words = nvidia_words("all")
+    words = nvidia_options("all")
     before = fact_on_this_machine(GpusInContainer(), client=daemon.client, image=image, words=words)
     assert before["gpus"] == [] and "nknown" in before["said"] and "runtime" in before["said"]
 

@@ -17,7 +17,9 @@ from claude_local.deploy.operations.docker import fails
 from claude_local.deploy.operations.streaming import shell, streamed
 from claude_local.deploy.workstation import PROJECT, Workstation, hardware
 from claude_local.docker import commands as docker
-from claude_local.hardware.variant import TOOLKITS, VariantError, Verdict, choose, run_words
+from claude_local.docker.gpus import gpu_options
+from claude_local.hardware.cuda import TOOLKITS
+from claude_local.hardware.variant import ImageVariant, VariantError, choose
 from claude_local.image import base as base_images
 from claude_local.image import plan as pure
 from claude_local.image.builds import ImageError
@@ -28,7 +30,7 @@ DOCKERFILE = PROJECT / "files" / "image" / "Dockerfile"
 BASE_SCRIPT = PROJECT / "files" / "image" / "base-image.sh"
 
 
-def verdict(ws: Workstation) -> Verdict:
+def verdict(ws: Workstation) -> ImageVariant:
     """Which variant the setting image_variant comes to on this machine. Raises DeployError where it cannot be met."""
     try:
         return choose(hardware(), ws.settings.image_variant)
@@ -38,7 +40,7 @@ def verdict(ws: Workstation) -> Verdict:
 
 def gpu_words(ws: Workstation) -> tuple[str, ...]:
     """The words of ``docker run`` that give a container this machine's GPUs; none for the CPU variant."""
-    return run_words(verdict(ws), hardware())
+    return gpu_options(verdict(ws), hardware())
 
 
 def planned(ws: Workstation) -> Image:
