@@ -44,7 +44,7 @@ from starlette.requests import Request  # noqa: E402
 from claude_local.claude import settings  # noqa: E402
 from claude_local.claude.commands import render_claude_local  # noqa: E402
 from claude_local.fence.config import INNER, OUTER, FenceConfig, dump  # noqa: E402
-from claude_local.paths import SHIMS, Paths  # noqa: E402
+from claude_local.paths import Paths  # noqa: E402
 from claude_local.verify.scripted_backend import ScriptedBackend, text  # noqa: E402
 from claude_local.verify.terminal import Terminal, columns_environment  # noqa: E402
 
@@ -103,8 +103,6 @@ class Bench:
         self._write(self.paths.claude_json, settings.dump({**settings.FIRST_RUN, **trusted}))
         self._write(self.paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
         self._write(self.paths.bash_env, (PROJECT / "files" / "bash-env.sh").read_text(encoding="utf-8"))
-        for name in SHIMS:
-            self._write(Path(self.paths.shims, name), (PROJECT / "files" / "shim").read_text(encoding="utf-8"), 0o755)
         self._write(self.paths.token, "token-of-a-benchmark")
         self._write(self.paths.profiles, settings.dump({"default": "one", "profiles": {"one": {"tools": None}}}))
         for name, layers in LAYERS.items():

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from posixpath import join
 
-# Names under which files/shim stands in ``Paths.shims``.
-SHIMS = ("dpkg", "npm", "ps")
-
 
 @dataclass(frozen=True)
 class Paths:
@@ -128,9 +125,9 @@ class Paths:
         return join(self.share, "status-line")
 
     @property
-    def shims(self) -> str:
-        """Programs for Claude Code itself, first on its PATH: SHIMS, and the bwrap and socat of its sandbox."""
-        return join(self.share, "shims")
+    def sandbox_bin(self) -> str:
+        """Links to the bwrap and the socat of Claude Code's sandbox: it takes the first ones on its PATH, so this comes first."""
+        return join(self.share, "sandbox-bin")
 
     @property
     def profiles(self) -> str:

@@ -5,11 +5,11 @@
 # llama-server and the management API. The narrowed value names link-local addresses only.
 export NO_PROXY=169.254.0.0/16 no_proxy=169.254.0.0/16 NODE_USE_ENV_PROXY=1
 
-# What answers Claude Code itself faster (files/shim) is not for commands.
-case ${CLAUDE_LOCAL_SHIMS:+:$PATH:} in
-  *:"$CLAUDE_LOCAL_SHIMS":*)
+# The links to the sandbox's own bwrap and socat are for Claude Code itself, not for commands.
+case ${CLAUDE_LOCAL_SANDBOX_BIN:+:$PATH:} in
+  *:"$CLAUDE_LOCAL_SANDBOX_BIN":*)
     PATH=:$PATH:
-    PATH=${PATH%%:"$CLAUDE_LOCAL_SHIMS":*}:${PATH#*:"$CLAUDE_LOCAL_SHIMS":}
+    PATH=${PATH%%:"$CLAUDE_LOCAL_SANDBOX_BIN":*}:${PATH#*:"$CLAUDE_LOCAL_SANDBOX_BIN":}
     PATH=${PATH#:}
     PATH=${PATH%:}
     ;;

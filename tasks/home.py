@@ -1,10 +1,11 @@
 """Prepare ~/.claude-local, Claude Code's configuration directory for local sessions; ~/.claude is never touched."""
 
+from pyinfra.operations import files
+
 from claude_local.claude import settings
 from claude_local.deploy.operations.home import json_merged
 from claude_local.deploy.operations.user_files import directory, whole_file
 from claude_local.deploy.workstation import PROJECT, workstation
-from claude_local.paths import SHIMS
 
 ws = workstation()
 
@@ -32,13 +33,11 @@ whole_file(
     mode="755",
 )
 
-for program in SHIMS:
-    whole_file(
-        name=f"Install the quick answer to what Claude Code asks {program} at every start",
-        dest=f"{ws.paths.shims}/{program}",
-        text=(PROJECT / "files" / "shim").read_text(encoding="utf-8"),
-        mode="755",
-    )
+files.directory(
+    name="Remove the shims of earlier deploys",
+    path=f"{ws.paths.share}/shims",
+    present=False,
+)
 
 whole_file(
     name="Write the settings that no project can undo",

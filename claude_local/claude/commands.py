@@ -41,7 +41,7 @@ def render_claude_local(template: str, paths: Paths, **values: str | int) -> str
         "launcher": paths.fence_launcher,
         "fence_config": paths.fence_config,
         "fence_state": paths.fence_state,
-        "shims": paths.shims,
+        "sandbox_bin": paths.sandbox_bin,
         "home": paths.home,
         "own_directories": shell_words([paths.share, paths.bin_dir, dirname(paths.token)]),
         "system_path": SYSTEM_PATH,

@@ -86,7 +86,7 @@ def printable(text: str) -> str:
 @dataclass
 class Options:
     """What templates/claude-local says. ``config``: fence.json. ``own``: claude-local's own directories. ``state``: where
-    sessions leave word of each other. ``shims``: a directory that comes first on Claude Code's PATH. ``server``: its address; empty: the session talks to none. ``answer``,
+    sessions leave word of each other. ``sandbox_bin``: a directory that comes first on Claude Code's PATH. ``server``: its address; empty: the session talks to none. ``answer``,
     ``profiles``, ``profile``: see :mod:`claude_local.fence.model`. ``settings``: the enforced ones, a file or JSON. ``command``: claude and its arguments."""
 
     config: str = ""
@@ -94,7 +94,7 @@ class Options:
     config_dir: str = ""
     own: list[str] = field(default_factory=list)
     state: str = ""
-    shims: str = ""
+    sandbox_bin: str = ""
     server: str = ""
     answer: str = ""
     profiles: str = ""
@@ -115,7 +115,7 @@ def arguments(argv: list[str]) -> Options:
         "home",
         "config-dir",
         "state",
-        "shims",
+        "sandbox-bin",
         "server",
         "answer",
         "profiles",
@@ -423,35 +423,35 @@ def system_program(name: str) -> str | None:
     return None
 
 
-def link_programs(config: FenceConfig, shims: str) -> list[str]:
+def link_programs(config: FenceConfig, sandbox_bin: str) -> list[str]:
     """Let the bwrap and the socat that come first on Claude Code's PATH be the system's, or the copy that AppArmor wants: it
     makes the inner fence of the first that it finds, and a project's ``.venv/bin`` or ``node_modules/.bin`` may be on PATH.
-    The directories to put first: ``shims`` with links to both, or the programs' own where no links can be made (verify
+    The directories to put first: ``sandbox_bin`` with links to both, or the programs' own where no links can be made (verify
     starts sessions where nothing can be written)."""
     programs = {"bwrap": config.bwrap, "socat": system_program("socat")}
     found = {name: program for name, program in programs.items() if program is not None}
     try:
-        os.makedirs(shims, exist_ok=True)
+        os.makedirs(sandbox_bin, exist_ok=True)
         for name, program in found.items():
-            link = join(shims, name)
+            link = join(sandbox_bin, name)
             if not (islink(link) and os.readlink(link) == program):
                 new = f"{link}.{os.getpid()}"
                 os.symlink(program, new)
                 os.rename(new, link)
     except OSError:
-        return [*dict.fromkeys(dirname(program) for program in found.values()), shims]
-    return [shims]
+        return [*dict.fromkeys(dirname(program) for program in found.values()), sandbox_bin]
+    return [sandbox_bin]
 
 
-def session_environment(config: FenceConfig, shims: str = "") -> dict[str, str]:
-    """What of our environment a session gets; all of it when there is no fence. ``shims``: see Options."""
+def session_environment(config: FenceConfig, sandbox_bin: str = "") -> dict[str, str]:
+    """What of our environment a session gets; all of it when there is no fence. ``sandbox_bin``: see Options."""
     env = dict(os.environ)
     if config.layers:
         env = policy.environment(env, config.environment, config.sockets)
         # Only the inner fence takes them from PATH. Commands get the rest of it alone (files/bash-env.sh).
-        if config.inner and shims:
-            env["CLAUDE_LOCAL_SHIMS"] = shims
-            env["PATH"] = os.pathsep.join([*link_programs(config, shims), env.get("PATH", "/usr/bin:/bin")])
+        if config.inner and sandbox_bin:
+            env["CLAUDE_LOCAL_SANDBOX_BIN"] = sandbox_bin
+            env["PATH"] = os.pathsep.join([*link_programs(config, sandbox_bin), env.get("PATH", "/usr/bin:/bin")])
     return env | {"CLAUDE_LOCAL_FENCE": layers_name(config), "CLAUDE_LOCAL_SOCKETS": " ".join(config.sockets)}
 
 
@@ -473,7 +473,7 @@ def without_outer(config: FenceConfig, options: Options, enforced: dict[str, obj
         enforced, inner=config.inner, outer=False, root=os.getuid() == 0, writable=config.writable, hidden=hidden,
         guarded=guarded, allowed=config.domains, sockets=bool(config.sockets),
     )  # fmt: skip
-    env = session_environment(config, options.shims)
+    env = session_environment(config, options.sandbox_bin)
     claude, *rest = options.command
     os.execve(claude, [claude, "--settings=" + json.dumps(settings), *rest], env)
 
@@ -591,7 +591,7 @@ def _run(
         sockets=bool(config.sockets), proxy=for_commands,
     )  # fmt: skip
     runtime_dir = f"/run/user/{plan.MAPPED_UID if root else os.getuid()}"
-    env = session_environment(config, options.shims) | {"XDG_RUNTIME_DIR": runtime_dir}
+    env = session_environment(config, options.sandbox_bin) | {"XDG_RUNTIME_DIR": runtime_dir}
     # The session knows a stand-in only: the relay puts the token in its place on the way to the server.
     swap = None
     if own_network and (token := env.get("ANTHROPIC_AUTH_TOKEN")):

@@ -638,7 +638,7 @@ def test_no_program_of_a_projects_runs_before_the_fence_stands(home: Home, backe
     assert home.run("-p", "x", PATH=path).returncode == 1, "no server, and Docker is asked for one"
     assert home.docker_log and not (home.home / "planted").exists()
     env = home.started["env"]
-    assert env["PATH"] == f"{home.paths.shims}:{path}", "the session has its user's programs"
+    assert env["PATH"] == f"{home.paths.sandbox_bin}:{path}", "the session has its user's programs"
     found = [os.path.realpath(shutil.which(name, path=env["PATH"]) or "") for name in ("bwrap", "socat")]
     assert found == [os.path.realpath(f"/usr/bin/{name}") for name in ("bwrap", "socat")]
 

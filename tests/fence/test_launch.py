@@ -255,37 +255,37 @@ def test_the_layers_are_named_to_the_session(station: Station) -> None:
     assert json.loads(found["argv"][0].removeprefix("--settings="))["sandbox"]["enabled"] is True
 
 
-def test_the_shims_are_first_on_the_path_where_the_inner_fence_asks_them(station: Station) -> None:
-    shims = station.add(station.share / "shims" / "npm").parent
+def test_the_sandboxs_programs_come_first_on_the_path_with_the_inner_layer(station: Station) -> None:
+    sandbox_bin = station.add(station.share / "sandbox-bin" / "x").parent
     words = station.words
-    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--shims", str(shims), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--sandbox-bin", str(sandbox_bin), *words(*a, **k)[3:]]  # type: ignore[method-assign]
     assert station.saw()["env"]["PATH"] == os.environ["PATH"]
     station.configure(layers=(OUTER, INNER), reason="")
     env = station.saw()["env"]
-    assert env["PATH"] == f"{shims}:{os.environ['PATH']}" and env["CLAUDE_LOCAL_SHIMS"] == str(shims)
+    assert env["PATH"] == f"{sandbox_bin}:{os.environ['PATH']}" and env["CLAUDE_LOCAL_SANDBOX_BIN"] == str(sandbox_bin)
 
 
 def test_the_inner_fence_is_made_of_the_systems_programs(station: Station) -> None:
     """Claude Code takes the first bwrap and socat on PATH, and .venv/bin is often the first directory there."""
-    shims, planted = station.share / "shims", station.workspace / ".venv" / "bin"
+    sandbox_bin, planted = station.share / "sandbox-bin", station.workspace / ".venv" / "bin"
     copy = station.add(station.home / "copy" / "bwrap", '#!/bin/sh\nexec /usr/bin/bwrap "$@"\n')
     copy.chmod(0o755)
     for name in ("bwrap", "socat"):
         station.add(planted / name, "#!/bin/sh\n").chmod(0o755)
     words = station.words
-    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--shims", str(shims), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--sandbox-bin", str(sandbox_bin), *words(*a, **k)[3:]]  # type: ignore[method-assign]
     which = "import shutil; seen['found'] = [shutil.which(name) for name in ('bwrap', 'socat')]"
     for bwrap in (BWRAP, str(copy)):
         station.configure(layers=(OUTER, INNER), reason="", bwrap=bwrap)
         assert station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"] == [
-            str(shims / "bwrap"), str(shims / "socat"),
+            str(sandbox_bin / "bwrap"), str(sandbox_bin / "socat"),
         ]  # fmt: skip
-        assert os.readlink(shims / "bwrap") == bwrap
-        assert os.path.realpath(shims / "socat") == os.path.realpath("/usr/bin/socat")
-    assert sorted(os.listdir(shims)) == ["bwrap", "socat"]
+        assert os.readlink(sandbox_bin / "bwrap") == bwrap
+        assert os.path.realpath(sandbox_bin / "socat") == os.path.realpath("/usr/bin/socat")
+    assert sorted(os.listdir(sandbox_bin)) == ["bwrap", "socat"]
     # Where no links can be made, the programs' own directories come first.
-    shutil.rmtree(shims)
-    shims.write_text("in the way")
+    shutil.rmtree(sandbox_bin)
+    sandbox_bin.write_text("in the way")
     assert station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"][0] == str(copy)
     assert os.path.realpath(station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"][1]).startswith("/usr/")
 

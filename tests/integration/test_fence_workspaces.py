@@ -52,64 +52,6 @@ def new_repository(who: Person, name: str) -> Path:
     return path
 
 
-# --- programs -----------------------------------------------------------------------------------------------------
-
-NPM = """#!/bin/sh
-echo "npm $*" | tee -a "$CLAUDE_CONFIG_DIR/asked" 2>/dev/null
-"""
-
-
-def test_claude_asks_our_npm_and_commands_the_users(user: Person) -> None:
-    """Without ours Claude Code waits for npm at every start: what the fence costs most."""
-    work = user.workspace("npm")
-    theirs = user.write(user.home / "node" / "bin" / "npm", NPM, 0o755)
-    asked = Path(user.paths.config_dir) / "asked"
-    path = f"{theirs.parent}:{user.environment()['PATH']}"
-    assert commands(user, work, "npm root -g; command -v npm", PATH=path) == [f"npm root -g\n{theirs}"]
-    assert not asked.exists()
-    shim = Path(user.paths.shims) / "npm"
-    shim.rename(work / "npm")
-    try:
-        commands(user, work, "true", PATH=path)
-    finally:
-        (work / "npm").rename(shim)
-    assert asked.read_text() == "npm root -g\n", "Claude Code asks no more: the shim can go"
-
-
-ASKED = """#!/bin/sh
-echo "${0##*/} $*" >>"$CLAUDE_CONFIG_DIR/asked-at-a-terminal"
-exec /usr/bin/${0##*/} "$@"
-"""
-
-
-def test_claude_asks_our_dpkg_and_ps_in_a_terminal(user: Person) -> None:
-    """They take a processor away from Claude Code while its first request waits."""
-    work = user.workspace("dpkg and ps")
-    for name in ("dpkg", "ps"):
-        user.write(user.home / "theirs" / name, ASKED, 0o755)
-    path = f"{user.home / 'theirs'}:{user.environment()['PATH']}"
-    asked = Path(user.paths.config_dir) / "asked-at-a-terminal"
-
-    def start() -> list[str]:
-        asked.unlink(missing_ok=True)
-        with SlowBackend(text("Good morning.")) as backend, user.at_terminal(backend, "hi", cwd=work, PATH=path) as tty:
-            tty.wait_for("Good morning.")
-            return sorted(asked.read_text().splitlines()) if asked.exists() else []
-
-    assert start() == []
-    for name in ("dpkg", "ps"):
-        (Path(user.paths.shims) / name).rename(work / name)
-    try:
-        theirs = start()
-    finally:
-        for name in ("dpkg", "ps"):
-            (work / name).rename(Path(user.paths.shims) / name)
-    home = str(user.home)
-    assert [each.partition(home)[0] for each in theirs] == ["dpkg -S ", "ps aux"], (
-        "Claude Code asks no more: the shims can go"
-    )
-
-
 # --- names and places ---------------------------------------------------------------------------------------------
 
 NAMES = {
