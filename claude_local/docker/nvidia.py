@@ -1,11 +1,12 @@
-"""NVIDIA's container toolkit: where it comes from, how Docker learns of it, what its errors mean. Pure."""
+"""NVIDIA's container toolkit: its repository, and what its error messages mean. Pure."""
 
 from __future__ import annotations
 
-# NVIDIA's repository and the fingerprint of the key that signs it. The fingerprint is in public records that do not depend
-# on each other and reach back years: GoogleCloudDataproc/initialization-actions, gpu/install_gpu_driver.sh (fetched from
-# keyserver.ubuntu.com by it), Puppet profiles of other sites for nvidia-docker, installers of 2026 that pin it. NVIDIA's
-# own page names none.
+from claude_local.hardware.distribution import DEBIAN_ARCHITECTURES
+
+# NVIDIA's repository, and the fingerprint of its signing key. NVIDIA's own page does not name the fingerprint. Independent
+# public records that go back years agree on it: gpu/install_gpu_driver.sh of GoogleCloudDataproc/initialization-actions
+# (fetches it from keyserver.ubuntu.com), Puppet profiles of other sites for nvidia-docker, installers of 2026 that pin it.
 REPOSITORY = "https://nvidia.github.io/libnvidia-container"
 KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
 KEY_ADDRESS = f"{REPOSITORY}/gpgkey"
@@ -13,11 +14,9 @@ PACKAGE = "nvidia-container-toolkit"
 KEYRING = "nvidia-container-toolkit.asc"
 SOURCES = "nvidia-container-toolkit.sources"
 
-DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-
 
 def sources_file(machine: str) -> str:
-    """The repository as an apt sources file (deb822); ``machine``: as ``uname -m`` says. It has no suites."""
+    """The repository as an apt sources file (deb822). ``machine`` is the output of ``uname -m``."""
     return (
         "Types: deb\n"
         f"URIs: {REPOSITORY}/stable/deb/{DEBIAN_ARCHITECTURES[machine]}\n"
@@ -26,34 +25,22 @@ def sources_file(machine: str) -> str:
     )
 
 
-# What Docker, the toolkit and nvidia-smi say when a container gets no GPU, and what helps.
-_ADVICE = (
-    ("version mismatch", "the driver was updated under the running kernel module: sudo reboot"),
-    (
-        "couldn't communicate with the NVIDIA driver",
-        "the driver does not run: nvidia-smi on the machine itself says why",
-    ),
-    (
-        "nvidia runtime",
-        "run tasks/nvidia.py again; if that does not help, restart Docker: sudo systemctl restart docker",
-    ),
-    ("invalid runtime name", "Docker has not read its configuration: sudo systemctl restart docker"),
-    ("nknown runtime", "Docker has not read its configuration: sudo systemctl restart docker"),
-    (
-        "libnvidia-ml.so",
-        "the driver's libraries are missing: install the whole driver (nvidia-driver), not its module alone",
-    ),
-    ("Unknown Error", "the container was cut off from the devices: sudo systemctl restart docker"),
-    (
-        "nvidia-smi",
-        "nvidia-smi is missing on the machine itself: sudo apt install nvidia-smi (Debian), nvidia-utils (Ubuntu)",
-    ),
-)
+# Part of an error message of Docker, the toolkit or nvidia-smi -> what helps. The first match counts.
+_ADVICE = {
+    "version mismatch": "the driver was updated, the old kernel module still runs: sudo reboot",
+    "couldn't communicate with the NVIDIA driver": "the driver does not work: nvidia-smi on the machine itself shows why",
+    "nvidia runtime": "run tasks/nvidia.py again; if that does not help, restart Docker: sudo systemctl restart docker",
+    "invalid runtime name": "Docker has not read its configuration: sudo systemctl restart docker",
+    "nknown runtime": "Docker has not read its configuration: sudo systemctl restart docker",
+    "libnvidia-ml.so": "the driver's libraries are missing: install the whole driver (nvidia-driver), not only its module",
+    "Unknown Error": "the container lost its access to the devices: sudo systemctl restart docker",
+    "nvidia-smi": "nvidia-smi is missing on the machine: sudo apt install nvidia-smi (Debian), nvidia-utils (Ubuntu)",
+}
 
 
-def advice(said: str) -> str:
-    """What to try, from what the failing container said."""
-    for sign, what in _ADVICE:
-        if sign in said:
-            return what
+def advice(message: str) -> str:
+    """What to try when a container without a GPU failed with this message."""
+    for part, fix in _ADVICE.items():
+        if part in message:
+            return fix
     return "nvidia-smi on the machine itself, then sudo nvidia-ctk cdi list, show how far the driver gets"

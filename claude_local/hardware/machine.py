@@ -1,4 +1,4 @@
-"""What a machine has that decides which image is built and which model fits. Pure."""
+"""The hardware that decides which image is built and which model fits. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 class Gpu:
     """A graphics processor.
 
-    ``vendor``: ``nvidia``, ``amd``, ``intel`` or ``other``. ``memory_mib`` and ``free_mib``: its own memory in MiB, None
-    where nobody says (or where it has none of its own). ``compute_capability``: NVIDIA's, as ``8.9``. ``driver``: the
-    driver's version (NVIDIA) or name (the others), None when no driver runs it. ``display``: whether a screen hangs on
-    it, None when nobody says. ``index``: its number in nvidia-smi. ``pci``: its address as ``0000:01:00.0``.
-    ``kernel_driver``: the kernel's module that holds it, whatever it is good for (``nvidia``, ``nouveau``,
-    ``vfio-pci``). ``render_node``: its file for programs without a screen, as ``/dev/dri/renderD128``, and ``render_gid``
-    the group that may open it.
+    * ``vendor``: ``nvidia``, ``amd``, ``intel`` or ``other``
+    * ``memory_mib``, ``free_mib``: its own memory in MiB; None when unknown, or when it has none of its own
+    * ``compute_capability``: NVIDIA's, as ``8.9``
+    * ``driver``: version of NVIDIA's driver, or name of another vendor's; None when no driver can compute with it
+    * ``display``: whether a screen is connected; None when unknown
+    * ``index``: its number in nvidia-smi
+    * ``pci``: its address, as ``0000:01:00.0``
+    * ``kernel_driver``: the kernel module that holds it (``nvidia``, ``nouveau``, ``vfio-pci`` ...)
+    * ``render_node``: its device file for programs without a screen, as ``/dev/dri/renderD128``
+    * ``render_gid``: the group that may open that file
     """
 
     vendor: str
@@ -35,11 +38,16 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine. ``cores`` are physical ones, ``threads`` what the kernel schedules on; ``memory_mib`` and
-    ``available_mib``: main memory in MiB; ``disk_free``: mount point -> free bytes. ``gpus``: NVIDIA's first, in the
-    order of nvidia-smi (CUDA's with ``CUDA_DEVICE_ORDER=PCI_BUS_ID``), then by PCI address. ``nvidia_smi``: what
-    nvidia-smi said instead of an answer. ``container_toolkit``: the version of NVIDIA's container toolkit, None without.
-    ``distro`` and ``codename``: as in /etc/os-release."""
+    """A machine.
+
+    * ``gpus``: NVIDIA's first, in nvidia-smi's order (CUDA's with ``CUDA_DEVICE_ORDER=PCI_BUS_ID``), then by PCI address
+    * ``cores``, ``threads``: physical cores, and the hardware threads that the kernel schedules on
+    * ``memory_mib``, ``available_mib``: main memory in MiB
+    * ``disk_free``: mount point -> free bytes
+    * ``nvidia_smi``: nvidia-smi's error message; empty when it listed GPUs or is not installed
+    * ``container_toolkit``: version of NVIDIA's container toolkit; None when it is not installed
+    * ``distro``, ``codename``: ID and VERSION_CODENAME of /etc/os-release
+    """
 
     gpus: tuple[Gpu, ...] = ()
     cpu: str = ""

@@ -99,11 +99,11 @@ FEDORA = OsRelease("fedora", "", "40", "", "", "", "Fedora Linux 40 (Workstation
     [
         (FOCAL, f"distribution: found Ubuntu 20.04.1 LTS; {WANTED}"),
         (BULLSEYE, f"distribution: found Debian GNU/Linux 11 (bullseye); {WANTED}"),
-        (MINT_20, f"distribution: found Linux Mint 20.3, made from Ubuntu 20.04; {WANTED}"),
+        (MINT_20, f"distribution: found Linux Mint 20.3, derived from Ubuntu 20.04; {WANTED}"),
         (
             KALI,
-            "distribution: found Kali GNU/Linux Rolling, which does not say which Debian or Ubuntu release it is made "
-            "from; choose one for the server's image, e.g. --data image_base=debian:bookworm-slim",
+            "distribution: found Kali GNU/Linux Rolling, which does not say which Debian or Ubuntu release it is "
+            "derived from; choose one for the server's image, e.g. --data image_base=debian:bookworm-slim",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What real machines print, for the tests of the hardware's parser; each with its source. And a machine made of files."""
+"""Outputs of real machines for the tests of the hardware parser, each with its source, and a machine made of files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ H200 = "0, 00000000:83:00.0, NVIDIA H200, 143771 MiB, 143158 MiB, 590.48.01, Dis
 L40S = "0, 00000000:01:00.0, NVIDIA L40S, 46068 MiB, 45460 MiB, 595.80, Disabled, 8.9"
 RTX_4080_SUPER = "0, 00000000:01:00.0, NVIDIA GeForce RTX 4080 SUPER, 16376 MiB, 15348 MiB, 595.71.05, Enabled, 8.9"
 RTX_2080_SUPER = "0, 00000000:0C:00.0, NVIDIA GeForce RTX 2080 SUPER, 8192 MiB, 7582 MiB, 610.57.04, Disabled, 7.5"
-# A report of 2026-01-29 (name, memory, driver and capability; address and display are added).
+# From a report of 2026-01-29 (name, memory, driver and capability; address and display are added).
 RTX_5080 = "0, 00000000:01:00.0, NVIDIA GeForce RTX 5080, 16303 MiB, 10379 MiB, 590.48.01, Enabled, 12.0"
 # github.com/triton-inference-server/server, pull request 8070: driver 570.86.15, a TITAN V beside an RTX 5880 Ada (memory
 # as in NVIDIA's data sheets; addresses are added).
 TITAN_V = "0, 00000000:17:00.0, NVIDIA TITAN V, 12288 MiB, 12000 MiB, 570.86.15, Disabled, 7.0"
 RTX_5880 = "1, 00000000:65:00.0, NVIDIA RTX 5880 Ada Generation, 49140 MiB, 48500 MiB, 570.86.15, Disabled, 8.9"
-# A GPU that shares the machine's memory tells none (DGX Spark, a site's documentation of 2026-04-04).
+# A GPU that shares the machine's memory reports none (DGX Spark, a site's documentation of 2026-04-04).
 GB10 = "0, 0000000F:01:00.0, NVIDIA GB10, [N/A], [N/A], 580.95.05, Disabled, 12.1"
 
 # github.com/huggingface/candle, issue 733: driver 470 does not know the field.
@@ -33,9 +33,9 @@ NO_DRIVER = (
 )
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.95"
 
-# lspci -Dmm. The first two lines are in the tests of other projects, word for word but for the domain that -D adds (a code
-# search for the device's name with "-rc5" or "-ra1" finds them); the one of the UHD is put together from pci.ids. What sysfs
-# says of AMD's and Intel's cards is made in the tests: the kernel's documented files (gpu/amdgpu), sizes as cards have them.
+# lspci -Dmm. The first two lines are from other projects' tests, except for the domain that -D adds (a code search for the
+# device's name with "-rc5" or "-ra1" finds them). The UHD's line is composed from pci.ids. The tests write sysfs files for
+# AMD's and Intel's cards as the kernel documents them (gpu/amdgpu), with the memory sizes of real cards.
 LSPCI_RX_6700 = (
     '0000:09:00.0 "VGA compatible controller" "Advanced Micro Devices, Inc. [AMD/ATI]" '
     '"Navi 22 [Radeon RX 6700/6700 XT/6750 XT / 6800M/6850M XT]" -rc5 "Sapphire" "Device 2410"'
@@ -45,7 +45,7 @@ LSPCI_RTX_4070 = '0000:01:00.0 "VGA compatible controller" "NVIDIA Corporation" 
 LSPCI_ARC_A770 = '0000:03:00.0 "VGA compatible controller" "Intel Corporation" "DG2 [Arc A770]" -r08'
 LSPCI_UHD = '0000:00:02.0 "VGA compatible controller" "Intel Corporation" "CometLake-U GT2 [UHD Graphics]" -r02'
 
-# A virtual machine with two cores and no GPU, as the probe saw it on 2026-11-23.
+# A virtual machine with two cores and no GPU, probed on 2026-11-23.
 VIRTUAL_MACHINE = """== system
 distro debian
 codename bookworm
@@ -73,12 +73,12 @@ overlay                 overlay  270553174016 38276988928 70667304960      36% /
 
 
 def smi(*rows: str) -> str:
-    """nvidia-smi's answer for these rows."""
+    """nvidia-smi's output for these rows."""
     return "\n".join([HEADER, *rows])
 
 
 class Machine:
-    """A file system for the probe to look at, and a PATH with the tools of this machine that it may use."""
+    """A root file system for the probe, and a PATH with the tools that it may use."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.bin = folder / "root", folder / "bin"
@@ -92,22 +92,25 @@ class Machine:
         self.file("proc/meminfo", "MemTotal:       65536000 kB\nMemAvailable:   60000000 kB\n")
 
     def file(self, path: str, text: str) -> None:
+        """Write a file below the root."""
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
 
     def tool(self, name: str, script: str) -> None:
+        """Install a shell script as a command."""
         (self.bin / name).unlink(missing_ok=True)
         (self.bin / name).write_text(f"#!/bin/sh\n{script}\n")
         (self.bin / name).chmod(0o755)
 
-    def nvidia_smi(self, answer: str, status: int = 0) -> None:
-        self.tool("nvidia-smi", f"cat <<'END'\n{answer}\nEND\nexit {status}")
+    def nvidia_smi(self, output: str, status: int = 0) -> None:
+        """Install an nvidia-smi with this output and exit status."""
+        self.tool("nvidia-smi", f"cat <<'END'\n{output}\nEND\nexit {status}")
 
     def card(
         self, address: str, vendor: str, device: str = "0x1234", *, driver: str | None = None, kind: str = "0x030000",
         vram: int | None = None, used: int = 0, screens: tuple[str, ...] = (), node: str | None = None,
     ) -> None:  # fmt: skip
-        """A PCI device as the kernel shows it; ``screens``: the state of each connector."""
+        """Add a PCI device as the kernel shows it; ``screens`` is the state of each connector."""
         folder = f"sys/bus/pci/devices/{address}"
         for name, value in (("class", kind), ("vendor", vendor), ("device", device)):
             self.file(f"{folder}/{name}", f"{value}\n")
@@ -128,9 +131,9 @@ class Machine:
     def environment(self) -> dict[str, str]:
         return {"PATH": str(self.bin)}
 
-    def looked_at(self) -> Hardware:
-        """What the real script and the real parser make of it."""
-        words = ["/bin/sh", "-c", PROBE, "sh", str(self.root)]
-        done = subprocess.run(words, env=self.environment(), capture_output=True, text=True, timeout=60, check=True)
+    def probe(self) -> Hardware:
+        """The result of the real script and the real parser."""
+        argv = ["/bin/sh", "-c", PROBE, "sh", str(self.root)]
+        done = subprocess.run(argv, env=self.environment(), capture_output=True, text=True, timeout=60, check=True)
         assert done.stderr == ""
         return parse(done.stdout.splitlines())

@@ -1,4 +1,4 @@
-"""What the probe makes of real outputs, of a machine made of files, and of nonsense."""
+"""The probe: real outputs, a machine made of files, and nonsense."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def one(machine: Machine) -> Gpu:
-    (gpu,) = machine.looked_at().gpus
+    (gpu,) = machine.probe().gpus
     return gpu
 
 
-def test_a_machine_without_any_tool_is_described_all_the_same(machine: Machine) -> None:
+def test_a_machine_without_any_tool_is_still_described(machine: Machine) -> None:
     for tool in ("df", "readlink", "stat", "timeout"):
         (machine.bin / tool).unlink()
-    found = machine.looked_at()
-    assert found.gpus == () and found.disk_free == {}
-    assert (found.cpu, found.cpu_flags, found.threads) == ("Test CPU", ("avx2", "fma"), 2)
-    assert (found.memory_mib, found.available_mib) == (64000, 58593)
-    assert (found.distro, found.codename) == ("debian", "bookworm")
+    hardware = machine.probe()
+    assert hardware.gpus == () and hardware.disk_free == {}
+    assert (hardware.cpu, hardware.cpu_flags, hardware.threads) == ("Test CPU", ("avx2", "fma"), 2)
+    assert (hardware.memory_mib, hardware.available_mib) == (64000, 58593)
+    assert (hardware.distro, hardware.codename) == ("debian", "bookworm")
 
 
-def test_this_machine_is_described_as_its_kernel_does() -> None:
+def test_this_machine_is_described_as_by_its_kernel() -> None:
     done = subprocess.run(["sh", "-c", PROBE, "sh", ""], capture_output=True, text=True, timeout=120, check=True)
-    found = parse(done.stdout.splitlines())
-    assert found.threads >= found.cores >= 1 and found.threads >= len(os.sched_getaffinity(0))
-    assert found.memory_mib == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
-    assert 0 < found.available_mib <= found.memory_mib
-    assert abs(found.disk_free["/"] - shutil.disk_usage("/").free) < 5 * 1024**3
-    assert found.cpu_flags
+    hardware = parse(done.stdout.splitlines())
+    assert hardware.threads >= hardware.cores >= 1 and hardware.threads >= len(os.sched_getaffinity(0))
+    assert hardware.memory_mib == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
+    assert 0 < hardware.available_mib <= hardware.memory_mib
+    assert abs(hardware.disk_free["/"] - shutil.disk_usage("/").free) < 5 * 1024**3
+    assert hardware.cpu_flags
 
 
 def test_a_recorded_virtual_machine_has_no_gpu_and_one_disk() -> None:
-    found = parse(outputs.VIRTUAL_MACHINE.splitlines())
-    assert found.gpus == () and found.disk_free == {"/": 70667304960}
-    assert (found.cores, found.threads, found.memory_mib) == (2, 2, 24105)
-    assert "avx512_vnni" in found.cpu_flags and found.nvidia_smi == "" and found.container_toolkit is None
+    hardware = parse(outputs.VIRTUAL_MACHINE.splitlines())
+    assert hardware.gpus == () and hardware.disk_free == {"/": 70667304960}
+    assert (hardware.cores, hardware.threads, hardware.memory_mib) == (2, 2, 24105)
+    assert "avx512_vnni" in hardware.cpu_flags and hardware.nvidia_smi == "" and hardware.container_toolkit is None
 
 
 def test_threads_that_share_a_core_are_counted_once(machine: Machine) -> None:
     for thread, siblings in enumerate(("0,4", "1,5", "2-3", "2-3", "0,4", "1,5")):
         machine.file(f"sys/devices/system/cpu/cpu{thread}/topology/thread_siblings_list", f"{siblings}\n")
-    found = machine.looked_at()
-    assert (found.cores, found.threads) == (3, 6)
+    hardware = machine.probe()
+    assert (hardware.cores, hardware.threads) == (3, 6)
 
 
 # --- NVIDIA ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_nvidia_gpu_is_told_by_nvidia_smi(machine: Machine) -> None:
+def test_nvidia_smi_describes_an_nvidia_gpu(machine: Machine) -> None:
     machine.nvidia_smi(smi(outputs.RTX_4080_SUPER))
     machine.card("0000:01:00.0", "0x10de", driver="nvidia", node="renderD128")
     gpu = one(machine)
@@ -81,14 +81,14 @@ def test_a_datacenter_card_has_no_screen(machine: Machine, row: str) -> None:
     assert one(machine).display is False
 
 
-def test_a_screen_that_sleeps_counts(machine: Machine) -> None:
-    """display_active says Disabled while the desktop sleeps; the kernel still sees the plug."""
+def test_a_sleeping_screen_counts(machine: Machine) -> None:
+    """display_active is Disabled while the desktop sleeps; the kernel still reports the cable."""
     machine.nvidia_smi(smi(outputs.RTX_2080_SUPER))
     machine.card("0000:0c:00.0", "0x10de", driver="nvidia", screens=("disconnected", "connected"))
     assert one(machine).display is True
 
 
-def test_a_card_whose_connectors_are_all_empty_has_no_screen(machine: Machine) -> None:
+def test_a_card_with_empty_connectors_has_no_screen(machine: Machine) -> None:
     machine.nvidia_smi(smi(outputs.RTX_2080_SUPER))
     machine.card("0000:0c:00.0", "0x10de", driver="nvidia", screens=("disconnected", "disconnected"))
     assert one(machine).display is False
@@ -96,18 +96,18 @@ def test_a_card_whose_connectors_are_all_empty_has_no_screen(machine: Machine) -
 
 def test_two_generations_come_in_the_order_of_nvidia_smi(machine: Machine) -> None:
     machine.nvidia_smi(smi(outputs.RTX_5880, outputs.TITAN_V))
-    found = machine.looked_at()
-    assert [(gpu.index, gpu.compute_capability) for gpu in found.gpus] == [(0, "7.0"), (1, "8.9")]
+    hardware = machine.probe()
+    assert [(gpu.index, gpu.compute_capability) for gpu in hardware.gpus] == [(0, "7.0"), (1, "8.9")]
 
 
-def test_a_gpu_without_memory_of_its_own_tells_none(machine: Machine) -> None:
+def test_a_gpu_without_memory_of_its_own_reports_none(machine: Machine) -> None:
     machine.nvidia_smi(smi(outputs.GB10))
     gpu = one(machine)
     assert (gpu.memory_mib, gpu.free_mib, gpu.compute_capability) == (None, None, "12.1")
     assert gpu.pci == "000f:01:00.0"
 
 
-def test_a_driver_that_does_not_know_a_field_is_asked_without_it(machine: Machine) -> None:
+def test_a_field_that_the_driver_does_not_know_is_left_out_of_the_query(machine: Machine) -> None:
     rows = "\n".join(line.rpartition(",")[0] for line in smi(outputs.TITAN_V).splitlines()).replace(
         "570.86.15", "470.182.03"
     )
@@ -120,44 +120,44 @@ def test_a_driver_that_does_not_know_a_field_is_asked_without_it(machine: Machin
 
 
 @pytest.mark.parametrize("kernel", [None, "nouveau"])
-def test_a_card_without_nvidias_driver_is_there_but_nothing_runs_it(machine: Machine, kernel: str | None) -> None:
+def test_a_card_without_nvidias_driver_is_listed_without_a_driver(machine: Machine, kernel: str | None) -> None:
     machine.card("0000:01:00.0", "0x10de", "0x2786", driver=kernel)
     machine.tool("lspci", f"cat <<'END'\n{outputs.LSPCI_RTX_4070}\nEND")
     gpu = one(machine)
     assert (gpu.name, gpu.driver, gpu.kernel_driver) == ("NVIDIA GeForce RTX 4070", None, kernel)
 
 
-@pytest.mark.parametrize("said", [outputs.NO_DRIVER, outputs.MISMATCH])
-def test_what_a_failing_nvidia_smi_says_is_kept(machine: Machine, said: str) -> None:
-    machine.nvidia_smi(said, status=9)
+@pytest.mark.parametrize("message", [outputs.NO_DRIVER, outputs.MISMATCH])
+def test_the_message_of_a_failing_nvidia_smi_is_kept(machine: Machine, message: str) -> None:
+    machine.nvidia_smi(message, status=9)
     machine.card("0000:01:00.0", "0x10de", "0x2786", driver="nvidia")
     machine.file(
         "proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27\n"
     )
-    found = machine.looked_at()
-    assert found.nvidia_smi == " ".join(said.split("\n"))
-    assert found.gpus[0].driver is None and found.gpus[0].name == "NVIDIA GPU 10de:2786"
+    hardware = machine.probe()
+    assert hardware.nvidia_smi == " ".join(message.split("\n"))
+    assert hardware.gpus[0].driver is None and hardware.gpus[0].name == "NVIDIA GPU 10de:2786"
 
 
-def test_an_answer_counts_whatever_status_it_comes_with(machine: Machine) -> None:
-    """Status 14: the card's infoROM is damaged; the card works."""
+def test_nvidia_smis_rows_count_with_any_exit_status(machine: Machine) -> None:
+    """Status 14 means that the card's infoROM is damaged; the card works."""
     machine.nvidia_smi(f"{smi(outputs.L40S)}\nWARNING: infoROM is corrupted at gpu 0000:01:00.0", status=14)
     machine.card("0000:01:00.0", "0x10de", driver="nvidia")
     gpu = one(machine)
     assert (gpu.driver, gpu.compute_capability, gpu.memory_mib) == ("595.80", "8.9", 46068)
-    assert machine.looked_at().nvidia_smi == ""
+    assert machine.probe().nvidia_smi == ""
 
 
 @pytest.mark.parametrize("status", [0, 6])
-def test_an_nvidia_smi_that_finds_nothing_is_no_answer_whatever_its_status(machine: Machine, status: int) -> None:
-    machine.nvidia_smi("No devices were found", status=status)
+def test_an_nvidia_smi_without_rows_has_failed_with_any_exit_status(machine: Machine, status: int) -> None:
+    machine.nvidia_smi("No devices were hardware", status=status)
     machine.card("0000:01:00.0", "0x10de", "0x2f04", driver="nvidia")
     machine.file("proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.163.01  Tue\n")
-    found = machine.looked_at()
-    assert found.nvidia_smi == "No devices were found" and found.gpus[0].driver is None
+    hardware = machine.probe()
+    assert hardware.nvidia_smi == "No devices were hardware" and hardware.gpus[0].driver is None
 
 
-def test_the_modules_version_serves_where_nvidia_smi_is_not_installed(machine: Machine) -> None:
+def test_without_nvidia_smi_the_driver_is_the_kernel_modules_version(machine: Machine) -> None:
     machine.card("0000:01:00.0", "0x10de", "0x2786", driver="nvidia")
     machine.file(
         "proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27\n"
@@ -165,9 +165,9 @@ def test_the_modules_version_serves_where_nvidia_smi_is_not_installed(machine: M
     assert one(machine).driver == "580.65.06"
 
 
-def test_the_container_toolkit_is_seen(machine: Machine) -> None:
+def test_the_container_toolkit_is_hardware(machine: Machine) -> None:
     machine.tool("nvidia-ctk", "echo 'NVIDIA Container Toolkit CLI version 1.17.8'; echo 'commit: f202b80a9b9d'")
-    assert machine.looked_at().container_toolkit == "1.17.8"
+    assert machine.probe().container_toolkit == "1.17.8"
 
 
 # --- AMD, Intel, others ---------------------------------------------------------------------------------------------
@@ -185,29 +185,27 @@ def test_an_amd_gpu_is_told_by_the_kernel(machine: Machine) -> None:
     assert (gpu.driver, gpu.display, gpu.render_node) == ("amdgpu", True, "/dev/dri/renderD129")
 
 
-def test_intel_gpus_are_told_apart_by_their_place(machine: Machine) -> None:
+def test_intel_gpus_are_listed_by_their_address(machine: Machine) -> None:
     machine.card("0000:00:02.0", "0x8086", "0x9b41", driver="i915", screens=("connected",), node="renderD128")
     machine.card("0000:03:00.0", "0x8086", "0x56a0", driver="xe", kind="0x038000", node="renderD129")
     machine.tool("lspci", f"cat <<'END'\n{outputs.LSPCI_UHD}\n{outputs.LSPCI_ARC_A770}\nEND")
-    inside, card = machine.looked_at().gpus
+    inside, card = machine.probe().gpus
     assert (inside.name, inside.display) == ("Intel UHD Graphics", True)
     assert (card.name, card.display, card.driver, card.memory_mib) == ("Intel Arc A770", None, "xe", None)
 
 
-def test_other_devices_are_no_gpus_and_a_server_boards_chip_is_an_other(machine: Machine) -> None:
+def test_other_devices_are_not_gpus_and_a_server_boards_chip_is_of_another_vendor(machine: Machine) -> None:
     machine.card("0000:02:00.0", "0x1a03", "0x2000", driver="ast")
     machine.card("0000:04:00.0", "0x10de", "0x22ba", driver="snd_hda_intel", kind="0x040300")
-    assert [(gpu.vendor, gpu.name, gpu.driver) for gpu in machine.looked_at().gpus] == [
-        ("other", "GPU 1a03:2000", None)
-    ]
+    assert [(gpu.vendor, gpu.name, gpu.driver) for gpu in machine.probe().gpus] == [("other", "GPU 1a03:2000", None)]
 
 
-def test_a_card_that_a_virtual_machine_holds_is_not_ours(machine: Machine) -> None:
+def test_a_card_reserved_for_virtual_machines_has_no_driver(machine: Machine) -> None:
     machine.card("0000:09:00.0", "0x1002", "0x73df", driver="vfio-pci")
     assert (one(machine).driver, one(machine).kernel_driver) == (None, "vfio-pci")
 
 
-def test_every_mount_with_a_real_disk_is_listed_also_one_with_a_space() -> None:
+def test_every_mount_of_a_real_disk_is_listed_even_with_a_space_in_its_name() -> None:
     text = (
         "== disks\nFilesystem Type 1-blocks Used Available Capacity Mounted on\n"
         "/dev/nvme0n1p2 ext4 100 40 60 40% /\n/dev/sda1 xfs 1000 1 999 1% /mnt/big disk\n"
@@ -232,10 +230,10 @@ _LINES = [
 
 
 @given(st.lists(st.one_of(_WORD, st.sampled_from(_LINES))))
-def test_no_output_whatever_breaks_the_parser(lines: list[str]) -> None:
-    found = parse(lines)
-    assert isinstance(found, Hardware) and found.threads >= 1
-    assert all(gpu.name and (gpu.memory_mib is None or gpu.memory_mib >= 0) for gpu in found.gpus)
+def test_the_parser_accepts_any_output(lines: list[str]) -> None:
+    hardware = parse(lines)
+    assert isinstance(hardware, Hardware) and hardware.threads >= 1
+    assert all(gpu.name and (gpu.memory_mib is None or gpu.memory_mib >= 0) for gpu in hardware.gpus)
 
 
 @given(
@@ -253,7 +251,7 @@ def test_every_row_of_nvidia_smi_becomes_a_gpu(cards: list[tuple[str, int]]) -> 
         f"{n}, 00000000:{n:02X}:00.0, {name}, {mib} MiB, 0 MiB, 580.1, Disabled, 8.9"
         for n, (name, mib) in enumerate(cards)
     ]
-    found = parse(["== nvidia-smi", *smi(*rows).splitlines()])
-    assert [(gpu.name, gpu.memory_mib, gpu.index) for gpu in found.gpus] == [
+    hardware = parse(["== nvidia-smi", *smi(*rows).splitlines()])
+    assert [(gpu.name, gpu.memory_mib, gpu.index) for gpu in hardware.gpus] == [
         (name, mib, n) for n, (name, mib) in enumerate(cards)
     ]
