@@ -41,8 +41,8 @@ sys.path.insert(0, str(PROJECT))
 
 from starlette.requests import Request  # noqa: E402
 
-from claude_local.claude import settings  # noqa: E402
-from claude_local.claude.commands import render_claude_local  # noqa: E402
+from claude_local.claude import json_merge, settings_json  # noqa: E402
+from claude_local.claude.wrapper import render_claude_local  # noqa: E402
 from claude_local.fence.config import INNER, OUTER, FenceConfig, dump  # noqa: E402
 from claude_local.paths import Paths  # noqa: E402
 from claude_local.verify.scripted_backend import ScriptedBackend, text  # noqa: E402
@@ -98,13 +98,13 @@ class Bench:
         self.workspace = home / "work"
         for name in (*IN_HOME, *(f"work/{each}" for each in IN_REPOSITORY)):
             self._write(home / name, "ref: refs/heads/main\n" if name.endswith("HEAD") else "")
-        self._write(self.paths.settings, settings.dump(settings.user_settings("plan")))
+        self._write(self.paths.settings, json_merge.dump(settings_json.user_settings("plan")))
         trusted = {"projects": {str(self.workspace): {"hasTrustDialogAccepted": True}}}
-        self._write(self.paths.claude_json, settings.dump({**settings.FIRST_RUN, **trusted}))
-        self._write(self.paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
+        self._write(self.paths.claude_json, json_merge.dump({**settings_json.FIRST_RUN, **trusted}))
+        self._write(self.paths.enforced_settings, json_merge.dump(settings_json.enforced_settings([8080, 8081])))
         self._write(self.paths.bash_env, (PROJECT / "files" / "bash-env.sh").read_text(encoding="utf-8"))
         self._write(self.paths.token, "token-of-a-benchmark")
-        self._write(self.paths.profiles, settings.dump({"default": "one", "profiles": {"one": {"tools": None}}}))
+        self._write(self.paths.profiles, json_merge.dump({"default": "one", "profiles": {"one": {"tools": None}}}))
         for name, layers in LAYERS.items():
             config = FenceConfig(layers=layers, ports=(8080, 8081), reason="" if len(layers) == 2 else "a benchmark")
             self._write(home / f"fence-{name}.json", dump(config))
@@ -150,7 +150,7 @@ class Bench:
         """The words that start ``variant``."""
         asked = [*(["-p"] if way == "print" else []), "Say hello."]
         if variant == "alone":
-            plain = settings.enforced_settings([8080, 8081]) | {"sandbox": {"enabled": False}}
+            plain = settings_json.enforced_settings([8080, 8081]) | {"sandbox": {"enabled": False}}
             return [str(self.claude), "--settings=" + json.dumps(plain), *asked]
         return [str(self.home / variant), *([] if LAYERS[variant] else ["--unfenced"]), *asked]
 

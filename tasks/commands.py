@@ -1,6 +1,6 @@
 """Install the commands claude-local and llama-local and put their folder onto PATH."""
 
-from claude_local.claude.commands import render_claude_local, render_wrapper
+from claude_local.claude import wrapper
 from claude_local.deploy.operations.commands import on_path
 from claude_local.deploy.operations.user_files import whole_file
 from claude_local.deploy.workstation import PROJECT, workstation
@@ -10,7 +10,7 @@ ws = workstation()
 whole_file(
     name="Install claude-local",
     dest=ws.paths.wrapper,
-    text=render_claude_local(
+    text=wrapper.render_claude_local(
         (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"),
         ws.paths,
         server=f"http://127.0.0.1:{ws.settings.server_port}",
@@ -23,7 +23,7 @@ whole_file(
 whole_file(
     name="Install llama-local",
     dest=ws.paths.llama_local,
-    text=render_wrapper((PROJECT / "templates" / "llama-local").read_text(encoding="utf-8"), python=ws.paths.python),
+    text=wrapper.render((PROJECT / "templates" / "llama-local").read_text(encoding="utf-8"), python=ws.paths.python),
     mode="755",
 )
 

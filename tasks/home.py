@@ -2,7 +2,7 @@
 
 from pyinfra.operations import files
 
-from claude_local.claude import settings
+from claude_local.claude import json_merge, settings_json
 from claude_local.deploy.operations.home import json_merged
 from claude_local.deploy.operations.user_files import directory, whole_file
 from claude_local.deploy.workstation import PROJECT, workstation
@@ -14,7 +14,7 @@ directory(name="Make the configuration directory", path=ws.paths.config_dir, mod
 json_merged(
     name="Merge our defaults into settings.json",
     dest=ws.paths.settings,
-    ours=settings.user_settings(ws.settings.home_default_mode),
+    ours=settings_json.user_settings(ws.settings.home_default_mode),
     applied=ws.paths.settings_applied,
     enforced=ws.settings.home_enforced_keys,
 )
@@ -22,8 +22,8 @@ json_merged(
 json_merged(
     name="Answer the first-run questions",
     dest=ws.paths.claude_json,
-    ours=settings.FIRST_RUN,
-    enforced=settings.FIRST_RUN_ENFORCED,
+    ours=settings_json.FIRST_RUN,
+    enforced=settings_json.FIRST_RUN_ENFORCED,
 )
 
 whole_file(
@@ -42,8 +42,8 @@ files.directory(
 whole_file(
     name="Write the settings that no project can undo",
     dest=ws.paths.enforced_settings,
-    text=settings.dump(
-        settings.enforced_settings([ws.settings.server_port, ws.settings.manager_port], ws.paths.status_line)
+    text=json_merge.dump(
+        settings_json.enforced_settings([ws.settings.server_port, ws.settings.manager_port], ws.paths.status_line)
     ),
     mode="600",
 )

@@ -1,6 +1,6 @@
 """Prove that this workstation works: one row a check, a table and a JSON report. Changes nothing."""
 
-from claude_local.claude import settings
+from claude_local.claude.settings_json import user_settings
 from claude_local.deploy.operations.image import planned
 from claude_local.deploy.operations.verify import verified
 from claude_local.deploy.workstation import workstation
@@ -8,7 +8,7 @@ from claude_local.verify.parameters import value_at
 
 ws = workstation()
 image = planned(ws)
-ours = settings.user_settings(ws.settings.home_default_mode)
+ours = user_settings(ws.settings.home_default_mode)
 
 verified(
     name="Verify the workstation",

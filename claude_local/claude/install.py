@@ -1,9 +1,9 @@
-"""Fetch one Claude Code binary, check its sha256, and only then give it its name.
+"""Download one Claude Code binary and check its sha256 before it gets its name.
 
     python -m claude_local.claude.install --source native --url URL --sha256 HASH --size BYTES --dest FILE
     python -m claude_local.claude.install --source npm --package NAME@VERSION --sha256 HASH --size BYTES --dest FILE
 
-Exit status 0: the file is in place; 4: this source cannot be reached, try the other one; 1: anything else.
+Exit status: 0 when the file is in place, 4 when this source cannot be reached (try the other one), 1 otherwise.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from urllib3.util.retry import Retry
 from claude_local.claude.versions import UNREACHABLE
 
 MIB = 1024 * 1024
-# Seconds to connect, and of silence in a transfer.
+# Seconds to wait for a connection, and for the next bytes of a transfer.
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 30
 
 
 class Unreachable(Exception):
-    """The source does not answer, or does not have the file."""
+    """The source does not answer or does not have the file."""
 
 
 class Refused(Exception):
-    """What came is not what was asked for, or there is no room for it."""
+    """The download is not the pinned file, or the disk has no room for it."""
 
 
-class Progress:
-    """A line each two seconds with MiB, percent and speed; silent when everything is done within two seconds."""
+class DownloadProgress:
+    """Prints a line every two seconds: MiB, percent, MiB/s. Prints nothing when all is done within two seconds."""
 
     def __init__(self, what: str, total: int) -> None:
         self.what, self.total = what, total
@@ -50,6 +50,7 @@ class Progress:
         self.start: int | None = None
 
     def at(self, done: int) -> None:
+        """Report that ``done`` bytes are here."""
         now = time.monotonic()
         if self.start is None:
             self.start = done
@@ -62,6 +63,7 @@ class Progress:
 
 
 def sha256_of(file: Path) -> str:
+    """The sha256 of a file in hex."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(4 * MIB):
@@ -77,7 +79,7 @@ def check_space(directory: Path, needed: int) -> None:
 
 
 def download(url: str, part: Path, size: int) -> None:
-    """Fetch ``url`` into ``part``, going on where an earlier try stopped. Raises Unreachable."""
+    """Download ``url`` (``size`` bytes) into ``part``; resume an earlier try. Raises Unreachable."""
     session = requests.Session()
     retry = Retry(total=2, connect=0, backoff_factor=1, status_forcelist=(502, 503, 504))
     session.mount("http://", HTTPAdapter(max_retries=retry))
@@ -87,14 +89,14 @@ def download(url: str, part: Path, size: int) -> None:
         part.unlink()
         have = 0
     headers = {"Range": f"bytes={have}-"} if have else {}
-    print(f"Fetching {url}" + (f" from {have // MIB} MiB on" if have else ""), flush=True)
+    print(f"Downloading {url}" + (f", resuming at {have // MIB} MiB" if have else ""), flush=True)
     try:
         with session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as answer:
             if answer.status_code not in (200, 206):
                 raise Unreachable(f"{url}: HTTP {answer.status_code}")
             resumed = answer.status_code == 206
             done = have if resumed else 0
-            progress = Progress("Claude Code", size)
+            progress = DownloadProgress("Claude Code", size)
             with part.open("ab" if resumed else "wb") as file:
                 for block in answer.iter_content(MIB // 16):
                     file.write(block)
@@ -107,36 +109,39 @@ def download(url: str, part: Path, size: int) -> None:
 
 
 def _reason(problem: BaseException) -> str:
-    """The innermost words of a chain of network errors."""
+    """The message of the innermost error of a chain of network errors."""
     while problem.args and isinstance(problem.args[0], BaseException):
         problem = problem.args[0]
-    words = str(problem.args[0]) if problem.args else str(problem)
-    return words.rsplit(": ", 1)[-1].strip("\"')") if "Caused by" in words else words
+    text = str(problem.args[0]) if problem.args else str(problem)
+    return text.rsplit(": ", 1)[-1].strip("\"')") if "Caused by" in text else text
 
 
 def from_npm(package: str, part: Path, size: int) -> None:
-    """Fetch ``package`` (NAME@VERSION) with the npm client and take its binary into ``part``. Raises Unreachable."""
+    """Download ``package`` (NAME@VERSION) with the npm client and unpack its binary into ``part``.
+
+    Raises Unreachable when npm cannot get the package, Refused when the package has no binary.
+    """
     npm = shutil.which("npm")
     if npm is None:
         raise Unreachable("npm is not installed")
     with tempfile.TemporaryDirectory(dir=part.parent, prefix=".npm-") as folder:
-        print(f"Fetching {package} with npm", flush=True)
-        # --ignore-scripts: nothing of the package runs here.
+        print(f"Downloading {package} with npm", flush=True)
+        # --ignore-scripts: no code of the package runs.
         command = [npm, "pack", "--ignore-scripts", "--silent", package]
         with subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
-            began = said = time.monotonic()
+            began = reported = time.monotonic()
             while process.poll() is None:
                 time.sleep(0.2)
-                if time.monotonic() - said >= 10:
-                    said = time.monotonic()
-                    print(f"npm is still fetching {package} ({said - began:.0f} s)", flush=True)
+                if time.monotonic() - reported >= 10:
+                    reported = time.monotonic()
+                    print(f"npm is still downloading {package} ({reported - began:.0f} s)", flush=True)
             errors = process.stderr.read() if process.stderr else ""
         archives = list(Path(folder).glob("*.tgz"))
         if process.returncode or not archives:
             raise Unreachable(f"npm pack {package} failed: " + (" ".join(errors.split()[-30:]) or "no reason given"))
-        progress = Progress("Unpacking Claude Code", size)
+        progress = DownloadProgress("Unpacking Claude Code", size)
         with tarfile.open(archives[0], "r:gz") as archive:
             try:
                 source = archive.extractfile("package/claude")
@@ -151,14 +156,19 @@ def from_npm(package: str, part: Path, size: int) -> None:
 
 
 def place(part: Path, dest: Path, sha256: str, size: int) -> None:
-    """Give ``part`` its name when it is the wanted file. Raises Refused, and removes it, when it is not."""
-    found = part.stat().st_size
-    if found < size:
-        raise Unreachable(f"the transfer stopped at {found} of {size} bytes; the next run goes on from there")
-    if found != size or (digest := sha256_of(part)) != sha256:
+    """Rename ``part`` to ``dest`` when its size and sha256 are right.
+
+    Raises Unreachable when ``part`` is too short. Raises Refused, and removes ``part``, when it is another file.
+    """
+    received = part.stat().st_size
+    if received < size:
+        raise Unreachable(f"the transfer stopped at {received} of {size} bytes; the next run resumes there")
+    if received != size or (digest := sha256_of(part)) != sha256:
         part.unlink()
-        what = f"{found} bytes instead of {size}" if found != size else f"sha256 {digest} instead of {sha256}"
-        raise Refused(f"what came is not the wanted Claude Code: {what}")
+        difference = (
+            f"{received} bytes instead of {size}" if received != size else f"sha256 {digest} instead of {sha256}"
+        )
+        raise Refused(f"the download is not the pinned Claude Code: {difference}")
     part.chmod(0o755)
     os.replace(part, dest)
     print(f"Claude Code is in {dest}", flush=True)
@@ -166,14 +176,16 @@ def place(part: Path, dest: Path, sha256: str, size: int) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this run: one that was killed may go on for a moment, and two would write to one file. What a
-    killed one left of npm's is removed."""
+    """Lock ``folder``: a run that was killed may go on for a moment, and two would write to one file.
+
+    Removes the npm directories that a killed run left.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"Another run is fetching into {folder}, waiting for its end", flush=True)
+            print(f"Another run is downloading into {folder}: waiting for it to end", flush=True)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         for left in folder.glob(".npm-*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -183,7 +195,10 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="claude_install", description="Fetch and verify one Claude Code binary.")
+    """Install the binary that the command line names; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="claude_local.claude.install", description="Download and verify one Claude Code binary."
+    )
     parser.add_argument("--source", choices=("native", "npm"), required=True)
     parser.add_argument("--url", help="the native release's address")
     parser.add_argument("--package", help="NAME@VERSION of the npm package")
@@ -204,11 +219,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 check_space(dest.parent, options.size)
                 download(options.url, part, options.size)
             else:
-                # The packed archive (under half of the binary) lies beside the binary for a moment.
+                # For a moment the packed archive (less than half of the binary's size) is on the disk too.
                 check_space(dest.parent, options.size * 3 // 2)
                 from_npm(options.package, part, options.size)
             place(part, dest, options.sha256, options.size)
-            # What the other source has begun.
+            # Parts that the other source left.
             for left in dest.parent.glob(f".{dest.name}.*.part"):
                 left.unlink()
     except Unreachable as problem:

@@ -1,4 +1,4 @@
-"""What is known of Claude Code itself: versions, the binaries' hashes, which installation to run. No pyinfra, no I/O."""
+"""Claude Code's versions: pinned binaries, comparing versions, choosing an installation. No I/O."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 RELEASES = "https://downloads.claude.ai/claude-code-releases"
-# Exit status of runtime.claude_install when its source cannot be reached.
+# Exit status of claude_local.claude.install when its source cannot be reached.
 UNREACHABLE = 4
 
 
 class ClaudeCodeError(ValueError):
-    """A version or an architecture that cannot be installed; the message says what would be right."""
+    """A version or an architecture that cannot be installed; the message says which ones can be."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,15 @@ class Platform:
 
     @property
     def npm_package(self) -> str:
+        """The npm package that holds this binary."""
         return f"@anthropic-ai/claude-code-{self.name}"
 
     def url(self, version: str) -> str:
-        """Where Anthropic's native installer gets the binary."""
+        """Where Anthropic's native installer downloads the binary of ``version``."""
         return f"{RELEASES}/{version}/{self.name}/claude"
 
 
-# sha256 of `package/claude` in the npm package of that version, which is the binary of the native release:
+# The sha256 of `package/claude` in the npm package of that version. The native release is the same binary.
 # npm pack @anthropic-ai/claude-code-linux-x64@2.1.330 && tar -xzf *.tgz && sha256sum package/claude
 PINS: dict[str, dict[str, Platform]] = {
     "2.1.330": {
@@ -56,22 +57,22 @@ def platform(version: str, arch: str) -> Platform:
     return PINS[version][arch]
 
 
-def parse_version(words: str) -> tuple[int, ...] | None:
-    """The numbers of a version such as ``2.1.330 (Claude Code)``; None when the words do not begin with one."""
-    found = re.match(r"\s*v?(\d+(?:\.\d+)+)(?=[\s+(-]|$)", words)
-    return tuple(int(part) for part in found[1].split(".")) if found else None
+def parse_version(text: str) -> tuple[int, ...] | None:
+    """The numbers of a version such as ``2.1.330 (Claude Code)``; None when ``text`` does not begin with a version."""
+    match = re.match(r"\s*v?(\d+(?:\.\d+)+)(?=[\s+(-]|$)", text)
+    return tuple(int(part) for part in match[1].split(".")) if match else None
 
 
 def compare(one: str, other: str) -> int:
-    """-1, 0 or 1: whether version ``one`` is older than, the same as or newer than ``other``.
+    """-1, 0 or 1: version ``one`` is older than, the same as, or newer than ``other``.
 
-    Raises ClaudeCodeError when one of them is no version.
+    Raises ClaudeCodeError when one of them is not a version.
     """
     numbers = []
-    for words in (one, other):
-        parsed = parse_version(words)
+    for text in (one, other):
+        parsed = parse_version(text)
         if parsed is None:
-            raise ClaudeCodeError(f"{words!r} is no version such as 2.1.330")
+            raise ClaudeCodeError(f"{text!r} is not a version such as 2.1.330")
         numbers.append(parsed)
     length = max(map(len, numbers))
     first, second = (number + (0,) * (length - len(number)) for number in numbers)
@@ -80,42 +81,44 @@ def compare(one: str, other: str) -> int:
 
 @dataclass(frozen=True)
 class Installation:
-    """A Claude Code that was found: where, and what ``--version`` said (None: it did not run)."""
+    """A Claude Code on the workstation: its path, and what ``--version`` printed (None: it did not run)."""
 
     path: str
     version: str | None
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which installation claude-local runs (None: the tested version must be installed) and what the user is told."""
+class InstallationChoice:
+    """The installation that claude-local runs (None: install the tested version), and a warning for the user."""
 
     use: Installation | None
     warning: str | None = None
 
 
-def choose(found: Sequence[Installation], tested: str, minimum: str) -> Choice:
-    """The first installation that is new enough; ``found`` is in order of preference.
+def choose(installations: Sequence[Installation], tested: str, minimum: str) -> InstallationChoice:
+    """Choose the first installation that is new enough; ``installations`` are in order of preference.
 
-    A newer one than the tested is used with a warning; older ones are left alone and named. Raises ClaudeCodeError when
-    ``tested`` or ``minimum`` is no version or ``tested`` is older than ``minimum``.
+    A version other than ``tested`` gets a warning. An installation older than ``minimum`` is left alone. Raises
+    ClaudeCodeError when ``tested`` or ``minimum`` is not a version, or ``tested`` is older than ``minimum``.
     """
     if compare(tested, minimum) < 0:
         raise ClaudeCodeError(f"claude_version {tested} is older than claude_minimum_version {minimum}")
-    running = [(one, one.version) for one in found if one.version is not None and parse_version(one.version)]
-    for one, version in running:
+    running = [(each, each.version) for each in installations if each.version and parse_version(each.version)]
+    for each, version in running:
         if compare(version, minimum) < 0:
             continue
         if compare(version, tested) > 0:
-            return Choice(one, f"{one.path} is Claude Code {version}; claude-local was tested with {tested}")
-        if compare(version, tested) < 0:
-            return Choice(one, f"{one.path} is Claude Code {version}, older than the {tested} that was tested")
-        return Choice(one)
-    if running:
-        one, version = running[0]
-        return Choice(
-            None,
-            f"{one.path} is Claude Code {version}, older than the {minimum} that claude-local needs: "
-            f"it stays as it is, and {tested} is installed beside it",
-        )
-    return Choice(None)
+            warning = f"{each.path} is Claude Code {version}; claude-local was tested with {tested}"
+        elif compare(version, tested) < 0:
+            warning = f"{each.path} is Claude Code {version}, older than {tested}, with which claude-local was tested"
+        else:
+            warning = None
+        return InstallationChoice(each, warning)
+    if not running:
+        return InstallationChoice(None)
+    each, version = running[0]
+    return InstallationChoice(
+        None,
+        f"{each.path} is Claude Code {version}, older than the {minimum} that claude-local needs: "
+        f"it stays as it is, and {tested} is installed beside it",
+    )

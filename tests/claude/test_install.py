@@ -90,7 +90,7 @@ def test_other_bytes_never_get_the_name(url: str, tmp_path: Path, capsys: Any) -
     dest = tmp_path / "claude"
     assert native(dest, url) == 1
     assert not dest.exists() and list(tmp_path.iterdir()) == []
-    assert "not the wanted Claude Code" in capsys.readouterr().out
+    assert "not the pinned Claude Code" in capsys.readouterr().out
 
 
 def test_a_server_that_is_not_there_or_has_no_such_file_is_unreachable(url: str, tmp_path: Path, capsys: Any) -> None:
@@ -160,7 +160,7 @@ def test_two_runs_do_not_write_to_one_file(url: str, tmp_path: Path) -> None:
             [sys.executable, "-m", "claude_local.claude.install", *words], text=True, stdout=subprocess.PIPE
         )
         assert second.stdout is not None
-        assert second.stdout.readline().startswith("Another run is fetching into ")
+        assert second.stdout.readline().startswith("Another run is downloading into ")
         dest.write_bytes(CONTENT)  # the first one has ended
     finally:
         os.close(folder)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from claude_local.claude.commands import render_claude_local
+from claude_local.claude.wrapper import render_claude_local
 from claude_local.fence.config import INNER, FenceConfig, dump
 from claude_local.paths import Paths
 from claude_local.verify import processes
@@ -484,7 +484,7 @@ def test_a_caller_who_ignores_the_ends_of_children_is_no_matter(home: Home, back
 def test_without_its_launcher_nothing_is_started(home: Home) -> None:
     home.docker("echo exited")
     wrapper = Path(home.paths.wrapper)
-    home.add(wrapper, wrapper.read_text().replace("/fence/launch.py'", "/fence/no.py'"), 0o755)
+    home.add(wrapper, wrapper.read_text().replace("/fence/launch.py", "/fence/no.py"), 0o755)
     done = home.run("-p", "x")
     assert done.returncode == 1 and "no.py is missing" in done.stderr and len(done.stderr.splitlines()) == 2
     assert home.docker_log == []

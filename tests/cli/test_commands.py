@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from claude_local.claude.commands import render_wrapper
+from claude_local.claude.wrapper import render
 from claude_local.cli.__main__ import MODULES, parser
 from tests.hardware import hardware_outputs as outputs
 from tests.hardware.hardware_outputs import Machine, smi
@@ -112,9 +112,9 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 # --- the command in ~/bin -------------------------------------------------------------------------------------------
 
 
-def wrapper(tmp_path: Path, python: str) -> Path:
+def command(tmp_path: Path, python: str) -> Path:
     path = tmp_path / "llama-local"
-    path.write_text(render_wrapper(TEMPLATE, python=python))
+    path.write_text(render(TEMPLATE, python=python))
     path.chmod(0o755)
     return path
 
@@ -124,12 +124,12 @@ def test_the_command_runs_the_runtimes_python_with_its_arguments(tmp_path: Path)
     python.parent.mkdir()
     python.write_text('#!/bin/sh\nprintf "%s|" "$@"\nexit 7\n')
     python.chmod(0o755)
-    done = subprocess.run([wrapper(tmp_path, str(python)), "models", "a b"], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([command(tmp_path, str(python)), "models", "a b"], capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.returncode) == ("-I|-m|claude_local.cli|models|a b|", 7)
 
 
 def test_a_missing_runtime_is_said_with_the_fix(tmp_path: Path) -> None:
-    done = subprocess.run([wrapper(tmp_path, "/no/python")], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([command(tmp_path, "/no/python")], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stderr == (
         "llama-local: its Python /no/python is missing\n  Fix: ./provision   (in the claude-local project)\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from claude_local.claude.commands import fish_file, posix_block
+from claude_local.claude.shell_startup import fish_file, posix_block
 from claude_local.deploy.facts.commands import Shells
 from claude_local.deploy.facts.user_files import UserFile
 from claude_local.deploy.operations import user_files

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from claude_local.claude import settings
+from claude_local.claude import json_merge, settings_json
 from claude_local.fence.config import FenceConfig, dump
 from claude_local.verify.parameters import Parameters
 from claude_local.verify.workbench import Workbench
@@ -86,9 +86,9 @@ def deployed(home: Path, **changed: Any) -> Workbench:
     paths = given.paths
     write(paths.token, TOKEN + "\n")
     write(paths.api_key_file, TOKEN + "\n", 0o400)
-    write(paths.settings, settings.dump(settings.user_settings("plan")))
-    write(paths.claude_json, settings.dump({**settings.FIRST_RUN, "projects": {"/secret/place": {}}}))
-    write(paths.enforced_settings, settings.dump(settings.enforced_settings([8080, 8081])))
+    write(paths.settings, json_merge.dump(settings_json.user_settings("plan")))
+    write(paths.claude_json, json_merge.dump({**settings_json.FIRST_RUN, "projects": {"/secret/place": {}}}))
+    write(paths.enforced_settings, json_merge.dump(settings_json.enforced_settings([8080, 8081])))
     write(paths.fence_config, dump(FenceConfig(ports=(8080, 8081))))
     write(paths.bash_env, "export NO_PROXY=169.254.0.0/16\n")
     model = write(Path(paths.model_dir) / "small.gguf", GGUF)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pyinfra import host, logger, state
 from pyinfra.api import DeployError, QuoteString, StringCommand, operation
 
-from claude_local.claude import versions as claude_code
+from claude_local.claude import versions
 from claude_local.deploy.facts.claude import ClaudeInstallations, ClaudeSeen
 from claude_local.deploy.operations.docker import fails
 from claude_local.deploy.operations.streaming import streamed
@@ -34,15 +34,15 @@ def look(paths: Paths, tested: str) -> ClaudeSeen:
 def needs_npm(paths: Paths, tested: str, minimum: str) -> bool:
     """Whether Claude Code is still missing and there is no npm to get it with (asked when the step is reached)."""
     found = look(paths, tested)
-    return claude_code.choose(found["found"], tested, minimum).use is None and not found["npm"]
+    return versions.choose(found["found"], tested, minimum).use is None and not found["npm"]
 
 
 def check(paths: Paths, tested: str, minimum: str, arch: str) -> None:
     """Raise DeployError where Claude Code would have to be installed and no such binary is known: before any operation."""
     try:
-        if claude_code.choose(look(paths, tested)["found"], tested, minimum).use is None:
-            claude_code.platform(tested, arch)
-    except claude_code.ClaudeCodeError as problem:
+        if versions.choose(look(paths, tested)["found"], tested, minimum).use is None:
+            versions.platform(tested, arch)
+    except versions.ClaudeCodeError as problem:
         raise DeployError(f"nothing has been changed: {problem}") from None
 
 
@@ -61,9 +61,9 @@ def fetched(source: Source, tested: str, minimum: str, arch: str, paths: Paths) 
     name ``~/.local/share/claude/versions/VERSION``. Fails for a version without pinned hashes.
     """
     try:
-        choice = claude_code.choose(look(paths, tested)["found"], tested, minimum)
-        binary = None if choice.use else claude_code.platform(tested, arch)
-    except claude_code.ClaudeCodeError as problem:
+        choice = versions.choose(look(paths, tested)["found"], tested, minimum)
+        binary = None if choice.use else versions.platform(tested, arch)
+    except versions.ClaudeCodeError as problem:
         yield fails(str(problem))
         return
     if choice.use is not None or binary is None:
@@ -76,8 +76,8 @@ def fetched(source: Source, tested: str, minimum: str, arch: str, paths: Paths) 
         QuoteString(paths.python), "-m", "claude_local.claude.install", *[QuoteString(word) for word in words]
     )
     if source == "native":
-        again = f"The release server cannot be reached; npm is tried next (status {claude_code.UNREACHABLE})."
-        tried = f"|| {{ test $? = {claude_code.UNREACHABLE} && echo"
+        again = f"The release server cannot be reached; npm is tried next (status {versions.UNREACHABLE})."
+        tried = f"|| {{ test $? = {versions.UNREACHABLE} && echo"
         command = StringCommand(command, tried, QuoteString(again), "; }")
     yield streamed(command, failure=lambda tail: _failure(tested, tail))
 
@@ -101,11 +101,11 @@ def chosen(tested: str, minimum: str, paths: Paths) -> Generator[Any]:
     all, so what the word ``claude`` starts never changes. A version other than the tested one is a warning that names both.
     """
     found = look(paths, tested)
-    choice = claude_code.choose(found["found"], tested, minimum)
+    choice = versions.choose(found["found"], tested, minimum)
     if choice.warning and state.is_executing:
         logger.warning(f"claude: {choice.warning}")
     versioned = join(paths.native_versions, tested)
-    use = choice.use or claude_code.Installation(versioned, tested)
+    use = choice.use or versions.Installation(versioned, tested)
     alone = all(each.path == versioned for each in found["found"])
     make_native = found["native"] == "free" and use.path == versioned and alone
     target = paths.native_claude if make_native else use.path

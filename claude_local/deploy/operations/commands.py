@@ -8,7 +8,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import operation
 
-from claude_local.claude.commands import (
+from claude_local.claude.shell_startup import (
     ShellStartup,
     block_files,
     candidates,

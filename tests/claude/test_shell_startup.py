@@ -5,12 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import jinja2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local.claude.commands import (
+from claude_local.claude.shell_startup import (
     BEGIN,
     END,
     ShellStartup,
@@ -18,7 +17,6 @@ from claude_local.claude.commands import (
     fish_file,
     fish_path,
     posix_block,
-    render_wrapper,
     with_block,
 )
 
@@ -92,9 +90,3 @@ def test_zsh_and_fish_only_where_they_are_installed_or_configured() -> None:
     wanted = f"{HOME}/.config/fish/conf.d/claude-local.fish"
     assert fish_path(HOME, nothing(shells={"fish"})) == wanted
     assert fish_path(HOME, nothing(existing={f"{HOME}/.config/fish"})) == wanted
-
-
-def test_a_value_that_the_template_needs_cannot_be_forgotten() -> None:
-    with pytest.raises(jinja2.UndefinedError):
-        render_wrapper("x={{ server | quote }}")
-    assert render_wrapper("x={{ a | quote }}\n", a="it's $HOME") == "x='it'\\''s $HOME'\n"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local.claude.settings import BrokenSettings, dump, enforced_settings, merge, parse, user_settings
+from claude_local.claude.json_merge import BrokenJson, dump, merge, parse
+from claude_local.claude.settings_json import user_settings
 
 keys = st.sampled_from(["a", "b", "c", "permissions", "deny"])
 scalars = st.one_of(
@@ -111,7 +112,7 @@ def test_a_default_that_we_no_longer_have_goes_unless_the_user_changed_it() -> N
 
 @pytest.mark.parametrize("text", ['{"a": 1', "[1]", "null", "{'a': 1}", '{"a": 1} x', "[" * 100_000])
 def test_broken_files_are_named_as_broken(text: str) -> None:
-    with pytest.raises(BrokenSettings):
+    with pytest.raises(BrokenJson):
         parse(text)
 
 
@@ -123,24 +124,3 @@ def test_an_empty_file_and_a_byte_order_mark_are_no_damage() -> None:
 def test_what_is_written_reads_back_and_keeps_umlauts() -> None:
     assert parse(dump({"ä": "☃"})) == {"ä": "☃"}
     assert "ä" in dump({"ä": 1})
-
-
-def test_the_enforced_settings_open_the_two_ports_and_nothing_else() -> None:
-    sandbox = enforced_settings([8080, 8081])["sandbox"]
-    assert sandbox["enabled"] and sandbox["failIfUnavailable"] and not sandbox["allowUnsandboxedCommands"]
-    assert sandbox["network"]["strictAllowlist"] is True
-    assert set(sandbox["network"]["allowedDomains"]) == {
-        f"{host}:{port}" for host in ("127.0.0.1", "localhost") for port in (8080, 8081)
-    }
-
-
-def test_the_enforced_settings_keep_the_token_from_commands_and_name_the_status_line() -> None:
-    settings = enforced_settings([8080], "/home/a user/share/status-line")
-    assert settings["sandbox"]["credentials"] == {"envVars": [{"name": "ANTHROPIC_AUTH_TOKEN", "mode": "deny"}]}
-    assert settings["statusLine"] == {"type": "command", "command": "'/home/a user/share/status-line'"}
-    assert "statusLine" not in enforced_settings([8080])
-
-
-def test_no_rule_makes_claude_doctor_complain_or_the_sandbox_fail() -> None:
-    rules = enforced_settings([8080])["permissions"]["deny"]
-    assert rules and not [rule for rule in rules if "*" in rule or rule.startswith("Read")]

@@ -1,0 +1,94 @@
+"""How a directory gets onto PATH: which start-up files of bash, zsh and fish, and which lines in them. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from posixpath import join
+
+BEGIN = "# >>> claude-local >>>"
+END = "# <<< claude-local <<<"
+COMMENT = "# Puts the claude-local command on PATH; written by tasks/commands.py."
+
+
+@dataclass(frozen=True)
+class ShellStartup:
+    """A workstation's start-up files that exist (paths), and its installed shells (names)."""
+
+    existing: frozenset[str]
+    shells: frozenset[str]
+
+
+def candidates(home: str) -> list[str]:
+    """Every path that :func:`block_files` and :func:`fish_path` look for in ``ShellStartup.existing``."""
+    names = (".bashrc", ".bash_profile", ".bash_login", ".profile", ".zshrc", ".zprofile", join(".config", "fish"))
+    return [join(home, name) for name in names]
+
+
+def block_files(home: str, startup: ShellStartup) -> list[str]:
+    """The files that get the marked block: each shell's interactive file and its login file.
+
+    A login bash reads the first of .bash_profile, .bash_login and .profile, and only that. zsh counts when it is
+    installed or configured. A login zsh that runs one command (``su - USER -c``, a desktop's launcher) reads only
+    .zprofile.
+    """
+    login = [join(home, name) for name in (".bash_profile", ".bash_login", ".profile")]
+    files = [join(home, ".bashrc"), next((path for path in login if path in startup.existing), login[-1])]
+    zsh = [join(home, name) for name in (".zshrc", ".zprofile")]
+    if "zsh" in startup.shells or not startup.existing.isdisjoint(zsh):
+        files += zsh
+    return files
+
+
+def fish_path(home: str, startup: ShellStartup) -> str | None:
+    """Where fish's file goes; None when fish is neither installed nor configured."""
+    configured = join(home, ".config", "fish")
+    if "fish" in startup.shells or configured in startup.existing:
+        return join(configured, "conf.d", "claude-local.fish")
+    return None
+
+
+def posix_block(directory: str, home: str) -> str:
+    """The marked lines that put ``directory`` first on PATH, once, for sh, bash and zsh."""
+    quoted = _in_double_quotes(directory, home)
+    return (
+        f'{BEGIN}\n{COMMENT}\ncase ":$PATH:" in\n*":{quoted}:"*) ;;\n*) export PATH="{quoted}:$PATH" ;;\nesac\n{END}\n'
+    )
+
+
+def fish_file(directory: str, home: str) -> str:
+    """The whole of fish's conf.d/claude-local.fish."""
+    quoted = _in_double_quotes(directory, home)
+    return f'{COMMENT}\nif not contains -- "{quoted}" $PATH\n    set -gx PATH "{quoted}" $PATH\nend\n'
+
+
+def _in_double_quotes(directory: str, home: str) -> str:
+    """``directory`` as it stands between double quotes, with $HOME for the home directory."""
+    inside = directory == home or directory.startswith(home + "/")
+    rest = directory[len(home) :] if inside else directory
+    for special in ("\\", '"', "$", "`"):
+        rest = rest.replace(special, "\\" + special)
+    return "$HOME" + rest if inside else rest
+
+
+def with_block(text: str, block: str) -> str:
+    """``text`` with ``block`` exactly once: an old block is replaced in place, a new one follows an empty line.
+
+    What the user wrote is kept byte for byte. A begin mark without its end mark stays, and a block is appended.
+    """
+    before, begin, rest = text.partition(BEGIN + "\n")
+    old, end, after = rest.partition(END + "\n")
+    if not begin or (not end and not rest.endswith(END)) or BEGIN in old:
+        gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
+        return text if block in text else text + gap + block
+    return before + block + _without_blocks(after)
+
+
+def _without_blocks(text: str) -> str:
+    """``text`` without marked blocks."""
+    while BEGIN + "\n" in text:
+        before, _, rest = text.partition(BEGIN + "\n")
+        _, end, after = rest.partition(END + "\n")
+        if not end:
+            break
+        text = before + after
+    return text
