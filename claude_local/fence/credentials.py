@@ -15,65 +15,72 @@ from claude_local.fence.survey import Places, Survey
 
 
 def hide(survey: Survey, places: Places, hidden: Sequence[str], visible: Sequence[str]) -> None:
-    """Hide what policy and the user's settings name, as far as it exists."""
+    """Hide the paths of policy.py and ``hidden`` (fence_hidden), but not those in ``visible`` (fence_visible)."""
+    fence = survey.fence
     shown = [realpath(path) for path in visible]
-    names = set(_without_links(places.home, policy.HIDDEN_IN_HOME))
-    system = [path for path in policy.HIDDEN_IN_SYSTEM if os.access(path, os.R_OK)]
-    for real in [*sorted(names), *map(realpath, [*system, *hidden])]:
-        if any(covers(each, real) for each in shown) or any(covers(root, real) for root in policy.EMPTIED if not (
-            covers(root, places.home) and covers(places.home, real)
-        )):  # fmt: skip
+    in_home = set(_real_paths(places.home, policy.HIDDEN_IN_HOME))
+    in_system = [path for path in policy.HIDDEN_IN_SYSTEM if os.access(path, os.R_OK)]
+    for path in [*sorted(in_home), *map(realpath, [*in_system, *hidden])]:
+        if any(covers(each, path) for each in shown) or _is_emptied_anyway(path, places.home):
             continue
-        if isdir(real):
-            if covers(real, places.home) or any(covers(real, program) for program in places.programs):
-                continue
-            survey.fence.emptied.append(real)
-        elif exists(real):
-            survey.fence.blanked.append(real)
-        elif real in names:
-            survey.late.append(real)
-    survey.fence.shown += [
-        path for path in shown if exists(path) and any(covers(e, path) for e in survey.fence.emptied)
-    ]
-    claude = join(places.home, ".claude")
-    if isdir(claude) and realpath(claude) != places.config_dir:
-        survey.fence.scratch.append(realpath(claude))
+        if isdir(path):
+            if not any(covers(path, needed) for needed in [places.home, *places.programs]):
+                fence.emptied.append(path)
+        elif exists(path):
+            fence.blanked.append(path)
+        elif path in in_home:
+            survey.late.append(path)
+    fence.shown += [path for path in shown if exists(path) and any(covers(each, path) for each in fence.emptied)]
+    _hide_other_claude(survey, places)
+
+
+def _is_emptied_anyway(path: str, home: str) -> bool:
+    """Whether ``path`` lies in a directory like /tmp that the session gets empty. A home directory in there stays visible."""
+    return any(covers(root, path) and not (covers(root, home) and covers(home, path)) for root in policy.EMPTIED)
+
+
+def _hide_other_claude(survey: Survey, places: Places) -> None:
+    """Give the session an empty ``~/.claude`` of its own, with the lock files of IDEs in it."""
+    claude = realpath(join(places.home, ".claude"))
+    if isdir(claude) and claude != places.config_dir:
+        survey.fence.scratch.append(claude)
         if isdir(join(claude, "ide")):
-            survey.fence.shown.append(join(realpath(claude), "ide"))
+            survey.fence.shown.append(join(claude, "ide"))
 
 
-def _without_links(top: str, names: Iterable[str]) -> Iterator[str]:
-    """``realpath`` of plain names below ``top``; the way to each directory is looked at once, and there are few."""
+def _real_paths(top: str, names: Iterable[str]) -> Iterator[str]:
+    """The real paths of names below ``top``. Each directory is resolved once: there are few directories and many names."""
     directories: dict[str, str] = {}
     for name in names:
-        above, _, last = join(top, name).rpartition("/")
-        if above not in directories:
-            directories[above] = realpath(above)
-        path = join(directories[above], last)
+        parent, _, last = join(top, name).rpartition("/")
+        if parent not in directories:
+            directories[parent] = realpath(parent)
+        path = join(directories[parent], last)
         yield realpath(path) if islink(path) else path
 
 
 def moved_secrets(env: Mapping[str, str], workspaces: Sequence[str]) -> list[str]:
-    """What ``env`` says is kept elsewhere (policy.MOVED): plain files, and directories that hold nothing of the system.
-    What somebody keeps in a workspace is the workspace's."""
-    found = []
+    """The secrets that ``env`` says are kept elsewhere (policy.MOVED): files, and directories outside the system's. Nothing
+    in a workspace: the session works there."""
+    secrets = []
     for path in policy.moved(env):
         with suppress(OSError):
-            mode = os.stat(path).st_mode
-            system = any(covers(realpath(path), each) for each in policy.SYSTEM_DIRECTORIES)
-            ours = any(covers(each, realpath(path)) for each in workspaces)
-            if not ours and (stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not system)):
-                found.append(path)
-    return found
+            mode, real = os.stat(path).st_mode, realpath(path)
+            in_workspace = any(covers(each, real) for each in workspaces)
+            holds_system = any(covers(real, each) for each in policy.SYSTEM_DIRECTORIES)
+            if not in_workspace and (stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not holds_system)):
+                secrets.append(path)
+    return secrets
 
 
 def fresh_directories() -> list[str]:
-    """Those of policy.EMPTIED, without links: on some machines ``/var/tmp`` is one to ``/tmp``, and nothing mounts over that."""
+    """The real paths of policy.EMPTIED. On some machines ``/var/tmp`` is a link to ``/tmp``, and bubblewrap cannot mount on
+    a link."""
     return outermost(realpath(path) for path in policy.EMPTIED)
 
 
 def keep_programs(survey: Survey, places: Places) -> None:
-    """Programs and the home directory stay visible below a directory that is emptied."""
+    """Keep the home directory and Claude Code's programs visible where they lie in a directory like /tmp."""
     for path in [places.home, *places.programs]:
         if any(covers(root, path) for root in policy.EMPTIED):
             survey.fence.kept.append(path)

@@ -1,10 +1,10 @@
-"""What a git repository's files say that matters to the fence. Pure: text in, paths out."""
+"""Reads git's configuration, and the small files that name a path, for what git runs or obeys. Pure: text in, paths out."""
 
 from __future__ import annotations
 
 import re
 
-# Keys of git's configuration whose value is, or begins with, a file that git runs or obeys (lower case).
+# Keys whose value is, or begins with, a file that git runs or obeys (git-config(1), lower case).
 _RUNS = frozenset({
     "hookspath", "fsmonitor", "sshcommand", "editor", "pager", "askpass", "gitproxy", "textconv", "command", "cmd",
     "clean", "smudge", "process", "driver", "helper", "program", "path", "attributesfile", "external",
@@ -12,7 +12,7 @@ _RUNS = frozenset({
     "recentobjectshook", "defaultkeycommand", "tocmd", "cccmd", "headercmd", "sendmailcmd", "smtpserver", "vcs",
     "browser", "httpd",
 })  # fmt: skip
-# Of these sections every value runs.
+# Sections in which every value may be one.
 _RUN_SECTIONS = (
     "alias",
     "filter",
@@ -25,9 +25,9 @@ _RUN_SECTIONS = (
     "includeif",
     "credential",
 )
-# What may stand in the configuration of a repository that a session makes: of these sections each key but the ones that
-# are named, of others these keys only, and of some these values only. What git or another program does not know, or
-# would run, is missing. Where both a section and one with a subsection mean something, the second has a dot.
+# What the configuration of a repository that a session makes may hold: every key of these sections but the named ones, of
+# other sections these keys, and of some keys these values. Missing here is what git or another program would run, and what
+# we do not know. A dot marks a section with a subsection where the two mean different things.
 _HARMLESS_SECTIONS: dict[str, tuple[str, ...]] = {
     "advice": (), "apply": (), "author": (), "blame": (), "branch": ("mergeoptions",), "checkout": (), "clean": (),
     "clone": (), "color": (), "column": (), "commit": (), "commitgraph": (), "committer": (), "extensions": (),
@@ -68,20 +68,20 @@ _HARMLESS_VALUES = {
     ("filter.", "process"): ("git-lfs filter-process", "git-lfs filter-process --skip"),
     ("protocol.", "allow"): ("never", "user"),
 }
-# What can be an address, and one that names the program to reach it with: NAME::REST runs git-remote-NAME.
+# Keys whose value is an address. NAME::REST makes git run git-remote-NAME (gitremote-helpers(7)).
 _ADDRESSES = frozenset({"url", "pushurl", "remote", "pushremote", "pushdefault"})
 _HELPER = re.compile(r"[A-Za-z0-9+.-]*::")
 _SPACE = re.compile(r"\s*")
 _SECTION = re.compile(r'\[[ \t]*([\w.-]+)(?:[ \t]+"((?:[^"\\\n]|\\.)*)")?[ \t]*\]')
-# A value: quoted parts, escapes (of the line's end, too) and plain text up to a comment.
+# A value: quoted parts, escapes (also of a line break) and plain text up to a comment.
 _ENTRY = re.compile(r'([A-Za-z][\w-]*)[ \t]*(?:=((?:"(?:\\\r?\n|\\.|[^"\\\n])*"?|\\\r?\n|\\.|[^"\\#;\n])*))?[^\n]*')
 _PART = re.compile(r"\\\r?\n|\\.|.", re.DOTALL)
 
 
 def entries(text: str) -> list[tuple[str, str, str, str]]:
-    """Section, subsection, key and value of each entry of a git configuration; section and key are in lower case, the
-    subsection is empty where there is none."""
-    found, section, below, at = [], "", "", len(text) - len(text.removeprefix("\ufeff"))
+    """Section, subsection, key and value of each entry of a git configuration. Section and key are in lower case; the
+    subsection may be empty."""
+    read, section, below, at = [], "", "", len(text) - len(text.removeprefix("\ufeff"))
     while (at := _SPACE.match(text, at).end()) < len(text):  # type: ignore[union-attr]
         if head := _SECTION.match(text, at):
             section, _, old = head[1].lower().partition(".")
@@ -89,15 +89,15 @@ def entries(text: str) -> list[tuple[str, str, str, str]]:
             below = ".".join(each for each in (old, re.sub(r"\\(.)", r"\1", head[2] or "")) if each)
             at = head.end()
         elif entry := _ENTRY.match(text, at):
-            found.append((section, below, entry[1].lower(), _value(entry[2] or "")))
+            read.append((section, below, entry[1].lower(), _value(entry[2] or "")))
             at = entry.end()
         else:
             at = (text.find("\n", at) + 1) or len(text)
-    return found
+    return read
 
 
 def _value(written: str) -> str:
-    """A value without its quotes, escapes and the blanks around it."""
+    """A value without quotes, escapes and surrounding blanks."""
     read, solid, quoted = "", 0, False
     for part in _PART.findall(written):
         if part == '"':
@@ -114,49 +114,51 @@ def _value(written: str) -> str:
 
 
 def named_directories(text: str) -> list[str]:
-    """The values of a git configuration that are directories whose files git runs."""
+    """The directories whose files git runs by a configuration: hooks, and templates of new repositories."""
     return [value for _, _, key, value in entries(text) if key in ("hookspath", "templatedir") and value]
 
 
 def named_files(text: str) -> list[str]:
-    """What can be the path of a file that git runs or obeys, as the configuration writes it.
-
-    A value that is a command is taken apart; of its words those with a slash count, ``make test`` names no file.
-    """
-    found = []
+    """What may be the path of a file that git runs or obeys, as the configuration writes it. A command is split at blanks,
+    and its parts with a slash count: ``make test`` names no file."""
+    files = []
     for section, _, key, value in entries(text):
-        if section in _RUN_SECTIONS or key in _RUNS or _runs(key, value):
-            words = value.lstrip("!").split()
-            found += [value, *(word.strip("'\"") for word in words if "/" in word)]
-    return list(dict.fromkeys(each for each in found if each))
+        if section in _RUN_SECTIONS or key in _RUNS or _runs_program(key, value):
+            parts = value.lstrip("!").split()
+            files += [value, *(part.strip("'\"") for part in parts if "/" in part)]
+    return list(dict.fromkeys(each for each in files if each))
 
 
-def included(text: str) -> list[str]:
-    """The files that a configuration includes, on a condition or not."""
+def includes(text: str) -> list[str]:
+    """The files that a configuration includes, also those of an includeIf."""
     return [value for section, _, key, value in entries(text)
             if section in ("include", "includeif") and key == "path" and value]  # fmt: skip
 
 
 def programs(text: str) -> list[str]:
-    """What begins a value that git runs by itself, where that is a path. Not of aliases: a person types those."""
-    found = []
+    """The paths that begin a value which git runs by itself. Aliases are left out: a person types those."""
+    paths = []
     for section, _, key, value in entries(text):
         if section not in ("alias", "include", "includeif") and (section in _RUN_SECTIONS or key in _RUNS):
             first = (value.lstrip("!").split() or [""])[0]
             if "/" in first and ":" not in first:
-                found.append(first)
-    return found
+                paths.append(first)
+    return paths
 
 
-def _runs(key: str, value: str) -> bool:
-    """Whether it is the value that makes git run something: ``submodule.*.update``, a remote helper's address."""
+def working_trees(text: str) -> list[str]:
+    """The values of core.worktree, with which a submodule's repository names its working tree."""
+    return [value for section, _, key, value in entries(text) if (section, key) == ("core", "worktree")]
+
+
+def _runs_program(key: str, value: str) -> bool:
+    """Whether the value itself makes git run something: ``submodule.*.update``, an address with a remote helper."""
     return (key == "update" and value.startswith("!")) or (key in _ADDRESSES and _HELPER.match(value) is not None)
 
 
-def unusual(text: str) -> list[str]:
-    """The entries of a configuration, as ``section.subsection.key=value``, that have no place in one that a session writes:
-    git, or a program that reads git's configuration, may run them, or nobody knows. For a repository that is new; in
-    the user's own anything may stand."""
+def unsafe_entries(text: str) -> list[str]:
+    """The entries, as ``section.subsection.key=value``, that a session must not write into a repository that it makes: git or
+    another program may run them, or we do not know them. The user's own repositories may hold anything."""
     return [
         ".".join(each for each in (section, below, key) if each) + f"={value}"
         for section, below, key, value in entries(text)
@@ -168,10 +170,10 @@ def _is_harmless(section: str, below: str, key: str, value: str) -> bool:
     name = f"{section}." if below and f"{section}." in _NAMES else section
     if value.strip().lower() in _HARMLESS_VALUES.get((name, key), ()):
         return True
-    if section in ("remote", "submodule", "branch") and _runs(key, value):
+    if section in ("remote", "submodule", "branch") and _runs_program(key, value):
         return False
     if section == "url" and _HELPER.match(below):
-        # git fetch https://... would start the program.
+        # It would make git fetch https://... run the program.
         return False
     if name in _HARMLESS_SECTIONS:
         return key not in _HARMLESS_SECTIONS[name]
@@ -181,11 +183,11 @@ def _is_harmless(section: str, below: str, key: str, value: str) -> bool:
 _NAMES = {*_HARMLESS_SECTIONS, *_HARMLESS_KEYS, *(name for name, _ in _HARMLESS_VALUES)}
 
 
-def link_target(text: str) -> str | None:
-    """Where a ``.git`` file points to; None when it is not one."""
-    return (only_path(text.removeprefix("gitdir: ")) or None) if text.startswith("gitdir: ") else None
+def gitfile_target(text: str) -> str | None:
+    """The path in a ``.git`` file (gitrepository-layout(5)); None where the text is not one."""
+    return (path_in(text.removeprefix("gitdir: ")) or None) if text.startswith("gitdir: ") else None
 
 
-def only_path(text: str) -> str:
-    """The path that a file of git's consists of. Blanks around it belong to it: git takes the ends of lines away alone."""
+def path_in(text: str) -> str:
+    """The path in a file of git's that holds nothing else. git removes line ends only: blanks belong to the path."""
     return text.rstrip("\r\n")

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from os.path import dirname, exists, isdir, isfile, islink, join
 
 from claude_local.fence import git_config, policy
-from claude_local.fence.files import expanded, resolved, text_of
+from claude_local.fence.files import expand_home, read_text, resolve
 from claude_local.fence.git_repository import (
     Repository,
-    configurations_of,
-    has_second_configuration,
-    modules,
-    users_configurations,
-    worktree_entries,
+    read_configs,
+    submodule_git_dirs,
+    user_configs,
+    uses_worktree_config,
+    working_tree_of,
+    worktree_git_dirs,
 )
 from claude_local.fence.plan import covers
 from claude_local.fence.survey import Places, Survey
 
 
-def guard_unbelieved(survey: Survey, workspace: str) -> None:
-    """A ``.git`` in the workspace that is not to be trusted stays as it is: git would trust what a session makes of it."""
+def guard_untrusted(survey: Survey, workspace: str) -> None:
+    """Keep the session from changing a ``.git`` that is not trusted: git would trust what the session makes of it."""
     link = join(workspace, ".git")
     if islink(link):
         survey.links[link] = os.readlink(link)
@@ -30,54 +31,62 @@ def guard_unbelieved(survey: Survey, workspace: str) -> None:
 
 
 def guard_repository(survey: Survey, repo: Repository, places: Places) -> None:
-    """Let the session write objects, refs and index; guard configuration, hooks and what they name."""
-    fence = survey.fence
+    """Let the session write objects, refs and index of the workspace's repository; guard hooks and configuration."""
     survey.repositories |= {repo.git_dir, repo.common_dir}
     survey.guard_way(repo.link)
     for directory in dict.fromkeys([repo.git_dir, repo.common_dir]):
-        fence.pinned.append(directory)
-        guard_git_dir(survey, directory)
+        survey.fence.pinned.append(directory)
+        _guard_git_dir(survey, directory)
     if isfile(repo.link) and not islink(repo.link):
-        fence.guarded.append(repo.link)
-    configurations = [join(repo.common_dir, "config"), join(repo.git_dir, "config.worktree")]
-    guard_named(survey, repo.top, configurations, places.home)
-    guard_within(survey, repo.common_dir, places.home)
+        survey.fence.guarded.append(repo.link)
+    configs = [join(repo.common_dir, "config"), join(repo.git_dir, "config.worktree")]
+    _guard_named(survey, repo.top, configs, places.home)
+    _guard_inner_git_dirs(survey, repo.common_dir, places.home)
 
 
-def guard_within(survey: Survey, common_dir: str, home: str) -> None:
-    """Guard what a repository holds of submodules and of worktrees."""
-    _guard_entries(survey, common_dir, home)
-    for module in modules(common_dir):
+def guard_nested_repository(survey: Survey, git_dir: str, workspace: str, home: str) -> None:
+    """Guard a further repository in the workspace in the same way."""
+    survey.pin_parents(join(git_dir, "HEAD"), workspace)
+    _guard_git_dir(survey, git_dir, policy.GIT_GUARDED_NESTED)
+    configs = [join(git_dir, "config"), join(git_dir, "config.worktree")]
+    _guard_named(survey, working_tree_of(git_dir), configs, home)
+    _guard_inner_git_dirs(survey, git_dir, home)
+
+
+def _guard_inner_git_dirs(survey: Survey, common_dir: str, home: str) -> None:
+    """Guard the git directories of worktrees and submodules in a repository."""
+    _guard_worktrees(survey, common_dir, home)
+    for module in submodule_git_dirs(common_dir):
         survey.repositories.add(module)
         if islink(module):
             survey.guard_way(module)
             continue
         survey.pin_parents(join(module, "HEAD"), common_dir)
-        guard_git_dir(survey, module)
+        _guard_git_dir(survey, module)
         config = join(module, "config")
-        for section, _, key, value in git_config.entries(text_of(config)):
-            if (section, key) == ("core", "worktree"):
-                guard_named(survey, resolved(value, module), [config, join(module, "config.worktree")], home)
-        _guard_entries(survey, module, home)
+        for path in git_config.working_trees(read_text(config)):
+            _guard_named(survey, resolve(path, module), [config, join(module, "config.worktree")], home)
+        _guard_worktrees(survey, module, home)
 
 
-def _guard_entries(survey: Survey, common_dir: str, home: str) -> None:
-    """Guard what points from a repository to its worktrees, and their configurations."""
-    obeyed = has_second_configuration(common_dir)
-    for entry in worktree_entries(common_dir):
-        survey.repositories.add(entry)
-        survey.pin_parents(join(entry, "HEAD"), common_dir)
+def _guard_worktrees(survey: Survey, common_dir: str, home: str) -> None:
+    """Guard the links between a repository and its worktrees, and the worktrees' configurations."""
+    obeyed = uses_worktree_config(common_dir)
+    for git_dir in worktree_git_dirs(common_dir):
+        config = join(git_dir, "config.worktree")
+        survey.repositories.add(git_dir)
+        survey.pin_parents(join(git_dir, "HEAD"), common_dir)
         survey.fence.guarded += [path for name in ("commondir", "gitdir", "config.worktree")
-                                if isfile(path := join(entry, name))]  # fmt: skip
-        if obeyed and not os.path.lexists(join(entry, "config.worktree")):
-            survey.fence.stub_files.append(join(entry, "config.worktree"))
-        if link := git_config.only_path(text_of(join(entry, "gitdir"))):
-            # What is named relative to a working tree is there in each.
-            configurations = [join(common_dir, "config"), join(entry, "config.worktree")]
-            guard_named(survey, dirname(resolved(link, entry)), configurations, home)
+                                if isfile(path := join(git_dir, name))]  # fmt: skip
+        if obeyed and not os.path.lexists(config):
+            survey.fence.stub_files.append(config)
+        if link := git_config.path_in(read_text(join(git_dir, "gitdir"))):
+            # A relative path in the configuration means another file in each working tree.
+            _guard_named(survey, dirname(resolve(link, git_dir)), [join(common_dir, "config"), config], home)
 
 
-def guard_git_dir(survey: Survey, git_dir: str, names: Sequence[str] = policy.GIT_GUARDED) -> None:
+def _guard_git_dir(survey: Survey, git_dir: str, names: Sequence[str] = policy.GIT_GUARDED) -> None:
+    """Guard ``names`` in a git directory, and keep the session from making those that git would obey."""
     fence = survey.fence
     survey.leftovers += [path for path in (join(git_dir, name) for name in policy.SANDBOX_LEFTOVERS_IN_GIT)
                         if not os.path.lexists(path)]  # fmt: skip
@@ -91,49 +100,53 @@ def guard_git_dir(survey: Survey, git_dir: str, names: Sequence[str] = policy.GI
         elif exists(path):
             fence.guarded.append(path)
         if name.startswith("info/"):
-            if not linked and not os.path.lexists(path):
-                survey.unwanted[path] = "it would keep changes out of what git shows"
-            elif exists(path):
+            if exists(path):
                 fence.pinned.append(dirname(path))
+            elif not linked and not os.path.lexists(path):
+                survey.unwanted[path] = "git would hide changes because of it"
     if not linked:
         if not os.path.lexists(join(git_dir, "hooks")):
             fence.stub_directories.append(join(git_dir, "hooks"))
-        survey.unwanted[join(git_dir, "commondir")] = (
-            "it would give this repository another configuration and other hooks"
-        )
-        if not has_second_configuration(git_dir):
-            return
-    if not os.path.lexists(join(git_dir, "config.worktree")):
+        survey.unwanted[join(git_dir, "commondir")] = "it would give this repository other hooks and settings"
+    if (linked or uses_worktree_config(git_dir)) and not os.path.lexists(join(git_dir, "config.worktree")):
         fence.stub_files.append(join(git_dir, "config.worktree"))
 
 
-def guard_named(survey: Survey, top: str, paths: Sequence[str], home: str) -> None:
-    """Guard the files in the workspace that git's configurations name: hooks elsewhere, includes, drivers. ``top``: the
-    working tree. ``paths``: its repository's configurations; the user's own count, too."""
-    fence = survey.fence
-    for config, text in configurations_of(survey.read, [*paths, *users_configurations(home, os.environ)], home).items():
+def _guard_named(survey: Survey, top: str, configs: Sequence[str], home: str) -> None:
+    """Guard the files in the workspace that git's configuration names: hooks elsewhere, includes, drivers. ``top``: the
+    working tree. ``configs``: the repository's configurations; the user's own are read too."""
+    texts = read_configs([*configs, *user_configs(home, os.environ)], home, survey.read)
+    for config, text in texts.items():
         for value in git_config.named_directories(text):
-            written = expanded(value, home)
-            survey.guard_way(join(top, written))
-            path = resolved(written, top)
-            if not survey.is_writable(path) or covers(path, top):
-                continue
-            if isdir(path) and not survey.is_stub(path):
-                fence.guarded.append(path)
-            else:
-                while not os.path.lexists(dirname(path)):
-                    path = dirname(path)
-                fence.stub_directories.append(path)
-            survey.pin_parents(path)
+            _guard_named_directory(survey, top, expand_home(value, home))
         for value in git_config.named_files(text):
             for base in (top, dirname(config)):
-                written = join(base, expanded(value, home))
-                path = resolved(written, base)
-                if isfile(path) and survey.is_writable(path) and not survey.is_stub(path):
-                    survey.guard_way(written)
-                    fence.guarded.append(path)
-                    survey.pin_parents(path)
-        missing = [join(dirname(config), expanded(value, home)) for value in git_config.included(text)]
-        missing += [join(top, expanded(value, home)) for value in git_config.programs(text)]
+                _guard_named_file(survey, join(base, expand_home(value, home)), base)
+        missing = [join(dirname(config), expand_home(value, home)) for value in git_config.includes(text)]
+        missing += [join(top, expand_home(value, home)) for value in git_config.programs(text)]
         for path in missing:
-            survey.keep_away(resolved(path, top), f"git would obey it: {config} names it")
+            survey.keep_away(resolve(path, top), f"git would obey it, because {config} names it")
+
+
+def _guard_named_directory(survey: Survey, top: str, value: str) -> None:
+    """Guard a directory of hooks that a configuration names. Where it does not exist, the first missing directory on the
+    way to it becomes a stub."""
+    survey.guard_way(join(top, value))
+    path = resolve(value, top)
+    if not survey.is_writable(path) or covers(path, top):
+        return
+    if isdir(path) and not survey.is_stub(path):
+        survey.fence.guarded.append(path)
+    else:
+        while not os.path.lexists(dirname(path)):
+            path = dirname(path)
+        survey.fence.stub_directories.append(path)
+    survey.pin_parents(path)
+
+
+def _guard_named_file(survey: Survey, named: str, base: str) -> None:
+    path = resolve(named, base)
+    if isfile(path) and survey.is_writable(path) and not survey.is_stub(path):
+        survey.guard_way(named)
+        survey.fence.guarded.append(path)
+        survey.pin_parents(path)

@@ -1,30 +1,30 @@
-"""Which files a git index (gitformat-index(5)) keeps out of ``git status`` and ``git diff``. Pure: bytes in, names out."""
+"""Reads from a git index (gitformat-index(5)) which files ``git status`` and ``git diff`` skip. Pure: bytes in, names out."""
 
 from __future__ import annotations
 
 import struct
 
 _HEADER = struct.Struct(">4sII")
-# Bits of an entry's flags: assume-unchanged, "two more bytes"; of those two: skip-worktree.
+# Bits of an entry's flags: assume-unchanged, extended; of the extended flags: skip-worktree.
 _UNCHANGED, _EXTENDED, _SKIP = 0x8000, 0x4000, 0x4000
-# Ten numbers of the file's status stand before the object's name.
+# Bytes of the file's status, ten numbers, before the object's name.
 _STATUS = 40
-# Bytes of the longest name that Linux takes, and how many names are kept: in version 4 a few bytes can stand for a long
-# one, and 64 MiB for all the memory there is.
+# Bytes of the longest path in Linux, and how many paths are returned. Version 4 compresses paths, so a small index of an
+# attacker's could expand to more than the memory.
 _LONGEST, _MOST = 4096, 10_000
 
 
 def hidden(data: bytes, *, sparse: bool = False, name_size: int = 20) -> set[str]:
-    """The paths of the entries that are marked assume-unchanged or skip-worktree; what cannot be read is left out.
+    """The paths of the entries that are marked assume-unchanged or skip-worktree, up to the first one that cannot be read.
 
-    ``sparse``: skip-worktree is how a sparse checkout works, and does not count. ``name_size``: bytes of an object's
-    name, 20 for SHA-1, 32 for SHA-256.
+    ``sparse``: the repository has a sparse checkout, which uses skip-worktree, so that mark does not count. ``name_size``:
+    bytes of an object's name, 20 for SHA-1, 32 for SHA-256.
     """
-    found: set[str] = set()
+    paths: set[str] = set()
     try:
         signature, version, count = _HEADER.unpack_from(data)
         if signature != b"DIRC" or version not in (2, 3, 4):
-            return found
+            return paths
         at, name = _HEADER.size, b""
         for _ in range(count):
             begin = at
@@ -33,25 +33,25 @@ def hidden(data: bytes, *, sparse: bool = False, name_size: int = 20) -> set[str
             more = data[at + 2] << 8 | data[at + 3] if flags & _EXTENDED else 0
             at += 4 if flags & _EXTENDED else 2
             if version == 4:
-                # How many bytes of the last name go, in the variable length of pack files' offsets.
+                # How many bytes to drop from the previous path, encoded like an offset in a pack file.
                 drop = data[at] & 0x7F
                 while data[at] & 0x80 and drop <= _LONGEST:
                     at += 1
                     drop = ((drop + 1) << 7) | (data[at] & 0x7F)
                 end = data.index(b"\0", at + 1, at + 2 + _LONGEST)
                 if drop > len(name):
-                    return found
+                    return paths
                 name = (name[: len(name) - drop] + data[at + 1 : end])[: _LONGEST + 1]
                 at = end + 1
             else:
                 end = data.index(b"\0", at, at + 1 + _LONGEST)
                 name = data[at:end]
-                # To a multiple of eight, with one NUL byte at least.
+                # Padded with NUL bytes, at least one, to a multiple of eight.
                 at = begin + ((end - begin) // 8 + 1) * 8
-            if len(name) > _LONGEST or len(found) >= _MOST:
-                return found
+            if len(name) > _LONGEST or len(paths) >= _MOST:
+                return paths
             if flags & _UNCHANGED or (more & _SKIP and not sparse):
-                found.add(name.decode("utf-8", "surrogateescape"))
+                paths.add(name.decode("utf-8", "surrogateescape"))
     except (struct.error, IndexError, ValueError):
         pass
-    return found
+    return paths

@@ -8,24 +8,25 @@ from collections.abc import Iterable
 from contextlib import suppress
 from os.path import join
 
-from claude_local.fence.files import text_of
+from claude_local.fence.files import read_text
 
 
 def ide_ports(directories: Iterable[str], own_terminal: str | None) -> list[int]:
-    """The loopback ports of the IDEs whose lock files lie in ``directories``: the one whose terminal this is
-    (CLAUDE_CODE_SSE_PORT), and those whose process lives."""
-    found = []
+    """The loopback ports of the IDEs with a lock file in ``directories`` (PORT.lock, made by Claude Code's extensions): the
+    IDE whose terminal this is (``own_terminal``: CLAUDE_CODE_SSE_PORT), and those whose process runs."""
+    ports = []
     for directory in directories:
         with suppress(OSError):
             for name in sorted(os.listdir(directory)):
                 port, _, end = name.partition(".")
                 is_lock = end == "lock" and port.isascii() and port.isdigit() and 0 < int(port) < 65536
-                if is_lock and (port == own_terminal or _lives(text_of(join(directory, name)))):
-                    found.append(int(port))
-    return list(dict.fromkeys(found))
+                if is_lock and (port == own_terminal or _is_running(read_text(join(directory, name)))):
+                    ports.append(int(port))
+    return list(dict.fromkeys(ports))
 
 
-def _lives(lock: str) -> bool:
+def _is_running(lock: str) -> bool:
+    """Whether the process that a lock file names runs."""
     try:
         process = json.loads(lock).get("pid")
         if isinstance(process, bool) or process <= 0:

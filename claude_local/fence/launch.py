@@ -31,13 +31,14 @@ if __name__ == "__main__":
 from claude_local.fence import git_config, model, mount_check, plan, policy, remount, seccomp
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.credentials import fresh_directories, hide, keep_programs, moved_secrets
-from claude_local.fence.files import realpath, text_of
-from claude_local.fence.git_guard import guard_repository, guard_unbelieved
+from claude_local.fence.files import read_text, realpath
+from claude_local.fence.git_guard import guard_repository, guard_untrusted
 from claude_local.fence.git_repository import find_repository
 from claude_local.fence.ide import ide_ports
 from claude_local.fence.ledger import Interrupted, Ledger, make_stubs
 from claude_local.fence.plan import covers
 from claude_local.fence.proxy import proxy
+from claude_local.fence.quarantine import Blocked
 from claude_local.fence.relay import relay
 from claude_local.fence.sockets import blank_sockets, control_directories
 from claude_local.fence.survey import Places, Survey
@@ -232,7 +233,7 @@ def describe_workspaces(found: Survey, workspaces: list[str], places: Places, st
         guard_workspace(found, workspace, stubs, places.home)
         repo, remark = find_repository(workspace)
         if repo is None:
-            guard_unbelieved(found, workspace)
+            guard_untrusted(found, workspace)
         else:
             guard_repository(found, repo, places)
             outside += [repo.git_dir, repo.common_dir]
@@ -315,7 +316,7 @@ def empty_files() -> Iterator[int]:
 
 
 def account_files(home: str) -> tuple[int, int]:
-    passwd, group = plan.accounts(text_of("/etc/passwd"), text_of("/etc/group"), home)
+    passwd, group = plan.accounts(read_text("/etc/passwd"), read_text("/etc/group"), home)
     return memory_file("passwd", os.fsencode(passwd)), memory_file("group", os.fsencode(group))
 
 
@@ -352,7 +353,7 @@ def first_process(claude: int) -> int | None:
     """A descriptor of the first process of Claude Code's process namespace; it becomes readable when no other one is left
     there. None when it cannot be had."""
     with suppress(OSError, ValueError, IndexError):
-        return os.pidfd_open(int(text_of(f"/proc/{claude}/stat").rpartition(")")[2].split()[1]))
+        return os.pidfd_open(int(read_text(f"/proc/{claude}/stat").rpartition(")")[2].split()[1]))
     return None
 
 
@@ -390,7 +391,7 @@ def say_what_is_open(kept: remount.Kept, sockets: list[str]) -> None:
 def programs_named(guarded: list[str]) -> dict[str, set[str]]:
     """What the git configurations among ``guarded`` name to be run. While another program replaces such a file, a
     session that tries all the time can write it before its guard is back."""
-    texts = {path: text_of(path) for path in guarded if basename(path) in ("config", "config.worktree")}
+    texts = {path: read_text(path) for path in guarded if basename(path) in ("config", "config.worktree")}
     return {path: {*git_config.named_files(text), *git_config.named_directories(text)} for path, text in texts.items()}
 
 
@@ -521,7 +522,7 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         allow_the_rest(found, config, places)
         found.settle([*found.fence.writable, *outside])
         lasting = list(found.fence.blanked)
-        blank_sockets(found, text_of("/proc/net/unix"), found.fence.writable)
+        blank_sockets(found, read_text("/proc/net/unix"), found.fence.writable)
         # A socket may be gone in a moment, and bubblewrap would stumble over it.
         found.passing, found.fence.blanked = found.fence.blanked[len(lasting) :], lasting
         wanted = socket_paths(config, os.environ)
@@ -547,7 +548,7 @@ def fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -
         ledger.close()
 
 
-def last_look(watch: Watch, interrupted: Interrupted | None = None) -> list[tuple[str, str, str]]:
+def last_look(watch: Watch, interrupted: Interrupted | None = None) -> list[Blocked]:
     """What the watch put aside, see watch.py. Whatever stops it: what it has found is told, and that it was stopped."""
     try:
         watch.stop() if interrupted is None else watch.look_back(interrupted.began, interrupted.ended)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from claude_local.fence import git_config
-from claude_local.fence.files import bytes_of, realpath, resolved, text_of
+from claude_local.fence.files import read_bytes, read_text, realpath, resolve
 
 # Seconds to wait for others at most, and between two tries.
 WAIT, PAUSE = 3.0, 0.01
@@ -192,9 +192,9 @@ def _is_tracked(path: str, indexes: dict[str, bytes]) -> bool:
         top = os.path.dirname(top)
     if top not in indexes:
         link = os.path.join(top, ".git")
-        target = git_config.link_target(text_of(link))
-        git_dir = link if target is None else resolved(target, top)
-        indexes[top] = bytes_of(os.path.join(git_dir, "index"), limit=INDEX + 1)
+        target = git_config.gitfile_target(read_text(link))
+        git_dir = link if target is None else resolve(target, top)
+        indexes[top] = read_bytes(os.path.join(git_dir, "index"), limit=INDEX + 1)
     index, name = indexes[top], os.fsencode(os.path.relpath(path, top))
     if len(index) > INDEX:
         return True

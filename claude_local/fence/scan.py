@@ -1,25 +1,84 @@
-"""Walks through a workspace and lists the files that programs obey, and the git repositories."""
+"""Walks through a workspace and lists the files that programs outside obey, and the git repositories."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
 from os.path import basename, join
 
 from claude_local.fence import policy
 
-# What git takes for a repository wherever it meets it, whatever the directory's name is.
+# A directory with these names is a repository for git, whatever its own name is (is_git_directory in its setup.c).
 _SHAPE = frozenset({"HEAD", "objects", "refs", "commondir"})
 
 
-def _is_shape(names: Collection[str]) -> bool:
-    return "HEAD" in names and ("commondir" in names or ("objects" in names and "refs" in names))
+@dataclass
+class Scan:
+    """What a workspace holds. ``guarded``: files and directories with guarded names, and ``.git`` files below the top.
+    ``repositories``: ``.git`` directories and bare repositories. ``incomplete``: the workspace where it holds more than the
+    limit, and directories that could not be read although git may get through them."""
+
+    guarded: list[str] = field(default_factory=list)
+    repositories: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
 
 
-def repository_shape(directory: str) -> bool:
-    """Whether git would take ``directory`` itself for a bare git_config."""
-    return _is_shape({name for name in _SHAPE if os.path.lexists(join(directory, name))})
+def scan(
+    workspace: str,
+    *,
+    levels: int = policy.SCAN_DEPTH,
+    limit: int = policy.SCAN_LIMIT,
+    skip: Collection[str] = policy.NOT_SCANNED,
+    guarded: Collection[str] = policy.GUARDED,
+    worktrees: Sequence[str] = (),
+) -> Scan:
+    """Walk through ``workspace`` and its ``worktrees``, level by level and without following symlinks.
+
+    ``levels``: directories below the top. ``limit``: directory entries in all. ``skip``: names of directories that are not
+    entered. ``guarded``: names that are listed and not entered.
+    """
+    result, level = Scan(), [workspace, *worktrees]
+    for _ in range(levels + 1):
+        below: list[str] = []
+        for directory in level:
+            entries = _read(directory, limit + 1, result)
+            for entry in entries[:limit]:
+                if entry.name in guarded or f"{basename(directory)}/{entry.name}" in guarded:
+                    result.guarded.append(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    if entry.name == ".git":
+                        result.repositories.append(entry.path)
+                    if entry.name not in skip:
+                        below.append(entry.path)
+                elif entry.name == ".git" and directory != workspace:
+                    # The file of a submodule or a worktree: git goes where it points.
+                    result.guarded.append(entry.path)
+            if len(entries) > limit:
+                result.incomplete.append(workspace)
+                return result
+            limit -= len(entries)
+            if basename(directory) != ".git" and _is_shape({entry.name for entry in entries}):
+                result.repositories.append(directory)
+        level = below
+    return result
+
+
+def _read(directory: str, count: int, result: Scan) -> list[os.DirEntry[str]]:
+    """The first ``count`` entries of ``directory``. A directory that cannot be read is noted as incomplete, unless the user
+    who runs this may not read it and does not own it."""
+    try:
+        with os.scandir(directory) as entries:
+            return list(islice(entries, count))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        # The path is too long, too many files are open ...
+        if not isinstance(error, PermissionError) or _is_own(directory):
+            result.incomplete.append(directory)
+    return []
 
 
 def _is_own(path: str) -> bool:
@@ -28,56 +87,10 @@ def _is_own(path: str) -> bool:
     return False
 
 
-def scan(
-    workspace: str,
-    levels: int = policy.SCAN_DEPTH,
-    limit: int = policy.SCAN_LIMIT,
-    skip: Collection[str] = policy.NOT_SCANNED,
-    cut: list[str] | None = None,
-    guarded: Collection[str] = policy.GUARDED,
-    more: Sequence[str] = (),
-) -> tuple[list[str], list[str]]:
-    """Guarded files and directories in ``workspace`` (``.git`` files below it among them), and its repositories: ``.git``
-    directories, and directories that have the shape of one. A bounded number of levels and of entries, without the
-    directories called as ``skip`` says.
-    ``guarded``: names that count, and that are not looked into. ``more``: directories that are as good as workspaces.
-    ``cut`` gets the workspace when there was more than ``limit``, and directories that cannot be read, of ours or for
-    another reason than that we may not: git can still go through them."""
-    level, seen = [workspace, *more], 0
-    named: list[str] = []
-    repositories: list[str] = []
-    for depth in range(levels + 1):
-        below = []
-        for directory in level:
-            shape = set()
-            try:
-                with os.scandir(directory) as names:
-                    for entry in names:
-                        seen += 1
-                        if entry.name in _SHAPE:
-                            shape.add(entry.name)
-                        if seen > limit:
-                            if cut is not None:
-                                cut.append(workspace)
-                            return named, repositories
-                        if entry.name in guarded or f"{basename(directory)}/{entry.name}" in guarded:
-                            named.append(entry.path)
-                        elif not entry.is_dir(follow_symlinks=False):
-                            # A submodule's or a worktree's: git goes where it points.
-                            if entry.name == ".git" and directory != workspace:
-                                named.append(entry.path)
-                        else:
-                            if entry.name == ".git":
-                                repositories.append(entry.path)
-                            if depth < levels and entry.name not in skip:
-                                below.append(entry.path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                # Too long a path, too many open files ...
-                if cut is not None and (not isinstance(error, PermissionError) or _is_own(directory)):
-                    cut.append(directory)
-            if basename(directory) != ".git" and _is_shape(shape):
-                repositories.append(directory)
-        level = below
-    return named, repositories
+def _is_shape(names: Collection[str]) -> bool:
+    return "HEAD" in names and ("commondir" in names or ("objects" in names and "refs" in names))
+
+
+def is_bare_repository(directory: str) -> bool:
+    """Whether git would take ``directory`` itself for a repository."""
+    return _is_shape({name for name in _SHAPE if os.path.lexists(join(directory, name))})

@@ -2,94 +2,95 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from os.path import basename, dirname, isabs, isdir, join
+from os.path import dirname, isabs, isdir, join
 
 from claude_local.fence import policy
-from claude_local.fence.files import expanded, realpath, text_of
+from claude_local.fence.files import expand_home, read_text, realpath
 from claude_local.fence.plan import covers
 from claude_local.fence.survey import Survey
 
 
 def control_directories(home: str) -> list[str]:
-    """The directories of ssh's control sockets, as ``~/.ssh/config`` and what it includes name them: whoever reaches one has
-    a connection that is logged in. Only those that hold nothing else."""
-    texts = [text_of(join(home, ".ssh", "config"))]
-    for word, value in _ssh_options(texts[0]):
-        if word == "include":
-            texts += [text_of(each) for pattern in value.split() for each in _matching(pattern, home)]
-    found = []
-    for word, value in (option for text in texts for option in _ssh_options(text)):
-        path = expanded(value.strip('"').replace("%d", home).replace("${HOME}", home), home)
-        # Up to what differs from connection to connection.
+    """The directories of ssh's control sockets (ControlPath in ``~/.ssh/config`` and the files that it includes). Whoever
+    reaches such a socket uses a connection that is logged in. A directory that holds anything else is left out."""
+    texts = [read_text(join(home, ".ssh", "config"))]
+    for keyword, value in _ssh_options(texts[0]):
+        if keyword == "include":
+            texts += [read_text(path) for pattern in value.split() for path in _included_files(pattern, home)]
+    directories = []
+    for keyword, value in (option for text in texts for option in _ssh_options(text)):
+        path = expand_home(value.strip('"').replace("%d", home).replace("${HOME}", home), home)
+        # Up to the part that differs from connection to connection.
         directory = dirname(path.partition("%")[0].partition("$")[0])
-        if word == "controlpath" and isdir(directory) and all(is_socket for _, is_socket in _entries(directory)):
-            found.append(directory)
-    return list(dict.fromkeys(found))
+        if keyword == "controlpath" and isdir(directory) and all(is_socket for _, is_socket in _entries(directory)):
+            directories.append(directory)
+    return list(dict.fromkeys(directories))
 
 
 def _ssh_options(text: str) -> Iterator[tuple[str, str]]:
-    """Keyword, in small letters, and the rest of each line of an ssh_config(5)."""
+    """Keyword, in lower case, and value of each line of an ssh_config(5)."""
     for line in text.splitlines():
-        words = line.strip().replace("=", " ", 1).split(None, 1)
-        if len(words) == 2:
-            yield words[0].lower(), words[1].strip()
+        parts = line.strip().replace("=", " ", 1).split(None, 1)
+        if len(parts) == 2:
+            yield parts[0].lower(), parts[1].strip()
 
 
-def _matching(pattern: str, home: str) -> list[str]:
-    """The files that an Include names; one star in the last part is all that is known here."""
-    path = join(home, ".ssh", pattern.strip('"').replace("~", home, 1))
-    begin, star, end = basename(path).partition("*")
-    if not star:
-        return [path]
-    with suppress(OSError):
-        return [join(dirname(path), name) for name in sorted(os.listdir(dirname(path)))
-                if name.startswith(begin) and name.endswith(end)]  # fmt: skip
-    return []
+def _included_files(pattern: str, home: str) -> list[str]:
+    """The files that an Include of ssh's names; a relative one starts in ``~/.ssh``."""
+    pattern = pattern.strip('"')
+    if pattern.startswith("~"):
+        pattern = glob.escape(home) + pattern[1:]
+    return sorted(glob.glob(join(glob.escape(home), ".ssh", pattern)))
 
 
-def listening_sockets(table: str) -> list[str]:
-    """The paths in /proc/net/unix that something has bound. A relative one starts where that program was then."""
+def bound_sockets(table: str) -> list[str]:
+    """The paths of the bound sockets in ``table``, the text of /proc/net/unix. A relative path starts in the directory where
+    its program was at the time."""
     rows = (line.split(None, 7) for line in table.splitlines()[1:])
     return list(dict.fromkeys(row[7] for row in rows if len(row) == 8 and not row[7].startswith("@")))
 
 
 def _working_directories() -> set[str]:
-    """Where the processes are that we may look at."""
-    found = set()
+    """The working directories of all processes that we may look at."""
+    directories = set()
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError):
-                found.add(os.readlink(f"/proc/{name}/cwd"))
-    return found
+                directories.add(os.readlink(f"/proc/{name}/cwd"))
+    return directories
 
 
 def _entries(directory: str) -> Iterator[tuple[str, bool]]:
-    """The path of each entry, and whether it may be a socket."""
+    """The path of each entry of ``directory``, and whether it may be a socket."""
     with suppress(OSError), os.scandir(directory) as entries:
         for each in entries:
-            kinds = (each.is_file(follow_symlinks=False), each.is_dir(follow_symlinks=False), each.is_symlink())
-            yield each.path, not any(kinds)
+            yield each.path, not (each.is_file(follow_symlinks=False) or each.is_dir(follow_symlinks=False)
+                                  or each.is_symlink())  # fmt: skip
 
 
 def blank_sockets(survey: Survey, table: str, writable: Iterable[str]) -> None:
-    """A read-only mount does not stop a connection to a socket in it: blank those that no emptied directory hides.
+    """Hide the bound sockets in ``table`` (/proc/net/unix) that lie in no emptied and no ``writable`` directory. A read-only
+    mount does not stop a connection to a socket in it.
 
-    ssh binds a name, gives the socket another one and takes the first away: where a name is gone, every socket beside it.
+    ssh binds a temporary name, links the socket to its real name and removes the first one. So where a name in the table
+    does not exist, every socket in that directory is hidden.
     """
     covered = [*policy.EMPTIED, *survey.fence.emptied, *survey.fence.scratch, *writable]
-    names = listening_sockets(table)
+    names = bound_sockets(table)
     relative = [name for name in names if not isabs(name)]
-    places = [name for name in names if isabs(name)]
-    places += [join(each, name) for each in (_working_directories() if relative else ()) for name in relative]
-    gone = {dirname(path) for path in places if isabs(path) and not os.path.lexists(path)}
-    places += [path for directory in gone for path, is_socket in _entries(directory) if is_socket]
-    for path in dict.fromkeys(places):
+    paths = [name for name in names if isabs(name)]
+    paths += [join(each, name) for each in (_working_directories() if relative else ()) for name in relative]
+    renamed_in = {dirname(path) for path in paths if isabs(path) and not os.path.lexists(path)}
+    paths += [path for directory in renamed_in for path, is_socket in _entries(directory) if is_socket]
+    sockets = []
+    for path in dict.fromkeys(paths):
         with suppress(OSError):
             real = realpath(path)
             if stat.S_ISSOCK(os.lstat(real).st_mode) and not any(covers(each, real) for each in covered):
-                survey.fence.blanked.append(real)
-    survey.fence.blanked = list(dict.fromkeys(survey.fence.blanked))
+                sockets.append(real)
+    survey.fence.blanked = list(dict.fromkeys([*survey.fence.blanked, *sockets]))

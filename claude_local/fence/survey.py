@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from os.path import dirname, exists, isdir, islink
 
-from claude_local.fence.files import links_on, realpath
+from claude_local.fence.files import is_empty, realpath, symlinks_on
 from claude_local.fence.plan import Fence, covers
 
 
 @dataclass
 class Places:
-    """Where things are for one session, all without symbolic links: ``own`` are claude-local's own directories, which
-    no workspace may hold; ``config_dir`` is Claude Code's; ``programs`` must stay visible wherever they are."""
+    """Where things are for one session, all without symlinks. ``own``: claude-local's own directories, which no workspace
+    may hold. ``config_dir``: Claude Code's. ``programs``: stay visible wherever they are."""
 
     home: str
     config_dir: str
@@ -26,62 +25,55 @@ class Places:
 
 @dataclass
 class Survey:
-    """A session's fence, what to watch because it cannot be mounted over, and remarks for the user."""
+    """A session's fence, what else to watch because no mount can guard it, and remarks for the user."""
 
     fence: Fence = field(default_factory=Fence)
-    # May appear and must not: path -> what it would do.
+    # Paths that do not exist and must not appear, and what each of them would do.
     unwanted: dict[str, str] = field(default_factory=dict)
-    # The git directories that were there at the start, those of submodules and worktrees among them, and .git files.
+    # Git directories and .git files that exist at the start, those of submodules and worktrees among them.
     repositories: set[str] = field(default_factory=set)
-    # Of these, those that are too many to be guarded.
+    # Those of them that are not guarded, because there are too many.
     unguarded: set[str] = field(default_factory=set)
-    # Empty things at these paths are leftovers of a fence, if they were not there before.
+    # Paths that do not exist and where Claude Code's own sandbox leaves empty files and directories behind.
     leftovers: list[str] = field(default_factory=list)
-    # Guarded names that are symbolic links, and where they lead.
+    # Guarded names that are symlinks, and their targets.
     links: dict[str, str] = field(default_factory=dict)
-    # Secrets that are not there yet; a login in another terminal brings them.
+    # Secrets that do not exist yet. A login in another terminal makes them.
     late: list[str] = field(default_factory=list)
-    # Sockets to be hidden that may be gone in a moment.
+    # Sockets to hide that may be gone in a moment.
     passing: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    # Empty things at these paths are another session's stubs.
+    # Where other sessions have stubs.
     stubs: set[str] = field(default_factory=set)
-    # Configurations of git's that were read: path -> text.
+    # The texts of git configurations that were read, by path.
     read: dict[str, str] = field(default_factory=dict)
 
     def is_stub(self, path: str) -> bool:
-        """Whether there is an empty file or directory at ``path`` that another session's fence has made."""
-        with suppress(OSError):
-            if path not in self.stubs:
-                return False
-            status = os.lstat(path)
-            if stat.S_ISREG(status.st_mode):
-                return status.st_size == 0
-            return stat.S_ISDIR(status.st_mode) and not os.listdir(path)
-        return False
+        """Whether ``path`` is a stub of another session: still empty."""
+        return path in self.stubs and is_empty(path)
 
     def is_writable(self, path: str) -> bool:
-        """Whether the session may write at ``path``, guarded names left aside."""
+        """Whether ``path`` lies where the session may write, guarded names aside."""
         return any(covers(each, path) for each in [*self.fence.writable, *self.fence.pinned])
 
     def pin_parents(self, path: str, top: str | None = None) -> None:
-        """Keep the session from renaming the directories between ``top`` and ``path``: a guarded file moves with its
+        """Keep the session from renaming the directories between ``top`` and ``path``, because a guarded file moves with its
         directory. Without ``top``: up to the nearest directory that the session cannot rename."""
         fence = self.fence
         if top is None:
             roots = (each for each in [*fence.writable, *fence.pinned] if covers(each, dirname(path)))
             top = max(roots, key=len, default="/")
         parent = dirname(path)
-        # What was reopened comes after what was pinned, and what holds it is guarded.
+        # A reopened directory is mounted after the pinned ones and lies in a guarded one: its parents are safe.
         while covers(top, parent) and parent != top and parent not in fence.reopened:
-            again = any(covers(each, parent) for each in fence.reopened)
-            (fence.reopened if again else fence.pinned).append(parent)
+            inside = any(covers(each, parent) for each in fence.reopened)
+            (fence.reopened if inside else fence.pinned).append(parent)
             parent = dirname(parent)
 
     def guard_way(self, path: str) -> None:
-        """Watch the links on the way to ``path``, because no mount can hold a link in its place, and keep the session from
-        renaming the directories that they and their end lie in."""
-        ends = [*links_on(path), realpath(path)]
+        """Watch the symlinks on the way to ``path``, because no mount can hold a symlink in place, and keep the session from
+        renaming the directories that hold them and their target."""
+        ends = [*symlinks_on(path), realpath(path)]
         if len(ends) == 1:
             return
         for end in ends:
@@ -92,7 +84,7 @@ class Survey:
         self.keep_away(ends[-1], f"{ends[0]} leads to it")
 
     def keep_away(self, path: str, what: str) -> None:
-        """Keep the session from making ``path``, which does not exist; ``what`` it would do."""
+        """Keep the session from making ``path``, if it does not exist. ``what``: what the path would do."""
         if (os.path.lexists(path) and not self.is_stub(path)) or not self.is_writable(path):
             return
         if isdir(dirname(path)):
@@ -102,42 +94,41 @@ class Survey:
             self.unwanted[path] = what
 
     def settle(self, roots: Sequence[str]) -> None:
-        """Keep of a fence only what cannot open anything: ``roots`` are the directories that the session may write.
+        """Drop from the fence what could open something outside ``roots``, the directories that the session may write.
 
-        A workspace is somebody else's text: a link in it, or a path in its configuration, may lead anywhere. What is mounted
-        over itself must be where its name says, inside one of the roots; mounted outside, it would be shown or writable.
+        A stranger may have made the workspace: a symlink in it, or a path in its git configuration, can lead anywhere, and
+        bubblewrap would show it or make it writable. So each path must be its own real path, inside one of the roots.
         """
         fence = self.fence
 
-        def inside(path: str) -> bool:
+        def is_inside(path: str) -> bool:
             return any(covers(root, path) for root in roots)
 
-        fence.pinned = [
-            path for path in dict.fromkeys(fence.pinned) if isdir(path) and realpath(path) == path and inside(path)
-        ]
+        def directories(paths: Iterable[str]) -> list[str]:
+            unique = dict.fromkeys(paths)
+            return [path for path in unique if isdir(path) and realpath(path) == path and is_inside(path)]
+
+        def is_read_only(path: str) -> bool:
+            guarded = [each for each in fence.guarded if covers(each, path)]
+            reopened = [each for each in fence.reopened if covers(each, path)]
+            return bool(guarded) and len(max(guarded, key=len)) >= len(max(reopened, key=len, default=""))
+
+        def stubs(paths: Iterable[str]) -> list[str]:
+            parents = directories({dirname(path) for path in paths})
+            return [path for path in dict.fromkeys(paths) if dirname(path) in parents and is_inside(path)
+                    and _can_write(dirname(path)) and not is_read_only(path)]  # fmt: skip
+
+        fence.pinned = directories(fence.pinned)
         fence.guarded = [path for path in dict.fromkeys(map(realpath, fence.guarded))
-                         if exists(path) and inside(path) and not any(covers(path, root) for root in roots)]  # fmt: skip
-        fence.reopened = [
-            path for path in dict.fromkeys(fence.reopened) if isdir(path) and realpath(path) == path and inside(path)
-        ]
-
-        def is_closed(path: str) -> bool:
-            def nearest(places: Iterable[str]) -> int:
-                return max((len(each) for each in places if covers(each, path)), default=0)
-
-            return nearest(fence.guarded) > 0 and nearest(fence.guarded) >= nearest(fence.reopened)
-
-        for name in ("stub_directories", "stub_files"):
-            wanted = [path for path in getattr(fence, name)
-                      if realpath(dirname(path)) == dirname(path) and isdir(dirname(path)) and inside(path)
-                      and can_appear(dirname(path)) and not is_closed(path)]  # fmt: skip
-            setattr(fence, name, list(dict.fromkeys(wanted)))
-        # One of each name: bubblewrap stumbles over a second one.
-        fence.stub_files = [path for path in fence.stub_files if path not in fence.stub_directories]
+                         if exists(path) and is_inside(path) and not any(covers(path, root) for root in roots)]  # fmt: skip
+        fence.reopened = directories(fence.reopened)
+        fence.stub_directories = stubs(fence.stub_directories)
+        # bubblewrap fails where a path is both.
+        fence.stub_files = [path for path in stubs(fence.stub_files) if path not in fence.stub_directories]
 
 
-def can_appear(directory: str) -> bool:
-    """Whether a session could make something in ``directory``; as root it has no power over other people's files."""
+def _can_write(directory: str) -> bool:
+    """Whether the session could make a file in ``directory``. A session of root has no power over other users' files."""
     try:
         status = os.stat(directory)
         if os.statvfs(directory).f_flag & os.ST_RDONLY:
@@ -145,7 +136,7 @@ def can_appear(directory: str) -> bool:
     except OSError:
         return True
     if os.getuid() != 0:
-        # One's own can be made writable first.
+        # The owner can make a directory writable first.
         return status.st_uid == os.getuid() or os.access(directory, os.W_OK)
     by_group = status.st_gid in {os.getgid(), *os.getgroups()} and bool(status.st_mode & stat.S_IWGRP)
     return status.st_uid == 0 or bool(status.st_mode & stat.S_IWOTH) or by_group

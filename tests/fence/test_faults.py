@@ -179,7 +179,7 @@ def test_a_last_look_that_fails_is_told_of_and_so_is_what_it_found(station: Stat
         station,
         "from claude_local.fence import watch\n"
         "def fails(*_):\n    raise ValueError('a text that nobody thought of')\n"
-        "watch.hidden_files = fails",
+        "watch.skipped_files = fails",
     )
     repository = "os.makedirs('lib/.git/hooks'); open('lib/.git/hooks/pre-commit', 'w').close()\n"
     subprocess.run(["git", "init", "-q", str(station.workspace)], check=True, timeout=30)
@@ -230,7 +230,7 @@ def test_a_repository_that_the_session_hid_in_the_one_around_its_workspace_runs_
 
 def test_the_systems_accounts_may_have_any_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """As root the session gets a passwd file of its own."""
-    monkeypatch.setattr(files, "bytes_of", lambda *_, **__: b"x:x:1000:1000:J\xf6rg:/home/x:/bin/sh\ny:x:7:7::/:\n")
+    monkeypatch.setattr(files, "read_bytes", lambda *_, **__: b"x:x:1000:1000:J\xf6rg:/home/x:/bin/sh\ny:x:7:7::/:\n")
     first, second = launch.account_files("/root")
     with open(first, "rb") as passwd, open(second, "rb") as group:
         assert b"y:x:7:7" in passwd.read() and group.read().startswith(b"root:x:")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from claude_local.fence.git_config import entries, link_target, named_directories, named_files, unusual
+from claude_local.fence.git_config import entries, gitfile_target, named_directories, named_files, unsafe_entries
 
 PROJECT = Path(__file__).parents[2]
 
@@ -87,8 +87,8 @@ def test_nothing_that_git_reads_is_missed(tmp_path: Path, text: str) -> None:
 def test_no_text_makes_the_reader_fail(text: str) -> None:
     for section, below, key, value in entries(text):
         assert isinstance(section + below, str) and key == key.lower() and isinstance(value, str)
-    assert all(named_directories(text)) and all(named_files(text)) and all(unusual(text))
-    target = link_target(text)
+    assert all(named_directories(text)) and all(named_files(text)) and all(unsafe_entries(text))
+    target = gitfile_target(text)
     assert target is None or target
 
 
@@ -112,7 +112,7 @@ def test_a_megabyte_of_nonsense_is_read_at_once(text: str) -> None:
         "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
         "from claude_local.fence import git_config\n"
         "text = sys.stdin.read()\n"
-        "git_config.named_files(text), git_config.unusual(text), git_config.link_target(text)\n"
+        "git_config.named_files(text), git_config.unsafe_entries(text), git_config.gitfile_target(text)\n"
     )
     subprocess.run([sys.executable, "-c", program], input=text, cwd=PROJECT, text=True, check=True)
 
@@ -177,7 +177,7 @@ def test_an_everyday_configuration_names_no_file(text: str) -> None:
     ],
 )
 def test_an_everyday_configuration_is_nothing_unusual(text: str) -> None:
-    assert entries(text) and unusual(text) == []
+    assert entries(text) and unsafe_entries(text) == []
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_what_runs_a_program_or_nobody_knows_is_unusual(tmp_path: Path, entry: s
     file = tmp_path / "config"
     name, _, value = entry.partition("=")
     subprocess.run(["git", "config", "--file", file, name, value], check=True)
-    assert len(unusual(file.read_text())) == 1
+    assert len(unsafe_entries(file.read_text())) == 1
 
 
 @pytest.mark.parametrize(
@@ -221,4 +221,4 @@ def test_what_runs_a_program_or_nobody_knows_is_unusual(tmp_path: Path, entry: s
     ],
 )
 def test_where_a_git_file_points(text: str, target: str | None) -> None:
-    assert link_target(text) == target
+    assert gitfile_target(text) == target

@@ -196,7 +196,7 @@ def test_the_users_configuration_is_found_where_the_environment_puts_it(
         write(place / "git" / "config" if number == 0 else place, f"[core]\n\thooksPath = hooks{number}\n")
         write(world.workspace / f"hooks{number}" / "pre-commit")
         assert f"projects/one/hooks{number}" in world.guarded()
-    assert "/etc/gitconfig" in git_repository.users_configurations("/home/x", {})
+    assert "/etc/gitconfig" in git_repository.user_configs("/home/x", {})
 
 
 def test_a_subdirectory_may_write_its_repository_and_none_of_its_files(world: World) -> None:

@@ -327,7 +327,7 @@ def test_an_index_that_is_none_keeps_nobody_waiting(workspace: Path, make: Calla
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
         "from claude_local.fence import files, ledger, snapshot\n"
-        "snapshot.hidden_files(sys.argv[1] + '/.git')\n"
+        "snapshot.skipped_files(sys.argv[1] + '/.git')\n"
         "ledger.remove_if_empty(sys.argv[1] + '/.envrc')\n"
     )
     words = [sys.executable, "-c", program, str(workspace)]
@@ -363,7 +363,7 @@ def test_a_file_that_gives_nothing_at_the_moment_is_an_empty_one(tmp_path: Path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.open", lambda *_, **__: Waiting())
-        assert files.text_of(str(write(tmp_path / "x"))) == ""
+        assert files.read_text(str(write(tmp_path / "x"))) == ""
 
 
 def test_what_cannot_be_looked_at_is_named(workspace: Path) -> None:
@@ -435,7 +435,7 @@ def test_that_a_configuration_could_not_be_put_back_is_told(workspace: Path, mon
 
     monkeypatch.setattr(os, "fsencode", full)
     ((path, what, _),) = running.stop()
-    assert path == str(config) and "put its text back" in what and not config.exists()
+    assert path == str(config) and "written back" in what and not config.exists()
 
 
 @pytest.mark.parametrize("kind", ["link", "long"])
@@ -517,7 +517,7 @@ def test_a_list_of_exceptions_that_changed_at_once_is_named(workspace: Path) -> 
 
 
 def test_a_first_look_that_takes_too_long_is_told(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("claude_local.fence.watch.SURVEY", 0.01)
+    monkeypatch.setattr("claude_local.fence.watch.SURVEY_TIMEOUT", 0.01)
     running = watch(workspace)
     ended = threading.Event()
     running._survey = threading.Thread(target=ended.wait)

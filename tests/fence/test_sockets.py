@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from claude_local.fence import policy
-from claude_local.fence.files import text_of
+from claude_local.fence.files import read_text
 from claude_local.fence.plan import Fence
-from claude_local.fence.sockets import blank_sockets, control_directories, listening_sockets
+from claude_local.fence.sockets import blank_sockets, bound_sockets, control_directories
 from claude_local.fence.survey import Survey
 from tests.fence.world import World, write
 
@@ -23,9 +23,9 @@ def test_listening_sockets_are_read_from_the_kernels_table(tmp_path: Path) -> No
         bound.bind(path)
         bound.listen()
         abstract.bind("\0a-claude-local-test")
-        found = listening_sockets(text_of("/proc/net/unix"))
+        found = bound_sockets(read_text("/proc/net/unix"))
     assert path in found and not [each for each in found if "claude-local-test" in each and each != path]
-    assert listening_sockets("") == []
+    assert bound_sockets("") == []
 
 
 def test_sockets_are_blanked_where_nothing_hides_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_sockets_are_blanked_where_nothing_hides_them(world: World, monkeypatch:
 
 
 def kernels_table() -> str:
-    return text_of("/proc/net/unix")
+    return read_text("/proc/net/unix")
 
 
 def test_a_control_socket_of_sshs_is_blanked_though_its_name_in_the_kernel_is_gone(

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from claude_local.fence import launch, policy, scan
+from claude_local.fence.quarantine import SUFFIX, open_directory
 from claude_local.fence.survey import Places, Survey
-from claude_local.fence.watch import BLOCKED, Watch, opened
+from claude_local.fence.watch import Watch
 from tests.fence.world import git, repository, write
 
 
@@ -96,7 +97,7 @@ def test_a_common_directory_is_taken_away_while_the_session_runs(workspace: Path
         if not planted.exists():
             break
         time.sleep(0.05)
-    assert not planted.exists() and (workspace / ".git" / f"commondir{BLOCKED}").exists()
+    assert not planted.exists() and (workspace / ".git" / f"commondir{SUFFIX}").exists()
     assert stopped(running) == {str(planted)}
 
 
@@ -104,7 +105,7 @@ def test_a_workspace_that_becomes_a_bare_repository_is_none(workspace: Path) -> 
     running = watch(workspace)
     git("init", "--bare", workspace)
     assert stopped(running) == {str(workspace / "HEAD")}
-    assert not scan.repository_shape(str(workspace))
+    assert not scan.is_bare_repository(str(workspace))
 
 
 def bare(path: Path) -> Path:
@@ -394,10 +395,10 @@ def test_links_on_the_way_lead_the_watch_nowhere(workspace: Path, outside: Path)
 def test_a_directory_is_opened_through_no_link(workspace: Path, outside: Path) -> None:
     write(workspace / "a" / "b" / "file")
     (workspace / "link").symlink_to("a")
-    with opened(str(workspace), "a/b") as directory:
+    with open_directory(str(workspace), "a/b") as directory:
         assert os.listdir(directory) == ["file"]
     for top, below in ((workspace, "link/b"), (workspace / "link", "b"), (workspace, "a/none")):
-        with pytest.raises(OSError), opened(str(top), below):
+        with pytest.raises(OSError), open_directory(str(top), below):
             pass
 
 
@@ -409,7 +410,7 @@ def test_a_guarded_link_that_is_replaced_is_put_aside(workspace: Path) -> None:
     link.unlink()
     link.write_text("evil")
     assert stopped(running) == {str(link)}
-    assert (workspace / f".envrc{BLOCKED}").read_text() == "evil" and not link.exists()
+    assert (workspace / f".envrc{SUFFIX}").read_text() == "evil" and not link.exists()
 
 
 def test_a_guarded_link_that_is_turned_elsewhere_is_put_aside(workspace: Path) -> None:
@@ -438,7 +439,7 @@ def test_names_are_not_overwritten_by_what_is_put_aside(workspace: Path) -> None
         write(planted, str(number))
         running.look()
     running.stop()
-    kept = sorted(each.read_text() for each in (workspace / ".git").glob(f"commondir{BLOCKED}*"))
+    kept = sorted(each.read_text() for each in (workspace / ".git").glob(f"commondir{SUFFIX}*"))
     assert kept == ["0", "1", "2"]
 
 
@@ -526,9 +527,9 @@ def test_a_repository_that_git_is_busy_in_at_the_start_is_the_users(workspace: P
     write(unguarded / ".git" / "index.lock").unlink()
     running._survey.join()
     running.known.discard(str(unguarded / ".git"))
-    running.doubtful.clear()
+    running._doubtful.clear()
     write(unguarded / ".git" / "index.lock").unlink()
-    running._look_around()
+    running._survey_workspaces()
     assert stopped(running) == set()
     if str(unguarded / ".git") not in running.unguarded:
         assert running.changed == [str(unguarded / ".git" / "config")]

@@ -11,7 +11,7 @@ from claude_local.fence import plan, policy
 from claude_local.fence import scan as scanning
 from claude_local.fence import workspace as workspaces
 from claude_local.fence.plan import Fence
-from claude_local.fence.scan import repository_shape
+from claude_local.fence.scan import is_bare_repository
 from claude_local.fence.survey import Places, Survey
 from claude_local.fence.workspace import WorkspaceRefused, check_workspace, guard_workspace
 from tests.fence.world import World, git, repository, write
@@ -95,9 +95,9 @@ def test_the_scan_ends_at_its_limit_and_the_top_comes_first(world: World, monkey
     for number in range(60):
         write(world.workspace / "many" / f"f{number}")
     write(world.workspace / "many" / "deep" / ".envrc")
-    named, _ = scanning.scan(str(world.workspace), limit=30)
+    named = scanning.scan(str(world.workspace), limit=30).guarded
     assert named == [str(world.workspace / ".vscode")]
-    assert len(scanning.scan(str(world.workspace))[0]) == 2
+    assert len(scanning.scan(str(world.workspace)).guarded) == 2
 
 
 def test_a_workspace_that_is_too_large_is_said_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_the_scan_follows_no_link(world: World) -> None:
     write(world.home / "other" / ".envrc")
     (world.workspace / "link").symlink_to(world.home / "other")
     (world.workspace / "loop").symlink_to(".")
-    assert scanning.scan(str(world.workspace)) == ([], [])
+    assert scanning.scan(str(world.workspace)) == scanning.Scan()
 
 
 def test_a_guarded_link_within_the_workspace_is_watched_and_its_target_read_only(world: World) -> None:
@@ -165,9 +165,9 @@ def test_each_worktree_of_claude_code_is_guarded_like_a_workspace(world: World) 
 
 
 def test_a_bare_repository_has_the_shape_that_git_obeys(tmp_path: Path) -> None:
-    assert not repository_shape(str(tmp_path))
+    assert not is_bare_repository(str(tmp_path))
     git("init", "--bare", tmp_path)
-    assert repository_shape(str(tmp_path))
+    assert is_bare_repository(str(tmp_path))
 
 
 def test_the_words_for_a_real_workspace_name_each_guard(world: World) -> None:
@@ -189,5 +189,5 @@ def test_a_workspace_full_of_repositories_guards_the_first_and_says_so(
     guard_workspace(found, str(tmp_path))
     guarded = {Path(path).parent.parent.name for path in found.fence.guarded if path.endswith("/.git/config")}
     assert len(guarded) == 2
-    assert any("3 repositories; 1 of them are not guarded" in remark for remark in found.remarks)
+    assert any("3 repositories" in remark and "1 of them" in remark for remark in found.remarks)
     assert len(found.repositories) == 3, "none of them counts as made by the session"
