@@ -52,7 +52,7 @@ class Release(http.server.BaseHTTPRequestHandler):
 def url() -> Iterator[str]:
     Release.ranges, Release.cut, Release.content = [], None, CONTENT
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Release) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/claude"
         server.shutdown()
 

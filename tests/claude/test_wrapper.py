@@ -36,6 +36,8 @@ if os.getuid() == 0:
 
 FAKE_CLAUDE = f"""#!{sys.executable}
 import json, os, sys, time
+
+pytestmark = pytest.mark.slow
 with open(os.environ["FAKE_CLAUDE_RECORD"], "w") as record:
     json.dump({{"argv": sys.argv[1:], "env": dict(os.environ), "pid": os.getpid(), "cwd": os.getcwd()}}, record)
 if os.environ.get("FAKE_CLAUDE_SLEEP"):
@@ -352,7 +354,7 @@ def test_a_place_that_another_profile_holds_is_waited_for(home: Home) -> None:
         def log_message(self, *_: object) -> None: ...
 
     with HTTPServer(("127.0.0.1", 0), Router) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         done = home.run("-p", "x", server=f"http://127.0.0.1:{server.server_port}")
         server.shutdown()
     assert done.returncode == 0

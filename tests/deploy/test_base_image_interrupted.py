@@ -15,6 +15,8 @@ import pytest
 from claude_local.deploy.operations.image import BASE_SCRIPT
 from tests.deploy.test_image import DEBOOTSTRAP, IMPORT
 
+pytestmark = pytest.mark.slow
+
 # A root that a namespace gives, where the tests' user is none.
 ALONE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 # Mounts something below its folder, as debootstrap does, and works on whatever a terminal sends.

@@ -7,7 +7,11 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from claude_local.deploy.operations.runtime import ENVIRONMENT_SCRIPT, RUN_PIP
+
+pytestmark = pytest.mark.slow
 
 
 def start(tmp_path: Path) -> subprocess.Popen[str]:

@@ -107,6 +107,8 @@ def plant():
         except OSError:
             pass
 import threading
+
+pytestmark = pytest.mark.slow
 threading.Thread(target=plant, daemon=True).start()
 """
 

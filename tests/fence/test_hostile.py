@@ -23,6 +23,8 @@ from tests.fence.test_launch import Station
 from tests.fence.test_watch import stopped, watch
 from tests.fence.world import git, repository, write
 
+pytestmark = pytest.mark.slow
+
 EVIL = "[core]\n\tfsmonitor = touch ran-outside; false\n"
 
 

@@ -28,6 +28,8 @@ BWRAP = "/usr/bin/bwrap"
 # It writes down what it sees, and does what its last argument says, as Python.
 FAKE_CLAUDE = f"""#!{sys.executable} -IS
 import json, os, signal, subprocess, sys, time
+
+pytestmark = pytest.mark.slow
 def listed(path):
     try:
         return sorted(os.listdir(path))

@@ -384,6 +384,7 @@ needs_bwrap = pytest.mark.skipif(
 
 
 @needs_bwrap
+@pytest.mark.slow
 def test_what_a_session_writes_at_home_never_reaches_the_real_home(tmp_path: Path) -> None:
     bench = deployed(tmp_path)
     write(tmp_path / "private.txt", "mine")
@@ -447,6 +448,7 @@ def test_stracess_output_becomes_peers() -> None:
 CONNECTS = "import socket, time; s = socket.create_connection(('127.0.0.1', {port})); time.sleep(1.5)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_strace", [True, False])
 def test_a_real_connection_is_seen(tmp_path: Path, use_strace: bool) -> None:
     import socket
@@ -545,6 +547,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("style", "words"),
     [
