@@ -1,6 +1,6 @@
 """``python -m claude_local.verify --parameters FILE|-``: prove that this workstation works.
 
-Exit status: 0 nothing failed, 1 a check failed, 2 bad parameters or arguments, 130 interrupted.
+Exit status: 0 nothing failed, 1 a check failed, 2 unusable parameters or arguments, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from types import FrameType
 
 from rich.console import Console
 
-from claude_local.verify import claude_session
 from claude_local.verify.catalogue import catalogue
-from claude_local.verify.checks import run, selected
-from claude_local.verify.parameters import ParametersError, parse
+from claude_local.verify.checks import Check, run, select
+from claude_local.verify.credentials_rows import remember_own_login
+from claude_local.verify.parameters import Parameters, ParametersError, parse
 from claude_local.verify.report import Reporter, as_json, totals, write_atomically
 from claude_local.verify.workbench import Workbench
 
@@ -33,22 +33,20 @@ WIDTH = 140
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="verify", description="Prove that this workstation works; change nothing.")
     parser.add_argument("--parameters", required=True, metavar="FILE", help="the deploy's settings as JSON; -: stdin")
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="GLOB", help="only these rows and what they need"
-    )
+    parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only these rows and their needs")
     parser.add_argument("--deep", action="store_true", help="hash every model again")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout, the rows on stderr")
-    parser.add_argument("--list", action="store_true", help="show the rows that there are, and run none")
+    parser.add_argument("--list", action="store_true", help="list the rows and run none")
     return parser.parse_args(argv)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def _alone(state: Path) -> Iterator[bool]:
-    """Hold the state directory's lock; False when another verify has it."""
+def only_run(state: Path) -> Iterator[bool]:
+    """Hold the lock on the state directory; False when another verify holds it."""
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(state, os.O_RDONLY)
     try:
@@ -60,13 +58,47 @@ def _alone(state: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+def _prepare_process() -> None:
+    """Drop the variables of a cloud account, which no child may get; end on SIGTERM and SIGHUP as on Ctrl-C."""
+    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "CLAUDE"))]:
+        del os.environ[name]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def _run(parameters: Parameters, checks: list[Check], options: argparse.Namespace) -> int:
+    """Run the checks, show them, and write the report. Returns the exit status."""
+    width = None if sys.stdout.isatty() or options.json else WIDTH
+    console = Console(stderr=options.json, highlight=False, width=width)
+    reporter = Reporter(console, len(checks))
+    begin = time.monotonic()
+    try:
+        with Workbench(parameters, deep=options.deep) as bench:
+            remember_own_login(bench)
+            rows = run(checks, bench, reporter)
+    except KeyboardInterrupt:
+        reporter.pause()
+        print("verify: interrupted; nothing was left behind", file=sys.stderr)
+        return 130
+    document = as_json(rows, deep=options.deep, only=options.only, seconds=time.monotonic() - begin)
+    report = Path(parameters.paths.verify_report)
+    write_atomically(report, document)
+    reporter.table(rows)
+    if options.json:
+        json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
+        print()
+    console.print(f"Report: {report}", soft_wrap=True)
+    console.print(totals(rows), style="green" if document["ok"] else "bold red")
+    return 0 if document["ok"] else 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the checks; see the module's docstring for the exit status."""
+    """Run the program; see the module's docstring for the exit status."""
     options = _arguments(argv)
     try:
         text = sys.stdin.read() if options.parameters == "-" else Path(options.parameters).read_text(encoding="utf-8")
         parameters = parse(text)
-        checks = selected(catalogue(parameters), options.only)
+        checks = select(catalogue(parameters), options.only)
     except ParametersError as error:
         print("verify: the parameters cannot be used:", *error.problems, sep="\n  ", file=sys.stderr)
         return 2
@@ -77,38 +109,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for check in checks:
             print(f"{check.id:36} {check.title}")
         return 0
-    # A cloud account's variables must reach neither the SDK nor anything that is started from here.
-    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "CLAUDE"))]:
-        del os.environ[name]
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
-    console = Console(
-        stderr=options.json, highlight=False, width=None if sys.stdout.isatty() or options.json else WIDTH
-    )
-    with _alone(Path(parameters.paths.state)) as alone:
+    _prepare_process()
+    with only_run(Path(parameters.paths.state)) as alone:
         if not alone:
-            print("verify: another verify runs already; wait for it", file=sys.stderr)
+            print("verify: another verify is running; wait for its end", file=sys.stderr)
             return 2
-        reporter = Reporter(console, len(checks))
-        begin = time.monotonic()
-        try:
-            with Workbench(parameters, deep=options.deep) as bench:
-                claude_session.remember_real_login(bench)
-                results = run(checks, bench, reporter)
-        except KeyboardInterrupt:
-            reporter.pause()
-            print("verify: interrupted; nothing was left behind", file=sys.stderr)
-            return 130
-        document = as_json(results, deep=options.deep, only=options.only, seconds=time.monotonic() - begin)
-        report = Path(parameters.paths.verify_report)
-        write_atomically(report, document)
-        reporter.table(results)
-        if options.json:
-            json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-            print()
-        console.print(f"Report: {report}", soft_wrap=True)
-        console.print(totals(results), style="green" if document["ok"] else "bold red")
-    return 0 if document["ok"] else 1
+        return _run(parameters, checks, options)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""Every check there is, in the order of the rows: cheap ones first, what needs a model last."""
+"""Every check, in the order of the rows: the quick ones first, those that need a model last."""
 
 from __future__ import annotations
 
 from claude_local.verify import (
-    claude_session,
-    configuration,
+    claude_rows,
+    configuration_rows,
+    credentials_rows,
     docker_rows,
     fence_rows,
-    machine,
-    messages_api,
-    models,
-    server,
+    machine_rows,
+    messages_rows,
+    model_rows,
+    scripted_rows,
+    server_rows,
 )
 from claude_local.verify.checks import Check
 from claude_local.verify.parameters import Parameters
@@ -20,12 +22,15 @@ def catalogue(parameters: Parameters) -> list[Check]:
     """The checks for one workstation. Ids are unique, and a check comes after all that it needs."""
     profiles, default = parameters.profiles, parameters.default
     return [
-        *machine.checks(),
+        *machine_rows.checks(),
         *docker_rows.checks(),
-        *models.checks(profiles),
-        *configuration.checks(),
-        *server.checks(default),
-        *messages_api.checks(profiles, default),
+        *model_rows.checks(profiles),
+        *configuration_rows.checks(),
+        *server_rows.checks(default),
+        *messages_rows.checks(profiles, default),
+        *server_rows.last_checks(),
         *fence_rows.checks(),
-        *claude_session.checks(default),
+        *scripted_rows.checks(),
+        *claude_rows.checks(default),
+        *credentials_rows.checks(),
     ]

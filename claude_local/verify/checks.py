@@ -1,4 +1,4 @@
-"""What a check is, and how a list of checks becomes rows: in order, each held to a time limit, none forgotten."""
+"""What a check is, and how a list of checks becomes rows: in order, each with a time limit, none left out."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from requests import ConnectionError as NoConnection
-from requests import RequestException
+from claude_local.server.client import ServerError
 
-from claude_local.verify.workbench import Workbench
+if TYPE_CHECKING:
+    from claude_local.verify.workbench import Workbench
 
 PROVISION = "./provision"
 
 
 class Failed(Exception):
-    """The check found a fault: ``what`` in one line, and ``fix``, the command (or sentence) that repairs it."""
+    """The check found a fault: ``what`` in one line, and ``fix``, what to type (or to do) about it."""
 
     def __init__(self, what: str, fix: str = PROVISION) -> None:
         super().__init__(what)
@@ -30,7 +30,7 @@ class Failed(Exception):
 
 
 class Skipped(Exception):
-    """The check could not be made, and that is no fault of the machine: ``reason`` in one line."""
+    """The check cannot be made here, which is no fault of the machine: ``reason`` in one line."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -38,14 +38,14 @@ class Skipped(Exception):
 
 
 class TimeIsUp(Exception):
-    """A check ran into its limit."""
+    """A check has reached its time limit."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One row. ``run`` returns the evidence in one line, or raises Failed or Skipped.
+    """One check: it becomes a row. ``run`` returns the evidence in one line, or raises Failed or Skipped.
 
-    ``needs``: ids of checks that must have passed, else this one is skipped with that reason. ``limit``: seconds.
+    ``needs``: ids of checks that must pass first; otherwise this one is skipped. ``limit``: seconds.
     """
 
     id: str
@@ -56,8 +56,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Result:
-    """One finished row: ``status`` is PASS, FAIL or SKIP; ``seconds`` is the wall clock that it took."""
+class Row:
+    """One finished check: ``status`` is PASS, FAIL or SKIP; ``seconds`` is the wall clock that it took."""
 
     id: str
     title: str
@@ -67,11 +67,17 @@ class Result:
     seconds: float
 
 
-class Audience(Protocol):
-    """Who watches a run."""
+class Observer(Protocol):
+    """Who is told about a run as it goes on."""
 
-    def started(self, check: Check) -> None: ...
-    def finished(self, result: Result) -> None: ...
+    def started(self, check: Check) -> None:
+        """``check`` begins."""
+
+    def detail(self, text: str) -> None:
+        """What the running check is doing now."""
+
+    def finished(self, row: Row) -> None:
+        """A check has ended."""
 
 
 def one_line(text: str, limit: int = 400) -> str:
@@ -81,31 +87,32 @@ def one_line(text: str, limit: int = 400) -> str:
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
 
 
-def selected(checks: Sequence[Check], globs: Sequence[str]) -> list[Check]:
-    """The checks whose id matches one of ``globs`` and everything that they need, in order; no globs: all of them.
+def select(checks: Sequence[Check], globs: Sequence[str]) -> list[Check]:
+    """The checks whose id matches one of ``globs``, and everything that they need, in order; no globs: all of them.
 
-    Raises ValueError naming a glob that matches nothing.
+    Raises ValueError for a glob that matches nothing.
     """
     if not globs:
         return list(checks)
     by_id = {check.id: check for check in checks}
-    wanted: set[str] = set()
+    pending: list[str] = []
     for glob in globs:
-        found = [name for name in by_id if fnmatchcase(name, glob)]
-        if not found:
-            raise ValueError(f"no check matches {glob!r}; there are: {', '.join(by_id)}")
-        pending = found
-        while pending:
-            name = pending.pop()
-            if name not in wanted:
-                wanted.add(name)
-                pending.extend(by_id[name].needs)
-    return [check for check in checks if check.id in wanted]
+        matches = [name for name in by_id if fnmatchcase(name, glob)]
+        if not matches:
+            raise ValueError(f"no check matches {glob!r}; the checks are: {', '.join(by_id)}")
+        pending += matches
+    selected: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name not in selected:
+            selected.add(name)
+            pending.extend(by_id[name].needs)
+    return [check for check in checks if check.id in selected]
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeIsUp in the main thread after ``seconds``, whatever it waits for then."""
+    """Raise TimeIsUp in the main thread after ``seconds``, whatever it is waiting for."""
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise TimeIsUp
@@ -119,10 +126,10 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _blocked(check: Check, done: dict[str, Result]) -> str | None:
+def _blocked(check: Check, done: dict[str, Row]) -> str | None:
     for need in check.needs:
         if need not in done:
-            return f"needs {need}, which was not run"
+            return f"needs {need}, which did not run"
         if done[need].status == "FAIL":
             return f"needs {need}, which failed"
         if done[need].status == "SKIP":
@@ -132,6 +139,7 @@ def _blocked(check: Check, done: dict[str, Result]) -> str | None:
 
 
 def _outcome(check: Check, bench: Workbench) -> tuple[str, str, str]:
+    """The row's status, evidence and fix."""
     try:
         with time_limit(check.limit):
             return "PASS", check.run(bench), ""
@@ -141,29 +149,25 @@ def _outcome(check: Check, bench: Workbench) -> tuple[str, str, str]:
         return "FAIL", failed.what, failed.fix
     except TimeIsUp:
         return "FAIL", f"no result after {check.limit:.0f} s", bench.logs_command
-    except NoConnection as error:
-        if "refused" in str(error):
-            return "FAIL", f"nobody answers at {bench.parameters.server_url}", bench.start_command
-        return "FAIL", f"the connection to {bench.parameters.server_url} broke: {error}", bench.logs_command
-    except RequestException as error:
-        return "FAIL", f"{type(error).__name__}: {error}", bench.logs_command
+    except ServerError as error:
+        return "FAIL", str(error), bench.start_command if error.reason == "refused" else bench.logs_command
     except Exception as error:
-        return "FAIL", f"verify itself stumbled here: {type(error).__name__}: {error}", "report this row as a bug"
+        return "FAIL", f"verify itself failed here: {type(error).__name__}: {error}", "report this row as a bug"
 
 
-def run(checks: Sequence[Check], bench: Workbench, audience: Audience) -> list[Result]:
+def run(checks: Sequence[Check], bench: Workbench, observer: Observer) -> list[Row]:
     """Run ``checks`` in order. A check whose need did not pass becomes a SKIP row with that reason."""
-    done: dict[str, Result] = {}
+    done: dict[str, Row] = {}
+    bench.say = observer.detail
     for check in checks:
         begin = time.monotonic()
         if (reason := _blocked(check, done)) is not None:
             status, evidence, fix = "SKIP", reason, ""
         else:
-            audience.started(check)
-            bench.say = getattr(audience, "detail", bench.say)
+            observer.started(check)
             status, evidence, fix = _outcome(check, bench)
             bench.reap()
-        result = Result(check.id, check.title, status, one_line(evidence), fix, time.monotonic() - begin)
-        done[check.id] = result
-        audience.finished(result)
+        row = Row(check.id, check.title, status, one_line(evidence), fix, time.monotonic() - begin)
+        done[check.id] = row
+        observer.finished(row)
     return list(done.values())

@@ -1,7 +1,7 @@
-"""One session of the real Claude Code that tries what the fence must stop, and what it must let through.
+"""One session of the real Claude Code that tries what the fence must stop and what it must let through.
 
-The scripted backend asks for the tool calls; the project that the session runs in tries to switch the sandbox off and to
-allow everything, and the folder is trusted, so that nothing but the fence stands in the way. ``fence_rows`` judges.
+The scripted backend asks for the tool calls. The session's project tries to switch the sandbox off and to allow
+everything, and its folder is trusted, so only the fence can stop a call. ``fence_rows`` judges the outcome.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-
+from claude_local.server.client import LlamaClient, ServerError
 from claude_local.verify.checks import Failed, one_line
-from claude_local.verify.configuration import fence_config, token
 from claude_local.verify.listener import Listener, PortTaken
 from claude_local.verify.scripted_backend import Block, ScriptedBackend, text, tool_use
-from claude_local.verify.session import Session, TemporaryHome, ToolAnswer, home, tool_answers
+from claude_local.verify.session import Session, ToolCall, recorded_calls
+from claude_local.verify.temporary_home import TemporaryHome, home
 from claude_local.verify.workbench import Workbench
 
 # Seconds that the whole session may take.
-SESSION = 90.0
-# Where people keep secrets, below the home directory: a decoy goes into each.
+SECONDS = 90.0
+# Where people keep secrets, below the home directory: each gets a decoy.
 SECRETS = (
-    ".ssh/id_ed25519", ".gnupg/private-keys-v1.d/key", ".aws/credentials", ".config/gh/hosts.yml", ".docker/config.json",
-    ".kube/config", ".mozilla/firefox/profiles.ini", ".local/share/keyrings/login.keyring", ".bash_history",
+    ".ssh/id_ed25519", ".gnupg/private-keys-v1.d/key", ".aws/credentials", ".config/gh/hosts.yml",
+    ".docker/config.json", ".kube/config",
+    ".mozilla/firefox/profiles.ini", ".local/share/keyrings/login.keyring", ".bash_history",
 )  # fmt: skip
-# Variables whose name says that they are a secret.
+# Environment variables that hold a secret, by their names.
 VARIABLES = ("VERIFY_API_TOKEN", "VERIFY_SECRET_ACCESS_KEY")
-# What a later program outside the fence would run or obey; the repository's own files are made before the session.
+# What a program outside the fence would run or obey later; the files of .git exist before the session.
 GUARDED = (
     ".git/hooks/pre-commit", ".git/config", ".claude/settings.json", ".claude/settings.local.json", ".mcp.json",
     ".vscode/tasks.json", ".idea/workspace.xml", ".envrc",
@@ -46,16 +46,25 @@ PROJECT_SETTINGS = {
     "sandbox": {"enabled": False, "allowUnsandboxedCommands": True, "excludedCommands": ["bash *"]},
     "permissions": {"allow": ["Bash", "Read(//**)", "Edit(//**)"], "defaultMode": "acceptEdits"},
 }
-GIT_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n"
+# An empty repository.
+GIT_FILES = {
+    ".git/HEAD": "ref: refs/heads/main\n",
+    ".git/config": "[core]\n\trepositoryformatversion = 0\n\tbare = false\n",
+    ".git/hooks/none": "",
+    ".git/refs/none": "",
+    ".git/objects/none": "",
+}
+# What verify and the calls that are allowed leave in the workspace.
+EXPECTED_FILES = {".git", ".claude", "verify-fence.sh", "verify-fence.out", "link.txt", "inside.txt", "written.txt"}
 
 
 def sockets() -> list[str]:
-    """The sockets of this machine through which a session could have something done for it; those that are there."""
+    """The sockets on this machine through which a session could have another program act for it."""
     runtime = f"/run/user/{os.getuid()}"
     known = [
         "/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock", "/run/dbus/system_bus_socket",
         "/run/systemd/private", f"{runtime}/bus", f"{runtime}/systemd/private", f"{runtime}/docker.sock",
-        f"{runtime}/podman/podman.sock", *(os.environ.get(name, "") for name in ("SSH_AUTH_SOCK",)),
+        f"{runtime}/podman/podman.sock", os.environ.get("SSH_AUTH_SOCK", ""),
     ]  # fmt: skip
     return [path for path in dict.fromkeys(known) if path and _is_socket(path)]
 
@@ -69,36 +78,50 @@ def _is_socket(path: str) -> bool:
 
 @dataclass
 class Service:
-    """A port that commands must reach: who listens there, what to ask, and a part of the right answer."""
+    """A port that commands must reach: curl's arguments for it, a part of the right answer, and whether it is ours."""
 
     port: int
-    asked: list[str]
+    curl: list[str]
     answer: str
     stand_in: bool
 
 
 @contextlib.contextmanager
 def service(port: int, method: str, path: str, harmless: str) -> Iterator[Service]:
-    """Whoever listens on ``port``, asked with GET ``harmless``; a stand-in, asked with ``method path``, if nobody does.
+    """The program on ``port``, asked with GET ``harmless``; if there is none, a stand-in asked with ``method path``.
 
-    The expected answer of a real one is its status for the same request from outside the fence.
+    The right answer of a real program is the status that it gives to the same request outside the fence.
     """
     url = f"http://127.0.0.1:{port}"
-    word = f"stand-in {secrets.token_hex(8)}"
+    line = f"stand-in {secrets.token_hex(8)}"
     try:
-        listener = Listener(word, port)
+        listener = Listener(line, port)
     except PortTaken:
         try:
-            status = requests.get(url + harmless, timeout=10, allow_redirects=False).status_code
-        except requests.RequestException as error:
-            raise Failed(f"something listens on 127.0.0.1:{port} and does not answer: {error}") from None
+            status = LlamaClient(url).request("GET", harmless, timeout=10).status_code
+        except ServerError as error:
+            raise Failed(f"a program listens on 127.0.0.1:{port} and does not answer: {error}") from None
         yield Service(port, [url + harmless], f"HTTP {status}", stand_in=False)
         return
     with listener:
-        yield Service(port, ["-X", method, url + path], word, stand_in=True)
+        yield Service(port, ["-X", method, url + path], line, stand_in=True)
 
 
-# What Bash is asked to do; the names in capitals are arrays that are set before it.
+@dataclass
+class Outcome:
+    """What the session did. ``printed``: Bash's report. ``main_requests``: how many requests took a turn of the script.
+    ``elsewhere``: connections to a port that it must not reach. ``neighbour_lives``: whether a process beside it lives.
+    """
+
+    session: Session
+    requests: list[dict[str, Any]]
+    main_requests: int
+    elsewhere: int
+    neighbour_lives: bool
+    printed: str
+
+
+# What Bash is told to run; the names in capitals are arrays that are set before it.
 SCRIPT = r"""
 exec >"$PWD/verify-fence.out" 2>&1
 say() { printf '\n@@ %s\n' "$1"; }
@@ -122,7 +145,7 @@ for way in '--url' '--noproxy * --url' "-x $ELSEWHERE --url"; do
   set -f; curl -sS --max-time 5 $way "$ELSEWHERE/" 2>&1; set +f
 done
 (exec 3<>"/dev/tcp/127.0.0.1/${ELSEWHERE##*:}") 2>&1 && echo opened
-say sudo; if command -v sudo >/dev/null; then sudo -n id -u 2>&1; else echo 'there is no sudo here'; fi
+say sudo; if command -v sudo >/dev/null; then sudo -n id -u 2>&1; else echo 'sudo is not installed'; fi
 say sockets
 for path in "${SOCKETS[@]}"; do
   curl -s --max-time 3 --unix-socket "$path" http://localhost/ >/dev/null 2>&1
@@ -136,96 +159,94 @@ say end
 
 
 class FenceSession:
-    """The session's outcome: what each tool answered, what the backend got, and where the traces would be on disk."""
+    """The session with its decoys and targets, and what it left behind."""
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
-        self.config = fence_config(bench)
+        self.config = bench.fence
         self.place: TemporaryHome = home(bench)
         self.inside = self.place.home / "verify-fence"
         self.workspace = self.place.root / "verify-fence"
         self.word = secrets.token_hex(8)
-        self.decoys = {name: f"decoy-{secrets.token_hex(12)}" for name in self._hidden()}
+        self.decoys = {name: f"decoy-{secrets.token_hex(12)}" for name in self._decoy_names()}
         self.variables = {name: f"decoy-{secrets.token_hex(12)}" for name in VARIABLES}
-        # Targets outside the workspace; the second one is there and must stay as it is.
+        # Targets outside the workspace, below the home; the second one exists and must stay as it is.
         self.new, self.old = "verify-outside.txt", "verify-startup.sh"
-        self.guarded: dict[str, bytes | None] = {}
+        self.sockets = sockets()
+        self.calls = self._planned_calls()
         self._plant()
-        self._run()
+        self.guarded = {name: self.content(name) for name in GUARDED}
+        self.outcome = self._run()
+        self.results: dict[str, ToolCall] = recorded_calls(self.outcome.requests)
+        self.sections = sections(self.outcome.printed)
 
-    def _hidden(self) -> list[str]:
-        """Decoys' names below the home: the usual places and the user's own, without what the user made visible."""
-        names = list(SECRETS)
-        for path in map(Path, self.config.hidden):
-            if path.is_relative_to(self.place.home) and path != self.place.home:
-                names.append(str(path.relative_to(self.place.home) / "verify-decoy"))
-        visible = [Path(path) for path in self.config.visible]
-        return [n for n in names if not any((self.place.home / n).is_relative_to(each) for each in visible)]
+    def _decoy_names(self) -> list[str]:
+        """Names below the home: the usual places and those the user hides, without what the user made visible."""
+        home = self.place.home
+        own = [Path(path) for path in self.config.hidden]
+        names = [*SECRETS, *(str(p.relative_to(home) / "verify-decoy") for p in own if home in p.parents)]
+        return [name for name in names if not any((home / name).is_relative_to(path) for path in self.config.visible)]
 
-    def _write(self, path: Path, words: str) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(words, encoding="utf-8")
+    @property
+    def read_names(self) -> list[str]:
+        """What the Read tool and cat are told to read, below the home."""
+        return [*self.decoys, ".claude/.credentials.json", ".claude.json", ".config/claude-local/token"]
 
-    def _plant(self) -> None:
-        root = self.place.root
-        for name, word in self.decoys.items():
-            self._write(root / name, word + "\n")
-        self._write(root / self.old, "# as it was\n")
-        self._write(self.workspace / ".claude/settings.json", json.dumps(PROJECT_SETTINGS))
-        for name, words in {"HEAD": "ref: refs/heads/main\n", "config": GIT_CONFIG, "hooks/none": "", "refs/none": "",
-                            "objects/none": ""}.items():  # fmt: skip
-            self._write(self.workspace / ".git" / name, words)
-        self.guarded = {name: self._content(self.workspace / name) for name in GUARDED}
-        self.place.trust(self.inside)
-
-    def _content(self, path: Path) -> bytes | None:
-        return path.read_bytes() if path.is_file() else None
-
-    def _script(self, elsewhere: Listener) -> str:
-        inside_home = [self.new, self.old, ".claude-local/verify-new", ".claude/verify-new"]
-        arrays = {
-            "OUTSIDE": [str(self.place.home / name) for name in inside_home],
-            "SECRETS": [str(self.place.home / name) for name in self.read_names],
-            "SERVER": self.server.asked,
-            "MANAGER": self.manager.asked,
-            "ELSEWHERE": [f"http://127.0.0.1:{elsewhere.port}"],
-            "SOCKETS": self.sockets,
-            "GUARDED": [str(self.inside / name) for name in GUARDED],
-        }
-        return "".join(f"{name}=({shlex.join(words)})\n" for name, words in arrays.items()) + SCRIPT
-
-    def _planned(self) -> list[Block]:
-        """The tool calls, each with an id that says what it is for."""
+    def _planned_calls(self) -> list[Block]:
+        """The tool calls; each id says what the call is for."""
 
         def call(name: str, tool: str, **given: Any) -> Block:
             return {**tool_use(tool, given), "id": name}
 
-        there = self.place.home
+        def write(name: str, path: str) -> Block:
+            return call(name, "Write", file_path=path, content=self.word)
+
+        home = self.place.home
         calls = [
             call("bash", "Bash", command="bash verify-fence.sh"),
-            call("write-inside", "Write", file_path=str(self.inside / "written.txt"), content=self.word),
-            call("write-new", "Write", file_path=str(there / self.new), content=self.word),
-            call("write-dots", "Write", file_path=f"{self.inside}/../{self.new}", content=self.word),
-            call("write-link", "Write", file_path=str(self.inside / "link.txt"), content=self.word),
-            call("read-old", "Read", file_path=str(there / self.old)),
-            call("edit-old", "Edit", file_path=str(there / self.old), old_string="# as it was", new_string=self.word),
-            call("write-claude", "Write", file_path=str(there / ".claude/verify-new"), content=self.word),
+            write("write-inside", f"{self.inside}/written.txt"),
+            write("write-new", f"{home}/{self.new}"),
+            write("write-dots", f"{self.inside}/../{self.new}"),
+            write("write-link", f"{self.inside}/link.txt"),
+            call("read-old", "Read", file_path=f"{home}/{self.old}"),
+            call("edit-old", "Edit", file_path=f"{home}/{self.old}", old_string="# as it was", new_string=self.word),
+            write("write-claude", f"{home}/.claude/verify-new"),
         ]
-        calls += [call(f"guard-{n}", "Write", file_path=str(self.inside / name), content=self.word)
-                  for n, name in enumerate(GUARDED)]  # fmt: skip
-        calls += [call(f"read-{n}", "Read", file_path=str(there / name)) for n, name in enumerate(self.read_names)]
+        calls += [write(f"guard-{number}", f"{self.inside}/{name}") for number, name in enumerate(GUARDED)]
+        calls += [
+            call(f"read-{number}", "Read", file_path=f"{home}/{name}") for number, name in enumerate(self.read_names)
+        ]
         return calls
 
-    @property
-    def read_names(self) -> list[str]:
-        """What the Read tool is asked for, below the home."""
-        return [*self.decoys, ".claude/.credentials.json", ".claude.json", ".config/claude-local/token"]
+    def _plant(self) -> None:
+        """Put the decoys, the targets and the workspace in place."""
+        root = self.place.root
+        files = {root / name: secret + "\n" for name, secret in self.decoys.items()}
+        files[root / self.old] = "# as it was\n"
+        files[self.workspace / ".claude/settings.json"] = json.dumps(PROJECT_SETTINGS)
+        files |= {self.workspace / name: content for name, content in GIT_FILES.items()}
+        for path, content in files.items():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        (self.workspace / "link.txt").symlink_to(self.place.home / self.new)
+        self.place.trust(self.inside)
 
-    def _run(self) -> None:
+    def _script(self, elsewhere: Listener) -> str:
+        home = self.place.home
+        outside = [self.new, self.old, ".claude-local/verify-new", ".claude/verify-new"]
+        arrays = {
+            "OUTSIDE": [str(home / name) for name in outside],
+            "SECRETS": [str(home / name) for name in self.read_names],
+            "SERVER": self.server.curl,
+            "MANAGER": self.manager.curl,
+            "ELSEWHERE": [f"http://127.0.0.1:{elsewhere.port}"],
+            "SOCKETS": self.sockets,
+            "GUARDED": [str(self.inside / name) for name in GUARDED],
+        }
+        return "".join(f"{name}=({shlex.join(values)})\n" for name, values in arrays.items()) + SCRIPT
+
+    def _run(self) -> Outcome:
         parameters = self.bench.parameters
-        self.sockets = sockets()
-        self.calls = self._planned()
-        os.symlink(self.place.home / self.new, self.workspace / "link.txt")
         with contextlib.ExitStack() as stack:
             other = stack.enter_context(Listener(f"elsewhere {self.word}"))
             self.server = stack.enter_context(service(parameters.server_port, "GET", "/health", "/health"))
@@ -238,70 +259,65 @@ class FenceSession:
             stack.callback(neighbour.kill)
             (self.workspace / "verify-fence.sh").write_text(self._script(other), encoding="utf-8")
             backend = stack.enter_context(ScriptedBackend([*self.calls, text("All have run.")], n_ctx=32768))
-            self.session: Session = self.place.claude(
+            session = self.place.claude(
                 "-p", "Run the tools.", "--permission-mode", "acceptEdits", "--tools=Bash,Read,Write,Edit",
                 "--allowedTools", "Bash", "--allowedTools", "Read(//**)", "--allowedTools", "Edit(//**)",
                 "--output-format", "stream-json", "--verbose",
-                timeout=SESSION, server=backend.url, folder=self.inside, variables=self.variables,
+                timeout=SECONDS, server=backend.url, folder=self.inside, variables=self.variables,
             )  # fmt: skip
-            self.neighbour_lives = neighbour.poll() is None
-            self.requests = list(backend.requests)
-            self.turns = len(backend.main_requests)
-            self.elsewhere = other.met
-        self.answers: dict[str, ToolAnswer] = tool_answers(self.requests)
-        report = self.workspace / "verify-fence.out"
-        self.printed = report.read_text(encoding="utf-8", errors="replace") if report.is_file() else ""
-        self.sections = sections(self.printed)
+            lives = neighbour.poll() is None
+            report = self.content("verify-fence.out") or b""
+            requests, turns = list(backend.requests), len(backend.main_requests)
+            return Outcome(session, requests, turns, other.connections, lives, report.decode(errors="replace"))
 
     # --- what the rows ask ---
 
-    def answer(self, name: str) -> ToolAnswer:
-        """What the tool call ``name`` returned. Raises Failed when it never ran."""
-        if name not in self.answers:
-            raise Failed(self.session.trouble() or f"the tool call {name!r} was asked for and never ran")
-        return self.answers[name]
+    def result(self, name: str) -> ToolCall:
+        """The tool call ``name`` with its result. Raises Failed when it never ran."""
+        if name not in self.results:
+            raise Failed(self.outcome.session.failure() or f"the backend asked for the call {name!r}, which never ran")
+        return self.results[name]
 
     def bash(self, section: str) -> list[str]:
-        """The lines of a section of what the commands printed. Raises Failed when Bash did not get there."""
-        said = self.answer("bash")
+        """The lines of one section of Bash's report. Raises Failed when Bash did not get there."""
+        output = self.result("bash").output or self.outcome.printed[-200:]
         if section not in self.sections or "end" not in self.sections:
-            raise Failed(f"Bash did not run the commands: {one_line(said.said or self.printed[-200:], 200)!r}")
+            raise Failed(f"Bash did not run the commands: {one_line(output, 200)!r}")
         return [line for line in self.sections[section] if line.strip()]
 
     def secrets(self) -> dict[str, str]:
-        """What must stay unseen, by its name."""
-        login = dict(
-            zip(("~/.claude", "~/.claude (refresh token)", "~/.claude.json"), self.place.login.secrets, strict=True)
-        )
-        return {**self.decoys, **self.variables, **login, "the API token": token(self.bench)}
+        """What must stay hidden, by its name."""
+        names = ("~/.claude", "~/.claude (refresh token)", "~/.claude.json")
+        login = dict(zip(names, self.place.login.secrets, strict=True))
+        return {**self.decoys, **self.variables, **login, "the API token": self.bench.token}
 
     def leaked(self) -> list[str]:
         """The names of secrets that reached the model in any request."""
-        everything = json.dumps([request["body"] for request in self.requests], ensure_ascii=False)
-        return [name for name, word in self.secrets().items() if word in everything]
+        everything = json.dumps([request["body"] for request in self.outcome.requests], ensure_ascii=False)
+        return [name for name, secret in self.secrets().items() if secret in everything]
 
-    def now(self, name: str) -> bytes | None:
-        """What a guarded file holds now; None when it is not there."""
-        return self._content(self.workspace / name)
+    def content(self, name: str) -> bytes | None:
+        """What a file of the workspace holds now; None when there is none."""
+        path = self.workspace / name
+        return path.read_bytes() if path.is_file() else None
 
-    def left_over(self) -> list[str]:
+    def unexpected_files(self) -> list[str]:
         """Names in the workspace that neither verify nor an allowed call made."""
-        mine = {".git", ".claude", "verify-fence.sh", "verify-fence.out", "link.txt", "inside.txt", "written.txt"}
-        return sorted(path.name for path in self.workspace.iterdir() if path.name not in mine)
+        return sorted(path.name for path in self.workspace.iterdir() if path.name not in EXPECTED_FILES)
 
 
-def sections(said: str) -> dict[str, list[str]]:
+def sections(report: str) -> dict[str, list[str]]:
     """The script's output by its ``@@ NAME`` lines."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in said.splitlines():
+    for line in report.splitlines():
         if line.startswith("@@ "):
-            lines = found.setdefault(line[3:].strip(), [])
+            lines = by_name.setdefault(line[3:].strip(), [])
         else:
             lines.append(line)
-    return found
+    return by_name
 
 
 def fence_session(bench: Workbench) -> FenceSession:
     """The run's one session of this kind."""
-    return bench.once("fence", lambda: FenceSession(bench))
+    return bench.once("fence session", lambda: FenceSession(bench))

@@ -1,4 +1,4 @@
-"""What is in a directory tree, as digests: to show that a program changed nothing there."""
+"""The digests of a directory tree: they show that a program changed nothing in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-# Bytes that are read in all; files beyond it are known by size and time only (a big ~/.claude must not cost minutes).
+# Bytes to read in all; files beyond it are compared by size and time only (a big ~/.claude must not cost minutes).
 BUDGET = 512 * 1024 * 1024
 
 
@@ -20,8 +20,8 @@ def _digest(path: Path) -> str:
 
 
 def fingerprint(*roots: Path, budget: int = BUDGET) -> dict[str, str]:
-    """Path -> what is there, for every file, link and directory in ``roots``; a root that is absent has no entry."""
-    found: dict[str, str] = {}
+    """Path -> its content as text, for every file, link and directory in ``roots``; a missing root has no entry."""
+    entries: dict[str, str] = {}
     left = budget
     for root in roots:
         pending = [root]
@@ -30,22 +30,22 @@ def fingerprint(*roots: Path, budget: int = BUDGET) -> dict[str, str]:
             try:
                 info = path.lstat()
                 if stat.S_ISLNK(info.st_mode):
-                    found[str(path)] = "link to " + os.readlink(path)
+                    entries[str(path)] = "link to " + os.readlink(path)
                 elif stat.S_ISDIR(info.st_mode):
-                    found[str(path)] = "directory"
+                    entries[str(path)] = "directory"
                     pending.extend(Path(entry.path) for entry in os.scandir(path))
                 elif not stat.S_ISREG(info.st_mode):
-                    found[str(path)] = "special file"
+                    entries[str(path)] = "special file"
                 elif info.st_size > left:
-                    found[str(path)] = f"{info.st_size} bytes of {info.st_mtime_ns}"
+                    entries[str(path)] = f"{info.st_size} bytes of {info.st_mtime_ns}"
                 else:
                     left -= info.st_size
-                    found[str(path)] = _digest(path)
+                    entries[str(path)] = _digest(path)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                found[str(path)] = f"unreadable ({error.strerror})"
-    return found
+                entries[str(path)] = f"unreadable ({error.strerror})"
+    return entries
 
 
 def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A loopback server of verify's own: it answers everything with one line, and remembers who came."""
+"""A loopback server of verify's own: it answers everything with one line, and counts the connections."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from claude_local.verify.checks import Failed
 
 
 class PortTaken(Exception):
-    """Somebody else listens on the port already."""
+    """Another program already listens on the port."""
 
 
 class Listener:
-    """Listens on 127.0.0.1; a context manager. ``port`` 0: any free one. Answers any HTTP request with ``words``.
+    """Listens on 127.0.0.1; a context manager. ``port`` 0: any free one. Answers any HTTP request with ``line``.
 
-    ``met`` counts connections, whatever was sent on them. Raises PortTaken when somebody else listens on the port.
+    ``connections`` counts them, whatever was sent. Raises PortTaken when another program listens on the port.
     """
 
-    def __init__(self, words: str, port: int = 0) -> None:
-        body = words.encode() + b"\n"
+    def __init__(self, line: str, port: int = 0) -> None:
+        body = line.encode() + b"\n"
         self._answer = (
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
             b"Content-Length: %d\r\n\r\n" % len(body)
@@ -38,24 +38,24 @@ class Listener:
             raise Failed(f"verify cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
         self._socket.listen(16)
         self.port: int = self._socket.getsockname()[1]
-        self.met = 0
+        self.connections = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def _serve(self) -> None:
         while True:
             try:
-                guest, _ = self._socket.accept()
+                connection, _ = self._socket.accept()
             except OSError:
                 return
-            self.met += 1
-            threading.Thread(target=self._reply, args=(guest,), daemon=True).start()
+            self.connections += 1
+            threading.Thread(target=self._reply, args=(connection,), daemon=True).start()
 
-    def _reply(self, guest: socket.socket) -> None:
-        with guest:
-            guest.settimeout(5)
+    def _reply(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(5)
             with contextlib.suppress(OSError):
-                if guest.recv(65536):
-                    guest.sendall(self._answer)
+                if connection.recv(65536):
+                    connection.sendall(self._answer)
 
     def __enter__(self) -> Listener:
         self._thread.start()

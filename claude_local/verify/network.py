@@ -1,4 +1,4 @@
-"""Which network addresses a program and all its children talk to: from strace, else from samples of /proc."""
+"""The network addresses that a program and all its children talk to, from strace or else from samples of /proc."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from claude_local.verify import processes
 
-# Every system call that names a peer. io_uring could connect without any of them, so its set-up is watched for too.
+# Every system call that names a peer. io_uring could connect without any of them, so its set-up is recorded too.
 CALLS = ("connect", "sendto", "sendmsg", "sendmmsg", "io_uring_setup")
 
 _CALL = re.compile(r"^(?:\d+\s+)?(\w+)\(")
@@ -25,7 +25,7 @@ _V6 = re.compile(r'sa_family=AF_INET6, sin6_port=htons\((\d+)\),[^}]*?inet_pton\
 
 @dataclass
 class Destinations:
-    """Peers as (address, port) -> how often seen. ``method`` says how; ``uring``: whether io_uring was set up."""
+    """Peers: (address, port) -> how often. ``method``: how they were recorded. ``uring``: io_uring was set up."""
 
     method: str
     peers: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -33,13 +33,14 @@ class Destinations:
 
     def other_than(self, port: int) -> list[str]:
         """Every peer but ``port`` on 127.0.0.1, as ``address:port``."""
-        strange = {peer for peer in self.peers if peer != ("127.0.0.1", port)}
+        others = {peer for peer in self.peers if peer != ("127.0.0.1", port)}
         return sorted(
-            f"{address}:{number}" if ":" not in address else f"[{address}]:{number}" for address, number in strange
+            f"{address}:{number}" if ":" not in address else f"[{address}]:{number}" for address, number in others
         )
 
 
 def _plain(address: str) -> str:
+    """``address`` in its usual form; an IPv4 address mapped to IPv6 as IPv4."""
     parsed = ipaddress.ip_address(address)
     mapped = getattr(parsed, "ipv4_mapped", None)
     return str(mapped or parsed)
@@ -47,17 +48,17 @@ def _plain(address: str) -> str:
 
 def from_strace(lines: Iterable[str]) -> Destinations:
     """The IPv4 and IPv6 peers in strace's output (``-f``, the calls of CALLS)."""
-    found = Destinations("strace")
+    destinations = Destinations("strace")
     for line in lines:
         call = _CALL.match(line)
         if call is not None and call[1] == "io_uring_setup":
-            # The runtime of Claude Code probes for it; only a ring that was made counts.
-            found.uring = found.uring or not re.search(r"= -1 ", line)
+            # The runtime of Claude Code tries it; only a ring that was set up counts.
+            destinations.uring = destinations.uring or not re.search(r"= -1 ", line)
             continue
         for pattern in (_V4, _V6):
             for port, address in pattern.findall(line):
-                found.peers[(_plain(address), int(port))] += 1
-    return found
+                destinations.peers[(_plain(address), int(port))] += 1
+    return destinations
 
 
 def _decoded(hexadecimal: str) -> tuple[str, int]:
@@ -69,35 +70,36 @@ def _decoded(hexadecimal: str) -> tuple[str, int]:
 
 
 def _sockets(pid: int) -> set[str]:
-    found = set()
+    """The inodes of the sockets that ``pid`` has open."""
+    inodes = set()
     with contextlib.suppress(OSError):
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 link = os.readlink(entry.path)
                 if link.startswith("socket:["):
-                    found.add(link[8:-1])
-    return found
+                    inodes.add(link[8:-1])
+    return inodes
 
 
 def sample(pid: int) -> set[tuple[str, int]]:
     """The peers of the sockets that ``pid`` has open now; listening and unconnected sockets have none."""
-    mine, found = _sockets(pid), set()
-    for name in ("tcp", "tcp6", "udp", "udp6") if mine else ():
+    inodes, peers = _sockets(pid), set()
+    for name in ("tcp", "tcp6", "udp", "udp6") if inodes else ():
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
                 columns = line.split()
-                if len(columns) > 9 and columns[9] in mine:
+                if len(columns) > 9 and columns[9] in inodes:
                     peer = _decoded(columns[2])
                     if peer[1]:
-                        found.add(peer)
-    return found
+                        peers.add(peer)
+    return peers
 
 
-class Watch:
-    """Watches one program: run ``prefix() + argv``, and after ``stop()`` ask ``destinations``.
+class PeerRecord:
+    """Records the peers of one program: run ``prefix() + argv``; ``stop()`` returns them.
 
-    ``file`` is where strace writes; the program sees that directory as ``inside``. ``marker`` finds the processes when
-    strace cannot be used.
+    ``file`` is where strace writes; the program sees that directory as ``inside``. Where strace cannot be used, the
+    processes are recognized by ``marker``.
     """
 
     def __init__(self, file: Path, marker: str, *, use_strace: bool, inside: Path | None = None) -> None:
@@ -110,6 +112,7 @@ class Watch:
         self._thread: threading.Thread | None = None
 
     def prefix(self) -> list[str]:
+        """What to put before the program's argv. Starts the samples of /proc where strace cannot be used."""
         if self.use_strace:
             return ["strace", "-f", "-qq", "--seccomp-bpf", "-s", "0", "-e", "trace=" + ",".join(CALLS),
                     "-e", "signal=none", "-o", str(self.inside), "--"]  # fmt: skip
@@ -124,6 +127,7 @@ class Watch:
                     self._peers.update(sample(pid))
 
     def stop(self) -> Destinations:
+        """The peers, after the program has ended. Deletes the file."""
         self._done.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
@@ -136,7 +140,7 @@ class Watch:
 
 
 def strace_works(directory: Path) -> bool:
-    """Whether strace is there and may trace here (containers often forbid it)."""
+    """Whether strace is installed and may trace (containers often forbid it)."""
     if shutil.which("strace") is None:
         return False
     file = directory / "strace-probe"

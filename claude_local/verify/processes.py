@@ -1,4 +1,4 @@
-"""Programs that verify starts: each in a process group of its own, held to a time limit, and none left over."""
+"""Programs that verify starts: each in its own process group, with a time limit, and none left over."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Every program of a run inherits this variable with the run's own value: that is how leftovers are found.
+# Every program of a run inherits this variable with the run's own value; leftovers are recognized by it.
 MARKER = "CLAUDE_LOCAL_VERIFY"
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A program's end. ``status`` is its exit status (negative: the signal), None when it ran out of time."""
+    """How a program ended. ``status`` is its exit status (negative: the signal), None when it ran out of time."""
 
     status: int | None
     stdout: str
@@ -26,21 +26,24 @@ class Finished:
 
     @property
     def ok(self) -> bool:
+        """Whether it ended with status 0."""
         return self.status == 0
 
     @property
-    def said(self) -> str:
-        """The last words: the end of stderr, else of stdout."""
+    def last_output(self) -> str:
+        """The end of stderr, or of stdout where stderr is empty: at most 300 characters."""
         return (self.stderr.strip() or self.stdout.strip())[-300:]
 
-    def ending(self) -> str:
+    @property
+    def outcome(self) -> str:
+        """``exit 1``, ``killed by signal 9`` or ``still running after 60 s``."""
         if self.status is None:
-            return f"no end after {self.seconds:.0f} s"
+            return f"still running after {self.seconds:.0f} s"
         return f"exit {self.status}" if self.status >= 0 else f"killed by signal {-self.status}"
 
 
 def stop_group(pid: int, patience: float = 3.0) -> None:
-    """End the process group of ``pid`` (SIGTERM, after ``patience`` seconds SIGKILL); nothing to do is fine."""
+    """End the process group of ``pid`` with SIGTERM, and after ``patience`` seconds with SIGKILL, if there is one."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGTERM)
         until = time.monotonic() + patience
@@ -95,25 +98,25 @@ def run(
 
 
 def pids() -> Iterable[int]:
-    """The processes of this machine that are visible."""
+    """The processes that are visible in /proc."""
     return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def marked(value: str) -> list[int]:
     """The processes whose environment holds MARKER=``value``."""
     needle = f"{MARKER}={value}".encode()
-    found = []
+    matches = []
     for pid in pids():
         with contextlib.suppress(OSError):
             if needle in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found.append(pid)
-    return found
+                matches.append(pid)
+    return matches
 
 
 def others_named(name: str, marker: str) -> list[int]:
-    """The processes of this user whose program is called ``name`` and that do not belong to this run."""
+    """This user's processes whose program is called ``name`` and that do not belong to this run."""
     mine = set(marked(marker))
-    found = []
+    others = []
     for pid in pids():
         if pid in mine or pid == os.getpid():
             continue
@@ -122,12 +125,12 @@ def others_named(name: str, marker: str) -> list[int]:
                 Path(os.readlink(f"/proc/{pid}/exe")).name == name
                 or Path(f"/proc/{pid}/comm").read_text().strip() == name
             ):
-                found.append(pid)
-    return found
+                others.append(pid)
+    return others
 
 
 def reap(value: str) -> None:
-    """Kill, by pid, every process that still carries this run's marker."""
+    """Kill every process that still carries this run's marker, by its pid."""
     for _ in range(20):
         left = marked(value)
         if not left:

@@ -16,44 +16,44 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from claude_local.verify.checks import Check, Result
+from claude_local.verify.checks import Check, Row
 
 COLOURS = {"PASS": "green", "FAIL": "bold red", "SKIP": "yellow"}
-# Seconds between signs of life of a slow check where there is no terminal to animate.
+# Seconds between two lines about a slow check where there is no terminal for a spinner.
 HEARTBEAT = 15.0
 
 
-def totals(results: Sequence[Result]) -> str:
+def totals(rows: Sequence[Row]) -> str:
     """The last line: ``N passed, N failed, N skipped``."""
-    count = Counter(result.status for result in results)
+    count = Counter(row.status for row in rows)
     return f"{count['PASS']} passed, {count['FAIL']} failed, {count['SKIP']} skipped"
 
 
-def as_json(results: Sequence[Result], *, deep: bool, only: Sequence[str], seconds: float) -> dict[str, Any]:
+def as_json(rows: Sequence[Row], *, deep: bool, only: Sequence[str], seconds: float) -> dict[str, Any]:
     """The report as one JSON object (``seconds`` are wall-clock seconds, ``finished`` is UTC)."""
     return {
-        "ok": not any(result.status == "FAIL" for result in results),
-        "totals": totals(results),
+        "ok": not any(row.status == "FAIL" for row in rows),
+        "totals": totals(rows),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(seconds, 1),
         "deep": deep,
         "only": list(only),
         "rows": [
             {
-                "id": result.id,
-                "title": result.title,
-                "status": result.status,
-                "evidence": result.evidence,
-                "fix": result.fix,
-                "seconds": round(result.seconds, 2),
+                "id": row.id,
+                "title": row.title,
+                "status": row.status,
+                "evidence": row.evidence,
+                "fix": row.fix,
+                "seconds": round(row.seconds, 2),
             }
-            for result in results
+            for row in rows
         ],
     }
 
 
 def write_atomically(path: Path, document: dict[str, Any]) -> None:
-    """Write ``document`` to ``path`` (mode 0600), so that a reader sees the old or the new report, never half of one."""
+    """Write ``document`` to ``path`` (mode 0600); a reader sees the old or the new report, never a part of one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(prefix=path.name + ".", dir=path.parent)
     try:
@@ -67,7 +67,7 @@ def write_atomically(path: Path, document: dict[str, Any]) -> None:
 
 
 class Reporter:
-    """Shows a run on ``console``: on a terminal with a spinner, in a pipe with a line every HEARTBEAT seconds."""
+    """Shows a run on ``console``: with a spinner on a terminal, with a line every HEARTBEAT seconds in a pipe."""
 
     def __init__(self, console: Console, count: int, heartbeat: float = HEARTBEAT) -> None:
         self.console = console
@@ -80,6 +80,7 @@ class Reporter:
         self._ticker: threading.Thread | None = None
 
     def started(self, check: Check) -> None:
+        """Show that ``check`` begins."""
         self._detail = ""
         if self._status is not None:
             self._status.update(Text(check.title))
@@ -90,7 +91,7 @@ class Reporter:
         self._ticker.start()
 
     def detail(self, text: str) -> None:
-        """What a slow check is doing just now."""
+        """Show what the running check is doing now."""
         self._detail = text
         if self._status is not None:
             self._status.update(Text(text))
@@ -103,7 +104,7 @@ class Reporter:
             self.console.print(Text(f"  ..   {check.id}{about} ({passed:.0f} s)", style="dim"))
 
     def pause(self) -> None:
-        """Stop the signs of life."""
+        """Stop the spinner or the heartbeat."""
         if self._status is not None:
             self._status.stop()
         if self._quiet is not None and self._ticker is not None:
@@ -111,36 +112,38 @@ class Reporter:
             self._ticker.join(timeout=5)
             self._quiet = self._ticker = None
 
-    def finished(self, result: Result) -> None:
+    def finished(self, row: Row) -> None:
+        """Show the finished row with its fix."""
         self.pause()
         self._number += 1
         line = Text()
-        line.append(f"{result.status}", style=COLOURS[result.status])
-        line.append(f"  {self._number:>2}/{self.count}  {result.id}  ")
-        line.append(result.evidence)
-        if result.seconds >= 1:
-            line.append(f"  ({result.seconds:.1f} s)", style="dim")
+        line.append(f"{row.status}", style=COLOURS[row.status])
+        line.append(f"  {self._number:>2}/{self.count}  {row.id}  ")
+        line.append(row.evidence)
+        if row.seconds >= 1:
+            line.append(f"  ({row.seconds:.1f} s)", style="dim")
         self.console.print(line, soft_wrap=True)
-        if result.fix:
-            self.console.print(Text(f"      fix: {result.fix}", style="bold"), soft_wrap=True)
+        if row.fix:
+            self.console.print(Text(f"      fix: {row.fix}", style="bold"), soft_wrap=True)
 
-    def table(self, results: Sequence[Result]) -> None:
+    def table(self, rows: Sequence[Row]) -> None:
+        """Show all rows as a table."""
         table = Table(title="verify", title_justify="left", show_edge=False, pad_edge=False)
         table.add_column("")
         table.add_column("check", no_wrap=True)
         table.add_column("what", ratio=2)
         table.add_column("evidence", ratio=3, overflow="fold")
         table.add_column("s", justify="right", no_wrap=True)
-        for result in results:
-            evidence = Text(result.evidence)
-            if result.fix:
-                evidence.append(f"\nfix: {result.fix}", style="bold")
+        for row in rows:
+            evidence = Text(row.evidence)
+            if row.fix:
+                evidence.append(f"\nfix: {row.fix}", style="bold")
             table.add_row(
-                Text(result.status, style=COLOURS[result.status]),
-                Text(result.id),
-                Text(result.title),
+                Text(row.status, style=COLOURS[row.status]),
+                Text(row.id),
+                Text(row.title),
                 evidence,
-                f"{result.seconds:.1f}",
+                f"{row.seconds:.1f}",
             )
         self.console.print()
         self.console.print(table)

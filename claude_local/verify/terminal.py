@@ -1,4 +1,4 @@
-"""Drive a program in a terminal of our own and read its screen."""
+"""Drive a program in a pseudo-terminal, and read its screen."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ COLUMNS, ROWS = 120, 40
 
 
 class Screen(pyte.Screen):
-    """A screen that answers the terminal's own questions (what are you, where is the cursor), as a real one does."""
+    """A screen that answers a program's questions (the terminal's type, the cursor's position), as a real one does."""
 
     def __init__(self, columns: int, rows: int, answer: Callable[[str], None]) -> None:
         super().__init__(columns, rows)
         self._answer = answer
 
     def write_process_input(self, data: str) -> None:
+        """Called by pyte with the answer."""
         self._answer(data)
 
 
@@ -51,7 +52,7 @@ class Terminal:
             self._child.send(text)
 
     def read(self, seconds: float) -> None:
-        """Take in what the program shows during ``seconds``."""
+        """Read what the program shows during ``seconds``."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self.ended:
             try:
@@ -62,23 +63,23 @@ class Terminal:
             except (pexpect.EOF, OSError):
                 self.ended = True
 
-    def wait_for(self, seen: Callable[[list[str]], bool], seconds: float) -> bool:
-        """Read until ``seen`` holds for the screen's lines; False after ``seconds`` or when the program has ended."""
+    def wait_for(self, condition: Callable[[list[str]], bool], seconds: float) -> bool:
+        """Read until ``condition`` holds for the screen's lines; False after ``seconds`` or when the program ends."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if seen(self.lines()):
+            if condition(self.lines()):
                 return True
             if self.ended:
                 return False
             self.read(0.2)
-        return seen(self.lines())
+        return condition(self.lines())
 
     def lines(self) -> list[str]:
         """The screen's lines that are not empty, top to bottom."""
         return [line.rstrip() for line in self._screen.display if line.strip()]
 
     def tail(self, count: int = 4) -> str:
-        """The last words on the screen, for a report."""
+        """The last lines on the screen, for a report."""
         return " | ".join(line.strip() for line in self.lines()[-count:]) or "an empty screen"
 
     def close(self) -> None:
@@ -89,7 +90,7 @@ class Terminal:
             self._child.close(force=True)
 
 
-# What a first start must not ask: words on the screen -> what the question is.
+# What a first start must not ask: text on the screen -> what it asks for.
 QUESTIONS = {
     r"Choose the text style|Let's get started": "the theme",
     r"Select login method|Login successful|Paste code here|sign in to your": "a login",
@@ -103,7 +104,7 @@ _CHOICE = re.compile(r"^\s*❯\s+(.*)$")
 
 
 def question(lines: Sequence[str]) -> str | None:
-    """Which first-run question stands on the screen; None when none does."""
+    """What the first-run question on the screen asks for; None when there is no question."""
     text = "\n".join(lines)
     return next((what for pattern, what in QUESTIONS.items() if re.search(pattern, text)), None)
 
@@ -122,7 +123,7 @@ def at_prompt(lines: Sequence[str]) -> bool:
 
 
 def choose(terminal: Terminal, word: str) -> bool:
-    """Move a menu's mark to the entry with ``word`` and press Enter; False when it cannot be found."""
+    """Select the menu entry that holds ``word`` and press Enter; False when there is no such entry."""
     for _ in range(6):
         marked = [match[1] for line in terminal.lines() if (match := _CHOICE.match(line))]
         if marked and word in marked[0]:
@@ -134,5 +135,5 @@ def choose(terminal: Terminal, word: str) -> bool:
 
 
 def columns_environment() -> dict[str, str]:
-    """The size of the screen, for programs that ask the environment."""
+    """The size of the screen, for programs that read it from the environment."""
     return {"COLUMNS": str(COLUMNS), "LINES": str(ROWS), "COLORTERM": os.environ.get("COLORTERM", "truecolor")}

@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from claude_local.verify.messages_events import parse_sse
+from claude_local.server.client import parse_sse
 from tests.chat.tiny_model import CONTEXT
 
 START_SECONDS, ANSWER_SECONDS = 60, 300

@@ -45,7 +45,7 @@ def test_a_user_has_docker_asked_with_sudo_and_all_else_done_as_the_user(monkeyp
     asked, command = run(monkeypatch, verify.verified, host, parameters=PARAMETERS, python=PYTHON, root=True)
     assert "docker container inspect" in asked and "claude_local.verify" in command
     assert host.sudo == [True, False]
-    assert parse(host.told[0]["docker"])["version"].decoded() == {"Version": "1"}
+    assert parse(host.told[0]["docker"])["version"].decoded == {"Version": "1"}
 
 
 def test_deep_and_chosen_rows_are_passed_on(monkeypatch: Any) -> None:

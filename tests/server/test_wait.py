@@ -1,12 +1,12 @@
-"""Waiting for the server: ends when it answers, and at once when it cannot."""
+"""Waiting for the server: it ends when the server answers, and at once when the server cannot."""
 
 from typing import Any
 
 import pytest
-import requests
 
 from claude_local.server import wait as server_wait
-from claude_local.server.wait import NotReady, Server, ready, wait
+from claude_local.server.client import LlamaClient, ServerError
+from claude_local.server.wait import NotReady, load, ready, wait
 
 
 class Clock:
@@ -20,86 +20,102 @@ class Clock:
         self.now += seconds
 
 
-class Scripted(Server):
-    """A server whose active profile goes through ``states``; the last one stays. None: nothing listens."""
+class States(LlamaClient):
+    """A router whose default profile goes through ``states``; the last one stays. None: nothing listens."""
 
-    def __init__(self, *states: str | None, status: int = 200, busy: int = 0) -> None:
-        self.url = "http://127.0.0.1:1"
+    def __init__(self, *states: str | None, broken: bool = False, busy: int = 0, refuses: int = 0) -> None:
+        super().__init__("http://127.0.0.1:1")
         self.states = list(states)
-        self.status = status
+        self.broken = broken
         self.loads = 0
         self.busy = busy
+        self.refuses = refuses
 
     def models(self) -> dict[str, dict[str, Any]]:
+        if self.refuses:
+            raise ServerError("no", "status", self.refuses)
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if state is None:
-            raise requests.ConnectionError
-        return {"claude-local": {"value": state}, "other": {"value": "unloaded"}}
+            raise ServerError("nothing listens", "refused")
+        failed = {"failed": True, "exit_code": 1} if state == "failed" else {}
+        return {"claude-local": {"value": "unloaded" if failed else state, **failed}, "other": {"value": "unloaded"}}
 
     def load(self, model: str) -> bool:
         self.loads += 1
         return self.loads > self.busy
 
-    def answers(self, model: str, seconds: float) -> requests.Response:
-        answer = requests.Response()
-        answer.status_code = self.status
-        answer._content = b"no slot"
-        return answer
+    def json(self, method: str, path: str, body: Any = None, *, timeout: float = 0) -> Any:
+        if self.broken:
+            raise ServerError("no slot", "status", 500)
+        return {}
 
 
-def waiting(server: Server, seconds: float = 100) -> list[str]:
-    said: list[str] = []
+def waiting(client: LlamaClient, seconds: float = 100) -> list[str]:
+    lines: list[str] = []
     clock = Clock()
-    wait(server, seconds, said.append, clock, clock.sleep)
-    return said
+    wait(client, seconds, lines.append, clock, clock.sleep)
+    return lines
 
 
 def test_it_waits_through_start_and_load_with_a_line_every_five_seconds() -> None:
-    said = waiting(Scripted(*[None] * 3, *["loading"] * 22, "loaded"))
-    assert said == ["loading, 5 s", "loading, 10 s"]
+    lines = waiting(States(*[None] * 3, *["loading"] * 22, "loaded"))
+    assert lines == ["loading, 5 s", "loading, 10 s"]
 
 
-def test_a_model_that_fails_ends_the_wait_after_one_more_try() -> None:
-    server = Scripted("unloaded", "loading", "unloaded")
+@pytest.mark.parametrize("states", [("unloaded", "loading", "unloaded"), ("failed", "failed"), ("unloaded",) * 99])
+def test_a_model_that_fails_ends_the_wait_after_one_try(states: tuple[str, ...]) -> None:
+    server = States(*states)
     with pytest.raises(NotReady, match="failed to load"):
         waiting(server)
     assert server.loads == 1
 
 
-def test_an_unloaded_model_is_loaded() -> None:
-    server = Scripted("unloaded", "loading", "loaded")
+def test_a_failure_of_an_earlier_time_is_worth_another_try() -> None:
+    server = States("failed", "loading", "loaded")
     waiting(server)
     assert server.loads == 1
 
 
-def test_a_place_that_another_model_holds_is_waited_for() -> None:
-    server = Scripted(*["unloaded"] * 4, "loading", "loaded", busy=3)
+def test_another_busy_model_is_waited_for() -> None:
+    server = States(*["unloaded"] * 4, "loading", "loaded", busy=3)
     waiting(server)
     assert server.loads == 4
 
 
-def test_a_server_that_never_listens_is_given_up_long_before_the_timeout() -> None:
-    with pytest.raises(NotReady, match="nothing listens on"):
-        waiting(Scripted(None), seconds=100_000)
+@pytest.mark.parametrize("states", [(None,), ("loading", None)], ids=["from the start", "after a crash"])
+def test_a_server_that_does_not_listen_is_given_up_long_before_the_timeout(states: tuple[str | None, ...]) -> None:
+    with pytest.raises(NotReady, match="nothing has listened on"):
+        waiting(States(*states), seconds=100_000)
 
 
-def test_a_load_that_takes_too_long_says_so() -> None:
+def test_a_refused_token_ends_the_wait() -> None:
+    with pytest.raises(NotReady, match="refuses the token"):
+        waiting(States("loaded", refuses=401))
+
+
+def test_a_load_that_takes_too_long_ends_with_its_state() -> None:
     with pytest.raises(NotReady, match="still loading after 30 s"):
-        waiting(Scripted("loading"), seconds=30)
+        waiting(States("loading"), seconds=30)
 
 
-def test_loaded_is_not_enough_it_must_answer() -> None:
-    with pytest.raises(NotReady, match="answers with an error: no slot"):
-        waiting(Scripted("loaded", status=500))
+def test_an_unknown_profile_ends_the_wait() -> None:
+    clock = Clock()
+    with pytest.raises(NotReady, match="no profile absent"):
+        load(States("loaded"), "absent", 10, lambda state: None, clock, clock.sleep)
 
 
-def test_ready_means_that_some_model_is_there() -> None:
-    assert ready(Scripted("loaded"))
-    assert ready(Scripted("sleeping"))
-    assert not ready(Scripted("loading"))
-    assert not ready(Scripted(None))
+def test_a_loaded_model_must_also_answer() -> None:
+    with pytest.raises(NotReady, match="no slot"):
+        waiting(States("loaded", broken=True))
 
 
-def test_a_token_that_cannot_be_read_is_said_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ready_means_that_some_model_is_loaded() -> None:
+    assert ready(States("loaded"))
+    assert ready(States("sleeping"))
+    assert not ready(States("loading"))
+    assert not ready(States(None))
+
+
+def test_an_unreadable_token_is_reported_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert server_wait.main(["--port", "1", "--token", "/no/such/token", "--check"]) == 1
     assert "the token cannot be read" in capsys.readouterr().err

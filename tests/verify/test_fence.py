@@ -1,8 +1,9 @@
-"""The rows about the fence: each is green for a session that stays inside, and red for its own fault; sessions are made up."""
+"""The rows about the fence: green for a session that stays inside, red for their own fault. Sessions are made up."""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,10 +18,11 @@ from claude_local.verify import fence_rows, fence_session, fence_terminal, netwo
 from claude_local.verify.catalogue import catalogue
 from claude_local.verify.checks import Failed, Skipped
 from claude_local.verify.fence_session import FenceSession, sections
-from claude_local.verify.fence_terminal import Asked
+from claude_local.verify.fence_terminal import PromptResult
 from claude_local.verify.listener import Listener, PortTaken
 from claude_local.verify.processes import Finished
-from claude_local.verify.session import Session, TemporaryHome, parse_events
+from claude_local.verify.session import Session, parse_events
+from claude_local.verify.temporary_home import TemporaryHome
 from claude_local.verify.workbench import Workbench
 from tests.verify.verify_lab import deployed, write
 
@@ -146,8 +148,8 @@ INSIDE = "verify-fence/"
 @pytest.mark.parametrize(
     ("name", "play", "words"),
     [
-        ("layers", Play(said={"layers": ""}), "behind 'nothing that it knows of'"),
-        ("layers", Play(said={"layers": "inner"}), "behind 'inner', fence.json says 'outer+inner'"),
+        ("layers", Play(said={"layers": ""}), "behind 'no known layer'"),
+        ("layers", Play(said={"layers": "inner"}), "behind 'inner', but fence.json says 'outer+inner'"),
         ("locked", Play(said={"process": "NoNewPrivs:\t0\nSeccomp:\t0"}), "without a sandbox"),
         ("locked", Play(said={"process": "NoNewPrivs:\t1\nSeccomp:\t0"}), "without a sandbox"),
         ("locked", Play(said={"outside": "wrote {home}/.claude-local/verify-new"}), "switch the sandbox"),
@@ -158,22 +160,26 @@ INSIDE = "verify-fence/"
         ("bash-writes", Play(traces={"verify-startup.sh": "x"}), "verify-startup.sh"),
         ("bash-writes", Play(traces={".claude-local/verify-new": "x"}), ".claude-local/verify-new"),
         ("file-writes", Play(answers={"write-inside": ("EROFS", True)}), "Write cannot write in the workspace: EROFS"),
-        ("file-writes", Play(answers={"write-dots": ("created", False)}), "Write (write-dots) wrote outside"),
-        ("file-writes", Play(answers={"edit-old": ("done", False)}), "Edit (edit-old) wrote outside"),
+        (
+            "file-writes",
+            Play(answers={"write-dots": ("created", False)}),
+            "Write (write-dots) reports that it wrote outside",
+        ),
+        ("file-writes", Play(answers={"edit-old": ("done", False)}), "Edit (edit-old) reports that it wrote outside"),
         ("file-writes", Play(traces={"verify-startup.sh": "# changed"}), "verify-startup.sh"),
         ("bash-secrets", Play(shows=".ssh/id_ed25519"), "Bash reads .ssh/id_ed25519"),
         ("bash-secrets", Play(shows="VERIFY_API_TOKEN"), "Bash reads VERIFY_API_TOKEN"),
         ("bash-secrets", Play(said={"secrets": "t" * 43}), "Bash reads the API token"),
         ("read-secrets", Play(read_shows=".aws/credentials"), "Read reads .aws/credentials"),
         ("read-secrets", Play(read_shows=".claude/.credentials.json"), "Read reads ~/.claude"),
-        ("read-secrets", Play(answers={"read-0": ("you haven't granted it yet", True)}), "asked instead"),
+        ("read-secrets", Play(answers={"read-0": ("you haven't granted it yet", True)}), "asked for permission"),
         ("claude-server", Play(turns=3), "3 requests reached the server"),
         ("bash-server", Play(said={"server": "curl: (7) Failed to connect"}), "does not reach llama-server"),
         ("bash-manager", Play(said={"manager": "Connection blocked by network allowlist HTTP 403"}), "management API"),
         ("bash-elsewhere", Play(visits=True), "1 connections"),
         ("sudo", Play(said={"sudo": "0"}), "sudo works"),
         ("sockets", Play(said={"sockets": "reached /run/docker.sock"}), "can talk to /run/docker.sock"),
-        ("processes", Play(said={"processes": "python {word}"}), "processes of others"),
+        ("processes", Play(said={"processes": "python {word}"}), "other processes"),
         ("guarded", Play(traces={INSIDE + ".git/hooks/pre-commit": "x"}), "planted or changed .git/hooks/pre-commit"),
         ("guarded", Play(traces={INSIDE + ".git/config": "x"}), ".git/config"),
         ("guarded", Play(traces={INSIDE + ".claude/settings.json": "{}"}), ".claude/settings.json"),
@@ -203,10 +209,11 @@ def test_each_row_is_red_for_its_own_fault(
 
 def neighbours_word() -> str:
     """The word that the process beside the session has on its command line, as a session could only see it in /proc."""
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
+    for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            line = command.read_bytes().split(b"\0")
-            if b"import time; time.sleep(120)" in line:
+            line = (folder / "cmdline").read_bytes().split(b"\0")
+            mine = f"PPid:\t{os.getpid()}\n" in (folder / "status").read_text()
+            if mine and b"import time; time.sleep(120)" in line:
                 return line[-2].decode()
     raise AssertionError("verify started no process beside the session")
 
@@ -219,7 +226,9 @@ def neighbours_word() -> str:
         ({"layers": (), "reason": REASON}, Failed, f"no fence works on this machine: {REASON}"),
     ],
 )
-def test_a_missing_layer_is_seen(stage: Stage, config: dict[str, Any], outcome: type[Exception], words: str) -> None:
+def test_a_missing_layer_is_reported(
+    stage: Stage, config: dict[str, Any], outcome: type[Exception], words: str
+) -> None:
     with stage(Play(said={"layers": "inner"}), **config) as bench, pytest.raises(outcome, match=words):
         run_row(bench, "layers")
 
@@ -258,7 +267,7 @@ def test_what_the_user_made_visible_is_no_secret_and_what_they_hid_is_one(stage:
 def test_a_manager_that_runs_is_asked_instead_of_a_stand_in(stage: Stage) -> None:
     with stage() as bench, Listener("the real one", bench.parameters.manager_port) as manager:
         run: FenceSession = fence_session.fence_session(bench)
-        assert run.manager.asked == [f"http://127.0.0.1:{manager.port}/status"]
+        assert run.manager.curl == [f"http://127.0.0.1:{manager.port}/status"]
         assert "(a stand-in for the test)" not in run_row(bench, "bash-manager")
         assert "(a stand-in for the test)" in run_row(bench, "bash-server")
 
@@ -268,7 +277,7 @@ def test_a_listener_counts_who_came_and_gives_the_port_back() -> None:
         assert requests.post(f"http://127.0.0.1:{listener.port}/switch", timeout=5).text == "hello\n"
         with pytest.raises(PortTaken):
             Listener("", listener.port)
-        assert listener.met == 1
+        assert listener.connections == 1
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{listener.port}/", timeout=5)
 
@@ -278,18 +287,20 @@ def test_a_report_is_cut_into_its_sections() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "seen", "words"),
+    ("name", "result", "words"),
     [
-        ("prompt", Asked(asked=["default", "plan"]), ""),
-        ("prompt", Asked(asked=["plan"], ran=["default"]), "ran without a question in default mode"),
-        ("prompt", Asked(asked=["plan"]), "asked in plan mode only"),
-        ("status-line", Asked(status_line="fence: two layers (outer, inner) · Small"), ""),
-        ("status-line", Asked(status_line=""), "should tell 'two layers'"),
-        ("status-line", Asked(status_line="NO FENCE · Small"), "should tell 'two layers'"),
+        ("prompt", PromptResult(asked=["default", "plan"]), ""),
+        ("prompt", PromptResult(asked=["plan"], ran=["default"]), "ran without a question in default mode"),
+        ("prompt", PromptResult(asked=["plan"]), "asked in plan mode only"),
+        ("status-line", PromptResult(status_line="fence: two layers (outer, inner) · Small"), ""),
+        ("status-line", PromptResult(status_line=""), "instead of 'two layers'"),
+        ("status-line", PromptResult(status_line="NO FENCE · Small"), "instead of 'two layers'"),
     ],
 )
-def test_the_terminals_rows(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str, seen: Asked, words: str) -> None:
-    monkeypatch.setattr(fence_rows, "asked", lambda bench: seen)
+def test_the_terminals_rows(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str, result: PromptResult, words: str
+) -> None:
+    monkeypatch.setattr(fence_rows, "prompt_result", lambda bench: result)
     with stage() as bench:
         if not words:
             assert run_row(bench, name)
@@ -301,5 +312,5 @@ def test_the_terminals_rows(stage: Stage, monkeypatch: pytest.MonkeyPatch, name:
 @pytest.mark.parametrize(
     ("line", "found"), [("  fence: two layers", True), ("  NO FENCE · x", True), ("~/verify-fence", False)]
 )
-def test_the_status_line_is_told_from_the_folders_name(line: str, found: bool) -> None:
+def test_the_status_line_is_not_mistaken_for_the_folders_name(line: str, found: bool) -> None:
     assert bool(fence_terminal.STATUS.search(line)) is found

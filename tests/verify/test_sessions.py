@@ -1,4 +1,4 @@
-"""The rows about Claude Code: what counts as evidence, seen red once each, with sessions that are made up."""
+"""The rows about Claude Code: what counts as evidence; each row is red for its own fault. The sessions are made up."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pytest
 import requests
 
 from claude_local.fence.config import FenceConfig, dump
-from claude_local.verify import claude_session, network, processes, session, terminal
+from claude_local.verify import claude_rows, credentials_rows, network, processes, terminal
 from claude_local.verify.catalogue import catalogue
 from claude_local.verify.checks import Failed, Skipped
 from claude_local.verify.fingerprint import differences, fingerprint
 from claude_local.verify.network import Destinations, from_strace
-from claude_local.verify.session import Session, TemporaryHome, link_chain, parse_events
+from claude_local.verify.session import Session, parse_events
+from claude_local.verify.temporary_home import TemporaryHome, home, link_chain
 from claude_local.verify.workbench import Workbench
 from tests.verify.verify_lab import deployed, write
 
@@ -31,7 +32,7 @@ def run_row(bench: Workbench, name: str) -> str:
 
 
 def events(answer: str, *calls: tuple[str, dict[str, Any], str, bool], **result: Any) -> list[dict[str, Any]]:
-    """What ``claude -p --output-format stream-json`` prints: tool calls (name, input, result, is_error), then an answer."""
+    """What ``claude -p --output-format stream-json`` prints: tool calls (name, input, result, is_error), an answer."""
     found: list[dict[str, Any]] = []
     for number, (name, given, said, bad) in enumerate(calls):
         use = {"type": "tool_use", "id": f"t{number}", "name": name, "input": given}
@@ -79,7 +80,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Play], W
 # --- the real model's rows ------------------------------------------------------------------------------------------
 
 
-def told_word(place: TemporaryHome) -> str:
+def secret_word(place: TemporaryHome) -> str:
     return (place.workspace / "hello.txt").read_text().split()[-1].strip(".")
 
 
@@ -88,7 +89,7 @@ def good(place: TemporaryHome, arguments: tuple[str, ...], server: str | None) -
     if "Glob" in prompt:
         return played(events("There is hello.txt.", ("Glob", {"pattern": "*.txt"}, "/w/hello.txt", False)))
     if "Read" in prompt:
-        word = told_word(place)
+        word = secret_word(place)
         return played(
             events(f"It is {word}.", ("Read", {"file_path": "hello.txt"}, f"1 The secret word is {word}.", False))
         )
@@ -114,7 +115,7 @@ def good(place: TemporaryHome, arguments: tuple[str, ...], server: str | None) -
 )
 def test_good_sessions_pass(stage: Callable[[Play], Workbench], name: str, words: str) -> None:
     with stage(good) as bench:
-        bench.once("window", lambda: 4096)
+        bench.once("context window", lambda: 4096)
         run_row(bench, "claude.chat")
         assert words in run_row(bench, name)
 
@@ -133,7 +134,7 @@ def says(answer: str, *calls: tuple[str, dict[str, Any], str, bool]) -> Play:
             lambda *a: played([], status=1, err="claude-local: no server"),
             "exit 1: claude-local: no server",
         ),
-        ("claude.chat", lambda *a: played([], status=None), "no end after 1 s"),
+        ("claude.chat", lambda *a: played([], status=None), "still running after 1 s"),
         ("claude.chat", lambda *a: played([]), "no result"),
         ("claude.glob", says("There is hello.txt."), "called no tool"),
         ("claude.glob", says("Nothing.", ("Glob", {}, "/w/hello.txt", False)), "does not name hello.txt"),
@@ -155,11 +156,11 @@ def test_a_file_that_another_tool_wrote_is_no_evidence_for_write(stage: Callable
         (place.workspace / "out.txt").write_text(arguments[1])
         return played(events("Done.", ("Bash", {}, "", False)))
 
-    with stage(by_bash) as bench, pytest.raises(Failed, match="not by the Write tool"):
+    with stage(by_bash) as bench, pytest.raises(Failed, match="the Write tool did not make"):
         run_row(bench, "claude.write")
 
 
-def test_a_second_attempt_is_allowed_and_told_a_third_is_not(stage: Callable[[Play], Workbench]) -> None:
+def test_a_second_attempt_is_allowed_and_reported_a_third_is_not(stage: Callable[[Play], Workbench]) -> None:
     tries = []
 
     def clumsy(place: TemporaryHome, arguments: tuple[str, ...], server: str | None) -> Session:
@@ -180,14 +181,14 @@ def test_a_weak_model_of_the_users_choice_is_not_mistaken_for_a_broken_machine(
         with pytest.raises(Failed) as caught:
             run_row(bench, "claude.write")
         assert "too weak" in caught.value.fix and "scripted" in caught.value.fix
-        monkeypatch.setattr(claude_session, "PROVEN", frozenset())
+        monkeypatch.setattr(claude_rows, "PROVEN", frozenset())
         with pytest.raises(Skipped, match="the machine works .* small is too weak: out.txt on disk is None"):
             run_row(bench, "claude.write")
 
 
 @pytest.fixture(autouse=True)
 def _the_labs_profile_is_known_to_use_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claude_session, "PROVEN", frozenset({"small"}))
+    monkeypatch.setattr(claude_rows, "PROVEN", frozenset({"small"}))
 
 
 @pytest.mark.parametrize(
@@ -195,12 +196,17 @@ def _the_labs_profile_is_known_to_use_tools(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ({}, "no context window"),
         ({"claude-local": {"contextWindow": 1_000_000}}, "the server's n_ctx is 4096"),
-        ({"claude-local": {"contextWindow": 4096}, "claude-haiku-4-5": {"contextWindow": 4096}}, "only claude-local"),
+        (
+            {"claude-local": {"contextWindow": 4096}, "claude-haiku-4-5": {"contextWindow": 4096}},
+            "instead of claude-local only",
+        ),
     ],
 )
-def test_a_wrong_context_window_is_seen(stage: Callable[[Play], Workbench], usage: dict[str, Any], words: str) -> None:
+def test_a_wrong_context_window_is_a_fault(
+    stage: Callable[[Play], Workbench], usage: dict[str, Any], words: str
+) -> None:
     with stage(lambda *a: played(events("Paris", modelUsage=usage))) as bench, pytest.raises(Failed, match=words):
-        bench.once("window", lambda: 4096)
+        bench.once("context window", lambda: 4096)
         run_row(bench, "claude.context")
 
 
@@ -288,12 +294,12 @@ def test_the_scripted_rows_pass(stage: Callable[[Play], Workbench], name: str) -
         ("scripted.write", scripted_play(writes=False), "written.txt on disk is None"),
         ("scripted.glob", says("I ended early."), "never ran"),
         ("scripted.glob", lambda *a: played([], status=1, err="claude-local: no claude"), "no claude"),
-        ("credentials.planted", scripted_play(leak="access"), "carries a planted cloud secret"),
-        ("credentials.planted", scripted_play(leak="refresh"), "carries a planted cloud secret"),
-        ("credentials.planted", scripted_play(leak="key"), "carries a planted cloud secret"),
+        ("credentials.planted", scripted_play(leak="access"), "holds a planted cloud secret"),
+        ("credentials.planted", scripted_play(leak="refresh"), "holds a planted cloud secret"),
+        ("credentials.planted", scripted_play(leak="key"), "holds a planted cloud secret"),
         ("credentials.planted", scripted_play(leaves=".claude/projects/x.jsonl"), "sessions left .claude/projects"),
-        ("credentials.planted", scripted_play(leaves=".claude/.credentials.json"), "was changed by a session"),
-        ("credentials.planted", scripted_play(leaves=".claude.json"), "was changed by a session"),
+        ("credentials.planted", scripted_play(leaves=".claude/.credentials.json"), "a session changed ~/.claude"),
+        ("credentials.planted", scripted_play(leaves=".claude.json"), "a session changed ~/.claude"),
         ("credentials.planted", scripted_play(leaves=".claude/ssh/known_hosts"), "sessions left"),
     ],
 )
@@ -327,13 +333,13 @@ def test_the_users_own_login_is_compared_over_the_whole_run(
     stage: Callable[[Play], Workbench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with stage(good) as bench:
-        home = Path(bench.paths.home)
-        write(home / ".claude/settings.json", "{}")
-        claude_session.remember_real_login(bench)
+        own = Path(bench.paths.home)
+        write(own / ".claude/settings.json", "{}")
+        credentials_rows.remember_own_login(bench)
         assert "2 files and directories" in run_row(bench, "credentials.own")
         monkeypatch.setattr(processes, "others_named", lambda name, marker: [])
-        bench._found["real.others"] = ([], None)
-        write(home / ".claude.json", "{}")
+        bench._values["other claudes"] = ([], None)
+        write(own / ".claude.json", "{}")
         with pytest.raises(Failed, match=r"1 changes in ~/.claude: \+ "):
             run_row(bench, "credentials.own")
         monkeypatch.setattr(processes, "others_named", lambda name, marker: [42])
@@ -348,7 +354,7 @@ def test_the_temporary_home_has_the_settings_but_not_the_history_and_goes_away(t
     bench = deployed(tmp_path)
     write(Path(bench.paths.config_dir) / "history.jsonl", "private")
     with bench:
-        place = session.home(bench)
+        place = home(bench)
         config = place.root / ".claude-local"
         assert sorted(os.listdir(config)) == [".claude.json", "bash-env.sh", "enforced.json", "settings.json"]
         assert "projects" not in json.loads((config / ".claude.json").read_text())
@@ -362,7 +368,7 @@ def test_a_home_left_by_a_killed_run_is_replaced(tmp_path: Path) -> None:
     bench = deployed(tmp_path)
     write(Path(bench.paths.state) / "verify-home/old/secret", "x")
     with bench:
-        assert not (session.home(bench).root / "old").exists()
+        assert not (home(bench).root / "old").exists()
 
 
 def test_sessions_get_no_variables_of_another_claude_and_a_false_key(
@@ -371,7 +377,7 @@ def test_sessions_get_no_variables_of_another_claude_and_a_false_key(
     monkeypatch.setenv("CLAUDE_CODE_USE_BEDROCK", "1")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "https://cloud.example")
     with deployed(tmp_path) as bench:
-        env = session.home(bench).environment("http://127.0.0.1:1")
+        env = home(bench).environment("http://127.0.0.1:1")
     assert "CLAUDE_CODE_USE_BEDROCK" not in env and "ANTHROPIC_BASE_URL" not in env
     assert env["ANTHROPIC_API_KEY"].startswith("sk-ant-api03-") and env["CLAUDE_LOCAL_SERVER"] == "http://127.0.0.1:1"
     assert env["HOME"] == str(tmp_path) and env["PATH"].startswith(f"{tmp_path}/bin:")
@@ -395,7 +401,7 @@ def test_what_a_session_writes_at_home_never_reaches_the_real_home(tmp_path: Pat
     )
     write(bench.paths.wrapper, script, 0o755)
     with bench:
-        ended = session.home(bench).claude(timeout=20).ended
+        ended = home(bench).claude(timeout=20).ended
         assert ended.stdout.splitlines() == [f"{tmp_path}/verify-workspace", "login", f"[{'t' * 43}]"]
         bench.reap()
         assert processes.marked(bench.marker) == []
@@ -427,7 +433,8 @@ STRACE = """\
 101 connect(17, {sa_family=AF_INET, sin_port=htons(8080), sin_addr=inet_addr("127.0.0.1")}, 16) = -1 EINPROGRESS
 101 connect(5, {sa_family=AF_UNIX, sun_path="/run/nscd/socket"}, 110) = -1 ENOENT (No such file or directory)
 102 sendto(5, ""..., 20, 0, {sa_family=AF_NETLINK, nl_pid=0, nl_groups=00000000}, 12) = 20
-102 sendto(6, ""..., 28, MSG_NOSIGNAL, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("10.0.0.53")}, 16) = 28
+102 sendto(6, ""..., 28, MSG_NOSIGNAL, \
+{sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("10.0.0.53")}, 16) = 28
 103 sendmsg(6, {msg_name={sa_family=AF_INET6, sin6_port=htons(443), sin6_flowinfo=htonl(0), \
 inet_pton(AF_INET6, "2001:db8::1", &sin6_addr), sin6_scope_id=0}, msg_namelen=28, msg_iov=NULL}, 0) = 0
 103 connect(7, {sa_family=AF_INET6, sin6_port=htons(8080), sin6_flowinfo=htonl(0), \
@@ -450,7 +457,7 @@ CONNECTS = "import socket, time; s = socket.create_connection(('127.0.0.1', {por
 
 @pytest.mark.slow
 @pytest.mark.parametrize("use_strace", [True, False])
-def test_a_real_connection_is_seen(tmp_path: Path, use_strace: bool) -> None:
+def test_a_real_connection_is_recorded(tmp_path: Path, use_strace: bool) -> None:
     import socket
     import sys
 
@@ -458,10 +465,10 @@ def test_a_real_connection_is_seen(tmp_path: Path, use_strace: bool) -> None:
         pytest.skip("strace cannot be used here")
     with socket.create_server(("127.0.0.1", 0)) as listening, deployed(tmp_path) as bench:
         port = listening.getsockname()[1]
-        watch = network.Watch(tmp_path / "peers", bench.marker, use_strace=use_strace)
-        argv = [*watch.prefix(), sys.executable, "-c", CONNECTS.format(port=port)]
+        record = network.PeerRecord(tmp_path / "peers", bench.marker, use_strace=use_strace)
+        argv = [*record.prefix(), sys.executable, "-c", CONNECTS.format(port=port)]
         assert processes.run(argv, timeout=20, env=bench.environment()).ok
-        found = watch.stop()
+        found = record.stop()
     assert set(found.peers) == {("127.0.0.1", port)}
     assert found.other_than(port) == [] and found.other_than(1) == [f"127.0.0.1:{port}"]
 
@@ -501,7 +508,7 @@ TRUST = [
 ]
 
 
-def test_the_screens_are_told_apart() -> None:
+def test_the_prompt_is_not_mistaken_for_the_trust_question() -> None:
     assert terminal.at_prompt(PROMPT) and not terminal.asks_for_trust(PROMPT) and terminal.question(PROMPT) is None
     assert terminal.asks_for_trust(TRUST) and not terminal.at_prompt(TRUST) and terminal.question(TRUST) is None
 
@@ -532,7 +539,8 @@ if style == "theme": show("Choose the text style that looks best"); key()
 if style == "trust":
     place = 0
     while True:
-        show("Accessing workspace:", *[("❯ " if i == place else "  ") + t for i, t in enumerate(["No, exit", "Yes, I trust"])])
+        entries = enumerate(["No, exit", "Yes, I trust"])
+        show("Accessing workspace:", *[("❯ " if i == place else "  ") + t for i, t in entries])
         pressed = key()
         if pressed == "\r": break
         if pressed == "B": place = min(1, place + 1)
@@ -565,7 +573,7 @@ def test_a_first_start_is_walked_through_in_a_real_terminal(tmp_path: Path, styl
     env = {**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
     with terminal.Terminal([sys.executable, str(program), style], env=env, cwd=str(tmp_path)) as screen:
         try:
-            said = claude_session._walk_in(screen)
+            said = claude_rows.first_start(screen)
         except Failed as failed:
             said = failed.what
     assert words in said

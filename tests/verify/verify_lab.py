@@ -10,12 +10,22 @@ from typing import Any
 
 from claude_local.claude import json_merge, settings_json
 from claude_local.fence.config import FenceConfig, dump
+from claude_local.verify.checks import Check, Row
 from claude_local.verify.parameters import Parameters
 from claude_local.verify.workbench import Workbench
 
 IMAGE = "claude-local/llama-server:b11434-cpu-0123456789ab"
 TOKEN = "t" * 43
 GGUF = b"GGUF" + bytes(range(256)) * 16
+
+
+class Silent:
+    """An observer of a run that shows nothing."""
+
+    def started(self, check: Check) -> None: ...
+    def detail(self, text: str) -> None: ...
+    def finished(self, row: Row) -> None: ...
+
 
 CONTAINER: dict[str, Any] = {
     "Image": "sha256:0123456789abcdef",
@@ -24,7 +34,9 @@ CONTAINER: dict[str, Any] = {
         "User": "10001:10001",
         "Healthcheck": {"Test": ["CMD-SHELL", "probe"], "StartPeriod": 600_000_000_000, "Interval": 15_000_000_000},
     },
-    "State": {"Running": True, "Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "Health": {"Status": "healthy"}},
+    "State": {
+        "Running": True, "Status": "running", "StartedAt": "2026-01-01T00:00:00Z", "Health": {"Status": "healthy"},
+    },
     "HostConfig": {
         "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]},
         "NetworkMode": "default", "ReadonlyRootfs": True, "CapDrop": ["ALL"], "CapAdd": None,
@@ -38,14 +50,14 @@ CONTAINER: dict[str, Any] = {
 
 def docker_answers(container: dict[str, Any] | None = None, **answers: tuple[int, str]) -> str:
     """What docker_rows.SCRIPT prints; ``container`` in place of the good one, ``answers`` in place of whole answers."""
-    said = {
+    outputs = {
         "version": (0, json.dumps({"Version": "20.10.24"})),
         "image": (0, json.dumps({"Id": "sha256:0123456789abcdef", "Size": 150_000_000})),
         "container": (0, json.dumps(CONTAINER if container is None else container)),
         "build": (0, "version: 11434 (b11434)\nbuilt with cc for Linux"),
         **answers,
     }
-    return "".join(f"@@ {name} {status}\n{text}\n" for name, (status, text) in said.items())
+    return "".join(f"@@ {name} {status}\n{text}\n" for name, (status, text) in outputs.items())
 
 
 def altered(path: str, value: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a right answer of the Messages API looks like: each event's fields, their order, and the deviations we accept.
 
-messages-events.schema.json holds the documented format, strictly. llama-server differs from it in known places
+messages.schema.json holds the documented format, strictly. llama-server differs from it in known places
 (docs: the deviations below say where); each is repaired under a name before the answer is held against the schema, so a
 report can say "valid, with these deviations" and a new deviation is an error. Pure: no network, no clock.
 """
@@ -20,7 +20,7 @@ from jsonschema.exceptions import ValidationError, best_match
 
 Event = dict[str, Any]
 
-SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "messages-events.schema.json").read_text())
+SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "messages.schema.json").read_text())
 
 EVENT_TYPES = (
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
@@ -34,10 +34,6 @@ DELTAS = {
     "redacted_thinking": set(),
     "tool_use": {"input_json_delta"},
 }
-
-
-class StreamError(ValueError):
-    """Bytes that are no server-sent events of JSON objects; the message says which line."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,7 @@ LATE_STOPS = "content blocks are closed only at the end"
 
 
 @dataclass
-class Verdict:
+class CheckedMessage:
     """``problems`` is empty when the answer is right; ``deviations`` are the accepted ones that it shows, each once.
 
     ``text`` and ``thinking`` are the pieces put together; ``tools`` holds each complete tool call.
@@ -175,69 +171,34 @@ def _schema_problems(kind: str, value: Any, where: str) -> list[str]:
     return [_described(error, where)] if error is not None else []
 
 
-def _repaired(kind: str, value: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
+def _repaired(kind: str, value: dict[str, Any], checked: CheckedMessage) -> dict[str, Any]:
     copy = deepcopy(value)
     for deviation in DEVIATIONS:
         if deviation.repair(kind, copy):
-            verdict._note(deviation.name)
+            checked._note(deviation.name)
     return copy
 
 
-def parse_sse(lines: Iterable[str]) -> list[tuple[str, Event]]:
-    """Server-sent events from the lines of a body: (event name, decoded data). Comments are dropped.
-
-    Raises StreamError for a field that the format does not know, data that is no JSON object, or a cut-off event.
-    """
-    events: list[tuple[str, Event]] = []
-    name = ""
-    data: list[str] = []
-    for number, line in enumerate(lines, 1):
-        if line == "":
-            if data:
-                try:
-                    value = json.loads("\n".join(data))
-                except ValueError as error:
-                    raise StreamError(f"line {number}: the data of event {name!r} is no JSON ({error})") from None
-                if not isinstance(value, dict):
-                    raise StreamError(f"line {number}: the data of event {name!r} is no JSON object")
-                events.append((name or "message", value))
-            name, data = "", []
-        elif line.startswith(":"):
-            continue
-        else:
-            key, _, value_text = line.partition(":")
-            value_text = value_text.removeprefix(" ")
-            if key == "event":
-                name = value_text
-            elif key == "data":
-                data.append(value_text)
-            elif key not in ("id", "retry"):
-                raise StreamError(f"line {number}: {line[:60]!r} is no line of a server-sent event")
-    if data or name:
-        raise StreamError("the stream ends in the middle of an event")
-    return events
-
-
-def check_message(value: Any) -> Verdict:
+def check_message(value: Any) -> CheckedMessage:
     """Hold one whole (not streamed) answer against the format."""
-    verdict = Verdict()
+    checked = CheckedMessage()
     if not isinstance(value, dict):
-        verdict.problems.append(f"message: {type(value).__name__} instead of an object")
-        return verdict
-    message = _repaired("message", value, verdict)
-    verdict.problems += _schema_problems("message", message, "message")
-    if verdict.problems:
-        return verdict
+        checked.problems.append(f"message: {type(value).__name__} instead of an object")
+        return checked
+    message = _repaired("message", value, checked)
+    checked.problems += _schema_problems("message", message, "message")
+    if checked.problems:
+        return checked
     for block in message["content"]:
         if block["type"] == "text":
-            verdict.text += block["text"]
+            checked.text += block["text"]
         elif block["type"] == "thinking":
-            verdict.thinking += block["thinking"]
+            checked.thinking += block["thinking"]
         elif block["type"] == "tool_use":
-            verdict.tools.append(block)
-    verdict.stop_reason, verdict.usage = message["stop_reason"], message["usage"]
-    _check_stop_reason(verdict)
-    return verdict
+            checked.tools.append(block)
+    checked.stop_reason, checked.usage = message["stop_reason"], message["usage"]
+    _check_stop_reason(checked)
+    return checked
 
 
 def check_token_count(value: Any) -> list[str]:
@@ -245,11 +206,11 @@ def check_token_count(value: Any) -> list[str]:
     return _schema_problems("token_count", value, "count")
 
 
-def _check_stop_reason(verdict: Verdict) -> None:
-    if verdict.stop_reason == "tool_use" and not verdict.tools:
-        verdict.problems.append("stop_reason is tool_use, but there is no tool_use block")
-    if verdict.tools and verdict.stop_reason not in ("tool_use", "max_tokens"):
-        verdict.problems.append(f"there is a tool_use block, but stop_reason is {verdict.stop_reason}")
+def _check_stop_reason(checked: CheckedMessage) -> None:
+    if checked.stop_reason == "tool_use" and not checked.tools:
+        checked.problems.append("stop_reason is tool_use, but there is no tool_use block")
+    if checked.tools and checked.stop_reason not in ("tool_use", "max_tokens"):
+        checked.problems.append(f"there is a tool_use block, but stop_reason is {checked.stop_reason}")
 
 
 @dataclass
@@ -264,15 +225,15 @@ class _Block:
 class _Stream:
     """The state of one stream while its events are read in order."""
 
-    def __init__(self, verdict: Verdict) -> None:
-        self.verdict = verdict
+    def __init__(self, checked: CheckedMessage) -> None:
+        self.checked = checked
         self.blocks: list[_Block] = []
         self.started = False
         self.delta_seen = False
         self.stopped = False
 
     def problem(self, text: str) -> None:
-        self.verdict.problems.append(text)
+        self.checked.problems.append(text)
 
     def read(self, event: Event, where: str) -> None:
         kind = event["type"]
@@ -287,7 +248,7 @@ class _Stream:
             if self.started:
                 self.problem(f"{where}: a second message_start")
             self.started = True
-            self.verdict.usage = dict(event["message"]["usage"])
+            self.checked.usage = dict(event["message"]["usage"])
             return
         if not self.started:
             self.problem(f"{where}: {kind} before message_start")
@@ -307,14 +268,14 @@ class _Stream:
         if still_open := [str(number) for number, block in enumerate(self.blocks) if block.open]:
             self.problem(f"{where}: message_delta while content block {', '.join(still_open)} is open")
         self.delta_seen = True
-        self.verdict.stop_reason = event["delta"]["stop_reason"]
-        self.verdict.usage.update({key: value for key, value in event["usage"].items() if value is not None})
+        self.checked.stop_reason = event["delta"]["stop_reason"]
+        self.checked.usage.update({key: value for key, value in event["usage"].items() if value is not None})
 
     def _content_block_start(self, event: Event, where: str) -> None:
         if event["index"] != len(self.blocks):
             self.problem(f"{where}: content block {event['index']} starts, {len(self.blocks)} was expected")
         if any(block.open for block in self.blocks):
-            self.verdict._note(LATE_STOPS)
+            self.checked._note(LATE_STOPS)
         self.blocks.append(_Block(event["content_block"]["type"], event["content_block"]))
 
     def _block(self, event: Event, where: str) -> _Block | None:
@@ -348,9 +309,9 @@ class _Stream:
         block.open = False
         whole = "".join(block.pieces)
         if block.kind == "text":
-            self.verdict.text += whole
+            self.checked.text += whole
         elif block.kind == "thinking":
-            self.verdict.thinking += whole
+            self.checked.thinking += whole
             if not block.signed:
                 self.problem(f"{where}: a thinking block ends without its signature_delta")
         elif block.kind == "tool_use":
@@ -365,32 +326,32 @@ class _Stream:
         if not isinstance(arguments, dict):
             self.problem(f"{where}: the arguments of {block.start['name']} are no JSON object")
             return
-        self.verdict.tools.append({**block.start, "input": arguments})
+        self.checked.tools.append({**block.start, "input": arguments})
 
 
-def check_events(events: Iterable[tuple[str, Event]]) -> Verdict:
+def check_events(events: Iterable[tuple[str, Event]]) -> CheckedMessage:
     """Hold a whole stream against the format: every event's fields, and the order of all."""
-    verdict = Verdict()
-    stream = _Stream(verdict)
+    checked = CheckedMessage()
+    stream = _Stream(checked)
     count = 0
     for number, (name, event) in enumerate(events, 1):
         count = number
         kind = "error" if name == "error" else event.get("type")
         where = f"event {number} ({kind})"
         if kind not in EVENT_TYPES:
-            verdict.problems.append(f"event {number}: {kind!r} is no event of the Messages API")
+            checked.problems.append(f"event {number}: {kind!r} is no event of the Messages API")
             continue
         if name != kind:
-            verdict.problems.append(f"{where}: it is named {name!r}, its type says {kind!r}")
-        fixed = _repaired(kind, event, verdict)
+            checked.problems.append(f"{where}: it is named {name!r}, its type says {kind!r}")
+        fixed = _repaired(kind, event, checked)
         if problems := _schema_problems(kind, fixed, where):
-            verdict.problems += problems
-            return verdict
+            checked.problems += problems
+            return checked
         stream.read(fixed, where)
     if not count:
-        verdict.problems.append("the stream holds no event")
+        checked.problems.append("the stream holds no event")
     elif not stream.stopped:
-        verdict.problems.append(f"the stream ends after {count} events without message_stop")
-    if not verdict.problems:
-        _check_stop_reason(verdict)
-    return verdict
+        checked.problems.append(f"the stream ends after {count} events without message_stop")
+    if not checked.problems:
+        _check_stop_reason(checked)
+    return checked

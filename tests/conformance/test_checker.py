@@ -13,16 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from claude_local.verify.messages_events import (
-    LATE_STOPS,
-    SCHEMA,
-    StreamError,
-    check_events,
-    check_message,
-    check_token_count,
-    parse_sse,
-)
+from claude_local.server.client import parse_sse
 from claude_local.verify.scripted_backend import stream
+from tests.conformance.checker import LATE_STOPS, SCHEMA, check_events, check_message, check_token_count
 
 Events = list[dict[str, Any]]
 USAGE = {"input_tokens": 9, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 3, "output_tokens": 1}
@@ -88,11 +81,11 @@ def test_the_schema_is_one() -> None:
 
 
 def test_a_stream_with_all_kinds_of_blocks_is_right_and_put_together() -> None:
-    verdict = check(everything())
-    assert verdict.problems == [] and verdict.deviations == []
-    assert (verdict.thinking, verdict.text) == ("hm", "hi")
-    assert verdict.tools == [{**TOOL, "input": {"file_path": "a"}}]
-    assert verdict.stop_reason == "tool_use" and verdict.usage["output_tokens"] == 7
+    checked = check(everything())
+    assert checked.problems == [] and checked.deviations == []
+    assert (checked.thinking, checked.text) == ("hm", "hi")
+    assert checked.tools == [{**TOOL, "input": {"file_path": "a"}}]
+    assert checked.stop_reason == "tool_use" and checked.usage["output_tokens"] == 7
 
 
 def test_the_scripted_backends_own_stream_is_right() -> None:
@@ -106,8 +99,8 @@ def test_the_scripted_backends_own_stream_is_right() -> None:
         return b"".join([chunk async for chunk in stream(message)])
 
     events = parse_sse(asyncio.run(collect()).decode().split("\n")[:-1])
-    verdict = check_events(events)
-    assert verdict.problems == [] and verdict.text == "Grüße ☃ " * 9
+    checked = check_events(events)
+    assert checked.problems == [] and checked.text == "Grüße ☃ " * 9
     assert check_message(message).problems == []
 
 
@@ -232,33 +225,34 @@ def test_the_event_name_has_to_agree_with_the_type() -> None:
     ],
 )
 def test_each_known_deviation_is_accepted_and_named(change: Callable[[Events], object], name: str) -> None:
-    verdict = check(changed(change))
-    assert verdict.problems == []
-    assert verdict.deviations == [name]
+    checked = check(changed(change))
+    assert checked.problems == []
+    assert checked.deviations == [name]
 
 
 def test_blocks_that_close_late_are_accepted_and_named() -> None:
-    verdict = check([start(), block(0), delta(0), block(1, **TOOL), stop(0), stop(1), *end("tool_use")])
-    assert verdict.problems == [] and verdict.deviations == [LATE_STOPS]
+    checked = check([start(), block(0), delta(0), block(1, **TOOL), stop(0), stop(1), *end("tool_use")])
+    assert checked.problems == [] and checked.deviations == [LATE_STOPS]
 
 
 def test_an_error_event_in_llama_servers_form_is_told() -> None:
-    verdict = check_events(
+    checked = check_events(
         [("message_start", start()), ("error", {"code": 500, "message": "boom", "type": "server_error"})]
     )
-    assert verdict.problems == ["event 2 (error): the server reports an error: boom"]
+    assert checked.problems == ["event 2 (error): the server reports an error: boom"]
 
 
 def whole(**more: Any) -> dict[str, Any]:
     return {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": "hi"}],
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m",
+        "content": [{"type": "text", "text": "hi"}],
         "stop_reason": "end_turn", "stop_sequence": None, "usage": dict(USAGE), **more,
     }  # fmt: skip
 
 
 def test_a_whole_message_is_right() -> None:
-    verdict = check_message(whole())
-    assert verdict.problems == [] and verdict.text == "hi"
+    checked = check_message(whole())
+    assert checked.problems == [] and checked.text == "hi"
 
 
 @pytest.mark.parametrize(
@@ -283,39 +277,21 @@ def test_a_token_count_is_right() -> None:
     assert check_token_count({"input_tokens": 3}) == []
 
 
-def test_comments_and_many_data_lines_are_read() -> None:
-    lines = [":", "event: ping", 'data: {"type":', 'data: "ping"}', "", ": keep-alive", "id: 7", "retry: 5", ""]
-    assert parse_sse(lines) == [("ping", {"type": "ping"})]
-
-
-@pytest.mark.parametrize(
-    "lines", [["data: {", ""], ["data: []", ""], ["nonsense", ""], ["data: {}"], ["event: ping"]], ids=str
-)
-def test_what_is_no_event_is_an_error(lines: list[str]) -> None:
-    with pytest.raises(StreamError):
-        parse_sse(lines)
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
 
+KEYS = ["type", "message", "index", "delta", "content_block", "usage", "error"]
+NAMES = ["message_start", "content_block_delta", "error", "x"]
+EVENTS = st.tuples(st.sampled_from(NAMES), st.dictionaries(st.sampled_from(KEYS), json_values))
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["message_start", "content_block_delta", "error", "x"]), st.dictionaries(
-    st.sampled_from(["type", "message", "index", "delta", "content_block", "usage", "error"]), json_values)), max_size=8))  # fmt: skip
+@given(st.lists(EVENTS, max_size=8))
 def test_no_nonsense_makes_it_stumble(events: list[tuple[str, dict[str, Any]]]) -> None:
     assert check_events(events).problems
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(alphabet=st.characters(blacklist_characters="\n\r"))))
-def test_no_lines_make_the_reader_stumble(lines: list[str]) -> None:
-    try:
-        parse_sse(lines)
-    except StreamError as error:
-        assert str(error)
 
 
 def test_order_problems_survive_json() -> None:
