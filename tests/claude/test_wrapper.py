@@ -545,7 +545,7 @@ def test_a_user_without_docker_rights_uses_sudo(home: Home) -> None:
     [
         ("Error: No such object: the-server", "not installed", "./provision"),
         ("Cannot connect to the Docker daemon at unix:///x", "Docker is not running", "sudo service docker start"),
-        ("permission denied while trying to connect", "cannot be asked", "sudo docker start the-server"),
+        ("permission denied while trying to connect", "permission denied", "sudo docker start the-server"),
     ],
 )
 def test_a_server_that_cannot_be_started_names_the_command(home: Home, said: str, what: str, fix: str) -> None:
