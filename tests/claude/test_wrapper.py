@@ -25,6 +25,8 @@ from claude_local.paths import Paths
 from claude_local.verify import processes
 from claude_local.verify.scripted_backend import ScriptedBackend
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = PROJECT / "templates" / "claude-local"
 TOKEN = "secret-token-of-this-machine"
@@ -36,8 +38,6 @@ if os.getuid() == 0:
 
 FAKE_CLAUDE = f"""#!{sys.executable}
 import json, os, sys, time
-
-pytestmark = pytest.mark.slow
 with open(os.environ["FAKE_CLAUDE_RECORD"], "w") as record:
     json.dump({{"argv": sys.argv[1:], "env": dict(os.environ), "pid": os.getpid(), "cwd": os.getcwd()}}, record)
 if os.environ.get("FAKE_CLAUDE_SLEEP"):

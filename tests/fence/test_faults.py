@@ -13,6 +13,8 @@ import pytest
 from claude_local.fence import files, launch, remount
 from tests.fence.test_launch import LAUNCHER, Station
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 WORDS = "lose their guard"
 
@@ -107,8 +109,6 @@ def plant():
         except OSError:
             pass
 import threading
-
-pytestmark = pytest.mark.slow
 threading.Thread(target=plant, daemon=True).start()
 """
 

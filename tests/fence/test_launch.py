@@ -23,13 +23,13 @@ from claude_local.fence.launch import added_directories, arguments, printable, r
 from claude_local.fence.policy import STUB_DIRECTORIES, STUB_FILES
 from claude_local.fence.survey import Places
 
+pytestmark = pytest.mark.slow
+
 LAUNCHER = Path(__file__).parents[2] / "claude_local" / "fence" / "launch.py"
 BWRAP = "/usr/bin/bwrap"
 # It writes down what it sees, and does what its last argument says, as Python.
 FAKE_CLAUDE = f"""#!{sys.executable} -IS
 import json, os, signal, subprocess, sys, time
-
-pytestmark = pytest.mark.slow
 def listed(path):
     try:
         return sorted(os.listdir(path))
