@@ -1,7 +1,12 @@
-"""Which command-line flags the pinned llama-server build takes, and what became of those that it no longer takes.
+"""The command-line flags of the pinned llama-server build, and the ones that a profile cannot use.
 
-The data is in flags.json. Its part ``flags`` is made from the build itself; the parts ``removed`` and ``reserved``
-are kept by hand and survive. To make it anew after a change of build:
+flags.json holds three parts. ``flags`` is generated from the build. The other two are written by hand and kept:
+
+* ``removed``: flags of former builds that this one refuses, with the replacement. Profiles written for an older llama-server
+  (or copied from the web) still have them, and models.conf reports or replaces them.
+* ``reserved``: flags of this build that the deploy sets itself, with the key or setting to use instead.
+
+To generate ``flags`` anew for another build:
 
     llama-server --help | python -m claude_local.server.flags BUILD
 """
@@ -18,10 +23,11 @@ from typing import Any
 
 DATA = Path(__file__).parent / "flags.json"
 
+# The values that llama-server accepts for a switch (common/arg.cpp, is_truthy and is_falsey).
 TRUE = frozenset({"on", "enabled", "true", "1"})
 FALSE = frozenset({"off", "disabled", "false", "0"})
 
-# Flags whose hint is "N" and which take words too (llama-server --help).
+# Flags that take these words besides a number, though --help only shows "N" for their value.
 WORDS = {
     "n-gpu-layers": ("auto", "all"),
     "n-gpu-layers-draft": ("auto", "all"),
@@ -30,10 +36,13 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Flag:
-    """One option of llama-server. ``name`` is its canonical long name without dashes.
+    """One option of llama-server.
 
-    ``hint`` is the placeholder of its value in ``--help``, None for a switch. ``negated`` are the spellings that switch
-    it off. ``choices`` are the values allowed, empty when they are not listed.
+    * ``name``: its last positive spelling, which is the long name, without dashes
+    * ``hint``: the placeholder of its value in ``--help``; None for a switch
+    * ``spellings``, ``negated``: the spellings that set it, and those that switch it off (``no-kv-offload``)
+    * ``choices``: the allowed values; empty when ``--help`` does not list them
+    * ``two_values``: whether it takes two values, which a preset cannot express
     """
 
     name: str
@@ -44,7 +53,7 @@ class Flag:
     two_values: bool
 
     def expected(self) -> str:
-        """What its value may be, in words."""
+        """The allowed values, for a message."""
         if self.hint is None:
             return "on or off"
         if self.choices:
@@ -54,7 +63,7 @@ class Flag:
         return f"a value ({self.hint})"
 
     def accepts(self, value: str) -> bool:
-        """Whether llama-server's parser would take ``value``, as far as ``--help`` tells."""
+        """Whether llama-server accepts ``value``, as far as ``--help`` tells."""
         if self.hint is None:
             return value in TRUE or value in FALSE
         if self.choices:
@@ -66,7 +75,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Flags:
-    """The flags of one build. ``removed`` and ``reserved`` map a spelling without dashes to what to do instead."""
+    """The flags of one build. All keys are spellings without dashes; ``removed`` and ``reserved`` say what to use instead."""
 
     build: int
     by_spelling: dict[str, Flag]
@@ -74,17 +83,17 @@ class Flags:
     reserved: dict[str, str]
 
     def suggestion(self, spelling: str) -> str | None:
-        """The long name nearest to a misspelt one."""
-        names = [name for name, flag in self.by_spelling.items() if len(name) > 3 and name not in self.reserved]
+        """The flag that a misspelling most likely means, or None."""
+        names = [name for name in self.by_spelling if len(name) > 3 and name not in self.reserved]
         close = get_close_matches(spelling, names, n=1, cutoff=0.75)
         return close[0] if close else None
 
 
 def load(path: Path = DATA) -> Flags:
     """The flags of the pinned build."""
-    raw = json.loads(path.read_text(encoding="utf-8"))
+    data = json.loads(path.read_text(encoding="utf-8"))
     by_spelling: dict[str, Flag] = {}
-    for name, entry in raw["flags"].items():
+    for name, entry in data["flags"].items():
         flag = Flag(
             name=name,
             hint=entry.get("value"),
@@ -95,10 +104,55 @@ def load(path: Path = DATA) -> Flags:
         )
         for spelling in (*flag.spellings, *flag.negated):
             by_spelling[spelling] = flag
-    return Flags(raw["build"], by_spelling, raw["removed"], raw["reserved"])
+    return Flags(data["build"], by_spelling, data["removed"], data["reserved"])
+
+
+_NAME = r"-{1,2}[A-Za-z][\w.-]*"
+# Descriptions start at this column. Names and hint that are longer push the description to the next line.
+_COLUMN = 40
+
+
+def parse_help(text: str) -> dict[str, dict[str, Any]]:
+    """The flags in the output of ``llama-server --help``, as flags.json holds them, without the removed ones."""
+    flags = {}
+    for entry in re.split(rf"\n(?={_NAME})", "\n" + text)[1:]:
+        names = re.match(rf"{_NAME}(,\s+{_NAME})*", entry)
+        assert names is not None
+        first_line, _, rest = entry.partition("\n")
+        if len(first_line) > _COLUMN and not first_line[_COLUMN - 2 : _COLUMN].strip():
+            hint, description = first_line[names.end() : _COLUMN].strip(), f"{first_line[_COLUMN:]} {rest}"
+        else:
+            hint, description = first_line[names.end() :].strip(), rest
+        description = " ".join(description.split())
+        if "the argument has been removed" not in description:
+            flag = _flag([spelling.strip() for spelling in names[0].split(",")], hint, description)
+            flags[flag["spellings"][-1]] = flag
+    return flags
+
+
+def _flag(spellings: list[str], hint: str, description: str) -> dict[str, Any]:
+    """An entry of flags.json from the spellings (with dashes), the value's placeholder and the description in --help."""
+    split = next((i for i, spelling in enumerate(spellings) if spelling.startswith("--no-")), 0)
+    if split:
+        # A short spelling right before the first --no-... belongs to it: -nkvo, --no-kv-offload.
+        while split > 1 and not spellings[split - 1].startswith("--"):
+            split -= 1
+    positive, negated = (spellings[:split], spellings[split:]) if split else (spellings, [])
+    # "-fit, --fit" is one spelling. A dictionary keeps the order.
+    flag: dict[str, Any] = {"spellings": list(dict.fromkeys(spelling.lstrip("-") for spelling in positive))}
+    if negated:
+        flag["negated"] = [spelling.lstrip("-") for spelling in negated]
+    if hint:
+        flag["value"] = hint
+        if choices := _choices(hint, description):
+            flag["choices"] = choices
+        if re.fullmatch(r"[A-Z]+ [A-Z]+", hint):
+            flag["two_values"] = True
+    return flag
 
 
 def _choices(hint: str, description: str) -> list[str]:
+    """The allowed values as the hint (``[on|off]``), or the description ("allowed values: ...", a list) names them."""
     listed = re.fullmatch(r"\[([\w|-]+)\]|\{([\w,-]+)\}|<([\w|-]+)>", hint)
     if listed:
         return re.split(r"[|,]", listed[1] or listed[2] or listed[3])
@@ -110,63 +164,23 @@ def _choices(hint: str, description: str) -> list[str]:
     return []
 
 
-def parse_help(text: str) -> dict[str, dict[str, Any]]:
-    """The flags in the output of ``llama-server --help``, as flags.json holds them; without the removed ones."""
-    flags: dict[str, dict[str, Any]] = {}
-    name = r"-{1,2}[A-Za-z][\w.-]*"
-    for entry in re.split(rf"\n(?={name})", "\n" + text)[1:]:
-        names = re.match(rf"{name}(,\s+{name})*", entry)
-        if names is None:
-            continue
-        head, _, rest = entry.partition("\n")
-        # The description starts at column 40, on the next line when the names and the hint are longer than that.
-        if len(head) > 40 and not head[38:40].strip():
-            hint, description = head[names.end() : 40].strip(), f"{head[40:]} {rest}"
-        else:
-            hint, description = head[names.end() :].strip(), rest
-        description = " ".join(description.split())
-        if "the argument has been removed" in description:
-            continue
-        spellings = [spelling.strip() for spelling in names[0].split(",")]
-        negative = next((i for i, spelling in enumerate(spellings) if spelling.startswith("--no-")), len(spellings))
-        if 0 < negative < len(spellings):
-            # A short spelling right before the first --no-... belongs to it: -nkvo, --no-kv-offload.
-            while negative > 1 and not spellings[negative - 1].startswith("--"):
-                negative -= 1
-        else:
-            negative = len(spellings)
-        # "-fit, --fit" is one spelling; the order is kept.
-        positive = list(dict.fromkeys(spelling.lstrip("-") for spelling in spellings[:negative]))
-        found: dict[str, Any] = {"spellings": positive}
-        if spellings[negative:]:
-            found["negated"] = [spelling.lstrip("-") for spelling in spellings[negative:]]
-        if hint:
-            found["value"] = hint
-            choices = _choices(hint, description)
-            if choices:
-                found["choices"] = choices
-            if re.fullmatch(r"[A-Z]+ [A-Z]+", hint):
-                found["two_values"] = True
-        flags[positive[-1]] = found
-    return flags
-
-
 def main() -> int:
-    """Write flags.json from ``--help`` on stdin; the hand-kept parts stay as they are."""
+    """Replace the part ``flags`` of flags.json by the flags in ``--help`` on stdin."""
     if len(sys.argv) != 2 or not sys.argv[1].isdigit():
         print("usage: llama-server --help | python -m claude_local.server.flags BUILD", file=sys.stderr)
         return 2
-    old = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {"removed": {}, "reserved": {}}
-    new = {
+    kept = json.loads(DATA.read_text(encoding="utf-8"))
+    data = {
         "build": int(sys.argv[1]),
-        **{k: old[k] for k in ("removed", "reserved")},
+        "removed": kept["removed"],
+        "reserved": kept["reserved"],
         "flags": parse_help(sys.stdin.read()),
     }
-    lines = json.dumps(new, indent=1, ensure_ascii=False)
-    # One flag a line keeps the diff between two builds readable.
-    lines = re.sub(r"\n {3,}", " ", re.sub(r"\n {2}(?=[}\]])", " ", lines))
-    DATA.write_text(lines + "\n", encoding="utf-8")
-    print(f"{DATA.name}: {len(new['flags'])} flags of build {new['build']}")
+    text = json.dumps(data, indent=1, ensure_ascii=False)
+    # One line for each flag keeps the diff between two builds readable.
+    text = re.sub(r"\n {3,}", " ", re.sub(r"\n {2}(?=[}\]])", " ", text))
+    DATA.write_text(text + "\n", encoding="utf-8")
+    print(f"{DATA.name}: {len(data['flags'])} flags of build {data['build']}")
     return 0
 
 

@@ -1,8 +1,8 @@
-"""Render presets.ini, which tells llama-server (router mode) the flags of every model. Pure.
+"""Render presets.ini, which tells llama-server's router the flags of every model. Pure.
 
-``[claude-local]`` is the active profile, loaded at start; every placed profile also has a section under its own id.
-llama-server reads a key as the long flag of that name; an unknown key stops the whole router, which is why
-:mod:`claude_local.models.profiles` checks them first. Switches that have a ``--no-`` form take ``false`` for it.
+Each placed profile has a section under its id. ``[claude-local]`` repeats the active profile and is loaded at start.
+llama-server reads a key as the long flag with that name, and ``false`` as its ``--no-`` form. An unknown key stops the whole
+router, so :mod:`claude_local.models.profiles` checks the flags first.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from claude_local.models.profiles import Profile
 
 ACTIVE = "claude-local"
 
-# Where the container sees the workstation's directories.
+# The container's paths for model_dir, the directories of model_search_dirs (by position), and the server's directory.
 MODELS = "/models"
 EXTRA_MODELS = "/models-extra"
 CONFIGURATION = "/etc/claude-local"
 
 
 class PresetsError(ValueError):
-    """There is nothing to serve, or a model lies where the container cannot see it."""
+    """The active profile is not placed, or the container cannot see a model file."""
 
 
 def container_path(path: str, model_dir: str, search_dirs: Sequence[str]) -> str:
-    """Where the container sees ``path``, a file below model_dir or one of the search directories (all absolute).
+    """The container's path for a file in model_dir or in a search directory; all paths are absolute.
 
-    Raises PresetsError for any other path.
+    Raises PresetsError for any other file.
     """
     roots = [(normpath(model_dir), MODELS)]
     roots += [(normpath(root), f"{EXTRA_MODELS}/{index}") for index, root in enumerate(search_dirs)]
     path = normpath(path)
-    # The most specific directory wins; which one does not matter to the server, all are mounted.
+    # The longest directory wins. The server would read the file through any of them, because all are mounted.
     for root, mount in sorted(roots, key=lambda pair: -len(pair[0])):
         prefix = root.rstrip("/") + "/"
         if path.startswith(prefix):
             return join(mount, path[len(prefix) :])
     raise PresetsError(
-        f"{path} is neither in {model_dir} nor in a directory of model_search_dirs: the server cannot see it"
+        f"the server cannot read {path}: it is neither in {model_dir} nor in a directory of model_search_dirs"
     )
 
 
@@ -54,10 +54,13 @@ def options(
 ) -> dict[str, str]:
     """The preset of one profile: flag -> value. ``model`` and ``mmproj`` are paths in the container.
 
-    ``variant`` is the image's: without a GPU the flags about layers and video memory are left out. ``cache_ram_mib``
-    bounds the prompt cache (llama-server's own default is 8192 MiB, more than many a container has). One slot: a single
-    user's session keeps its whole context and its prompt cache (``-np`` auto would make four). No context shift: what
-    does not fit is an error that Claude Code answers by compacting, not silently dropped text. What the profile says wins.
+    * ``variant`` is the image's. The flags about GPUs are left out for ``cpu``.
+    * ``cache_ram_mib`` limits the prompt cache. llama-server's default of 8192 MiB is more than many containers have.
+    * One slot gives a session the whole context and keeps its prompt cached; llama-server's default is four slots.
+    * Without context shift, a prompt that is too long is an error, and Claude Code compacts the conversation. With it,
+      llama-server would silently drop text.
+
+    The profile's own flags override all of these.
     """
     result = {"model": model}
     if mmproj is not None:
@@ -72,25 +75,20 @@ def options(
     if cache_ram_mib is not None:
         result["cache-ram"] = str(cache_ram_mib)
     if variant != "cpu":
-        for key, value in (
-            ("n-gpu-layers", profile.n_gpu_layers),
-            ("fit", profile.fit),
-            ("fit-target", profile.fit_target),
-        ):
-            if value is not None:
-                result[key] = value
+        gpu_flags = {"n-gpu-layers": profile.n_gpu_layers, "fit": profile.fit, "fit-target": profile.fit_target}
+        result |= {key: value for key, value in gpu_flags.items() if value is not None}
     result.update(profile.options)
     if variant == "cpu":
-        # A build without GPUs refuses to start with buffer types that it does not have (-ot ...=CUDA0).
+        # A build without GPUs refuses to start when a flag names a GPU's buffer (-ot ...=CUDA0).
         for key in PLACEMENT:
             result.pop(key, None)
     return result
 
 
 def placed(profiles: Mapping[str, Profile], placements: Mapping[str, Any]) -> list[str]:
-    """The ids of the profiles whose files are in place, in the order of ``profiles``; ``placements`` is models.json."""
-    known = placements.get("profiles") or {}
-    return [name for name in profiles if (known.get(name) or {}).get("model")]
+    """The ids of the profiles whose model file exists, in the order of ``profiles``. ``placements`` is models.json."""
+    records = placements.get("profiles") or {}
+    return [profile_id for profile_id in profiles if (records.get(profile_id) or {}).get("model")]
 
 
 def render(
@@ -103,24 +101,22 @@ def render(
     variant: str = "cpu",
     cache_ram_mib: int | None = None,
 ) -> str:
-    """The text of presets.ini: ``[claude-local]`` with the flags of ``active_id`` and one section a placed profile.
+    """The text of presets.ini: ``[claude-local]`` with the flags of ``active_id``, and a section for each placed profile.
 
-    ``placements`` is models.json (``ws.paths.placements``); paths in it, ``model_dir`` and ``search_dirs`` are the
-    workstation's. Raises PresetsError when the active profile is not placed or a file is out of the container's sight.
+    ``placements`` is models.json. Its paths, ``model_dir`` and ``search_dirs`` are the workstation's. ``variant`` and
+    ``cache_ram_mib``: see :func:`options`. Raises PresetsError when the active profile is not placed, or the container
+    cannot see a file.
     """
     ids = placed(profiles, placements)
     if active_id not in ids:
-        raise PresetsError(f"the model of profile {active_id} is not in place; tasks/models.py places it")
-    sections = [(ACTIVE, active_id), *((name, name) for name in ids)]
-    lines = [
-        "; Written by the deploy from models.conf; changes made here are lost.",
-        "version = 1",
-    ]
-    for section, name in sections:
-        record = placements["profiles"][name]
+        raise PresetsError(f"the model of profile {active_id} is missing; tasks/models.py downloads it")
+    sections = [(ACTIVE, active_id), *((profile_id, profile_id) for profile_id in ids)]
+    lines = ["; Written by the deploy from models.conf; changes made here are lost.", "version = 1"]
+    for section, profile_id in sections:
+        record = placements["profiles"][profile_id]
         mmproj = record.get("mmproj")
         values = options(
-            profiles[name],
+            profiles[profile_id],
             model=container_path(record["model"], model_dir, search_dirs),
             mmproj=container_path(mmproj, model_dir, search_dirs) if mmproj else None,
             variant=variant,

@@ -29,7 +29,7 @@ HELP = """----- common params -----
 """
 
 
-def test_help_is_understood() -> None:
+def test_every_form_of_flag_in_help_is_parsed() -> None:
     flags = llama_flags.parse_help(HELP)
     assert flags == {
         "usage": {"spellings": ["h", "help", "usage"]},
@@ -49,15 +49,15 @@ def test_help_is_understood() -> None:
     }
 
 
-def test_the_data_file_is_whole_and_of_one_mind() -> None:
+def test_removed_and_reserved_flags_agree_with_the_builds_flags() -> None:
     flags = llama_flags.load()
     assert len(set(flags.by_spelling.values())) > 200
     assert not set(flags.removed) & set(flags.by_spelling)
-    # Options that only presets know have no command-line flag; all other reservations must name a real one.
+    # Three options exist only in presets. Every other reserved spelling must be a flag of the build.
     assert set(flags.reserved) - set(flags.by_spelling) == {"load-on-startup", "stop-timeout", "dedup-cache-models"}
 
 
-def test_what_would_open_the_server_is_reserved() -> None:
+def test_flags_that_would_open_the_server_are_reserved() -> None:
     reserved = llama_flags.load().reserved
     for name in ("tools", "agent", "mcp-servers-json", "ui-mcp-proxy", "rpc", "host", "api-key", "slot-save-path"):
         assert name in reserved

@@ -1,4 +1,4 @@
-"""presets.ini as llama-server reads it."""
+"""presets.ini, read as llama-server reads it."""
 
 import configparser
 
@@ -43,14 +43,14 @@ def rendered(active: str = "big", **arguments: object) -> configparser.ConfigPar
     )
     first, _, rest = text.partition("\n[")
     assert "version = 1" in first
-    # Comments start anywhere in a line for llama-server.
+    # llama-server starts a comment at these anywhere in a line.
     assert not any(mark in line for mark in ";#" for line in rest.splitlines())
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string("[" + rest)
     return parser
 
 
-def test_the_active_profile_is_loaded_at_start_and_every_placed_one_is_there() -> None:
+def test_the_active_profile_is_loaded_at_start_and_every_placed_one_has_a_section() -> None:
     parser = rendered()
     assert parser.sections() == ["claude-local", "big", "small"]
     active = dict(parser["claude-local"])
@@ -59,7 +59,7 @@ def test_the_active_profile_is_loaded_at_start_and_every_placed_one_is_there() -
     assert "load-on-startup" not in parser["small"]
 
 
-def test_paths_are_those_of_the_container() -> None:
+def test_paths_are_the_containers() -> None:
     parser = rendered()
     assert parser["big"]["model"] == "/models-extra/1/sub/big.gguf"
     assert parser["big"]["mmproj"] == "/models/mmproj.gguf"
@@ -67,7 +67,7 @@ def test_paths_are_those_of_the_container() -> None:
     assert parser["small"]["model"] == "/models/small.gguf"
 
 
-def test_what_the_profile_says_wins_over_our_defaults() -> None:
+def test_the_profiles_flags_override_our_defaults() -> None:
     parser = rendered()
     assert parser["small"]["parallel"] == "1"
     assert parser["big"]["parallel"] == "2"
@@ -77,11 +77,11 @@ def test_what_the_profile_says_wins_over_our_defaults() -> None:
     assert parser["big"]["context-shift"] == "false"
 
 
-def test_where_tensors_lie_is_for_gpu_images_only() -> None:
+def test_flags_that_place_tensors_are_for_gpu_images_only() -> None:
     by_hand = profiles.parse("[x]\nMODEL = x.gguf\nEXTRA_ARGS = --split-mode none --main-gpu 0 -ot exps=CUDA0 -ub 512")[
         "x"
     ]
-    # Without GPUs llama-server refuses to start: "Available buffer types: CPU".
+    # Without GPUs llama-server refuses them at start: "Available buffer types: CPU".
     on_cpu = presets.options(by_hand, model="/m", mmproj=None)
     assert not {"override-tensor", "split-mode", "main-gpu"} & set(on_cpu) and on_cpu["ubatch-size"] == "512"
     assert presets.options(by_hand, model="/m", mmproj=None, variant="cuda")["override-tensor"] == "exps=CUDA0"
@@ -93,12 +93,12 @@ def test_gpu_flags_are_for_gpu_images_only() -> None:
     assert (gpu["n-gpu-layers"], gpu["fit"], gpu["fit-target"]) == ("99", "on", "128,1024")
 
 
-def test_the_prompt_cache_can_be_bounded() -> None:
+def test_the_prompt_cache_can_be_limited() -> None:
     assert "cache-ram" not in rendered()["small"]
     assert rendered(cache_ram_mib=512)["small"]["cache-ram"] == "512"
 
 
-def test_every_option_that_we_write_is_a_flag_of_the_pinned_build() -> None:
+def test_every_rendered_option_is_a_flag_of_the_pinned_build() -> None:
     known = set(profiles.llama_flags.load().by_spelling) | {"load-on-startup"}
     for section in rendered(variant="cuda", cache_ram_mib=1).values():
         assert set(section) <= known
@@ -109,7 +109,7 @@ def test_a_profile_that_is_not_placed_cannot_be_active() -> None:
         rendered("absent")
 
 
-def test_a_file_that_the_container_cannot_see_is_refused() -> None:
+def test_a_file_outside_the_mounted_directories_is_refused() -> None:
     assert presets.container_path("/a/b/m.gguf", "/a", ["/a/b"]) == "/models-extra/0/m.gguf"
     assert presets.container_path("/a/bc/m.gguf", "/a", ["/a/b"]) == "/models/bc/m.gguf"
     with pytest.raises(presets.PresetsError, match="model_search_dirs"):

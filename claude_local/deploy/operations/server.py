@@ -18,7 +18,8 @@ from claude_local.docker import commands as docker
 from claude_local.models.profiles import Profile
 from claude_local.paths import Paths
 from claude_local.server import presets
-from claude_local.server.container import CONFIG_LABEL, Container, advice, telling
+from claude_local.server.container import CONFIG_LABEL, Container
+from claude_local.server.log import advice, last_messages
 
 LOG_LINES = 100
 
@@ -188,7 +189,7 @@ def answering(port: int, paths: Paths, container: str, timeout: int, root: bool 
         reason = output.stdout_lines[-1].removeprefix("[server] ") if output.stdout_lines else "the wait was cut short"
         host.log_styled(
             f"the default profile does not answer: {reason}\n"
-            "The server's last lines:\n  " + "\n  ".join(telling(log)) + "\n"
+            "The server's last lines:\n  " + "\n  ".join(last_messages(log)) + "\n"
             "What to try: " + advice(log, container, out_of_memory=killed),
             fg="red",
             log_func=logger.error,
