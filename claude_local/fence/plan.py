@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -155,71 +155,3 @@ def accounts(passwd: str, group: str, home: str) -> tuple[str, str]:
     user = [f"root:x:{uid}:{uid}:root:{home}:/bin/bash", *without(passwd)]
     groups = [f"root:x:{uid}:", *without(group)]
     return "\n".join(user) + "\n", "\n".join(groups) + "\n"
-
-
-def session_settings(
-    enforced: dict[str, object],
-    *,
-    inner: bool,
-    outer: bool,
-    root: bool,
-    writable: Sequence[str] = (),
-    guarded: Sequence[str] = (),
-    hidden: Sequence[str] = (),
-    allowed: Sequence[str] = (),
-    sockets: bool = False,
-    proxy: int | None = None,
-) -> dict[str, object]:
-    """The settings that a session gets with ``--settings``: the enforced ones, and what this session needs.
-
-    ``writable``: places besides the workspace that sandboxed commands may write. ``allowed``: further ``HOST:PORT`` or
-    domains that they may reach. ``sockets``: the user asked for an agent's or the
-    display's; commands may then speak to every Unix socket that they can see. ``proxy``: the port of our own proxy for commands
-    (fence/proxy.py), in the place of Claude Code's. Without the outer fence, ``guarded`` paths are closed to writing and ``hidden`` ones to
-    reading as far as Claude Code can: for its sandbox and for its file tools. ``root``: see MAPPED_UID; bubblewrap
-    covers parts of root's /proc, and the kernel then lets nobody mount another one inside.
-    """
-    settings = _copy(enforced)
-    sandbox = _section(settings, "sandbox")
-    if not inner:
-        settings["sandbox"] = {"enabled": False}
-    else:
-        if root and outer:
-            sandbox["enableWeakerNestedSandbox"] = True
-        files = _section(sandbox, "filesystem")
-        _extend(files, "allowWrite", writable)
-        _extend(_section(sandbox, "network"), "allowedDomains", allowed)
-        if proxy is not None:
-            _section(sandbox, "network").update(httpProxyPort=proxy, socksProxyPort=proxy)
-        if sockets:
-            _section(sandbox, "network")["allowAllUnixSockets"] = True
-        if not outer:
-            _extend(files, "denyWrite", guarded)
-            _extend(files, "denyRead", hidden)
-    if not outer:
-        rules = [f"Read(/{path}{end})" for path in hidden for end in ("", "/**")]
-        rules += [f"Edit(/{path}{end})" for path in guarded for end in ("", "/**")]
-        _extend(_section(settings, "permissions"), "deny", rules)
-    return settings
-
-
-def _copy(value: dict[str, object]) -> dict[str, object]:
-    return {
-        key: _copy(each) if isinstance(each, dict) else list(each) if isinstance(each, list) else each
-        for key, each in value.items()
-    }
-
-
-def _section(parent: dict[str, object], key: str) -> dict[str, object]:
-    found = parent.setdefault(key, {})
-    if not isinstance(found, dict):
-        found = parent[key] = {}
-    return found
-
-
-def _extend(section: dict[str, object], key: str, values: Sequence[str]) -> None:
-    known = section.get(key)
-    known = list(known) if isinstance(known, list) else []
-    added = [value for value in values if value not in known]
-    if added:
-        section[key] = known + added

@@ -30,11 +30,9 @@ pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = PROJECT / "templates" / "claude-local"
 TOKEN = "secret-token-of-this-machine"
-ONE_LAYER = "claude-local: one layer of the fence only (inner): a test\n"
+ONE_LAYER = "claude-local: only one layer of the fence works here (inner): a test\n"
 if os.getuid() == 0:
-    ONE_LAYER += (
-        "claude-local: as root this layer does not keep commands from the kernel's settings: work as an ordinary user\n"
-    )
+    ONE_LAYER += "claude-local: as root, this layer does not protect the kernel's settings from commands: work as an ordinary user\n"
 
 FAKE_CLAUDE = f"""#!{sys.executable}
 import json, os, sys, time

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.fence import files, launch, remount
-from tests.fence.test_launch import LAUNCHER, Station
+from claude_local.fence import bubblewrap, files, messages, remount
+from tests.fence.station import LAUNCHER, Station
+
+pytestmark = pytest.mark.slow
 
 pytestmark = pytest.mark.slow
 
@@ -25,11 +27,11 @@ def station(tmp_path: Path) -> Station:
 
 
 def changed(station: Station, change: str) -> None:
-    """Let the launcher be one that runs ``change`` first: Python that has ``launch`` and ``remount``."""
+    """Let the launcher be one that runs ``change`` first: Python that has the launcher's modules."""
     driver = station.add(
         station.share / "driver.py",
         f"import os, signal, sys\nsys.path.insert(0, {str(PROJECT)!r})\n"
-        f"from claude_local.fence import files, launch, remount\n{change}\nsys.exit(launch.main(sys.argv[1:]))\n",
+        f"from claude_local.fence import bubblewrap, files, launch, remount, session_report\n{change}\nsys.exit(launch.main(sys.argv[1:]))\n",
     )
     words = station.words
     station.words = lambda *a, **k: [  # type: ignore[method-assign]
@@ -85,7 +87,7 @@ def test_an_early_end_of_what_keeps_the_fence_whole_is_told_of(station: Station,
         station.wait_for(lambda: not helpers(process.pid))
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=30)
-    assert "ended before it" in said
+    assert "ended early" in said
 
 
 def helpers(launcher: int) -> list[str]:
@@ -157,19 +159,19 @@ def test_the_last_look_comes_when_nothing_of_the_session_is_left(station: Statio
     """bubblewrap ends with its first child, and what that left in the background is killed a moment later."""
     changed(
         station,
-        "real_wait, real_look = launch.wait, launch.last_look\n"
+        "real_wait, real_look = bubblewrap.wait, session_report.last_look\n"
         "def wait(bubblewrap, claude):\n"
-        "    launch.space = os.readlink(f'/proc/{claude}/ns/pid')\n"
+        "    session_report.space = os.readlink(f'/proc/{claude}/ns/pid')\n"
         "    return real_wait(bubblewrap, claude)\n"
         "def look(*words):\n"
         "    def is_of(number):\n"
-        "        try:\n            ours = os.readlink(f'/proc/{number}/ns/pid') == launch.space\n"
+        "        try:\n            ours = os.readlink(f'/proc/{number}/ns/pid') == session_report.space\n"
         "            return ours and ') Z ' not in open(f'/proc/{number}/stat').read()\n"
         "        except OSError:\n            return False\n"
         "    left = [each for each in os.listdir('/proc') if each.isdigit() and is_of(each)]\n"
-        "    launch.note(f'{len(left)} are left')\n"
+        "    session_report.note(f'{len(left)} are left')\n"
         "    return real_look(*words)\n"
-        "launch.wait, launch.last_look = wait, look",
+        "bubblewrap.wait, session_report.last_look = wait, look",
     )
     busy = "for _ in range(30):\n    if os.fork() == 0:\n        while True: pass\n"
     for _ in range(3):
@@ -194,7 +196,7 @@ def test_notes_are_no_more_than_anybody_reads(station: Station) -> None:
     done = station.run(
         "#\nos.makedirs('.git/hooks')\nfor each in range(1000): open(f'.git/hooks/h{each}', 'w').close()"
     )
-    assert len(done.stderr.splitlines()) == launch.NOTES + 1 and "and 980 more" in done.stderr
+    assert len(done.stderr.splitlines()) == messages.LINES + 1 and "and 980 more" in done.stderr
     assert not [name for name in os.listdir(station.workspace / ".git" / "hooks") if "blocked" not in name]
 
 
@@ -233,6 +235,6 @@ def test_a_repository_that_the_session_hid_in_the_one_around_its_workspace_runs_
 def test_the_systems_accounts_may_have_any_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """As root the session gets a passwd file of its own."""
     monkeypatch.setattr(files, "read_bytes", lambda *_, **__: b"x:x:1000:1000:J\xf6rg:/home/x:/bin/sh\ny:x:7:7::/:\n")
-    first, second = launch.account_files("/root")
+    first, second = bubblewrap.account_files("/root")
     with open(first, "rb") as passwd, open(second, "rb") as group:
         assert b"y:x:7:7" in passwd.read() and group.read().startswith(b"root:x:")

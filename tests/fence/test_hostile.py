@@ -19,7 +19,7 @@ import pytest
 
 from claude_local.fence import files
 from claude_local.fence.watch import Watch
-from tests.fence.test_launch import Station
+from tests.fence.station import Station
 from tests.fence.test_watch import stopped, watch
 from tests.fence.world import git, repository, write
 

@@ -1,4 +1,4 @@
-"""The launcher with a claude that tells what it sees, behind the real outer fence."""
+"""The launcher with a fake Claude Code that writes down what it sees, behind the real outer fence."""
 
 from __future__ import annotations
 
@@ -10,228 +10,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from claude_local.fence import launch
-from claude_local.fence.config import INNER, OUTER, FenceConfig, dump
-from claude_local.fence.launch import added_directories, arguments, printable, reached_from_inside, wants_worktree
+from claude_local.fence import environment, session
+from claude_local.fence.config import INNER, OUTER
 from claude_local.fence.policy import STUB_DIRECTORIES, STUB_FILES
-from claude_local.fence.survey import Places
+from tests.fence.station import BWRAP, Station
 
 pytestmark = pytest.mark.slow
-
-LAUNCHER = Path(__file__).parents[2] / "claude_local" / "fence" / "launch.py"
-BWRAP = "/usr/bin/bwrap"
-# It writes down what it sees, and does what its last argument says, as Python.
-FAKE_CLAUDE = f"""#!{sys.executable} -IS
-import json, os, signal, subprocess, sys, time
-def listed(path):
-    try:
-        return sorted(os.listdir(path))
-    except OSError as error:
-        return error.strerror
-def written(path):
-    try:
-        open(path, "a").close()
-        return "written"
-    except OSError as error:
-        return error.strerror
-seen = {{"argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(), "uid": os.getuid(), "pid": os.getpid()}}
-heard = []
-def put_down():
-    # Two sessions may do this at once, and have the same process id each.
-    new = "record.new" + str(time.time_ns())
-    with open(new, "w") as record:
-        json.dump(seen | {{"heard": heard}}, record)
-    os.rename(new, "record.json")
-if sys.argv[-1].startswith("#"):
-    exec(sys.argv[-1])
-put_down()
-"""
-
-
-# --- words -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ([], []),
-        (["--add-dir", "a"], ["a"]),
-        (["--add-dir", "a", "b c", "-p", "x"], ["a", "b c"]),
-        (["--add-dir=a", "x"], ["a"]),
-        (["--add-dir", "a", "--model", "m", "--add-dir", "b"], ["a", "b"]),
-        (["-p", "x", "--", "--add-dir", "a"], []),
-        (["--add-dir", "a", "--", "b"], ["a"]),
-        (["--add-dir"], []),
-        (["--add-directory", "a"], []),
-    ],
-)
-def test_added_directories_are_read_as_claude_reads_them(words: list[str], expected: list[str]) -> None:
-    assert list(added_directories(words)) == expected
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [(["-w"], True), (["--worktree", "x"], True), (["--worktree=x"], True), (["-p", "x"], False), (["--work"], False)],
-)
-def test_a_wish_for_a_worktree_is_heard(words: list[str], expected: bool) -> None:
-    assert wants_worktree(words) is expected
-
-
-def test_everything_after_the_first_two_dashes_is_the_command() -> None:
-    options = arguments(
-        ["--config", "c", "--home", "h", "--own", "a", "--own", "b", "--", "/claude", "--config", "x", "--", "y"]
-    )
-    assert options.command == ["/claude", "--config", "x", "--", "y"]
-    assert (options.config, options.own, options.unfenced) == ("c", ["a", "b"], False)
-
-
-def test_an_option_of_another_version_is_refused_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        arguments(["--config", "c", "--no-such-option", "x", "--", "/claude"])
-    assert end.value.code == 1
-    said = capsys.readouterr().err
-    assert "--no-such-option" in said and "Fix: ./provision" in said
-
-
-@pytest.fixture
-def ide_home(tmp_path: Path) -> Places:
-    for name, port in ((".claude", 4001), (".claude-local", 4002)):
-        (tmp_path / name / "ide").mkdir(parents=True)
-        (tmp_path / name / "ide" / f"{port}.lock").write_text(json.dumps({"pid": os.getpid()}))
-    return Places(str(tmp_path), str(tmp_path / ".claude-local"), [], [])
-
-
-def test_the_server_the_users_ports_and_the_ides_are_reached_from_inside(ide_home: Places) -> None:
-    found = reached_from_inside(FenceConfig(ports=(8081, 9000)), ide_home, "http://127.0.0.1:8080", {})
-    assert found == [("127.0.0.1", port) for port in (8081, 9000, 8080, 4001, 4002)]
-
-
-@pytest.mark.parametrize(
-    ("server", "address"),
-    [("http://localhost:1234", ("127.0.0.1", 1234)), ("http://[::1]:1234", ("::1", 1234)),
-     ("http://127.0.0.7:1234/", ("127.0.0.7", 1234)), ("http://127.0.0.1", ("127.0.0.1", 80))],
-)  # fmt: skip
-def test_the_server_is_reached_at_its_own_address(tmp_path: Path, server: str, address: tuple[str, int]) -> None:
-    places = Places(str(tmp_path), str(tmp_path), [], [])
-    assert reached_from_inside(FenceConfig(), places, server, {}) == [address]
-    assert reached_from_inside(FenceConfig(ports=(1234,)), places, "http://127.0.0.1:1234", {}) == [("127.0.0.1", 1234)]
-
-
-def test_lock_files_behind_a_link_in_the_sessions_own_directory_open_no_port(ide_home: Places) -> None:
-    """A session could have made the link, and the file."""
-    own = Path(ide_home.config_dir) / "ide"
-    own.rename(own.with_name("planted"))
-    own.symlink_to("planted")
-    assert reached_from_inside(FenceConfig(), ide_home, "", {}) == [("127.0.0.1", 4001)]
-
-
-def test_what_strangers_write_is_shown_without_what_a_terminal_obeys() -> None:
-    assert printable("a é\x1b[2J\n\u202e") == "a é\\x1b[2J\\n\\u202e"
-
-
-# --- behind the fence --------------------------------------------------------------------------------------------------
-
-
-class Station:
-    """A home with claude-local's directories, a fake claude, and a workspace."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.home = Path(os.path.realpath(tmp_path)) / "home é"
-        self.workspace = self.home / "projects" / "one two"
-        self.workspace.mkdir(parents=True)
-        self.config_dir = self.home / ".claude-local"
-        self.share = self.home / ".local" / "share" / "claude-local"
-        for each in (self.config_dir, self.share):
-            each.mkdir(parents=True)
-        self.claude = self.home / "bin" / "claude"
-        self.add(self.claude, FAKE_CLAUDE).chmod(0o755)
-        self.config = self.share / "fence.json"
-        self.configure()
-
-    def add(self, path: Path, text: str = "x") -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    def configure(self, **settings: Any) -> None:
-        chosen: dict[str, Any] = {"layers": (OUTER,), "bwrap": BWRAP, "reason": "a test", **settings}
-        self.add(self.config, dump(FenceConfig(**chosen)))
-
-    def words(self, *arguments: str, server: str = "http://127.0.0.1:9999") -> list[str]:
-        return [
-            sys.executable, "-I", str(LAUNCHER), "--config", str(self.config), "--home", str(self.home),
-            "--config-dir", str(self.config_dir), "--own", str(self.share), "--state", str(self.share / "sessions"),
-            "--server", server, "--settings", '{"sandbox": {"enabled": true}}', "--", str(self.claude), *arguments,
-        ]  # fmt: skip
-
-    def environment(self, **env: str) -> dict[str, str]:
-        return {"HOME": str(self.home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"} | env
-
-    def run(
-        self, *arguments: str, cwd: Path | None = None, server: str = "http://127.0.0.1:9999", env: Any = None
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.words(*arguments, server=server), cwd=cwd or self.workspace, env=self.environment(**env or {}), text=True,
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
-        )  # fmt: skip
-
-    def saw(self, program: str = "", *arguments: str, **env: str) -> dict[str, Any]:
-        """What claude saw, after it has run ``program``, which may add to ``seen``."""
-        done = self.run(*arguments, "#\n" + program, env=env)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        return self.record()
-
-    def record(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.workspace / "record.json").read_text())
-        return found
-
-    @contextmanager
-    def running(self, program: str) -> Iterator[subprocess.Popen[str]]:
-        """A session that has written down what it saw; its launcher leads a process group."""
-        words = self.words("#\n" + program + "\nput_down()\nwhile True: time.sleep(0.05); put_down()")
-        with subprocess.Popen(
-            words, cwd=self.workspace, env=self.environment(), text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        ) as process:  # fmt: skip
-            try:
-                self.wait_for(lambda: (self.workspace / "record.json").exists() or process.poll() is not None)
-                assert process.poll() is None, process.communicate()[1]
-                yield process
-            finally:
-                process.kill()
-
-    def kill(self, launcher: subprocess.Popen[str]) -> None:
-        """Kill the launcher, and wait until nothing of its session is left."""
-        waiting, below = [launcher.pid], []
-        for number in waiting:
-            with suppress(OSError):
-                found = Path(f"/proc/{number}/task/{number}/children").read_text().split()
-                waiting += map(int, found)
-                below += found
-        assert below
-        launcher.kill()
-        launcher.wait(timeout=20)
-
-        def lives(number: str) -> bool:
-            with suppress(OSError):
-                return ") Z " not in Path(f"/proc/{number}/stat").read_text()
-            return False
-
-        self.wait_for(lambda: not any(map(lives, below)))
-
-    @staticmethod
-    def wait_for(happened: Any, seconds: float = 60) -> None:
-        until = time.monotonic() + seconds
-        while not happened():
-            assert time.monotonic() < until, "it did not happen in time"
-            time.sleep(0.02)
 
 
 @pytest.fixture
@@ -295,15 +85,15 @@ def test_the_inner_fence_is_made_of_the_systems_programs(station: Station) -> No
 def test_a_program_that_the_system_lacks_is_taken_from_path_where_no_session_writes(
     station: Station, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(launch, "SYSTEM_PATH", ())
+    monkeypatch.setattr(environment, "SYSTEM_PATH", ())
     places = [station.workspace / "bin", station.home / "bin", tmp_path / "opt"]
     for place in places:
         station.add(place / "a-tool", "#!/bin/sh\n").chmod(0o755)
     monkeypatch.setenv("HOME", str(station.home))
     monkeypatch.setenv("PATH", ":".join(["", "bin", *map(str, places)]))
     monkeypatch.chdir(station.workspace)
-    assert launch.system_program("a-tool") == str(tmp_path / "opt" / "a-tool")
-    assert launch.system_program("another-tool") is None
+    assert environment.system_program("a-tool") == str(tmp_path / "opt" / "a-tool")
+    assert environment.system_program("another-tool") is None
 
 
 def test_secrets_in_the_environment_and_in_the_home_directory_are_not_there(station: Station) -> None:
@@ -750,14 +540,14 @@ def test_a_fence_that_something_is_mounted_in_meanwhile_is_set_up_again(station:
         "    except OSError: pass\n"
     )
     done = station.run("#\n" + program)
-    if times == launch.TRIES:
-        refused(done, f"{launch.TRIES} times: something is mounted at {disk}", "start again")
+    if times == session.TRIES:
+        refused(done, f"{session.TRIES} times", f"something is mounted at {disk}", "start again")
         assert not (station.workspace / "record.json").exists()
     else:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         # What was for the first bubblewrap is not handed on by the second one.
         assert len(station.record()["open"]) == 3, station.record()["open"]
-    assert len(count.read_text()) == min(times + 1, launch.TRIES)
+    assert len(count.read_text()) == min(times + 1, session.TRIES)
 
 
 def test_a_disk_that_is_mounted_later_cannot_be_written_by_a_session(station: Station) -> None:

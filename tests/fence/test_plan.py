@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -17,19 +16,8 @@ from claude_local.fence.plan import (
     covers,
     outermost,
     proxy_port,
-    session_settings,
 )
 from claude_local.fence.policy import EMPTIED
-
-ENFORCED: dict[str, Any] = {
-    "permissions": {"deny": ["Read(//secret)"], "disableBypassPermissionsMode": "disable"},
-    "sandbox": {
-        "enabled": True,
-        "failIfUnavailable": True,
-        "allowUnsandboxedCommands": False,
-        "network": {"allowedDomains": ["127.0.0.1:8080"], "strictAllowlist": True},
-    },
-}
 
 
 def words(fence: Fence, **options: Any) -> list[str]:
@@ -168,83 +156,6 @@ def test_roots_name_belongs_to_the_mapped_uid_and_to_nobody_else() -> None:
     assert [line.split(":")[0] for line in group.splitlines()] == ["root", "bob"]
 
 
-# --- a session's settings ---------------------------------------------------------------------------------------------
-
-
-def settings(**options: Any) -> dict[str, Any]:
-    chosen: dict[str, Any] = {"inner": True, "outer": True, "root": False, **options}
-    found: dict[str, Any] = session_settings(ENFORCED, **chosen)
-    return found
-
-
-def contains(weaker: object, stronger: object) -> bool:
-    """Whether all that ``weaker`` says, ``stronger`` says too; lists may have become longer."""
-    if isinstance(weaker, dict):
-        return isinstance(stronger, dict) and all(
-            key in stronger and contains(value, stronger[key]) for key, value in weaker.items()
-        )
-    if isinstance(weaker, list):
-        return isinstance(stronger, list) and stronger[: len(weaker)] == weaker
-    return weaker == stronger
-
-
-SOME = st.lists(st.sampled_from(["/a", "/b c", "example.org", "127.0.0.1:9000"]), max_size=3)
-
-
-@given(st.booleans(), st.booleans(), SOME, SOME, SOME, SOME)
-def test_the_enforced_settings_are_never_weakened(
-    outer: bool, root: bool, writable: list[str], guarded: list[str], hidden: list[str], allowed: list[str]
-) -> None:
-    before = json.dumps(ENFORCED)
-    found = settings(outer=outer, root=root, writable=writable, guarded=guarded, hidden=hidden, allowed=allowed)
-    assert contains(ENFORCED, found)
-    assert json.dumps(ENFORCED) == before, "the caller's settings are not touched"
-
-
-def test_both_layers_leave_paths_to_the_outer_one() -> None:
-    found = settings(writable=["/cache"], guarded=["/ws/.envrc"], hidden=["/h/.ssh"], allowed=["pypi.example"])
-    assert found["sandbox"]["filesystem"] == {"allowWrite": ["/cache"]}
-    assert found["sandbox"]["network"]["allowedDomains"] == ["127.0.0.1:8080", "pypi.example"]
-    assert found["permissions"] == ENFORCED["permissions"]
-    assert "enableWeakerNestedSandbox" not in found["sandbox"]
-
-
-def test_the_outer_layer_alone_switches_the_other_one_off_and_keeps_the_rest() -> None:
-    found = settings(inner=False, hidden=["/h/.ssh"])
-    assert found["sandbox"] == {"enabled": False}
-    assert found["permissions"] == ENFORCED["permissions"]
-
-
-def test_the_inner_layer_alone_hides_and_guards_what_it_can() -> None:
-    found = settings(outer=False, hidden=["/h/.ssh"], guarded=["/ws/.envrc"])
-    assert found["sandbox"]["filesystem"] == {"denyWrite": ["/ws/.envrc"], "denyRead": ["/h/.ssh"]}
-    deny = found["permissions"]["deny"]
-    assert deny[0] == "Read(//secret)"
-    assert {"Read(//h/.ssh)", "Read(//h/.ssh/**)", "Edit(//ws/.envrc)", "Edit(//ws/.envrc/**)"} <= set(deny)
-
-
-@pytest.mark.parametrize(("root", "outer", "expected"), [(True, True, True), (True, False, None), (False, True, None)])
-def test_only_root_behind_the_outer_fence_needs_the_weaker_proc(root: bool, outer: bool, expected: bool | None) -> None:
-    assert settings(root=root, outer=outer)["sandbox"].get("enableWeakerNestedSandbox") is expected
-
-
-def test_a_port_that_is_allowed_already_is_not_listed_twice() -> None:
-    found = settings(allowed=["127.0.0.1:8080", "127.0.0.1:9000"])
-    assert found["sandbox"]["network"]["allowedDomains"] == ["127.0.0.1:8080", "127.0.0.1:9000"]
-
-
-def test_enforced_settings_without_a_sandbox_get_what_the_session_needs() -> None:
-    found: dict[str, Any] = session_settings({}, inner=True, outer=True, root=False, allowed=["127.0.0.1:9000"])
-    assert found["sandbox"]["network"] == {"allowedDomains": ["127.0.0.1:9000"]}
-
-
-def test_the_port_of_the_proxy_for_commands_is_one_that_nothing_else_has() -> None:
-    first = proxy_port([8080])
-    assert first > 60999 and proxy_port([first, 8080]) not in (first, 8080)
-    found: dict[str, Any] = session_settings({}, inner=True, outer=True, root=False, proxy=first)
-    assert found["sandbox"]["network"] == {"httpProxyPort": first, "socksProxyPort": first}
-
-
 def test_what_is_guarded_in_something_reopened_comes_after_it() -> None:
     fence = Fence(guarded=["/ws/.claude", "/ws/.claude/worktrees/x/.git"], reopened=["/ws/.claude/worktrees"])
     words = command("bwrap", fence, "/ws", own_network=True, runtime_dir="/run/user/1")
@@ -256,7 +167,6 @@ def test_what_is_guarded_in_something_reopened_comes_after_it() -> None:
     ]
 
 
-def test_commands_may_use_unix_sockets_only_where_the_user_asks_for_one() -> None:
-    asked = session_settings(ENFORCED, inner=True, outer=True, root=False, sockets=True)
-    assert asked["sandbox"]["network"]["allowAllUnixSockets"] is True  # type: ignore[index]
-    assert "allowAllUnixSockets" not in str(session_settings(ENFORCED, inner=True, outer=True, root=False))
+def test_the_port_of_the_proxy_for_commands_is_one_that_nothing_else_has() -> None:
+    first = proxy_port([8080])
+    assert first > 60999 and proxy_port([first, 8080]) not in (first, 8080)

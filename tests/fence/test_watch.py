@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from claude_local.fence import launch, policy, scan
+from claude_local.fence import policy, scan
+from claude_local.fence.prepare import survey_workspaces
 from claude_local.fence.quarantine import SUFFIX, open_directory
 from claude_local.fence.survey import Places, Survey
 from claude_local.fence.watch import Watch
@@ -34,7 +35,7 @@ def watch(workspace: Path) -> Watch:
     """As the launcher makes it for a session in ``workspace``; it has started."""
     found = Survey()
     home = str(workspace.parent / "home")
-    launch.describe_workspaces(found, [str(workspace)], Places(home, home, [], []), [])
+    survey_workspaces(found, [str(workspace)], Places(home, home, [], []), [])
     made = Watch([str(workspace)], found.unwanted, found.links, found.repositories, found.unguarded)
     made.start()
     return made

@@ -6,9 +6,9 @@ import os
 import subprocess
 from pathlib import Path
 
-from claude_local.fence import launch
 from claude_local.fence.credentials import hide, keep_programs
 from claude_local.fence.plan import Fence
+from claude_local.fence.prepare import survey_workspaces
 from claude_local.fence.survey import Places, Survey
 
 
@@ -63,7 +63,7 @@ class World:
         found = Survey()
         keep_programs(found, self.places)
         hide(found, self.places, [], [])
-        outside = launch.describe_workspaces(found, [str(workspace or self.workspace)], self.places, stubs or [])
+        outside = survey_workspaces(found, [str(workspace or self.workspace)], self.places, stubs or [])
         found.settle([*found.fence.writable, *outside])
         return found
 

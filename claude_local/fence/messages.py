@@ -1,0 +1,38 @@
+"""What the launcher prints: notes and errors on stderr, each beginning with ``claude-local:``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NoReturn
+
+# Lines of one kind that a report shows.
+LINES = 20
+PROVISION = "./provision   (in the claude-local project)"
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters escaped: strangers choose file names, and a terminal obeys control characters."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def fail(what: str, fix: str) -> NoReturn:
+    """Print what is wrong and how to fix it, and end the program with status 1."""
+    print(f"claude-local: {printable(what)}\n  Fix: {printable(fix)}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def note(text: str) -> None:
+    """Print one line. Does nothing when stderr is closed: the exit status must be Claude Code's even then."""
+    with suppress(OSError):
+        print(f"claude-local: {printable(text)}", file=sys.stderr)
+
+
+def report(lines: Iterable[str]) -> None:
+    """Print lines of one kind, at most LINES of them, and how many more there are."""
+    lines = list(lines)
+    for line in lines[:LINES]:
+        note(line)
+    if len(lines) > LINES:
+        note(f"... and {len(lines) - LINES} more like that")

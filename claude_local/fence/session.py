@@ -1,0 +1,253 @@
+"""Runs Claude Code behind the outer fence: sets it up, checks its mounts, serves its ports, waits, and reports at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from os.path import abspath, dirname, join
+from socket import socket
+
+from claude_local.fence import bubblewrap, mount_check, plan, remount, seccomp
+from claude_local.fence.claude_sandbox import ClaudeSandbox, session_settings
+from claude_local.fence.config import FenceConfig
+from claude_local.fence.environment import session_environment
+from claude_local.fence.ledger import Ledger, make_stubs
+from claude_local.fence.messages import PROVISION, fail, note
+from claude_local.fence.network import Network, server_address, session_network
+from claude_local.fence.options import Options, asks_for_worktree
+from claude_local.fence.prepare import (
+    add_config_dir,
+    add_writable_paths,
+    close_sockets,
+    make_worktree_directory,
+    requested_workspaces,
+    session_places,
+    survey_home,
+    survey_workspaces,
+    writable_workspaces,
+)
+from claude_local.fence.proxy import proxy
+from claude_local.fence.relay import relay
+from claude_local.fence.session_report import (
+    configured_programs,
+    look_back,
+    report_changes,
+    report_guards,
+    report_programs,
+    report_watch,
+    report_weaknesses,
+)
+from claude_local.fence.survey import Places, Survey
+from claude_local.fence.watch import Watch
+
+# How often the fence is set up anew when its mounts are not as planned.
+TRIES = 3
+# How often, and after how many seconds, the mounts are checked again: a file that was replaced just now is covered again
+# in a moment.
+CHECKS, CHECK_PAUSE = 5, 0.02
+
+
+class MountsChanged(Exception):
+    """The mounts behind the fence are not as planned, and nothing runs there yet. A container was started just then, a disk
+    was mounted, or another session replaces directories with links. The message says which mount."""
+
+
+@dataclass
+class Session:
+    """One session behind the outer fence. ``git_dirs``: the git directories that it may write."""
+
+    config: FenceConfig
+    options: Options
+    enforced: dict[str, object]
+    cwd: str
+    places: Places
+    workspaces: list[str]
+    survey: Survey
+    ledger: Ledger
+    git_dirs: list[str] = field(default_factory=list)
+
+    @property
+    def as_root(self) -> bool:
+        return os.getuid() == 0
+
+    @property
+    def runtime_dir(self) -> str:
+        return f"/run/user/{plan.MAPPED_UID if self.as_root else os.getuid()}"
+
+
+def run_fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -> int:
+    """Run Claude Code behind the outer fence, with the inner one where it works; its exit status.
+
+    Raises WorkspaceRefused, and OSError when the fence cannot be set up.
+    """
+    # As the kernel knows it: a path with links could lead elsewhere a moment later.
+    cwd = os.getcwd()
+    places = session_places(options)
+    requested = requested_workspaces(options, cwd)
+    survey = survey_home(config, places, requested)
+    workspaces = writable_workspaces(survey, places, requested, required=bool(options.server))
+    if workspaces and asks_for_worktree(options.command[1:]):
+        make_worktree_directory(workspaces[0])
+    ledger = Ledger(options.state, cwd)
+    try:
+        session = Session(config, options, enforced, cwd, places, workspaces, survey, ledger)
+        if ledger.interrupted is not None:
+            look_back(workspaces, ledger.interrupted)
+        guard(session)
+        for remark in survey.remarks:
+            note(remark)
+        return start_and_wait(session)
+    finally:
+        ledger.close()
+
+
+def guard(session: Session) -> None:
+    """Complete the session's survey, and make the stubs that its mounts need."""
+    survey, places, config = session.survey, session.places, session.config
+    session.git_dirs = survey_workspaces(survey, session.workspaces, places, session.ledger.recorded())
+    add_config_dir(survey, places)
+    add_writable_paths(survey, config, places)
+    survey.settle([*survey.fence.writable, *session.git_dirs])
+    close_sockets(survey, config)
+    stubs = [*survey.fence.stub_directories, *survey.fence.stub_files, *survey.leftovers]
+    session.ledger.record(stubs, survey.repositories, session.workspaces)
+    make_stubs(survey.fence.stub_files)
+
+
+def start_and_wait(session: Session) -> int:
+    """Start the session, again where its mounts are not as planned; Claude Code's exit status."""
+    wrong = ""
+    for _ in range(TRIES):
+        try:
+            return run_once(session)
+        except MountsChanged as changed:
+            wrong = str(changed)
+    fail(f"the fence could not be set up: its mounts changed {TRIES} times in a row ({wrong}). Something changes the "
+         "workspace or mounts disks meanwhile", "end the other sessions in this workspace, and start again")  # fmt: skip
+
+
+def run_once(session: Session) -> int:
+    """Set up the fence, run Claude Code behind it and report; its exit status. Raises MountsChanged."""
+    survey = session.survey
+    network = session_network(session.config, session.options, session.places)
+    env, swap = environment_and_token(session, network)
+    ours, theirs = bubblewrap.control_sockets()
+    argv = bubblewrap_argv(session, network, theirs)
+    programs_before = configured_programs(survey.fence.guarded)
+    mounts_before = bubblewrap.mounts_of("self")
+    process = bubblewrap.start(argv, env)
+    theirs.close()
+    # While bubblewrap works: forked before there are threads.
+    helper = start_remounting(survey)
+    watch = Watch(session.workspaces, survey.unwanted, survey.links, survey.repositories, survey.unguarded, session.ledger,
+                  [*session.git_dirs, session.places.config_dir])  # fmt: skip
+    message = bubblewrap.receive(ours, len(network.listeners))
+    if message is None:
+        helper.end()
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        fail(f"bubblewrap cannot set up the outer fence (exit {status}; its own message is above)", PROVISION)
+    claude = message.process
+    first = bubblewrap.first_process(claude)
+    kept = helper.keep(claude)
+    report_weaknesses(kept, survey.passing)
+    if wrong := wrong_mount(survey, claude, mounts_before):
+        ours.close()
+        helper.end()
+        os.waitpid(process, 0)
+        raise MountsChanged(wrong)
+    ours.send(b"1")
+    serve(session, network, message.sockets, swap)
+    watch.start()
+    status = bubblewrap.wait(process, claude)
+    if not bubblewrap.are_gone(first):
+        note(
+            "a process that this session started cannot be killed, and may still write in the workspace: look for it with ps"
+        )
+    # Before the ledger removes the stubs: it would make them again.
+    complete, unguarded = helper.end()
+    if kept.mounts:
+        report_guards(complete, unguarded)
+    report_watch(watch)
+    report_programs(programs_before, configured_programs(survey.fence.guarded))
+    report_changes(watch)
+    return status if status >= 0 else 128 - status
+
+
+Swap = tuple[bytes, bytes]
+
+
+def environment_and_token(session: Session, network: Network) -> tuple[dict[str, str], Swap | None]:
+    """The session's environment, and the stand-in for the token in it with the token itself.
+
+    With a network namespace of its own the session knows only the stand-in, and the relay puts the token in its place.
+    """
+    env = session_environment(session.config, session.options.sandbox_bin) | {"XDG_RUNTIME_DIR": session.runtime_dir}
+    token = env.get("ANTHROPIC_AUTH_TOKEN")
+    if not (network.own_namespace and token):
+        return env, None
+    stand_in = os.urandom(32).hex()
+    return env | {"ANTHROPIC_AUTH_TOKEN": stand_in}, (stand_in.encode(), token.encode())
+
+
+def claude_settings(session: Session, network: Network) -> dict[str, object]:
+    """The settings that Claude Code gets with ``--settings``."""
+    config, fence = session.config, session.survey.fence
+    elsewhere = [path for path in [*fence.writable, *fence.pinned] if path != session.places.config_dir
+                 and not any(plan.covers(each, path) for each in session.workspaces)]  # fmt: skip
+    ports = [f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost")]
+    sandbox = ClaudeSandbox(
+        enabled=config.inner, weaker_nested=session.as_root, allow_write=elsewhere,
+        allowed_domains=[*config.domains, *ports], all_unix_sockets=bool(config.sockets), proxy_port=network.proxy_port,
+    )  # fmt: skip
+    return session_settings(session.enforced, sandbox)
+
+
+def bubblewrap_argv(session: Session, network: Network, control: socket) -> list[str]:
+    """The whole command: bubblewrap, inside.py in it, and Claude Code. ``control``: inside.py's end of the control socket."""
+    claude, *arguments = session.options.command
+    rules = seccomp.program(os.uname().machine)
+    argv = plan.command(
+        session.config.bwrap, session.survey.fence, session.cwd, own_network=network.own_namespace,
+        runtime_dir=session.runtime_dir,
+        seccomp=bubblewrap.memory_file("seccomp", rules) if rules is not None else None,
+        accounts=bubblewrap.account_files(session.places.home) if session.as_root else None,
+        empty=bubblewrap.empty_files(),
+    )  # fmt: skip
+    inside = join(dirname(abspath(__file__)), "inside.py")
+    addresses = ",".join(f"{host} {port}" for host, port in network.listeners)
+    return [
+        *argv, abspath(sys.executable), "-I", "-S", inside, str(control.fileno()), addresses,
+        claude, "--settings=" + json.dumps(claude_settings(session, network)), *arguments,
+    ]  # fmt: skip
+
+
+def start_remounting(survey: Survey) -> remount.Helper:
+    """Start the process that keeps the session's mounts up."""
+    mounts = {kind: getattr(survey.fence, kind) for kind in remount.KINDS}
+    return remount.Helper({**mounts, "blanked": [*survey.fence.blanked, *survey.passing]}, survey.late)
+
+
+def wrong_mount(survey: Survey, claude: int, before: str) -> str | None:
+    """What is mounted behind the fence and should not be, or the other way round; None when all is as planned. ``before``:
+    the launcher's mountinfo from before bubblewrap started."""
+    passing, wrong = [*survey.passing, *survey.late], None
+    for _ in range(CHECKS):
+        outside, inside = bubblewrap.mounts_of("self"), bubblewrap.mounts_of(claude)
+        wrong = mount_check.difference(outside, inside, survey.fence, passing, before)
+        if wrong is None:
+            break
+        time.sleep(CHECK_PAUSE)
+    return wrong
+
+
+def serve(session: Session, network: Network, sockets: list[socket], swap: Swap | None) -> None:
+    """Answer the sockets that inside.py listens on, as many as ``network.listeners``."""
+    listeners = list(sockets)
+    if network.proxy_port is not None:
+        proxy(listeners.pop(), session.config.ports)
+    server = server_address(session.options.server)
+    for listener, address in zip(listeners, network.addresses, strict=True):
+        relay(listener, address, swap=swap if address == server else None)

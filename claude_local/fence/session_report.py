@@ -1,0 +1,87 @@
+"""Tells the user what a session's fence could not hold, and what a session left behind that would run outside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os.path import basename, isdir
+
+from claude_local.fence import git_config
+from claude_local.fence.files import read_text, realpath
+from claude_local.fence.ledger import Interrupted
+from claude_local.fence.messages import note, report
+from claude_local.fence.quarantine import Blocked
+from claude_local.fence.remount import Kept
+from claude_local.fence.watch import Watch
+
+
+def report_weaknesses(kept: Kept, sockets: Sequence[str]) -> None:
+    """What remount.py cannot do here. ``sockets``: the ones that only remount.py closes."""
+    if not kept.cut_off:
+        note(
+            "this session can write what is mounted on this machine while it runs (a disk, a vault), if you can write it"
+        )
+    if not kept.mounts:
+        note("this session can read logins that you make while it runs")
+        note("files that other programs replace while this session runs lose their guard: its mounts cannot be changed")
+        report(f"this session can connect to {path}" for path in sockets)
+
+
+def configured_programs(guarded: Sequence[str]) -> dict[str, set[str]]:
+    """What the git configurations among ``guarded`` make git run or obey, by configuration.
+
+    While another program replaces such a file, a session that tries all the time can write it before its guard is back.
+    """
+    texts = {path: read_text(path) for path in guarded if basename(path) in ("config", "config.worktree")}
+    return {path: {*git_config.named_files(text), *git_config.named_directories(text)} for path, text in texts.items()}
+
+
+def report_programs(before: dict[str, set[str]], after: dict[str, set[str]]) -> None:
+    """The programs and files that guarded configurations have come to name during a session."""
+    for path, programs in after.items():
+        if added := programs - before.get(path, set()):
+            note(f"while this session ran, {path} came to name what git runs or obeys: {', '.join(sorted(added))}. "
+                 "If that was not you, remove it before you use git here")  # fmt: skip
+
+
+def report_guards(complete: bool, unguarded: Sequence[str]) -> None:
+    """Whether the guards held. ``complete``: remount.py ran to the end; ``unguarded``: paths that lost their guard."""
+    if not complete:
+        note("the process that restores this session's guards ended early: files that other programs replaced after that "
+             "had no guard")  # fmt: skip
+    report(f"while this session ran, {path} was removed or replaced outside and lost its guard: the session can have "
+           "changed it. Read it before you use it" for path in unguarded)  # fmt: skip
+
+
+def last_look(watch: Watch, interrupted: Interrupted | None = None) -> list[Blocked]:
+    """What the watch renamed: path, reason and new path of each. An error in it is reported, and does not hide what it found
+    before."""
+    try:
+        watch.stop() if interrupted is None else watch.look_back(interrupted.began, interrupted.ended)
+    except Exception as error:
+        note(f"not everything that a session left here could be checked ({type(error).__name__}: {error}). Look for new "
+             "git hooks and git settings before you use git here")  # fmt: skip
+    return watch.blocked
+
+
+def look_back(workspaces: Sequence[str], interrupted: Interrupted) -> None:
+    """Check what sessions left that were killed before their end, in every workspace of theirs too."""
+    theirs = [path for path in interrupted.workspaces if isdir(path) and realpath(path) == path]
+    watch = Watch(list(dict.fromkeys([*workspaces, *theirs])), {}, {}, interrupted.known)
+    report(f"the last session here was cut short and had made {path}; {why}. It is now called {new}"
+           for path, why, new in last_look(watch, interrupted))  # fmt: skip
+
+
+def report_watch(watch: Watch) -> None:
+    """What the watch renamed, and what it could only notice."""
+    report(f"this session made {path}; {why}. It is now called {new}" for path, why, new in last_look(watch))
+
+
+def report_changes(watch: Watch) -> None:
+    """What changed during a session and git runs, obeys or no longer shows; and what could not be searched."""
+    report(f"while this session ran, {path} changed or appeared, which git runs or obeys. Read it before you use git there"
+           for path in dict.fromkeys(watch.changed))  # fmt: skip
+    report(f"this session made git hide changes to {', '.join(names[:5])}{' and more' * (len(names) > 5)} ({git_dir}). "
+           "To see them again: git update-index --no-skip-worktree --no-assume-unchanged NAME"
+           for git_dir, names in watch.hidden.items())  # fmt: skip
+    report(f"{path} is too large, or not readable, to search for repositories that this session made deep in it: git would "
+           "run their hooks" for path in watch.unseen)  # fmt: skip
