@@ -17,16 +17,19 @@ CONTAINER = "claude-local-server"
 
 
 @pytest.fixture(scope="session")
-def sessions(tmp_path_factory: pytest.TempPathFactory) -> list[Session]:
+def sessions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Session]:
     """Requests of the real Claude Code, recorded now."""
+    if "CLAUDE_LOCAL_TEST_CLAUDE" not in os.environ:
+        request.getfixturevalue("claude_code")
     return recorder.record(tmp_path_factory.mktemp("claude"), recorder.claude_binary())
 
 
 @pytest.fixture(scope="session")
-def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def llama_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The llama-server of the deployed image (copied out of it, nothing is stopped), or CLAUDE_LOCAL_TEST_LLAMA."""
     if named := os.environ.get("CLAUDE_LOCAL_TEST_LLAMA"):
         return Path(named)
+    request.getfixturevalue("deployed")
     folder = tmp_path_factory.mktemp("llama")
     libraries = f"/usr/lib/{platform.machine()}-linux-gnu"
     for path in ("/opt/llama/llama-server", f"{libraries}/libgomp.so.1"):

@@ -158,6 +158,7 @@ def test_the_makers_template_does_wrong_what_the_table_says(known: Family, exami
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("deployed")
 def test_the_template_inside_a_placed_model_does_no_other_wrong_than_the_table_says(
     sessions: list[Session], llama_server: Path, tmp_path: Path
 ) -> None:
@@ -167,7 +168,7 @@ def test_the_template_inside_a_placed_model_does_no_other_wrong_than_the_table_s
     for name in placed.keys() & PROFILES.keys():
         with open(placed[name]["model"], "rb") as file:
             templates[gguf.read(file).chat_template or ""] = PROFILES[name]
-    assert templates and "" not in templates, "the whole-machine test places at least one model first"
+    assert templates and "" not in templates, "the deploy placed no model"
     for template, profile in templates.items():
         (tmp_path / "own.jinja").write_text(template, encoding="utf-8")
         known = family(profile)

@@ -20,6 +20,7 @@ from tests.escape.lab import CANNOT, STOPPED, THROUGH
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.usefixtures("claude_code"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can make the namespaces that the battery runs in"),
 ]
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.integration.machine import need
+
 
 def _sh(script: str) -> None:
     subprocess.run(["sh", "-ec", script], check=True, stdin=subprocess.DEVNULL, timeout=300)
@@ -15,8 +17,8 @@ def _sh(script: str) -> None:
 @contextmanager
 def sudoer(name: str) -> Iterator[Path]:
     """An account with passwordless sudo; its home directory. Removed afterwards, with its processes ended."""
+    need("sudo")
     _sh(
-        "command -v sudo >/dev/null || { apt-get -q update; apt-get -q install -y --no-install-recommends sudo; } >&2;"
         f"userdel -rf {name} 2>/dev/null || true; useradd --create-home --shell /bin/bash --password '*' {name};"
         f"echo '{name} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{name}; chmod 440 /etc/sudoers.d/{name}"
     )

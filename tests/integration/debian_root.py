@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.machine import copy_project, run
+from tests.integration.machine import copy_project, need, run
 
 USER = "tester"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
@@ -83,11 +83,7 @@ def bootstrapped(codename: str, packages: Sequence[str] = ("ca-certificates", "s
     root = Path(tempfile.mkdtemp(prefix=f"{codename}-"))
     root.chmod(0o755)
     try:
-        if shutil.which("debootstrap") is None:
-            install = run(
-                "apt-get", "-q", "install", "-y", "--no-install-recommends", "debootstrap", timeout=300
-            )  # fmt: skip
-            assert install.returncode == 0
+        need("debootstrap")
         words = ["unshare", "--mount", "sh", "-ec", DEBOOTSTRAP, str(root), ",".join(packages), codename, mirror()]
         assert run(*words, timeout=600).returncode == 0
         shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")

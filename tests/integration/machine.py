@@ -30,6 +30,25 @@ def run(*command: str, timeout: int, **options: Any) -> subprocess.CompletedProc
     return done
 
 
+def need(*programs: str, **packages: str) -> None:
+    """Install what is missing of these programs. A keyword names the program's package where that is called otherwise."""
+    wanted = {**{program: program for program in programs}, **packages}
+    missing = [
+        package
+        for program, package in wanted.items()
+        if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    ]
+    if missing:
+        as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        for words in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
+            assert run(*as_root, "sh", "files/apt.sh", "300", *words, timeout=900).returncode == 0
+
+
+def stages(*names: str) -> None:
+    """Run these stages of the deploy on this machine."""
+    assert run(PYINFRA, "-y", "@local", *(f"tasks/{name}.py" for name in names), timeout=1800).returncode == 0
+
+
 def deploy_json(*arguments: str, target: tuple[str, ...] = ("@local",), timeout: int = 3600) -> dict[str, Any]:
     """``pyinfra --json -y TARGET deploy.py``: the totals; fails the test when the deploy fails."""
     done = run(PYINFRA, "--json", "-y", *target, "deploy.py", *arguments, timeout=timeout)

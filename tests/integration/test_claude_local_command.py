@@ -22,7 +22,7 @@ from claude_local.paths import Paths
 from claude_local.verify.scripted_backend import ScriptedBackend, is_background, text, tool_use
 from tests.integration.fenced_home import TOKEN, real_claude
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 PROJECT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.machine import docker
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
 CONTAINER = "claude-local-server"
 

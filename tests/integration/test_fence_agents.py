@@ -17,7 +17,7 @@ import pytest
 from tests.integration.fenced_home import Person, person
 from tests.integration.test_fence_workspaces import commands
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])

@@ -16,7 +16,7 @@ from tests.integration.loopback_ide import DIAGNOSTIC, LoopbackIde
 from tests.integration.slow_backend import SlowBackend
 from tests.integration.tty import Tty
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 HANDSHAKE = ["initialize", "notifications/initialized", "ide_connected", "tools/list"]
 ASK = tool_use("mcp__ide__getDiagnostics", {})

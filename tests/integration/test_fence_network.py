@@ -16,9 +16,10 @@ import pytest
 
 from claude_local.verify.scripted_backend import ScriptedBackend, text, tool_use
 from tests.integration.fenced_home import TOKEN, Person, person
+from tests.integration.machine import need
 from tests.integration.test_claude_local_command import tool_results
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 NODE = "node@22.23.3"
 
@@ -57,6 +58,7 @@ def somebody(request: pytest.FixtureRequest) -> Iterator[Person]:
 def node() -> Iterator[Path]:
     """Node 22, where everybody may run it."""
     # Outside /tmp, which a session does not see.
+    need("npm")
     where = Path("/opt") / f"claude-local-test-{os.getpid()}"
     subprocess.run(["npm", "install", "--silent", "--prefix", str(where), NODE], check=True, timeout=300)
     try:

@@ -24,9 +24,9 @@ from claude_local.fence.config import INNER, OUTER
 from claude_local.fence.probe import BOTH, COPY, Decision, SetSysctls, Symptoms, decide
 from claude_local.paths import Paths
 from tests.integration.accounts import sudoer
-from tests.integration.machine import docker
+from tests.integration.machine import docker, need
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("docker_daemon")]
 
 PROJECT = Path(__file__).parents[2]
 
@@ -205,8 +205,7 @@ def test_a_container_without_nesting_says_how_to_start_it_and_that_works(image: 
 
 
 def test_this_machines_parser_compiles_our_profile(tmp_path: Path) -> None:
-    if not _asked(FenceRootView(), ()).apparmor.parser:
-        subprocess.run(["apt-get", "-q", "install", "-y", "--no-install-recommends", "apparmor"], check=True, stdout=2)
+    need(apparmor_parser="apparmor")
     view = _asked(FenceRootView(), ())
     file = tmp_path / apparmor.NAME
     file.write_text(apparmor.profile(COPY, view.apparmor.abi_4))

@@ -17,7 +17,7 @@ from tests.integration.fenced_home import Person, person
 from tests.integration.slow_backend import SlowBackend
 from tests.integration.tty import Tty
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 QUESTION = "Do you want to proceed?"
 NEVER = re.compile(r"auto mode|bypass permissions", re.IGNORECASE)

@@ -25,7 +25,7 @@ from tests.integration.fenced_home import Person, person, snapshot
 from tests.integration.slow_backend import SlowBackend
 from tests.integration.tty import COLUMNS, ROWS, Tty
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 FENCED: tuple[str, ...] = ()
 UNFENCED = ("--unfenced",)

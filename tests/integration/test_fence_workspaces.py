@@ -16,7 +16,7 @@ from claude_local.verify.scripted_backend import text, tool_use
 from tests.integration.fenced_home import Person, person, snapshot
 from tests.integration.slow_backend import SlowBackend
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])

@@ -10,7 +10,7 @@ import pytest
 from claude_local.server import flags as llama_flags
 from tests.integration.machine import docker
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
 CONTAINER = "claude-local-server"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.machine import HOME
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
 
 def test_the_installed_command_describes_this_machine() -> None:

@@ -14,7 +14,7 @@ from benchmarks.memory_estimate import QUICK, SETTINGS, TOLERANCE, compare, shap
 from claude_local.models.architecture import shipped
 from tests.integration.machine import SHARE, docker
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
 CONTAINER = "claude-local-server"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from claude_local.deploy.operations import apt_repository
+from tests.integration.machine import need
 
 pytestmark = pytest.mark.integration
 
@@ -49,6 +50,7 @@ class Keyring:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Iterator[Keyring]:
+    need(gpg="gnupg")
     keyring = Keyring(tmp_path / "keyring")
     yield keyring
     keyring.stop()

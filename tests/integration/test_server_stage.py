@@ -18,7 +18,7 @@ from claude_local.paths import Paths
 from tests.integration.fenced_home import real_claude
 from tests.integration.machine import PYINFRA, ROOT, SHARE, docker
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
 CONTAINER = "claude-local-server-stage"
 PROFILE = "qwen2.5-coder-0.5b"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.machine import PYINFRA, run
+from tests.integration.machine import PYINFRA, need, run
 
 pytestmark = pytest.mark.integration
 
@@ -25,11 +24,7 @@ SHELLS = {
 @pytest.fixture(scope="module", autouse=True)
 def shells() -> None:
     """zsh and fish, installed where they are missing."""
-    if missing := [shell for shell in SHELLS if shutil.which(shell) is None]:
-        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1", "apt-get", "-q"]
-        as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        for words in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
-            subprocess.run([*as_root, *apt, *words], check=True, timeout=300, stdin=subprocess.DEVNULL)
+    need(*SHELLS)
 
 
 @pytest.fixture(scope="module")

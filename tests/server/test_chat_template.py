@@ -326,11 +326,13 @@ def test_odd_conversations_render_without_an_error(render: Any, messages: list[d
 
 
 @pytest.mark.integration
-def test_llama_server_renders_the_same_prompt(render: Any) -> None:
+def test_llama_server_renders_the_same_prompt(render: Any, request: pytest.FixtureRequest) -> None:
     """llama-server's own engine, asked through /apply-template (nothing is generated).
 
     CLAUDE_LOCAL_TEST_SERVER names a llama-server with this template; without it the deployed one is asked.
     """
+    if "CLAUDE_LOCAL_TEST_SERVER" not in os.environ:
+        request.getfixturevalue("deployed")
     server = os.environ.get("CLAUDE_LOCAL_TEST_SERVER", "http://127.0.0.1:8080")
     token = Path.home() / ".config/claude-local/token"
     headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.is_file() else {}

@@ -1,4 +1,4 @@
-"""The real thing on this machine, in order: set up, nothing to do, verified, answered, broken on purpose, repaired."""
+"""The whole project on this machine: ./provision sets it up and verifies, it answers, and a deploy repairs what breaks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,28 +39,33 @@ def test_dry_raises_nothing(words: list[str]) -> None:
     assert run(PYINFRA, "--dry", *words, timeout=300).returncode == 0
 
 
-def test_provision_sets_up_and_verifies() -> None:
+@pytest.fixture(scope="module")
+def provisioned() -> list[dict[str, Any]]:
+    """./provision on whatever this machine is; the rows of verify's report."""
     assert run("./provision", timeout=3600).returncode == 0
+    rows: list[dict[str, Any]] = json.loads((SHARE / "state/verify.json").read_text())["rows"]
+    return rows
 
 
-def test_every_row_of_verify_passed() -> None:
-    report = json.loads((SHARE / "state/verify.json").read_text())
-    for row in report["rows"]:
+def test_provision_sets_up_and_every_row_of_verify_passes(provisioned: list[dict[str, Any]]) -> None:
+    for row in provisioned:
         print(f"{row['status']}  {row['id']:<24} {row['seconds']:>6.1f} s  {row['evidence']}")
-    assert {row["id"]: row["evidence"] for row in report["rows"] if row["status"] == "FAIL"} == {}
-    passed = {row["id"] for row in report["rows"] if row["status"] == "PASS"}
+    assert {row["id"]: row["evidence"] for row in provisioned if row["status"] == "FAIL"} == {}
+    passed = {row["id"] for row in provisioned if row["status"] == "PASS"}
     expected = {"claude.chat", "claude.glob", "claude.read", "claude.write", "scripted.write", "claude.connections",
                 "claude.terminal", "claude.context", "credentials.planted", "messages.stream", "server.key.wrong"}  # fmt: skip
     assert expected <= passed
     # Where the developer's own claude works at the same time, its directory changes.
-    assert {row["id"] for row in report["rows"]} - passed <= {"credentials.own"}
+    assert {row["id"] for row in provisioned} - passed <= {"credentials.own"}
 
 
+@pytest.mark.usefixtures("provisioned")
 def test_a_second_deploy_changes_nothing() -> None:
     totals = deploy_json(timeout=600)
     assert (totals["success"], totals["error"]) == (0, 0)
 
 
+@pytest.mark.usefixtures("deployed")
 def test_each_stage_alone_changes_nothing_either() -> None:
     first = ["preflight", "packages", "runtime", "fence", "docker", "nvidia"]
     for stage in [*first, "image", "models", "server", "claude", "home", "commands"]:
@@ -70,12 +76,14 @@ def test_each_stage_alone_changes_nothing_either() -> None:
             assert (totals["success"], totals["error"]) == (0, 0), stage
 
 
+@pytest.mark.usefixtures("deployed")
 def test_claude_local_answers() -> None:
     done = run(str(WRAPPER), "-p", "What is 2 + 3? Reply with the number only.", timeout=600)
     assert done.returncode == 0
     assert "5" in done.stdout
 
 
+@pytest.mark.usefixtures("deployed")
 def test_another_profile_answers_under_its_own_name() -> None:
     done = run(
         str(WRAPPER), "--model", "qwen2.5-coder-0.5b", "--tools", "", "-p", "Reply with the word ready.",
@@ -135,6 +143,7 @@ def sabotaged(breaks: Callable[[], None], row: str) -> None:
     assert (totals["success"], totals["error"]) == (0, 0)
 
 
+@pytest.mark.usefixtures("deployed")
 @pytest.mark.parametrize(
     ("breaks", "row"),
     [
@@ -149,12 +158,14 @@ def test_sabotage_is_seen_in_its_row_and_repaired(breaks: Callable[[], None], ro
     sabotaged(breaks, row)
 
 
+@pytest.mark.usefixtures("deployed")
 def test_a_missing_bubblewrap_is_seen_in_its_row_and_repaired() -> None:
     with moved_away(Path("/usr/bin/bwrap")):
         sabotaged(lambda: None, "tool.bwrap")
         assert os.access("/usr/bin/bwrap", os.X_OK)
 
 
+@pytest.mark.usefixtures("deployed")
 def test_what_the_user_changed_in_settings_survives_a_deploy() -> None:
     before = SETTINGS.read_text()
     settings = json.loads(before)
@@ -169,6 +180,7 @@ def test_what_the_user_changed_in_settings_survives_a_deploy() -> None:
         SETTINGS.write_text(before)
 
 
+@pytest.mark.usefixtures("deployed")
 def test_a_foreign_file_with_the_wrong_content_is_never_replaced(tmp_path: Path) -> None:
     wrong = tmp_path / MODEL.name
     wrong.write_bytes(b"GGUF" + b"\0" * (MODEL.stat().st_size - 4))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.accounts import sudoer
-from tests.integration.machine import PYINFRA, run
+from tests.integration.machine import PYINFRA, need, run
 
 pytestmark = pytest.mark.integration
 
@@ -40,12 +40,7 @@ def home() -> Iterator[Path]:
 def inventory(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An inventory with one ssh host: an sshd of our own on a free loopback port."""
     folder = tmp_path_factory.mktemp("ssh")
-    if not Path("/usr/sbin/sshd").exists():
-        subprocess.run(["apt-get", "-q", "update"], check=True, timeout=300)
-        subprocess.run(
-            ["apt-get", "-q", "install", "-y", "--no-install-recommends", "openssh-server"],
-            check=True, timeout=600, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        )  # fmt: skip
+    need(sshd="openssh-server")
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     ssh = home / ".ssh"

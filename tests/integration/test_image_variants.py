@@ -17,7 +17,7 @@ from claude_local.image.builds import BUILDS
 from claude_local.image.plan import Image, plan
 from tests.integration.machine import ROOT, docker
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
 NAME = "claude-local-standin"
 DOCKERFILE = ROOT / "files" / "image" / "Dockerfile"

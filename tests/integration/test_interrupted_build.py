@@ -20,7 +20,7 @@ import pytest
 
 from tests.integration.machine import PYINFRA, copy_project, docker, run
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
 STAGE = ["-y", "@local", "tasks/image.py", "--data", "image_jobs=1"]
 LABEL = "claude-local.interrupted"

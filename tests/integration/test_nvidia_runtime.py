@@ -26,6 +26,7 @@ from tests.integration.machine import docker
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.usefixtures("deployed"),
     pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd would reload this machine's own Docker"),
     pytest.mark.skipif(os.getuid() != 0, reason="only root starts a Docker daemon"),
 ]

@@ -1,7 +1,7 @@
 """A Debian 12 that systemd runs, as an ordinary user with sudo: Docker is systemd's unit, the whole deploy is verified, a
 session reaches neither systemd nor D-Bus, and after a reboot, or a power cut, everything is there again.
 
-The image, the models and Claude Code are this machine's: test_1 has made them.
+The image, the models and Claude Code are this machine's.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from tests.integration.systemd_machine import Machine, machine, why_not
 REASON = why_not()
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.usefixtures("deployed"),
     pytest.mark.skipif(bool(REASON), reason=f"systemd cannot be run beside this machine's own PID 1: {REASON}"),
 ]
 
 MODELS = "/srv/models"
-# This machine's own server has the usual ports; test_5 has others of its own.
+# This machine's own server has the usual ports; test_debian_13 has others of its own.
 DATA = (
     "--data server_port=18290 --data manager_port=18291 --data docker_upstream_repository=False "
     f"""--data 'model_search_dirs=["{MODELS}"]'"""
@@ -78,7 +79,7 @@ with ScriptedBackend(turns, token=Path(paths.token).read_text().strip()) as back
 
 @pytest.fixture(scope="module")
 def booted() -> Iterator[Machine]:
-    # Not test_5's: both may run at a time.
+    # Not test_debian_13's: both may run at a time.
     with (
         second_docker.bridge(1, "198.18.78.1/24") as bridge,
         machine({SHARE / "models": MODELS}, second_docker.configuration(bridge)) as made,
@@ -155,7 +156,7 @@ def test_provision_sets_up_and_verifies(booted: Machine) -> None:
     assert planned.returncode == 0 and len(tags) == 1
     image = tags.pop()
     there = run(docker(), "image", "inspect", "--format", "{{.Id}}", image, timeout=60)
-    assert there.returncode == 0, f"{image} is not on this machine: test_1_whole_machine.py builds it"
+    assert there.returncode == 0, f"{image} is not on this machine"
     with subprocess.Popen([docker(), "save", image], stdout=subprocess.PIPE) as saved:
         assert booted.root("docker", "load", stdin=saved.stdout, timeout=120).returncode == 0
     claude = real_claude()
