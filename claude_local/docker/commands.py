@@ -1,4 +1,8 @@
-"""How Docker is used: the one place that builds docker command lines and knows its packages. Pure."""
+"""Docker's packages and command lines. Pure.
+
+The one place that builds docker command lines, except for the options of the server's container
+(claude_local/server/container.py) and of a container's GPUs (gpus.py). ``client`` is always the docker command to run.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,26 @@ UPSTREAM = "https://download.docker.com/linux"
 UPSTREAM_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 
 UPSTREAM_PACKAGES = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin")
-# The distributions': docker.io is daemon and, up to Debian 12, client; later releases split the client off, and
-# BuildKit's client comes in a package of its own where the release has it (Debian 12's client has it built in).
+# The distributions' packages. Up to Debian 12, docker.io includes the client, which can build with BuildKit by itself. Later
+# releases have the client and BuildKit's plugin in packages of their own.
 DISTRIBUTION_PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
 PACKAGES = (*UPSTREAM_PACKAGES, *DISTRIBUTION_PACKAGES)
 
+# For containers that run one command of an image: no network, no capabilities, no writes.
+CONFINED = ("--network=none", "--read-only", "--cap-drop=ALL")
+
 
 def missing_packages(installed: Collection[str], candidates: Collection[str], *, daemon: bool) -> list[str]:
-    """The packages that give this machine a Docker which builds with BuildKit; empty when apt knows none.
+    """The packages that give this machine a Docker that builds with BuildKit; empty when apt has none of them.
 
-    ``installed`` and ``candidates`` are those of :data:`PACKAGES` that dpkg has and that apt could install;
-    ``daemon`` says that a daemon is there already, from wherever, which must not be replaced. A machine with Docker's own
-    packages gets more of those, any other the distribution's unless Docker's repository is among apt's sources.
+    ``installed`` and ``candidates`` are those of :data:`PACKAGES` that dpkg has, and that apt can install. ``daemon`` says
+    that a Docker daemon of any origin exists; it is never replaced. A machine with Docker's own packages gets more of
+    those. Any other machine gets the distribution's packages, unless apt's sources include Docker's repository.
     """
-    ours = [name for name in UPSTREAM_PACKAGES if name in installed]
-    if ours or ("docker-ce" in candidates and "docker.io" not in installed and not daemon):
-        wanted = [name for name in UPSTREAM_PACKAGES if name in candidates]
-        return ["docker-buildx-plugin"] if daemon and "docker-buildx-plugin" in wanted else wanted
+    has_upstream = any(name in installed for name in UPSTREAM_PACKAGES)
+    if has_upstream or ("docker-ce" in candidates and "docker.io" not in installed and not daemon):
+        upstream = [name for name in UPSTREAM_PACKAGES if name in candidates]
+        return ["docker-buildx-plugin"] if daemon and "docker-buildx-plugin" in upstream else upstream
     if daemon and "docker-buildx" in candidates:
         return ["docker-buildx"]
     return [name for name in DISTRIBUTION_PACKAGES if name in candidates]
@@ -50,44 +57,43 @@ def build(
     labels: Mapping[str, str] | None = None,
     target: str | None = None,
 ) -> list[str]:
-    """``docker build`` of ``context`` with BuildKit, one line a step; ``target``: the stage, None for the last one. The
-    words of the command.
+    """Build the image of ``context`` with BuildKit and a plain log. ``target`` is the stage, None for the last one.
 
-    BUILDX_BUILDER: only the daemon's own builder sees the base image that exists in the daemon alone.
+    BUILDX_BUILDER: only the daemon's own builder sees a base image that exists in the daemon alone.
     """
-    words = ["env", "DOCKER_BUILDKIT=1", "BUILDX_BUILDER=default", client, "build", "--progress=plain", "--tag", tag]
+    argv = ["env", "DOCKER_BUILDKIT=1", "BUILDX_BUILDER=default", client, "build", "--progress=plain", "--tag", tag]
     for name, value in arguments.items():
-        words += ["--build-arg", f"{name}={value}"]
+        argv += ["--build-arg", f"{name}={value}"]
     for name, value in (labels or {}).items():
-        words += ["--label", f"{name}={value}"]
+        argv += ["--label", f"{name}={value}"]
     if target:
-        words += ["--target", target]
-    return [*words, context]
+        argv += ["--target", target]
+    return [*argv, context]
 
 
 def version_of(client: str, tag: str) -> list[str]:
-    """Run the image's program with ``--version``, with nothing else allowed."""
-    return [client, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", tag, "--version"]
+    """Run the image's program with ``--version``."""
+    return [client, "run", "--rm", *CONFINED, tag, "--version"]
 
 
 def devices_of(client: str, tag: str, gpu: Sequence[str]) -> list[str]:
-    """Let the image's program list the GPUs that it can use; ``gpu`` are the words that give them to a container."""
-    fenced = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
-    return [client, "run", "--rm", *fenced, "--tmpfs=/tmp", "--env=HOME=/tmp", *gpu, tag, "--list-devices"]
+    """Let the image's llama-server list the GPUs that it can use. ``gpu``: see ``gpus.gpu_options``."""
+    confined = [*CONFINED, "--security-opt=no-new-privileges"]
+    return [client, "run", "--rm", *confined, "--tmpfs=/tmp", "--env=HOME=/tmp", *gpu, tag, "--list-devices"]
 
 
 def nvidia_smi(client: str, tag: str, gpu: Sequence[str]) -> list[str]:
-    """Run nvidia-smi in a container of any image: the container toolkit brings it in."""
-    fenced = ["--network=none", "--read-only", "--cap-drop=ALL"]
-    return [client, "run", "--rm", *fenced, *gpu, "--entrypoint=nvidia-smi", tag, "--list-gpus"]
+    """Run nvidia-smi in a container of any image: the container toolkit adds it. ``gpu``: see ``gpus.gpu_options``."""
+    return [client, "run", "--rm", *CONFINED, *gpu, "--entrypoint=nvidia-smi", tag, "--list-gpus"]
 
 
 def logs(client: str, container: str, lines: int) -> list[str]:
-    """The container's last ``lines`` lines."""
+    """Print the container's last ``lines`` lines."""
     return [client, "logs", "--tail", str(lines), container]
 
 
 def start(client: str, container: str) -> list[str]:
+    """Start a container that exists."""
     return [client, "start", container]
 
 
@@ -97,5 +103,5 @@ def remove(client: str, container: str) -> list[str]:
 
 
 def remove_images(client: str, tags: Sequence[str]) -> list[str]:
-    """Remove images by their tags; docker keeps those that a container uses, and then ends in a failure."""
+    """Remove images by tag. Docker keeps an image that a container uses, and then exits with an error."""
     return [client, "rmi", *tags]

