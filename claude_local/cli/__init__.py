@@ -1,1 +1,1 @@
-"""llama-local, the command for people: one module a subcommand, each with ``register(subparsers)``."""
+"""llama-local: one module for each subcommand, each with ``register(subparsers)``."""

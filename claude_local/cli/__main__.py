@@ -1,4 +1,4 @@
-"""``llama-local SUBCOMMAND``: exit status 0, 1 for what went wrong, 2 for a wrong command line, 130 after Ctrl-C."""
+"""``llama-local SUBCOMMAND``. Exit status: 0, 1 after a problem, 2 for a wrong command line, 130 after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Sequence
 
 from claude_local.cli import hardware, models
 
-# Every module with a subcommand; its register(subparsers) sets func(options) -> exit status.
+# The modules with subcommands. Each sets ``func(options) -> exit status`` on its parser.
 MODULES = (hardware, models)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of all subcommands."""
-    result = argparse.ArgumentParser(prog="llama-local", description="Look at this machine's models and hardware.")
+    """The command line with all subcommands."""
+    result = argparse.ArgumentParser(prog="llama-local", description="Show this machine's models and hardware.")
     subparsers = result.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for module in MODULES:
         module.register(subparsers)
     return result
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; its exit status."""
-    options = parser().parse_args(arguments)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the exit status."""
+    options = parser().parse_args(argv)
     try:
         status: int = options.func(options)
         sys.stdout.flush()
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; the interpreter must not complain about it at its end.
+        # head or less has closed the pipe. Without this the interpreter would report an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

@@ -1,11 +1,10 @@
-"""``llama-local hardware``: what this machine has, which image it gets and why, and what is missing."""
+"""``llama-local hardware``: the hardware, the image that fits it and why, and what is missing."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import subprocess
-import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -13,12 +12,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from claude_local.hardware import probe as hardware_probe
+from claude_local.cli.output import console, fail
+from claude_local.hardware import probe
 from claude_local.hardware.machine import Gpu, Hardware
 from claude_local.hardware.variant import ImageVariant, choose
 from claude_local.image.cmake import instruction_sets
 
-PROBE_SECONDS = 120
+# Seconds that the probe may take: nvidia-smi and df can hang.
+PROBE_TIMEOUT = 120
+
+# The instruction sets that make llama.cpp faster.
+FAST_SETS = (
+    "avx2", "f16c", "fma", "avx_vnni", "avx512f", "avx512_bf16", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve",
+)  # fmt: skip
 
 
 def register(subparsers: Any) -> None:
@@ -28,109 +34,92 @@ def register(subparsers: Any) -> None:
         help="GPUs, processor, memory, disks, and the image that fits them",
         description="Show the hardware, the image variant that fits it and what is missing. Changes nothing.",
     )
-    command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument("--json", action="store_true", help="print JSON")
     # For tests: another root of the file system.
     command.add_argument("--root", default="", help=argparse.SUPPRESS)
     command.set_defaults(func=run)
 
 
-def look(root: str = "") -> Hardware:
-    """This machine. Raises OSError or subprocess.TimeoutExpired where no shell can be run in time."""
-    words = ["sh", "-c", hardware_probe.PROBE, "sh", root]
-    done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=PROBE_SECONDS, check=False)
-    return hardware_probe.parse(done.stdout.splitlines())
-
-
 def run(options: argparse.Namespace) -> int:
-    """The subcommand."""
+    """Show the hardware; the exit status."""
     try:
-        found = look(options.root)
+        hardware = probe_hardware(options.root)
     except (OSError, subprocess.TimeoutExpired) as error:
-        print(
-            f"llama-local: the hardware cannot be looked at: {error}\n  Fix: nvidia-smi; df    (which of them hangs?)",
-            file=sys.stderr,
-        )
-        return 1
-    verdict = choose(found)
+        return fail(f"cannot read the hardware: {error}", "nvidia-smi; df    (find out which one hangs)")
+    variant = choose(hardware)
     if options.json:
-        print(json.dumps(as_data(found, verdict), indent=2))
+        print(json.dumps(as_data(hardware, variant), indent=2))
     else:
-        show(found, verdict, Console(width=None if sys.stdout.isatty() else 160, soft_wrap=True))
+        show(hardware, variant, console())
     return 0
 
 
-def as_data(found: Hardware, verdict: ImageVariant) -> dict[str, Any]:
+def probe_hardware(root: str = "") -> Hardware:
+    """This machine's hardware. Raises OSError without a shell, subprocess.TimeoutExpired after PROBE_TIMEOUT."""
+    argv = ["sh", "-c", probe.PROBE, "sh", root]
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=PROBE_TIMEOUT, check=False)
+    return probe.parse(done.stdout.splitlines())
+
+
+def as_data(hardware: Hardware, variant: ImageVariant) -> dict[str, Any]:
     """What ``--json`` prints: ``{"hardware": ..., "verdict": {"variant", "reason", "gpus", "cuda", "missing"}}``."""
-    cuda = verdict.cuda
+    cuda = variant.cuda
     return {
-        "hardware": {**asdict(found), "disk_free": dict(found.disk_free)},
+        "hardware": {**asdict(hardware), "disk_free": dict(hardware.disk_free)},
         "verdict": {
-            "variant": verdict.variant,
-            "reason": verdict.reason,
-            "gpus": [gpu.pci or gpu.name for gpu in verdict.gpus],
+            "variant": variant.variant,
+            "reason": variant.reason,
+            "gpus": [gpu.pci or gpu.name for gpu in variant.gpus],
             "cuda": {"version": cuda.toolkit.version, "architectures": list(cuda.architectures)} if cuda else None,
-            "missing": [asdict(each) for each in verdict.missing],
+            "missing": [asdict(each) for each in variant.missing],
         },
     }
 
 
-def show(found: Hardware, verdict: ImageVariant, console: Console) -> None:
-    """The table for people."""
-    gpus = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("GPU", "memory", "free", "compute", "driver", "screen"):
-        gpus.add_column(column, justify="right" if column in ("memory", "free") else "left")
-    for gpu in found.gpus:
-        gpus.add_row(*_cells(gpu))
-    console.print(gpus if found.gpus else Text("no GPU"))
-    console.print()
-    machine = Table(box=None, pad_edge=False, show_header=False)
-    cores = "1 core" if found.cores == 1 else f"{found.cores} cores"
-    machine.add_row("processor", Text(f"{found.cpu or 'unknown'}, {cores}, {found.threads} threads"))
-    machine.add_row("", Text(_notable(found)))
-    machine.add_row("memory", f"{_gib(found.memory_mib)}, {_gib(found.available_mib)} available")
-    for mount, free in found.disk_free.items():
-        machine.add_row("disk", Text(f"{mount}: {_gib(free // 1024**2)} free"))
-    console.print(machine)
-    console.print()
-    console.print(Text(f"Image: {verdict.variant}", style="bold"), Text(f"({verdict.reason})"))
-    for missing in verdict.missing:
-        console.print(Text(missing.what))
-        console.print(Text(f"  Fix: {missing.fix}"))
+def show(hardware: Hardware, variant: ImageVariant, out: Console) -> None:
+    """Print the hardware, the image variant and what is missing, for people."""
+    out.print(_gpu_table(hardware) if hardware.gpus else "no GPU")
+    out.print()
+    out.print(_machine_table(hardware))
+    out.print()
+    out.print(Text(f"Image: {variant.variant} ({variant.reason})"))
+    for missing in variant.missing:
+        out.print(Text(f"{missing.what}\n  Fix: {missing.fix}"))
 
 
-def _cells(gpu: Gpu) -> list[str | Text]:
+def _gpu_table(hardware: Hardware) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("GPU", "MEMORY", "FREE", "COMPUTE", "DRIVER", "SCREEN"):
+        table.add_column(
+            heading, justify="right" if heading in ("MEMORY", "FREE") else "left", no_wrap=heading != "GPU"
+        )
+    for gpu in hardware.gpus:
+        table.add_row(*map(Text, _gpu_cells(gpu)))
+    return table
+
+
+def _gpu_cells(gpu: Gpu) -> list[str]:
     driver = gpu.driver or (f"none ({gpu.kernel_driver})" if gpu.kernel_driver else "none")
     screen = {True: "yes", False: "no", None: "?"}[gpu.display]
-    return [
-        Text(gpu.name),
-        _gib(gpu.memory_mib),
-        _gib(gpu.free_mib),
-        gpu.compute_capability or "",
-        Text(driver),
-        screen,
-    ]
+    return [gpu.name, _gib(gpu.memory_mib), _gib(gpu.free_mib), gpu.compute_capability or "", driver, screen]
+
+
+def _machine_table(hardware: Hardware) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    cores = "1 core" if hardware.cores == 1 else f"{hardware.cores} cores"
+    table.add_row("processor", Text(f"{hardware.cpu or 'unknown'}, {cores}, {hardware.threads} threads"))
+    table.add_row("", _fast_sets(hardware))
+    table.add_row("memory", f"{_gib(hardware.memory_mib)}, {_gib(hardware.available_mib)} available")
+    for mount, free in hardware.disk_free.items():
+        table.add_row("disk", Text(f"{mount}: {_gib(free // 1024**2)} free"))
+    return table
+
+
+def _fast_sets(hardware: Hardware) -> str:
+    """The processor's instruction sets that llama.cpp gains from."""
+    sets = instruction_sets(hardware.cpu_flags)
+    return " ".join(name for name in FAST_SETS if name in sets) or "no vector instructions that make llama.cpp fast"
 
 
 def _gib(mib: int | None) -> str:
     return "?" if mib is None else f"{mib / 1024:.1f} GiB"
-
-
-# What makes a difference to llama.cpp on a processor, the best last.
-_NOTABLE = (
-    "avx2",
-    "f16c",
-    "fma",
-    "avx_vnni",
-    "avx512f",
-    "avx512_bf16",
-    "avx512_vnni",
-    "amx_int8",
-    "asimddp",
-    "i8mm",
-    "sve",
-)
-
-
-def _notable(found: Hardware) -> str:
-    sets = instruction_sets(found.cpu_flags)
-    return " ".join(name for name in _NOTABLE if name in sets) or "no vector instructions that llama.cpp is fast with"

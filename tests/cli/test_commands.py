@@ -1,7 +1,8 @@
-"""llama-local: its wrapper, its command line, and `llama-local hardware` on machines made of files."""
+"""llama-local: the command in ~/bin, its command line, and `llama-local hardware` on simulated machines."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from claude_local.claude.wrapper import render
 from claude_local.cli.__main__ import MODULES, parser
+from claude_local.cli.hardware import show
+from claude_local.hardware.variant import choose
 from tests.hardware import hardware_outputs as outputs
 from tests.hardware.hardware_outputs import Machine, smi
 
@@ -65,7 +69,7 @@ def test_a_machine_without_a_gpu_is_no_error(machine: Machine) -> None:
     assert "avx2 fma" in text and "62.5 GiB" in text and "Image: cpu (no usable GPU)" in text
 
 
-def test_names_are_not_taken_for_markup(machine: Machine) -> None:
+def test_a_name_with_brackets_is_printed_unchanged(machine: Machine) -> None:
     machine.nvidia_smi(smi(outputs.RTX_5080.replace("NVIDIA GeForce RTX 5080", "NVIDIA [bold]odd[/] card")))
     text = hardware(machine)
     assert text.splitlines()[1].startswith("NVIDIA [bold]odd[/] card ") and text.count("[bold]odd[/]") == 2
@@ -83,14 +87,14 @@ def test_programs_get_json(machine: Machine) -> None:
     assert verdict["cuda"] == {"version": "12.8.1", "architectures": ["89-real"]}
 
 
-def test_a_machine_that_cannot_be_looked_at_gets_two_lines(tmp_path: Path) -> None:
+def test_a_machine_without_a_shell_gets_a_problem_and_a_fix(tmp_path: Path) -> None:
     done = llama_local("hardware", PATH=str(tmp_path))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("llama-local: ") and "\n  Fix: " in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("nothing",), ("hardware", "--nothing")])
-def test_a_wrong_command_line_ends_in_2(arguments: tuple[str, ...]) -> None:
+def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...]) -> None:
     done = llama_local(*arguments)
     assert done.returncode == 2 and "usage: llama-local" in done.stderr
 
@@ -102,7 +106,7 @@ def test_help_fits_a_screen_and_names_every_subcommand() -> None:
         assert module.__name__.rpartition(".")[2] in text
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     script = '"$0" -m claude_local.cli hardware --json | head -c 1; exit ${PIPESTATUS[0]}'
     env = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(["bash", "-c", script, sys.executable], capture_output=True, text=True, timeout=120, env=env)
@@ -128,18 +132,26 @@ def test_the_command_runs_the_runtimes_python_with_its_arguments(tmp_path: Path)
     assert (done.stdout, done.returncode) == ("-I|-m|claude_local.cli|models|a b|", 7)
 
 
-def test_a_missing_runtime_is_said_with_the_fix(tmp_path: Path) -> None:
+def test_a_missing_runtime_names_the_fix(tmp_path: Path) -> None:
     done = subprocess.run([command(tmp_path, "/no/python")], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
-    assert done.stderr == (
-        "llama-local: its Python /no/python is missing\n  Fix: ./provision   (in the claude-local project)\n"
-    )
+    assert "/no/python" in done.stderr and "\n  Fix: ./provision" in done.stderr
 
 
-def test_the_stage_that_installs_the_commands_installs_it() -> None:
+def test_the_commands_stage_installs_it() -> None:
     done = subprocess.run(
         [Path(sys.executable).parent / "pyinfra", "--json", "tests/plan/fake_inventory.py", "tasks/commands.py"],
         cwd=PROJECT, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     names: list[Any] = [operation["name"] for operation in json.loads(done.stdout)["plan"]]
     assert "Install llama-local" in names
+
+
+def test_a_table_fits_80_columns(machine: Machine) -> None:
+    machine.nvidia_smi(smi(outputs.TITAN_V, outputs.RTX_5880))
+    result = machine.probe()
+    text = io.StringIO()
+    show(result, choose(result), Console(width=80, file=text))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "570.86.15" in next(line for line in lines if line.startswith("NVIDIA RTX 5880")), "a GPU is one row"

@@ -1,4 +1,4 @@
-"""llama-local models: what it says of the files on the disk, and what prune deletes and never deletes."""
+"""llama-local models: what it lists, what prune deletes, and what prune never deletes."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def test_the_list_says_whose_each_file_is_and_who_uses_it(full: Home, capsys: py
     assert full.llama_local() == 0
     output = capsys.readouterr().out
     line = next(line for line in output.splitlines() if line.startswith("sub/old.gguf"))
-    assert "claude-local" in line and "orphaned" in line
-    assert "yours" in next(line for line in output.splitlines() if line.startswith("mine.gguf"))
+    assert "deploy" in line and "orphaned" in line
+    assert "you" in next(line for line in output.splitlines() if line.startswith("mine.gguf"))
     assert " free" in output and "llama-local models prune" in output
 
 
