@@ -1,13 +1,14 @@
-"""Install the commands claude-local and llama-local and put their folder onto PATH."""
+"""Install the commands claude-local and llama-local and put their folder on PATH."""
+
+from posixpath import join
 
 from claude_local.claude import wrapper
-from claude_local.deploy.operations.commands import on_path
-from claude_local.deploy.operations.user_files import whole_file
+from claude_local.deploy.operations import user_files
 from claude_local.deploy.workstation import PROJECT, workstation
 
 ws = workstation()
 
-whole_file(
+user_files.put(
     name="Install claude-local",
     dest=ws.paths.wrapper,
     text=wrapper.render_claude_local(
@@ -20,11 +21,15 @@ whole_file(
     mode="755",
 )
 
-whole_file(
+user_files.put(
     name="Install llama-local",
     dest=ws.paths.llama_local,
     text=wrapper.render((PROJECT / "templates" / "llama-local").read_text(encoding="utf-8"), python=ws.paths.python),
     mode="755",
 )
 
-on_path(name="Put the commands onto PATH", directory=ws.paths.bin_dir, home=ws.paths.home)
+user_files.remove_llamactl(
+    name="Remove llama-local's copy under its former name", path=join(ws.paths.bin_dir, "llamactl")
+)
+
+user_files.add_to_path(name="Put the commands on PATH", directory=ws.paths.bin_dir, home=ws.paths.home)

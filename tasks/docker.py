@@ -1,21 +1,31 @@
-"""Docker: used if it is there, else installed; its daemon answers afterwards, with systemd or without."""
+"""Use the Docker that is installed, or install it, and start its daemon, with systemd or without."""
+
+from pyinfra.operations import server
 
 from claude_local.deploy.operations import docker
 from claude_local.deploy.workstation import workstation
 
 ws = workstation()
 
-docker.installed(
+docker.install(
     name="Install Docker",
     distro=ws.identity["distro"],
     codename=ws.identity["codename"],
     upstream=ws.settings.docker_upstream_repository,
     lock_timeout=ws.settings.packages_lock_timeout,
-    root=bool(ws.root),
     **ws.root,
 )
 
-docker.running(name="Start the Docker daemon", root=bool(ws.root), **ws.root)
+docker.start(name="Start the Docker daemon", **ws.root)
 
+# Root-equivalent, so it is off by default. It takes effect at the user's next login.
 if ws.settings.docker_group:
-    docker.member(name="Put the user into the docker group", user=ws.identity["user"], **ws.root)
+    server.group(name="Make the group docker", group="docker", system=True, **ws.root)
+    server.user(
+        name="Put the user into the group docker",
+        user=ws.identity["user"],
+        groups=["docker"],
+        append=True,
+        ensure_home=False,
+        **ws.root,
+    )

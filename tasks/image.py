@@ -1,31 +1,54 @@
-"""The image: llama-server of the pinned llama.cpp build, compiled on this machine for this machine."""
+"""Build the image: llama-server of the pinned llama.cpp build, compiled on this machine for this machine."""
+
+from posixpath import join
 
 from pyinfra import logger
+from pyinfra.operations import files
 
 from claude_local.deploy.operations import image
 from claude_local.deploy.workstation import workstation
 
 ws = workstation()
-planned = image.planned(ws)
-verdict = image.verdict(ws)
-root = bool(ws.root)
 
-logger.info(f"Image variant {verdict.variant}: {verdict.reason}")
-for missing in verdict.missing:
+logger.info(f"Image variant {ws.variant.variant}: {ws.variant.reason}")
+for missing in ws.variant.missing:
     logger.warning(f"{missing.what}\n    {missing.fix}")
 
-image.based(
-    name=f"Get the base image {planned.base.name}",
-    **image.base_wanted(ws, planned),
+image.base(
+    name=f"Get the base image {ws.image.base.name}",
+    image=ws.image,
+    distro=ws.identity["distro"],
+    codename=ws.identity["codename"],
+    scratch=join(ws.paths.cache, "base-image"),
+    lock_timeout=ws.settings.packages_lock_timeout,
+    **ws.root,
 )
 
-image.sourced(name=f"Fetch llama.cpp {planned.build.name}", image=planned, paths=ws.paths, root=root)
-
-image.built(
-    name=f"Build {planned.tag}",
-    image=planned,
-    dockerfile=image.DOCKERFILE,
+image.source(
+    name=f"Download llama.cpp {ws.image.build.name}",
+    image=ws.image,
     paths=ws.paths,
-    root=root,
-    gpu=image.gpu_words(ws),
+    **ws.root,
+)
+
+files.put(
+    name="Put the Dockerfile into the build context",
+    src="files/image/Dockerfile",
+    dest=join(ws.paths.image_context, "Dockerfile"),
+    mode="644",
+)
+
+files.put(
+    name="Put .dockerignore into the build context",
+    src="files/image/dockerignore",
+    dest=join(ws.paths.image_context, ".dockerignore"),
+    mode="644",
+)
+
+image.build(
+    name=f"Build {ws.image.tag}",
+    image=ws.image,
+    paths=ws.paths,
+    gpu_argv=ws.gpu_argv,
+    **ws.root,
 )

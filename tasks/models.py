@@ -3,12 +3,10 @@
 from pyinfra import logger
 from pyinfra.api import DeployError
 
-from claude_local.deploy.operations.models import placed
-from claude_local.deploy.operations.models_lock import locked
+from claude_local.deploy.operations import models
 from claude_local.deploy.workstation import PROJECT, workstation
-from claude_local.models import lock as models_lock
+from claude_local.models import lock
 from claude_local.models.profiles import ProfilesError, placement_plan
-from claude_local.paths import expand
 
 ws = workstation()
 
@@ -20,18 +18,18 @@ try:
         ws.profiles,
         ws.settings.model_profiles,
         model_dir=ws.paths.model_dir,
-        search_dirs=[expand(directory, ws.paths.home) for directory in ws.settings.model_search_dirs],
+        search_dirs=ws.search_dirs,
         hub=ws.settings.model_hub,
         placements_path=ws.paths.placements,
     )
 except ProfilesError as error:
     raise DeployError(str(error)) from None
 
-placed(name="Place the models: " + ", ".join(ws.settings.model_profiles), python=ws.paths.python, plan=plan)
+models.place(name="Place the models: " + ", ".join(ws.settings.model_profiles), python=ws.paths.python, plan=plan)
 
-locked(
-    name="Keep what the hub said in models.lock",
-    path=(PROJECT / ws.settings.models_conf).with_name(models_lock.NAME),
+models.lock(
+    name="Record the hub's sha256 in models.lock",
+    path=(PROJECT / ws.settings.models_conf).with_name(lock.NAME),
     profiles=[ws.profiles[name] for name in ws.settings.model_profiles],
     placements=ws.paths.placements,
 )

@@ -1,36 +1,40 @@
-"""NVIDIA GPUs in containers: the container toolkit, Docker's runtime for it, and a try. Nothing on other machines.
+"""Give containers the NVIDIA GPUs: install the container toolkit, register its runtime with Docker, try it.
 
-The driver is a precondition: without one, tasks/image.py says what is missing and takes another variant.
+Nothing on other machines. The driver is a precondition: without it, tasks/image.py says what is missing and takes another
+variant.
 """
+
+from posixpath import join
 
 from claude_local.deploy.operations import image, nvidia
 from claude_local.deploy.workstation import workstation
 
 ws = workstation()
-verdict = image.verdict(ws)
-root = bool(ws.root)
 
-if verdict.variant == "cuda":
-    planned = image.planned(ws)
-
-    nvidia.installed(
+if ws.variant.variant == "cuda":
+    nvidia.install_toolkit(
         name="Install NVIDIA's container toolkit",
         machine=ws.identity["arch"],
         lock_timeout=ws.settings.packages_lock_timeout,
-        root=root,
+        **ws.root,
     )
 
-    nvidia.configured(name="Tell Docker of NVIDIA's runtime", root=root)
+    nvidia.register_runtime(name="Register NVIDIA's runtime with Docker", **ws.root)
 
-    image.based(
+    image.base(
         name="Get the images for CUDA",
-        **image.base_wanted(ws, planned),
+        image=ws.image,
+        distro=ws.identity["distro"],
+        codename=ws.identity["codename"],
+        scratch=join(ws.paths.cache, "base-image"),
+        lock_timeout=ws.settings.packages_lock_timeout,
+        **ws.root,
     )
 
-    nvidia.seen(
+    nvidia.check_gpus(
         name="Check that containers see the GPUs",
-        images=[planned.base.name, planned.tag],
-        words=image.gpu_words(ws),
-        expected=len(verdict.gpus),
-        root=root,
+        images=[ws.image.base.name, ws.image.tag],
+        gpu_argv=ws.gpu_argv,
+        expected=len(ws.variant.gpus),
+        **ws.root,
     )

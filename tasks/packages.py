@@ -1,11 +1,11 @@
 """Install what the fence, the wrapper and the runtime need from the distribution."""
 
-from claude_local.deploy.operations.packages import installed
+from claude_local.deploy.operations import packages
 from claude_local.deploy.workstation import workstation
 
 ws = workstation()
 
-installed(
+packages.install(
     name="Install bubblewrap, socat and the small tools",
     packages={
         "bubblewrap": "bwrap",
@@ -18,5 +18,5 @@ installed(
         "procps": "ps",
     },
     lock_timeout=ws.settings.packages_lock_timeout,
-    root=bool(ws.root),
+    **ws.root,
 )

@@ -1,13 +1,19 @@
-"""Copy the programs that run on the workstation (placing models, verifying ...) and their Python environment."""
+"""Install the programs that run on the workstation (they place models, verify ...), and their Python environment."""
 
-from claude_local.deploy.operations.runtime import copied, environment
+from pyinfra.operations import files
+
+from claude_local.deploy.operations import runtime
 from claude_local.deploy.workstation import PROJECT, workstation
 
 ws = workstation()
 
-copied(name="Copy the runtime", package=PROJECT / "claude_local", paths=ws.paths)
+files.directory(name="Make the runtime's directory", path=ws.paths.share, mode="700")
+files.directory(name="Make the state directory", path=ws.paths.state)
+files.directory(name="Make the cache directory", path=ws.paths.cache)
 
-environment(
+runtime.copy(name="Copy the runtime", package=PROJECT / "claude_local", paths=ws.paths)
+
+runtime.venv(
     name="Make the runtime's Python environment",
     lock=PROJECT / "requirements-runtime.lock",
     paths=ws.paths,

@@ -1,16 +1,14 @@
 """Prove that this workstation works: one row a check, a table and a JSON report. Changes nothing."""
 
 from claude_local.claude.settings_json import user_settings
-from claude_local.deploy.operations.image import planned
-from claude_local.deploy.operations.verify import verified
+from claude_local.deploy.operations import verify
 from claude_local.deploy.workstation import workstation
 from claude_local.verify.parameters import value_at
 
 ws = workstation()
-image = planned(ws)
 ours = user_settings(ws.settings.home_default_mode)
 
-verified(
+verify.run(
     name="Verify the workstation",
     parameters={
         "home": ws.paths.home,
@@ -19,8 +17,8 @@ verified(
         "server_port": ws.settings.server_port,
         "manager_port": ws.settings.manager_port,
         "container": ws.settings.server_container,
-        "image": image.tag,
-        "build": image.build.number,
+        "image": ws.image.tag,
+        "build": ws.image.build.number,
         "profiles": ws.settings.model_profiles,
         "default": ws.settings.default_profile,
         "claude_tested": ws.settings.claude_version,
@@ -30,5 +28,5 @@ verified(
     python=ws.paths.python,
     deep=ws.settings.verify_deep,
     only=ws.settings.verify_only,
-    root=bool(ws.root),
+    **ws.root,
 )

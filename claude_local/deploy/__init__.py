@@ -1,1 +1,4 @@
-"""The controller's side: the only package that imports pyinfra. Nothing outside it imports it, and it is never copied to the workstation."""
+"""The controller's side, and the only package that imports pyinfra. Nothing outside it imports it.
+
+It is never copied to the workstation.
+"""

@@ -1,25 +1,29 @@
-"""One host of the run, as the tasks see it: validated settings, profiles, paths, and how to become root.
+"""One host of the run, as the tasks see it: validated settings, profiles, paths, image, and how to become root.
 
-Every task file starts with ``ws = workstation()``. The first call in a run reads the facts that nothing in the deploy
-changes and validates all data; bad data raises one DeployError that lists every problem, before any operation.
+Every task file starts with ``ws = workstation()``. Its facts are those that nothing in the deploy changes, so they are
+read once in a run. Bad data raises one DeployError that lists every problem, before any operation.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from pyinfra import host
 from pyinfra.api import DeployError
 
 from claude_local.deploy.facts.hardware import MachineHardware
+from claude_local.deploy.facts.image import CpuFlags
 from claude_local.deploy.facts.models import ModelFiles
-from claude_local.deploy.facts.server import MachineMemory
 from claude_local.deploy.facts.workstation import Identity, WorkstationIdentity
-from claude_local.hardware import variant as image_variant
+from claude_local.docker.gpus import gpu_options
 from claude_local.hardware.machine import Hardware
+from claude_local.hardware.variant import ImageVariant, VariantError, choose
+from claude_local.image import plan
+from claude_local.image.base import base_image
+from claude_local.image.builds import ImageError
 from claude_local.models import selection
 from claude_local.models.choice import Machine, ProfileChoice, disk_free, with_memory
 from claude_local.models.memory import MIB
@@ -29,100 +33,133 @@ from claude_local.server import container
 from claude_local.settings import Settings, SettingsError, canonical, load
 
 PROJECT = Path(__file__).resolve().parents[2]
+DOCKERFILE = PROJECT / "files" / "image" / "Dockerfile"
+# Taken for the memory of a machine that does not report it, MiB.
+UNKNOWN_MEMORY_MIB = 8192
 
 
 @dataclass(frozen=True)
 class Workstation:
-    """A host with its validated data. ``settings`` holds every key of group_data/all.py, with default_profile and
-    model_profiles as the rule of choice.py resolved them; ``choice`` says why."""
+    """A host with its validated data.
+
+    ``settings`` holds every key of group_data/all.py; ``default_profile`` and ``model_profiles`` in it are resolved to
+    profile ids, and ``choice`` says why. ``variant``: the image's variant for ``hardware``, and its reason. Free memory
+    and disk in ``hardware`` are those at the start of the run.
+    """
 
     identity: Identity
     settings: Settings
-    profiles: dict[str, Profile]
     paths: Paths
+    hardware: Hardware
+    variant: ImageVariant
+    profiles: dict[str, Profile]
     choice: ProfileChoice
 
     @property
     def root(self) -> dict[str, Any]:
-        """Global arguments of an operation that needs root: ``apt(..., **ws.root)``. Empty when root connects."""
+        """Global arguments of an operation that needs root: ``docker.start(..., **ws.root)``. Empty for root itself."""
         return {} if self.identity["uid"] == 0 else {"_sudo": True}
+
+    @property
+    def search_dirs(self) -> list[str]:
+        """The setting model_search_dirs with ``~`` expanded."""
+        return [expand(directory, self.paths.home) for directory in self.settings.model_search_dirs]
+
+    @property
+    def server_memory_mib(self) -> int:
+        """The memory limit of the server's container, MiB."""
+        return _memory_limit_mib(self.settings, self.hardware)
+
+    @property
+    def gpu_argv(self) -> tuple[str, ...]:
+        """The arguments of ``docker run`` that give a container this machine's GPUs; none for the CPU variant."""
+        return gpu_options(self.variant, self.hardware)
+
+    @cached_property
+    def image(self) -> plan.Image:
+        """The llama-server image of these settings on this machine.
+
+        Raises DeployError that names the setting to correct.
+        """
+        distro, codename = self.identity["distro"], self.identity["codename"]
+        cpu_flags: list[str] = host.get_fact(CpuFlags)
+        try:
+            return plan.plan(
+                dockerfile=DOCKERFILE.read_text(),
+                build_number=self.settings.image_llama_build,
+                variant=self.variant.variant,
+                cpu=self.settings.image_cpu,
+                base=base_image(self.settings.image_base, distro, codename, self.variant.variant),
+                arch=self.identity["arch"],
+                cpu_flags=cpu_flags,
+                jobs=self.settings.image_jobs,
+                cuda=self.variant.cuda,
+            )
+        except ImageError as error:
+            raise DeployError(str(error)) from None
 
     def closing_lines(self) -> list[str]:
         """What was set up and what to type next, for the end of a run."""
         profile = self.profiles[self.settings.default_profile]
         command = self.paths.wrapper.replace(self.paths.home, "~", 1)
+        others = ", ".join(name for name in self.settings.model_profiles if name != profile.id) or "none"
+        first, *more = self.choice.lines()
         return [
-            f"model    {profile.name} ({profile.id}), also placed: "
-            + (", ".join(name for name in self.settings.model_profiles if name != profile.id) or "none"),
+            f"model    {profile.name} ({profile.id}), also placed: {others}",
             f"server   llama.cpp b{self.settings.image_llama_build} on http://127.0.0.1:{self.settings.server_port}",
             f"command  {command}  (a new terminal has it on PATH)",
-            *(
-                f"why      {line}" if not number else f"         {line}"
-                for number, line in enumerate(self.choice.lines())
-            ),
+            f"why      {first}",
+            *(f"         {line}" for line in more),
             "",
             f'Next: {command} -p "Say hello"    or just: {command}',
         ]
 
 
-_known: WeakKeyDictionary[Any, Workstation] = WeakKeyDictionary()
-_hardware: WeakKeyDictionary[Any, Hardware] = WeakKeyDictionary()
-
-
-def hardware() -> Hardware:
-    """The current host's hardware, looked at once in a run: what nothing in the deploy changes. The free memory and disk
-    in it are those of the beginning."""
-    key = host._get_object() if hasattr(host, "_get_object") else host
-    if key not in _hardware:
-        _hardware[key] = host.get_fact(MachineHardware)
-    return _hardware[key]
-
-
 def workstation() -> Workstation:
     """The current host. Raises DeployError with every problem of its data and of models.conf."""
-    key = host._get_object() if hasattr(host, "_get_object") else host
-    if key in _known:
-        return _known[key]
+    return _workstation(host.name)
+
+
+@cache
+def _workstation(name: str) -> Workstation:
+    """:func:`workstation` for the host ``name``, which is the current one."""
     identity = host.get_fact(WorkstationIdentity)
-    raw = host.data.dict()
+    hardware = host.get_fact(MachineHardware)
     try:
-        settings, profiles = load(raw, PROJECT)
-    except SettingsError as error:
+        settings, profiles = load(host.data.dict(), PROJECT)
+        variant = choose(hardware, settings.image_variant)
+    except (SettingsError, VariantError) as error:
         raise DeployError(str(error)) from None
     home = identity["home"]
     paths = Paths(
-        home=home,
-        model_dir=expand(settings.model_dir, home),
-        bin_dir=expand(settings.commands_dir, home),
-    )
-    selected = _selected(settings, profiles, paths)
+        home=home, model_dir=expand(settings.model_dir, home), bin_dir=expand(settings.commands_dir, home)
+    )  # fmt: skip
+    selected = _select(settings, profiles, paths, hardware, variant)
     settings.default_profile, settings.model_profiles = selected.choice.profile, list(selected.placed)
-    ws = Workstation(identity, settings, selected.profiles, paths, selected.choice)
-    _known[key] = ws
-    return ws
+    return Workstation(identity, settings, paths, hardware, variant, selected.profiles, selected.choice)
 
 
-def _selected(settings: Settings, profiles: dict[str, Profile], paths: Paths) -> selection.Selection:
-    """The profiles for the current host. Raises DeployError when its image_variant cannot be met."""
-    seen = hardware()
-    try:
-        gpus = image_variant.choose(seen, settings.image_variant).gpus
-    except image_variant.VariantError as error:
-        raise DeployError(str(error)) from None
-    roots = [paths.model_dir, *(expand(directory, paths.home) for directory in settings.model_search_dirs)]
+def _memory_limit_mib(settings: Settings, hardware: Hardware) -> int:
+    return container.memory_limit_mib(settings.server_memory_mib, hardware.memory_mib or UNKNOWN_MEMORY_MIB)
+
+
+def _select(
+    settings: Settings, profiles: dict[str, Profile], paths: Paths, hardware: Hardware, variant: ImageVariant
+) -> selection.Selection:
+    """The profiles for the current host, and the reason for the default one."""
     files = host.get_fact(
         ModelFiles,
         python=paths.python,
-        roots=roots,
+        roots=[paths.model_dir, *(expand(directory, paths.home) for directory in settings.model_search_dirs)],
         names=[file.name for profile in profiles.values() for file in profile.files],
         unknown=[profile.model for profile in profiles.values() if profile.architecture is None],
     )
-    limit = container.memory_limit_mib(settings.server_memory_mib, seen.memory_mib or host.get_fact(MachineMemory))
-    there = Machine(
-        gpus=with_memory(gpus, limit * MIB),
-        cores=max(seen.cores, 1),
-        memory=limit * MIB,
-        disk_free=disk_free(paths.model_dir, seen.disk_free),
+    limit = _memory_limit_mib(settings, hardware) * MIB
+    machine = Machine(
+        gpus=with_memory(variant.gpus, limit),
+        cores=max(hardware.cores, 1),
+        memory=limit,
+        disk_free=disk_free(paths.model_dir, hardware.disk_free),
         placed=files["sizes"],
     )
     shapes = {
@@ -134,6 +171,6 @@ def _selected(settings: Settings, profiles: dict[str, Profile], paths: Paths) ->
         canonical(settings.default_profile, profiles),
         [canonical(name, profiles) for name in settings.model_profiles],
         profiles,
-        there,
+        machine,
         shapes,
     )

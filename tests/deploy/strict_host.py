@@ -1,52 +1,71 @@
-"""A host that answers only the facts it was given and remembers what an operation wanted to run."""
+"""A host that answers only the facts it was given and remembers what an operation ran."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
+from types import SimpleNamespace
 from typing import Any
 
-from pyinfra.api import FileUploadCommand, FunctionCommand, StringCommand
+import pyinfra.operations.files
+import pyinfra.operations.server
+import pyinfra.operations.systemd
+from pyinfra.api import Config, FileUploadCommand, FunctionCommand, StringCommand
 
 
 class StrictHost:
-    """Stands in for ``pyinfra.host`` in an operation module; an unlisted fact fails the test."""
+    """Stands in for ``pyinfra.host`` in operations; an unlisted fact fails the test.
 
-    def __init__(self, facts: dict[str, Any]) -> None:
+    ``facts``: name of a fact -> its answer, or a function of the fact's arguments. ``root``: the operation runs with
+    ``_sudo``. ``asked`` has each fact with whether it was read as root.
+    """
+
+    def __init__(self, facts: dict[str, Any], *, root: bool = False) -> None:
         self.facts = facts
+        self.current_op_global_arguments = {"_sudo": root}
         self.noop_reason: str | None = None
+        self.asked: list[tuple[str, bool]] = []
         self.ran: list[str] = []
         self.sudo: list[bool] = []
         self.logged: list[str] = []
         self.succeeds = True
         self.output: list[str] = []
 
-    def get_fact(self, fact: type, **arguments: Any) -> Any:
+    def get_fact(self, fact: type, _sudo: bool | None = None, **arguments: Any) -> Any:
         assert fact.__name__ in self.facts, f"the operation asked for {fact.__name__}, which the test does not expect"
+        root = self.current_op_global_arguments["_sudo"] if _sudo is None else _sudo
+        self.asked.append((fact.__name__, root))
         value = self.facts[fact.__name__]
         return value(**arguments) if callable(value) else value
 
     def noop(self, reason: str) -> None:
         self.noop_reason = reason
 
-    def get_temp_filename(self, key: str) -> str:
+    def get_temp_filename(self, key: str, **_: Any) -> str:
         return f"/tmp/upload-{key.rsplit('/', 1)[-1]}"
 
     def run_shell_command(self, command: StringCommand, print_output: bool = False, **arguments: Any) -> Any:
-        assert print_output, "a streamed command must show its output"
         self.ran.append(command.get_raw_value())
         self.sudo.append(bool(arguments.get("_sudo")))
-        return self.succeeds, [type("Line", (), {"line": line}) for line in self.output]
+        lines = [type("Line", (), {"line": line}) for line in self.output]
+        return self.succeeds, type("Output", (list,), {"stdout_lines": self.output})(lines)
 
     def log_styled(self, message: str, **_: Any) -> None:
         self.logged.append(message)
 
 
+PYINFRA = [pyinfra.operations.files, pyinfra.operations.server, pyinfra.operations.systemd]
+
+
 def run(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
     """Run an operation's generator against ``host``; the shell commands in order (uploads as ``upload DEST``)."""
-    inner = operation._inner
-    monkeypatch.setitem(inner.__globals__, "host", host)
+    ours = [module for name, module in sys.modules.items() if name.startswith("claude_local.deploy.operations.")]
+    for module in [*ours, *PYINFRA]:
+        if hasattr(module, "host"):
+            monkeypatch.setattr(module, "host", host)
+    monkeypatch.setattr(pyinfra.operations.files, "state", SimpleNamespace(config=Config(), cwd=None))
     commands = []
-    for command in inner(**arguments) or ():
+    for command in operation._inner(**arguments) or ():
         if isinstance(command, FunctionCommand):
             before = len(host.ran)
             ok = command.function(None, host, *command.args, **command.kwargs)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.deploy.operations.apt import SCRIPT
+from claude_local.deploy.operations.packages import APT_SCRIPT
 
 Apt = Callable[..., "subprocess.Popen[str]"]
 
@@ -46,7 +46,7 @@ def apt(tmp_path: Path) -> Apt:
     }
 
     def start(seconds: int, *arguments: str) -> subprocess.Popen[str]:
-        words = ["sh", "-c", SCRIPT, "apt.sh", str(seconds), *arguments]
+        words = ["sh", "-c", APT_SCRIPT, "apt.sh", str(seconds), *arguments]
         return subprocess.Popen(words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     return start

@@ -34,7 +34,18 @@ def start(tmp_path: Path, debootstrap: str, before: str = "") -> subprocess.Pope
     for name, script in {"docker": IMPORT, "debootstrap": debootstrap, "apt-get": targets}.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "bin" / name).chmod(0o755)
-    words = ["sh", str(BASE_SCRIPT), "bootstrap", "docker", "base:b", "debian", "bookworm", f"{tmp_path}/scratch"]
+    words = [
+        "sh",
+        "-c",
+        BASE_SCRIPT,
+        "base-image.sh",
+        "bootstrap",
+        "docker",
+        "base:b",
+        "debian",
+        "bookworm",
+        f"{tmp_path}/scratch",
+    ]
     return subprocess.Popen(
         [*ALONE, "sh", "-ec", f'{before}\nexec "$@"', "sh", *words], text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

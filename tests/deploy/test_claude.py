@@ -10,22 +10,15 @@ import pytest
 from pyinfra.api import DeployError
 
 from claude_local.claude.versions import PINS, Installation
-from claude_local.deploy.facts.claude import ClaudeInstallations, ClaudeSeen
+from claude_local.deploy.facts.claude import ClaudeInstallations, Installations
 from claude_local.deploy.facts.user_files import UserFile
 from claude_local.deploy.operations import claude, user_files
 from claude_local.paths import Paths
-from tests.deploy.strict_host import StrictHost, fact_on_this_machine
-from tests.deploy.strict_host import run as run_operation
+from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
 PATHS = Paths(home="/home/u", model_dir="/m", bin_dir="/home/u/bin")
 VERSIONED = f"{PATHS.native_versions}/2.1.330"
 WANTED: dict[str, Any] = {"tested": "2.1.330", "minimum": "2.1.330", "paths": PATHS}
-
-
-def run(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
-    """As strict_host.run; what user_files asks goes to the same host."""
-    monkeypatch.setattr(user_files, "host", host)
-    return run_operation(monkeypatch, operation, host, **arguments)
 
 
 class NotExecuting:
@@ -38,16 +31,18 @@ class Executing:
 
 @pytest.fixture(autouse=True)
 def preparing(monkeypatch: Any) -> None:
-    monkeypatch.setitem(claude.chosen._inner.__globals__, "state", NotExecuting)
+    monkeypatch.setitem(claude.choose._inner.__globals__, "state", NotExecuting)
 
 
-def seen(*found: Installation, link: str = "", native: str = "free", npm: bool = True) -> ClaudeSeen:
-    return ClaudeSeen(found=list(found), link=link, native=native, npm=npm)
+def installations(*installed: Installation, link: str = "", native: str = "free", npm: bool = True) -> Installations:
+    return Installations(installed=list(installed), link=link, native=native, npm=npm)
 
 
-def host(state: ClaudeSeen, versions: dict[str, Any] | None = None) -> StrictHost:
+def host(state: Installations, versions: dict[str, Any] | None = None) -> StrictHost:
     file = UserFile("644", json.dumps(versions).encode()) if versions is not None else None
-    return StrictHost({"ClaudeInstallations": state, "UserFiles": {PATHS.versions: file}})
+    return StrictHost(
+        {"ClaudeInstallations": state, "UserFiles": {PATHS.versions: file}, "Link": None, "Directory": {}}
+    )
 
 
 def record(path: str, version: str = "2.1.330") -> dict[str, Any]:
@@ -56,67 +51,67 @@ def record(path: str, version: str = "2.1.330") -> dict[str, Any]:
 
 @pytest.mark.parametrize("source", ["native", "npm"])
 def test_nothing_is_fetched_where_it_is_new_enough(monkeypatch: Any, source: str) -> None:
-    there = host(seen(Installation("/usr/bin/claude", "2.1.330")))
-    assert run(monkeypatch, claude.fetched, there, source=source, arch="x86_64", **WANTED) == []
+    there = host(installations(Installation("/usr/bin/claude", "2.1.330")))
+    assert run(monkeypatch, claude.install, there, source=source, arch="x86_64", **WANTED) == []
     assert there.noop_reason == "/usr/bin/claude is Claude Code 2.1.330"
 
 
 @pytest.mark.parametrize(("arch", "name"), [("x86_64", "linux-x64"), ("aarch64", "linux-arm64")])
 def test_the_release_server_is_asked_with_the_pinned_hash(monkeypatch: Any, arch: str, name: str) -> None:
-    (command,) = run(monkeypatch, claude.fetched, host(seen()), source="native", arch=arch, **WANTED)
+    (command,) = run(monkeypatch, claude.install, host(installations()), source="native", arch=arch, **WANTED)
     assert f"https://downloads.claude.ai/claude-code-releases/2.1.330/{name}/claude" in command
     assert PINS["2.1.330"][arch].sha256 in command and f"--dest {VERSIONED}" in command
     assert "|| { test $? = 4" in command, "an unreachable release server must not end the deploy"
 
 
 def test_npm_gets_the_platform_package_and_may_fail(monkeypatch: Any) -> None:
-    (command,) = run(monkeypatch, claude.fetched, host(seen()), source="npm", arch="x86_64", **WANTED)
+    (command,) = run(monkeypatch, claude.install, host(installations()), source="npm", arch="x86_64", **WANTED)
     assert "@anthropic-ai/claude-code-linux-x64@2.1.330" in command
     assert "test $?" not in command
 
 
 def test_a_too_old_one_is_not_used(monkeypatch: Any) -> None:
-    old = host(seen(Installation("/usr/bin/claude", "2.1.197")))
-    assert run(monkeypatch, claude.fetched, old, source="native", arch="x86_64", **WANTED)
+    old = host(installations(Installation("/usr/bin/claude", "2.1.197")))
+    assert run(monkeypatch, claude.install, old, source="native", arch="x86_64", **WANTED)
 
 
 def test_an_unknown_architecture_is_refused_in_words(monkeypatch: Any) -> None:
-    there = host(seen())
+    there = host(installations())
     there.succeeds = False
-    run(monkeypatch, claude.fetched, there, source="native", arch="riscv64", **WANTED)
+    run(monkeypatch, claude.install, there, source="native", arch="riscv64", **WANTED)
     assert there.logged == ["Claude Code 2.1.330 is not known for riscv64; known: x86_64, aarch64"]
 
 
 def test_a_version_without_a_known_hash_is_refused_only_where_it_would_be_installed(monkeypatch: Any) -> None:
-    monkeypatch.setattr(claude, "host", host(seen(Installation("/usr/bin/claude", "2.1.330"))))
+    monkeypatch.setattr(claude, "host", host(installations(Installation("/usr/bin/claude", "2.1.330"))))
     newer = {"tested": "9.9.9", "minimum": "2.1.330", "paths": PATHS, "arch": "x86_64"}
     claude.check(**newer)
-    monkeypatch.setattr(claude, "host", host(seen(Installation("/usr/bin/claude", "2.1.197"))))
+    monkeypatch.setattr(claude, "host", host(installations(Installation("/usr/bin/claude", "2.1.197"))))
     with pytest.raises(DeployError, match="nothing has been changed: claude_version is 9.9.9, but no sha256"):
         claude.check(**newer)
 
 
 def test_npm_is_needed_only_while_claude_is_missing(monkeypatch: Any) -> None:
     for state, needed in [
-        (seen(npm=False), True),
-        (seen(npm=True), False),
-        (seen(Installation("/x", "2.1.330"), npm=False), False),
+        (installations(npm=False), True),
+        (installations(npm=True), False),
+        (installations(Installation("/x", "2.1.330"), npm=False), False),
     ]:
         monkeypatch.setattr(claude, "host", host(state))
         assert claude.needs_npm(PATHS, "2.1.330", "2.1.330") is needed
 
 
 def test_our_own_installation_gets_the_native_link_where_nothing_is(monkeypatch: Any) -> None:
-    ours = host(seen(Installation(VERSIONED, "2.1.330")))
-    commands = run(monkeypatch, claude.chosen, ours, **WANTED)
+    ours = host(installations(Installation(VERSIONED, "2.1.330")))
+    commands = run(monkeypatch, claude.choose, ours, **WANTED)
     assert f"ln -s {VERSIONED} {PATHS.native_claude}" in commands
-    assert f"ln -sfn {PATHS.native_claude} {PATHS.claude}" in commands
+    assert f"ln -s {PATHS.native_claude} {PATHS.claude}" in commands
 
 
 def test_an_older_claude_elsewhere_on_path_stays_what_the_word_starts(monkeypatch: Any) -> None:
     old = Installation("/home/u/.nvm/versions/node/v22/bin/claude", "2.1.197")
-    commands = run(monkeypatch, claude.chosen, host(seen(old, Installation(VERSIONED, "2.1.330"))), **WANTED)
-    assert f"ln -sfn {VERSIONED} {PATHS.claude}" in commands
+    commands = run(monkeypatch, claude.choose, host(installations(old, Installation(VERSIONED, "2.1.330"))), **WANTED)
+    assert f"ln -s {VERSIONED} {PATHS.claude}" in commands
     assert not any(command.endswith(PATHS.native_claude) for command in commands)
 
 
@@ -124,38 +119,43 @@ def test_an_older_claude_elsewhere_on_path_stays_what_the_word_starts(monkeypatc
 def test_a_users_own_claude_is_never_replaced(monkeypatch: Any, native: str) -> None:
     old = Installation(PATHS.native_claude, "2.1.197")
     commands = run(
-        monkeypatch, claude.chosen, host(seen(old, Installation(VERSIONED, "2.1.330"), native=native)), **WANTED
+        monkeypatch,
+        claude.choose,
+        host(installations(old, Installation(VERSIONED, "2.1.330"), native=native)),
+        **WANTED,
     )
-    assert f"ln -sfn {VERSIONED} {PATHS.claude}" in commands
+    assert f"ln -s {VERSIONED} {PATHS.claude}" in commands
     assert not any(command.endswith(PATHS.native_claude) for command in commands)
 
 
 def test_a_second_run_does_nothing(monkeypatch: Any) -> None:
     there = host(
-        seen(Installation(PATHS.native_claude, "2.1.330"), link=PATHS.native_claude, native=VERSIONED),
+        installations(Installation(PATHS.native_claude, "2.1.330"), link=PATHS.native_claude, native=VERSIONED),
         {"image": 1} | record(PATHS.native_claude),
     )
-    assert run(monkeypatch, claude.chosen, there, **WANTED) == []
+    assert run(monkeypatch, claude.choose, there, **WANTED) == []
 
 
 def test_what_others_recorded_is_kept(monkeypatch: Any) -> None:
-    there = host(seen(Installation("/usr/bin/claude", "2.1.330"), native="file"), {"image": "tag"})
+    there = host(installations(Installation("/usr/bin/claude", "2.1.330"), native="file"), {"image": "tag"})
     uploaded = []
-    inner = claude.chosen._inner
-    monkeypatch.setitem(
-        inner.__globals__, "replaced", lambda dest, content, mode: uploaded.append((dest, json.loads(content))) or []
+    monkeypatch.setattr(
+        user_files, "replace", lambda dest, content, mode: uploaded.append((dest, json.loads(content))) or []
     )
-    run(monkeypatch, claude.chosen, there, **WANTED)
+    run(monkeypatch, claude.choose, there, **WANTED)
     assert uploaded == [(PATHS.versions, {"image": "tag"} | record("/usr/bin/claude"))]
 
 
 def test_a_newer_one_is_used_with_a_warning_that_names_both(monkeypatch: Any, caplog: Any) -> None:
-    monkeypatch.setitem(claude.chosen._inner.__globals__, "state", Executing)
+    monkeypatch.setitem(claude.choose._inner.__globals__, "state", Executing)
     with caplog.at_level("WARNING", logger="pyinfra"):
         commands = run(
-            monkeypatch, claude.chosen, host(seen(Installation("/usr/bin/claude", "2.2.0"), native="file")), **WANTED
+            monkeypatch,
+            claude.choose,
+            host(installations(Installation("/usr/bin/claude", "2.2.0"), native="file")),
+            **WANTED,
         )
-    assert f"ln -sfn /usr/bin/claude {PATHS.claude}" in commands
+    assert f"ln -s /usr/bin/claude {PATHS.claude}" in commands
     assert "2.2.0" in caplog.text and "2.1.330" in caplog.text
 
 
@@ -177,11 +177,11 @@ def test_the_fact_finds_each_installation_once_in_order(monkeypatch: Any, tmp_pa
     monkeypatch.setenv("HOME", str(tmp_path))
     arguments = {"native": paths.native_claude, "versions": paths.native_versions, "link": paths.claude}
     found = fact_on_this_machine(ClaudeInstallations(), tested="2.1.330", **arguments)
-    assert found["found"][:2] == [
+    assert found["installed"][:2] == [
         Installation(paths.native_claude, "2.1.340"),
         Installation(str(tmp_path / "nvm" / "claude"), "2.1.197"),
     ]
-    assert found["found"][-1] == Installation(f"{paths.native_versions}/2.1.330", "2.1.330")
+    assert found["installed"][-1] == Installation(f"{paths.native_versions}/2.1.330", "2.1.330")
     assert found["native"] == f"{paths.native_versions}/2.1.340" and found["link"] == ""
 
 
@@ -191,4 +191,4 @@ def test_the_fact_on_a_machine_without_claude(monkeypatch: Any, tmp_path: Path) 
     paths = Paths(home=str(tmp_path), model_dir="/m", bin_dir="/b")
     arguments = {"native": paths.native_claude, "versions": paths.native_versions, "link": paths.claude}
     found = fact_on_this_machine(ClaudeInstallations(), tested="2.1.330", **arguments)
-    assert (found["found"], found["native"], found["link"]) == ([], "free", "")
+    assert (found["installed"], found["native"], found["link"]) == ([], "free", "")

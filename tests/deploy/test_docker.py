@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 
-from claude_local.deploy.facts.docker import Client, DockerClient, DockerPackages, Groups
-from claude_local.deploy.operations import apt_repository, packages
-from claude_local.deploy.operations.docker import START_SCRIPT, installed, member, running
+from claude_local.deploy.facts.docker import Client, DockerClient, DockerPackages
+from claude_local.deploy.operations import apt_repository
+from claude_local.deploy.operations.docker import START_SCRIPT, install, start
 from claude_local.docker import commands as docker
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
 NOTHING = DockerClient.default()
+# The facts of packages.install on a machine without any package.
+NO_PACKAGES: dict[str, Any] = {"DebPackages": {}, "FindFiles": []}
 WORKS = Client(client="/usr/bin/docker", buildkit=True, version="20.10.24", daemon=True, dockerd=True)
-
-
-def run_all(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
-    monkeypatch.setattr(packages, "host", host)
-    return run(monkeypatch, operation, host, **arguments)
+STOPPED = Client(**{**WORKS, "daemon": False})
 
 
 def stand_in(folder: Path, name: str, script: str) -> None:
@@ -97,9 +95,9 @@ def test_a_bare_machine_has_no_client(only_path: Path) -> None:
 
 def test_docker_that_works_is_left_alone(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": WORKS})
-    assert run_all(monkeypatch, installed, host, distro="debian", codename="bookworm") == []
-    assert host.noop_reason == "/usr/bin/docker 20.10.24 is there"
-    assert run(monkeypatch, running, StrictHost({"DockerClient": WORKS})) == []
+    assert run(monkeypatch, install, host, distro="debian", codename="bookworm") == []
+    assert host.noop_reason == "/usr/bin/docker 20.10.24 is installed"
+    assert run(monkeypatch, start, StrictHost({"DockerClient": WORKS})) == []
 
 
 def test_the_distributions_package_where_dockers_repository_does_not_answer(monkeypatch: Any) -> None:
@@ -109,14 +107,13 @@ def test_the_distributions_package_where_dockers_repository_does_not_answer(monk
             "DockerClient": lambda: next(states),
             "DockerPackages": {"installed": [], "candidates": ["docker.io"]},
             "Answers": False,
-            "MissingPackages": ["docker.io"],
-        }
+            **NO_PACKAGES,
+        },
+        root=True,
     )
-    update, install = run_all(
-        monkeypatch, installed, host, distro="debian", codename="bookworm", lock_timeout=9, root=True
-    )
+    update, installation = run(monkeypatch, install, host, distro="debian", codename="bookworm", lock_timeout=9)
     assert update.endswith(" apt.sh 9 update ) 2>&1")
-    assert install.rstrip(" )2>&1").endswith("--no-install-recommends docker.io")
+    assert installation.rstrip(" )2>&1").endswith("--no-install-recommends docker.io")
     assert host.sudo == [True, True]
 
 
@@ -128,12 +125,12 @@ def test_dockers_repository_where_it_answers(monkeypatch: Any) -> None:
             "DockerClient": lambda: next(states),
             "DockerPackages": lambda names: {"installed": [], "candidates": next(known)},
             "Answers": lambda url: url == "https://download.docker.com/linux/debian/dists/bookworm/Release",
-            "MissingPackages": lambda packages: [name for name in packages if name.startswith("docker")],
+            **NO_PACKAGES,
         }
     )
-    commands = run_all(monkeypatch, installed, host, distro="debian", codename="bookworm")
-    assert "9DC858229FC7DD38854AE2D88D81803C0EBFCD88" in commands[1]
-    assert "docker-buildx-plugin docker-ce docker-ce-cli" in commands[-1]
+    commands = run(monkeypatch, install, host, distro="debian", codename="bookworm")
+    assert "9DC858229FC7DD38854AE2D88D81803C0EBFCD88" in commands[2]
+    assert "containerd.io docker-buildx-plugin docker-ce docker-ce-cli" in commands[-1]
 
 
 def test_the_setting_keeps_dockers_repository_out(monkeypatch: Any) -> None:
@@ -142,17 +139,17 @@ def test_the_setting_keeps_dockers_repository_out(monkeypatch: Any) -> None:
         {
             "DockerClient": lambda: next(states),
             "DockerPackages": {"installed": [], "candidates": ["docker.io"]},
-            "MissingPackages": ["docker.io"],
+            **NO_PACKAGES,
         }
     )  # asking whether it answers would fail the test
-    run_all(monkeypatch, installed, host, distro="debian", codename="bookworm", upstream=False)
+    run(monkeypatch, install, host, distro="debian", codename="bookworm", upstream=False)
 
 
 def test_no_package_is_an_error_that_says_what_to_add(monkeypatch: Any) -> None:
     host = StrictHost(
         {"DockerClient": NOTHING, "DockerPackages": {"installed": [], "candidates": []}, "Answers": False}
     )
-    run_all(monkeypatch, installed, host, distro="debian", codename="bookworm")
+    run(monkeypatch, install, host, distro="debian", codename="bookworm")
     assert "apt knows no package of Docker" in host.logged[0]
 
 
@@ -162,10 +159,10 @@ def test_a_client_that_still_cannot_build_is_an_error(monkeypatch: Any) -> None:
         {
             "DockerClient": static,
             "DockerPackages": {"installed": [], "candidates": ["docker.io"]},
-            "MissingPackages": ["docker.io"],
+            **NO_PACKAGES,
         }
     )
-    run_all(monkeypatch, installed, host, distro="debian", codename="bookworm")
+    run(monkeypatch, install, host, distro="debian", codename="bookworm")
     assert "cannot build with BuildKit" in host.logged[-1]
 
 
@@ -208,12 +205,20 @@ def test_a_repository_that_apt_cannot_read_is_taken_back(tmp_path: Path) -> None
 
 
 def test_the_daemon_is_started_where_it_does_not_answer(monkeypatch: Any) -> None:
-    host = StrictHost({"DockerClient": Client(**{**WORKS, "daemon": False})})
-    host.succeeds, host.output = False, ["its last words:", "no space left on device"]
-    (command,) = run(monkeypatch, running, host, root=True)
-    assert "systemctl enable --now docker.service" in command and "setsid dockerd" in command
+    host = StrictHost({"DockerClient": STOPPED, "DockerUnit": False}, root=True)
+    host.succeeds, host.output = False, ["its last lines:", "no space left on device"]
+    (command,) = run(monkeypatch, start, host)
+    assert "setsid dockerd" in command
     assert host.sudo == [True]
     assert "no space left on device" in host.logged[0]
+
+
+def test_systemd_starts_its_own_unit_and_enables_it(monkeypatch: Any) -> None:
+    stopped = {"SystemdStatus": {"docker.service": False}, "SystemdEnabled": {"docker.service": False}}
+    host = StrictHost({"DockerClient": STOPPED, "DockerUnit": True, **stopped})
+    first, second, wait = run(monkeypatch, start, host)
+    assert (first, second) == ("systemctl start docker.service", "systemctl enable docker.service")
+    assert "waiting for docker.service" in wait
 
 
 @pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd would start the real one")
@@ -225,7 +230,7 @@ def test_without_systemd_dockerd_is_started_and_waited_for(tmp_path: Path) -> No
     stand_in(tmp_path, "tail", "echo the log")
     script = START_SCRIPT.replace("/var/log/docker.log", f"{tmp_path}/log")
 
-    def start(seconds: str) -> subprocess.CompletedProcess[str]:
+    def starting(seconds: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["sh", "-c", script, "sh", f"{tmp_path}/docker", seconds],
             env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -234,22 +239,14 @@ def test_without_systemd_dockerd_is_started_and_waited_for(tmp_path: Path) -> No
             timeout=30,
         )
 
-    done = start("10")
+    done = starting("10")
     assert done.returncode == 0 and "the daemon answers after" in done.stdout
     (tmp_path / "up").unlink()
     stand_in(tmp_path, "dockerd", "exit 1")
-    done = start("1")
-    assert done.returncode == 1 and done.stdout.endswith("its last words:\nthe log\n")
+    done = starting("1")
+    assert done.returncode == 1 and done.stdout.endswith("its last lines:\nthe log\n")
 
 
-def test_the_group_is_joined_once(monkeypatch: Any) -> None:
-    assert run(monkeypatch, member, StrictHost({"Groups": ["u", "docker"]}), user="u") == []
-    commands = run(monkeypatch, member, StrictHost({"Groups": ["u"]}), user="u")
-    assert commands == ["groupadd --force --system docker", "usermod --append --groups docker u"]
-
-
-def test_the_facts_about_packages_and_groups_on_a_real_machine() -> None:
+def test_the_fact_about_packages_on_a_real_machine() -> None:
     known = fact_on_this_machine(DockerPackages(), names=["bash", "no-such-package-here"])
     assert known["installed"] == ["bash"] and "no-such-package-here" not in known["candidates"]
-    assert "root" in fact_on_this_machine(Groups(), user="root")
-    assert fact_on_this_machine(Groups(), user="no-such-user") == []

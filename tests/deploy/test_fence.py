@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 
 from claude_local.deploy.facts.fence import FenceExperiments, FenceRootView, RootView
-from claude_local.deploy.facts.user_files import UserFile
-from claude_local.deploy.operations import fence, packages, user_files
-from claude_local.deploy.operations.fence import COPY_SCRIPT, SYSCTL_SCRIPT, configured, fitted
+from claude_local.deploy.operations import fence
+from claude_local.deploy.operations.fence import COPY_SCRIPT, SYSCTL_FILE
 from claude_local.fence import apparmor
-from claude_local.fence.config import INNER, OUTER, FenceConfig, dump, parse
-from claude_local.fence.probe import BOTH, BWRAP, COPY, AppArmor, Bubblewrap, Result, Symptoms
+from claude_local.fence.config import INNER, OUTER, FenceConfig, parse
+from claude_local.fence.probe import BOTH, BWRAP, COPY, AppArmor, Bubblewrap, Decision, Result, Symptoms
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine
 from tests.deploy.strict_host import run as run_operation
+from tests.deploy.this_machine import changes
 
 DEST = "/h/.local/share/claude-local/fence.json"
-WANTED = FenceConfig(ports=(8080, 8081), hidden=("/h/secret",))
+SETTINGS = FenceConfig(ports=(8080, 8081), hidden=("/h/secret",))
+CONFIGURE: dict[str, Any] = {"dest": DEST, "settings": SETTINGS, "root": {}}
 
 LIMIT = "bwrap: Creating new namespace failed: nesting depth or /proc/sys/user/max_*_namespaces exceeded (ENOSPC)"
 
@@ -47,14 +48,12 @@ class Executing:
 
 
 def run(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
-    """As strict_host.run; what the packages and user_files modules ask goes to the same host."""
-    monkeypatch.setattr(packages, "host", host)
-    monkeypatch.setattr(user_files, "host", host)
+    """As strict_host.run, in the phase in which operations do their work."""
     monkeypatch.setattr(fence, "state", Executing)
     return run_operation(monkeypatch, operation, host, **arguments)
 
 
-def machine(*states: tuple[Symptoms, RootView], file: str | None = None) -> StrictHost:
+def machine(*states: tuple[Symptoms, RootView]) -> StrictHost:
     """A machine that is in the first state, and in the next one each time it was looked at."""
     looks: Iterator[tuple[Symptoms, RootView]] = iter(states)
     now = [states[-1]]
@@ -67,78 +66,71 @@ def machine(*states: tuple[Symptoms, RootView], file: str | None = None) -> Stri
         {
             "FenceExperiments": experiments,
             "FenceRootView": lambda **_: now[0][1],
-            "MissingPackages": lambda packages: [entry.partition("=")[0] for entry in packages],
-            "UserFiles": {DEST: UserFile("600", file.encode()) if file is not None else None},
+            "DebPackages": {},
+            "FindFiles": [],
+            "Sysctl": {},
+            "FindInFile": None,
+            "File": None,
+            "Directory": None,
         }
     )
 
 
 def test_a_machine_where_everything_works_is_left_as_it_is(monkeypatch: Any) -> None:
     host = machine((GOOD, RootView()))
-    assert run(monkeypatch, fitted, host) == [] and "outer, inner" in str(host.noop_reason)
+    assert run(monkeypatch, fence.prepare, host) == [] and "outer, inner" in str(host.noop_reason)
 
 
 def test_the_experiments_run_as_the_user_and_only_apparmor_is_looked_at_as_root(monkeypatch: Any) -> None:
     """The operation itself runs with sudo, which its facts would inherit: root can do what the user cannot."""
-    asked: dict[str, Any] = {}
-
-    def note(name: str, answer: Any) -> Any:
-        return lambda **arguments: asked.update({name: arguments["_sudo"]}) or answer
-
-    host = StrictHost({"FenceExperiments": note("experiments", GOOD), "FenceRootView": note("root's view", RootView())})
-    run(monkeypatch, fitted, host, root=True)
-    assert asked == {"experiments": False, "root's view": True}
+    host = StrictHost({"FenceExperiments": GOOD, "FenceRootView": RootView()}, root=True)
+    run(monkeypatch, fence.prepare, host)
+    assert host.asked == [("FenceExperiments", False), ("FenceRootView", True)]
 
 
 def test_missing_packages_are_installed(monkeypatch: Any) -> None:
-    (command,) = run(monkeypatch, fitted, machine((Symptoms(), RootView()), (GOOD, RootView())))
+    (command,) = run(monkeypatch, fence.prepare, machine((Symptoms(), RootView()), (GOOD, RootView())))
     assert "install --yes --no-install-recommends bubblewrap socat" in command
 
 
 def test_a_kernel_setting_is_made_under_our_own_name(monkeypatch: Any) -> None:
     settable = RootView(settable=frozenset({"user.max_user_namespaces"}))
-    (command,) = run(monkeypatch, fitted, machine((NO_NAMESPACES, settable), (GOOD, settable)))
-    assert command.endswith("sh /etc/sysctl.d/zz-claude-local.conf user.max_user_namespaces=16384")
+    sysctl, keep = run(monkeypatch, fence.prepare, machine((NO_NAMESPACES, settable), (GOOD, settable)))
+    assert sysctl == "sysctl user.max_user_namespaces=16384"
+    assert SYSCTL_FILE in keep and "user.max_user_namespaces = 16384" in keep
 
 
 def test_one_cause_after_the_other_is_helped_and_what_did_not_help_is_not_repeated(monkeypatch: Any) -> None:
     view = RootView(UBUNTU, frozenset({"user.max_user_namespaces"}))
     host = machine((NO_NAMESPACES, view), (RESTRICTED, view), (RESTRICTED, view))
-    first, second = run(monkeypatch, fitted, host)
-    assert "sysctl.d" in first
+    first, _, second = run(monkeypatch, fence.prepare, host)
+    assert first.startswith("sysctl ")
     assert apparmor.FILE in second and COPY in second and "userns," in second
 
 
 def test_apparmors_profile_of_the_distributions_bubblewrap_is_not_touched(monkeypatch: Any) -> None:
     view = RootView(AppArmor(enabled=True, loadable=True, parser=True, abi_4=True, loaded=frozenset({"bwrap"})))
-    (command,) = run(monkeypatch, fitted, machine((RESTRICTED, view), (GOOD, view)))
+    (command,) = run(monkeypatch, fence.prepare, machine((RESTRICTED, view), (GOOD, view)))
     script_arguments = command[command.rindex(" sh ") :]
     assert "/etc/apparmor.d/bwrap" not in command and "/etc/apparmor.d/disable" not in command
     assert f"profile claude-local-bwrap {COPY} flags=(unconfined)" in script_arguments
 
 
-def test_what_works_is_written_down_with_the_settings(monkeypatch: Any) -> None:
-    host = machine((GOOD, RootView()))
-    written: list[bytes] = []
-
-    def keep(dest: str, content: bytes, mode: str) -> list[str]:
-        written.append(content)
-        return []
-
-    monkeypatch.setattr(user_files, "replaced", keep)
-    run(monkeypatch, configured, host, dest=DEST, wanted=WANTED)
-    assert parse(written[0].decode()) == FenceConfig(ports=(8080, 8081), hidden=("/h/secret",)) and host.logged == []
-
-
-def test_the_second_time_nothing_is_written(monkeypatch: Any) -> None:
-    host = machine((GOOD, RootView()), file=dump(WANTED))
-    assert run(monkeypatch, configured, host, dest=DEST, wanted=WANTED) == []
+@pytest.mark.parametrize("root", [{}, {"_sudo": True}])
+def test_what_works_is_written_down_with_the_settings_and_the_file_is_the_users(
+    monkeypatch: Any, tmp_path: Path, root: dict[str, bool]
+) -> None:
+    monkeypatch.setattr(fence, "probe", lambda **asked: Decision((OUTER, INNER)) if asked == root else None)
+    dest = tmp_path / "fence.json"
+    arguments = {"dest": str(dest), "settings": SETTINGS, "root": root}
+    assert changes(fence.configure, **arguments) == (True, False)
+    assert parse(dest.read_text()) == SETTINGS and dest.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_missing_layer_is_one_warning_and_no_error(monkeypatch: Any) -> None:
     host = machine((NO_NAMESPACES, RootView()))
-    commands = run(monkeypatch, configured, host, dest=DEST, wanted=WANTED)
-    assert f"upload {DEST}.claude-local-new" in commands
+    commands = run(monkeypatch, fence.configure, host, **CONFIGURE)
+    assert f"upload {DEST}" in commands
     (warning,) = host.logged
     assert "no fence works" in warning and "user.max_user_namespaces = 0" in warning
     assert "refuse to start" in warning and "sudo sysctl -w user.max_user_namespaces=16384" in warning
@@ -152,7 +144,7 @@ def test_each_missing_layer_says_what_it_means(monkeypatch: Any) -> None:
         ({OUTER: refused, INNER: works}, "the file tools, hooks and MCP servers of a session are not"),
     ):
         host = machine((Symptoms(distribution=Bubblewrap(BWRAP, results=results), socat=True), RootView()))
-        run(monkeypatch, configured, host, dest=DEST, wanted=WANTED)
+        run(monkeypatch, fence.configure, host, **CONFIGURE)
         assert means in host.logged[0]
 
 
@@ -224,14 +216,6 @@ def script(text: str, *words: str, path: str = os.environ["PATH"]) -> subprocess
         ["unshare", "--user", "--map-root-user", "sh", "-c", text, "sh", *words],
         capture_output=True, text=True, check=False, timeout=30, env={"PATH": path},
     )  # fmt: skip
-
-
-def test_a_kernel_setting_that_can_be_made_is_kept_and_another_is_not(tmp_path: Path) -> None:
-    file = tmp_path / "zz.conf"
-    for _ in range(2):
-        done = script(SYSCTL_SCRIPT, str(file), "user.max_uts_namespaces=16384", "kernel.no_such_setting=1")
-        assert done.returncode == 0 and "kernel.no_such_setting cannot be set to 1 here" in done.stderr
-        assert file.read_text().splitlines()[1:] == ["user.max_uts_namespaces = 16384"]
 
 
 @pytest.fixture

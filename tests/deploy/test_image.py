@@ -9,8 +9,9 @@ import pytest
 
 from claude_local.deploy.facts.docker import Client, DockerContainer, DockerImage
 from claude_local.deploy.facts.image import CpuFlags, LlamaSource, ServerImages
-from claude_local.deploy.operations import packages, user_files
-from claude_local.deploy.operations.image import BASE_SCRIPT, DOCKERFILE, based, built, pruned, sourced
+from claude_local.deploy.operations import image
+from claude_local.deploy.operations.image import BASE_SCRIPT
+from claude_local.deploy.workstation import DOCKERFILE
 from claude_local.hardware.cuda import TOOLKITS, Cuda
 from claude_local.image import plan as pure
 from claude_local.image.base import base_image
@@ -52,33 +53,24 @@ def images(*present: str) -> Any:
     return lambda client, reference: {"Id": "x"} if reference in present else {}
 
 
-def run_all(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
-    for module in (packages, user_files):
-        monkeypatch.setattr(module, "host", host)
-    # Facts are asked with sudo where docker needs it; the stand-in does not care.
-    ask = host.get_fact
-    monkeypatch.setattr(host, "get_fact", lambda fact, _sudo=False, **rest: ask(fact, **rest))
-    return run(monkeypatch, operation, host, **arguments)
-
-
-BASED = {"distro": "debian", "codename": "bookworm", "scratch": "/scratch"}
+BASE = {"distro": "debian", "codename": "bookworm", "scratch": "/scratch"}
 
 
 def test_an_image_that_exists_costs_nothing(monkeypatch: Any) -> None:
     facts = {"DockerClient": CLIENT, "DockerImage": images(planned().tag)}
     for operation, arguments in (
-        (based, BASED),
-        (sourced, {"paths": PATHS}),
-        (built, {"paths": PATHS, "dockerfile": DOCKERFILE}),
+        (image.base, BASE),
+        (image.source, {"paths": PATHS}),
+        (image.build, {"paths": PATHS}),
     ):
         host = StrictHost(facts)
-        assert run_all(monkeypatch, operation, host, image=planned(), **arguments) == []
+        assert run(monkeypatch, operation, host, image=planned(), **arguments) == []
         assert host.noop_reason == f"{planned().tag} exists"
 
 
 def test_a_base_image_that_exists_is_used(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images("claude-local/base:bookworm")})
-    assert run_all(monkeypatch, based, host, image=planned(), **BASED) == []
+    assert run(monkeypatch, image.base, host, image=planned(), **BASE) == []
 
 
 def test_the_registry_is_enough_where_it_answers(monkeypatch: Any) -> None:
@@ -89,22 +81,22 @@ def test_the_registry_is_enough_where_it_answers(monkeypatch: Any) -> None:
         return {"Id": "x"} if asked.count("claude-local/base:bookworm") > 1 else {}
 
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": fact})
-    (pull,) = run_all(monkeypatch, based, host, image=planned(), **BASED)
+    (pull,) = run(monkeypatch, image.base, host, image=planned(), **BASE)
     assert "pull /usr/bin/docker claude-local/base:bookworm debian:bookworm-slim" in pull
 
 
 def test_debootstrap_is_installed_and_used_where_the_registry_says_no(monkeypatch: Any) -> None:
-    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "MissingPackages": ["debootstrap"]})
-    pull, install, bootstrap = run_all(monkeypatch, based, host, image=planned(), root=True, **BASED)
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "DebPackages": {}, "FindFiles": []}, root=True)
+    pull, install, bootstrap = run(monkeypatch, image.base, host, image=planned(), **BASE)
     assert "|| test $? -eq 3" in pull
-    assert install.endswith(" install --yes --no-install-recommends debootstrap ) 2>&1")
+    assert install.endswith(" install --yes --no-install-recommends debian-archive-keyring debootstrap ) 2>&1")
     assert "bootstrap /usr/bin/docker claude-local/base:bookworm debian bookworm /scratch" in bootstrap
     assert host.sudo == [True] * 3
 
 
 def test_an_image_of_the_users_choice_has_no_second_source(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
-    commands = run_all(monkeypatch, based, host, image=planned("me/base:1"), **BASED)
+    commands = run(monkeypatch, image.base, host, image=planned("me/base:1"), **BASE)
     assert len(commands) == 1
     assert "image_base: me/base:1 could not be pulled" in host.logged[0]
     assert "set image_base to 'auto'" in host.logged[0] and "GPU" not in host.logged[0]
@@ -114,7 +106,7 @@ def test_cuda_needs_two_images_and_only_the_missing_one_is_pulled(monkeypatch: A
     devel = "nvidia/cuda:12.8.1-devel-ubuntu24.04"
     there = ["claude-local/base:noble"]
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(*there, devel)})
-    assert run_all(monkeypatch, based, host, image=planned_cuda(), **BASED) == []
+    assert run(monkeypatch, image.base, host, image=planned_cuda(), **BASE) == []
 
     asked: list[str] = []
 
@@ -123,24 +115,24 @@ def test_cuda_needs_two_images_and_only_the_missing_one_is_pulled(monkeypatch: A
         return {"Id": "x"} if reference in there or asked.count(devel) > 1 else {}
 
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": fact})
-    (pull,) = run_all(monkeypatch, based, host, image=planned_cuda(), **BASED)
+    (pull,) = run(monkeypatch, image.base, host, image=planned_cuda(), **BASE)
     assert f"pull /usr/bin/docker {devel} {devel}" in pull
 
 
 def test_a_cuda_image_that_cannot_be_pulled_says_how_to_bring_it_or_do_without(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
-    run_all(monkeypatch, based, host, image=planned_cuda(), **BASED)
+    run(monkeypatch, image.base, host, image=planned_cuda(), **BASE)
     assert host.logged[0].startswith("ubuntu:noble could not be pulled")
     assert "docker load here, docker tag ubuntu:noble claude-local/base:noble" in host.logged[0]
 
 
 def test_a_cuda_image_that_does_not_come_through_names_no_setting_that_is_right(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images("claude-local/base:noble")})
-    run_all(monkeypatch, based, host, image=planned_cuda(), **BASED)
+    run(monkeypatch, image.base, host, image=planned_cuda(), **BASE)
     (said,) = host.logged
     assert said.startswith("nvidia/cuda:12.8.1-devel-ubuntu24.04 could not be pulled")
     assert "image_base" not in said and "docker tag" not in said
-    for help in ("Run again, with a better line", "docker load here", "image_variant = 'cpu'"):
+    for help in ("Run again, on a faster line", "docker load here", "image_variant = 'cpu'"):
         assert help in said
 
 
@@ -148,11 +140,9 @@ GPU = ("--runtime", "nvidia", "--env", "NVIDIA_VISIBLE_DEVICES=all")
 
 
 def test_a_gpu_image_gets_its_tag_only_when_it_finds_its_gpu(monkeypatch: Any) -> None:
-    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "UserFiles": {}})
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
     tag = planned_cuda().tag
-    *_, build, devices, check = run_all(
-        monkeypatch, built, host, image=planned_cuda(), dockerfile=DOCKERFILE, paths=PATHS, gpu=GPU
-    )
+    *_, build, devices, check = run(monkeypatch, image.build, host, image=planned_cuda(), paths=PATHS, gpu_argv=GPU)
     assert "--target runtime-cuda" in build and "'CMAKE_FLAGS=" in build
     assert "--build-arg RUNTIME_BASE=claude-local/base:noble" in build
     assert f"{' '.join(GPU)} {tag}-unchecked --list-devices" in devices and "--cap-drop=ALL" in devices
@@ -174,16 +164,14 @@ def test_the_check_for_gpus_reads_what_llama_server_lists(
     client = tmp_path / "docker"
     client.write_text(f"#!/bin/sh\ncat <<'END'\n{said}\nEND\n")
     client.chmod(0o755)
-    host = StrictHost({"DockerClient": {**CLIENT, "client": str(client)}, "DockerImage": images(), "UserFiles": {}})
-    *_, devices, _ = run_all(
-        monkeypatch, built, host, image=planned_cuda(), dockerfile=DOCKERFILE, paths=PATHS, gpu=GPU
-    )
+    host = StrictHost({"DockerClient": {**CLIENT, "client": str(client)}, "DockerImage": images()})
+    *_, devices, _ = run(monkeypatch, image.build, host, image=planned_cuda(), paths=PATHS, gpu_argv=GPU)
     done = subprocess.run(["sh", "-c", devices], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout.strip()) == (status, said)
 
 
 def test_an_image_that_finds_no_gpu_is_not_taken(monkeypatch: Any) -> None:
-    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "UserFiles": {}})
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
     build_only = host.run_shell_command
     monkeypatch.setattr(
         host,
@@ -194,27 +182,24 @@ def test_an_image_that_finds_no_gpu_is_not_taken(monkeypatch: Any) -> None:
             else (False, [type("Line", (), {"line": "Available devices:"}), type("Line", (), {"line": "  (none)"})])
         ),
     )
-    commands = run_all(monkeypatch, built, host, image=planned_cuda(), dockerfile=DOCKERFILE, paths=PATHS, gpu=GPU)
+    commands = run(monkeypatch, image.build, host, image=planned_cuda(), paths=PATHS, gpu_argv=GPU)
     assert not any(" tag " in command for command in commands)
     assert "finds no GPU in its container" in host.logged[0] and "(none)" in host.logged[0]
 
 
 def test_sources_that_are_there_are_not_fetched(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "LlamaSource": True})
-    assert run_all(monkeypatch, sourced, host, image=planned(), paths=PATHS) == []
-    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "LlamaSource": False})
-    (fetch,) = run_all(monkeypatch, sourced, host, image=planned(), paths=PATHS, root=True)
+    assert run(monkeypatch, image.source, host, image=planned(), paths=PATHS) == []
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "LlamaSource": False}, root=True)
+    (fetch,) = run(monkeypatch, image.source, host, image=planned(), paths=PATHS)
     assert "claude_local.image.source" in fetch and "/home/u/.cache/claude-local/image/llama.cpp" in fetch
     assert host.sudo == [False], "the sources belong to the user"
 
 
 def test_the_tag_is_given_only_after_the_image_has_said_its_build_number(monkeypatch: Any) -> None:
-    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "UserFiles": {}})
-    *uploads, build, check = run_all(
-        monkeypatch, built, host, image=planned(), dockerfile=DOCKERFILE, paths=PATHS, root=True
-    )
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()}, root=True)
+    build, check = run(monkeypatch, image.build, host, image=planned(), paths=PATHS)
     tag = planned().tag
-    assert any("Dockerfile" in command for command in uploads)
     assert f"--tag {tag}-unchecked" in build and "DOCKER_BUILDKIT=1" in build
     assert f"{tag}-unchecked --version" in check
     assert check.index("grep -w 11434") < check.index(f"tag {tag}-unchecked {tag}")
@@ -222,10 +207,10 @@ def test_the_tag_is_given_only_after_the_image_has_said_its_build_number(monkeyp
 
 
 def test_a_failing_build_says_that_the_next_run_carries_on(monkeypatch: Any) -> None:
-    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "UserFiles": {}})
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
     host.succeeds = False
-    run_all(monkeypatch, built, host, image=planned(), dockerfile=DOCKERFILE, paths=PATHS)
-    assert "Run again: what was compiled is cached" in host.logged[0]
+    run(monkeypatch, image.build, host, image=planned(), paths=PATHS)
+    assert "Run again: compiled files are cached" in host.logged[0]
 
 
 # --- files/image/base-image.sh, with stand-ins for docker, debootstrap and apt-get ---------------------------------
@@ -250,7 +235,12 @@ def base_script(
     }
     (tmp_path / "net").write_text(NETWORK.format(loopback=0, bytes=0))
     return subprocess.run(
-        ["sh", str(BASE_SCRIPT), *words], env=env, capture_output=True, text=True, timeout=120, check=False
+        ["sh", "-c", BASE_SCRIPT, "base-image.sh", *words],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -438,13 +428,13 @@ OTHERS = "claude-local/llama-server:b2-cpu-of-another-user"
 
 
 def prune(monkeypatch: Any, there: dict[str, bool], **arguments: Any) -> tuple[list[str], StrictHost]:
-    host = StrictHost({"DockerClient": CLIENT, "ServerImages": there})
-    return run_all(monkeypatch, pruned, host, image=planned(), **arguments), host
+    host = StrictHost({"DockerClient": CLIENT, "ServerImages": there}, root=True)
+    return run(monkeypatch, image.prune, host, image=planned(), **arguments), host
 
 
 def test_an_image_that_nothing_uses_any_more_is_removed(monkeypatch: Any) -> None:
     there = {CURRENT: True, OLD: False, OTHERS: True, f"{CURRENT}-unchecked": True}
-    (command,), host = prune(monkeypatch, there, root=True)
+    (command,), host = prune(monkeypatch, there)
     assert f"/usr/bin/docker rmi {OLD} {CURRENT}-unchecked ||" in command
     assert host.sudo == [True]
 

@@ -9,7 +9,7 @@ from typing import Any
 from pyinfra.api import StringCommand
 
 from claude_local.deploy.facts.models import PlacementCheck, Placements
-from claude_local.deploy.operations.models import placed
+from claude_local.deploy.operations.models import place
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
 PLAN: dict[str, Any] = {
@@ -24,14 +24,14 @@ PYTHON = "/home/o'neil/venv/bin/python"
 
 def test_models_in_place_are_left_alone(monkeypatch: Any) -> None:
     host = StrictHost({"PlacementCheck": {"ok": True, "files": []}})
-    assert run(monkeypatch, placed, host, python=PYTHON, plan=PLAN) == []
+    assert run(monkeypatch, place, host, python=PYTHON, plan=PLAN) == []
     assert host.noop_reason == "the models are in place: small"
 
 
 def test_anything_else_is_placed_with_its_output_shown(monkeypatch: Any) -> None:
     for seen in (None, {"ok": False, "files": []}):
         host = StrictHost({"PlacementCheck": seen})
-        (command,) = run(monkeypatch, placed, host, python=PYTHON, plan=PLAN)
+        (command,) = run(monkeypatch, place, host, python=PYTHON, plan=PLAN)
         assert "claude_local.models.placement place" in command
         assert host.sudo == [False]
 
@@ -45,7 +45,7 @@ def test_a_failure_says_why(monkeypatch: Any) -> None:
         "  hub x",
         "    HTTP 404",
     ]
-    run(monkeypatch, placed, host, python=PYTHON, plan=PLAN)
+    run(monkeypatch, place, host, python=PYTHON, plan=PLAN)
     assert host.logged == [
         "The models could not be placed:\n  a.gguf of profile small: no source gives it:\n    hub x\n      HTTP 404"
     ]
@@ -60,8 +60,8 @@ def test_without_a_runtime_the_fact_has_its_default_and_the_run_says_what_is_mis
 
     host = StrictHost({"PlacementCheck": None})
     host.run_shell_command = really  # type: ignore[method-assign]
-    run(monkeypatch, placed, host, python="/nowhere/python", plan=PLAN)
-    assert host.logged == ["The models could not be placed:\n  the runtime is not there yet; tasks/runtime.py makes it"]
+    run(monkeypatch, place, host, python="/nowhere/python", plan=PLAN)
+    assert host.logged == ["The models could not be placed:\n  the runtime is missing; run tasks/runtime.py first"]
 
 
 def test_the_plan_reaches_the_program_whatever_characters_it_holds(tmp_path: Path, monkeypatch: Any) -> None:

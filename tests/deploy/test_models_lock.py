@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_local.deploy.facts.models import ModelFiles
-from claude_local.deploy.operations.models_lock import locked
+from claude_local.deploy.operations import models
 from claude_local.models import profiles
 from tests import sparse_models
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
@@ -24,20 +24,23 @@ PLACED = {
 
 
 def test_nothing_is_done_when_every_hash_is_known(monkeypatch: Any, tmp_path: Path) -> None:
-    host = StrictHost({})
+    host = StrictHost({"Placements": PLACED})
     arguments = {"path": tmp_path / "models.lock", "profiles": [PINNED], "placements": "/p"}
-    assert run(monkeypatch, locked, host, **arguments) == []
+    assert run(monkeypatch, models.lock, host, **arguments) == []
     assert host.noop_reason and not list(tmp_path.iterdir())
 
 
 def test_what_the_machine_hashed_is_kept_and_another_file_later_is_an_error(monkeypatch: Any, tmp_path: Path) -> None:
     path = tmp_path / "models.lock"
     host = StrictHost({"Placements": PLACED})
-    run(monkeypatch, locked, host, path=path, profiles=[UNPINNED], placements="/p")
+    run(monkeypatch, models.lock, host, path=path, profiles=[UNPINNED], placements="/p")
     entry = {"source": HUB, "name": "m.gguf", "sha256": "ab" * 32, "size": 5}
     assert json.loads(path.read_text())["files"] == [entry]
+    again = StrictHost({"Placements": PLACED})
+    assert run(monkeypatch, models.lock, again, path=path, profiles=[UNPINNED], placements="/p") == []
+    assert again.noop_reason, "the second time nothing changes"
     other = StrictHost({"Placements": json.loads(json.dumps(PLACED).replace("ab" * 32, "cd" * 32))})
-    run(monkeypatch, locked, other, path=path, profiles=[UNPINNED], placements="/p")
+    run(monkeypatch, models.lock, other, path=path, profiles=[UNPINNED], placements="/p")
     assert "two machines different files" in other.logged[0]
     assert json.loads(path.read_text())["files"] == [entry]
 

@@ -12,22 +12,15 @@ from typing import Any
 import pytest
 
 from claude_local.deploy.facts.docker import Client
-from claude_local.deploy.facts.nvidia import ContainerToolkit, GpusInContainer, NvidiaRuntime, Seen
-from claude_local.deploy.operations import apt_repository, packages
-from claude_local.deploy.operations.nvidia import configured, installed, seen
+from claude_local.deploy.facts.nvidia import ContainerGpus, GpusInContainer, NvidiaRuntime
+from claude_local.deploy.operations import apt_repository
+from claude_local.deploy.operations.nvidia import check_gpus, install_toolkit, register_runtime
 from claude_local.docker import nvidia
 from claude_local.docker.gpus import nvidia_options
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
 CLIENT = Client(client="/usr/bin/docker", buildkit=True, version="28.5.2", daemon=True, dockerd=True)
 LISTED = "GPU 0: NVIDIA GeForce RTX 4090 (UUID: GPU-12345678-0000-0000-0000-000000000000)"
-
-
-def run_all(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
-    monkeypatch.setattr(packages, "host", host)
-    ask = host.get_fact
-    monkeypatch.setattr(host, "get_fact", lambda fact, _sudo=False, **rest: ask(fact, **rest))
-    return run(monkeypatch, operation, host, **arguments)
 
 
 def stand_in(path: Path, script: str) -> Path:
@@ -41,20 +34,22 @@ def stand_in(path: Path, script: str) -> Path:
 
 
 def test_a_toolkit_that_is_there_stays(monkeypatch: Any) -> None:
-    host = StrictHost({"ContainerToolkit": True})
-    assert run_all(monkeypatch, installed, host, machine="x86_64") == []
+    host = StrictHost({"Which": "/usr/bin/nvidia-ctk"})
+    assert run(monkeypatch, install_toolkit, host, machine="x86_64") == []
     assert host.noop_reason
 
 
 def test_the_repository_is_added_with_the_pinned_key_and_the_toolkit_installed(monkeypatch: Any) -> None:
     host = StrictHost(
         {
-            "ContainerToolkit": False,
+            "Which": lambda command: None if command == "nvidia-ctk" else f"/usr/bin/{command}",
             "DockerPackages": {"installed": [], "candidates": []},
-            "MissingPackages": lambda packages: [each.partition("=")[0] for each in packages if "nvidia" in each],
-        }
+            "DebPackages": {"curl": {"1"}, "gnupg": {"1"}, "ca-certificates": {"1"}},
+            "FindFiles": [],
+        },
+        root=True,
     )
-    repository, install = run_all(monkeypatch, installed, host, machine="x86_64", lock_timeout=7, root=True)
+    repository, install = run(monkeypatch, install_toolkit, host, machine="x86_64", lock_timeout=7)
     assert "https://nvidia.github.io/libnvidia-container/gpgkey C95B321B61E88C1809C4F759DDCAE044F796ECB0" in repository
     assert "URIs: https://nvidia.github.io/libnvidia-container/stable/deb/amd64" in repository
     assert install.endswith(" apt.sh 7 install --yes --no-install-recommends nvidia-container-toolkit ) 2>&1")
@@ -64,18 +59,19 @@ def test_the_repository_is_added_with_the_pinned_key_and_the_toolkit_installed(m
 def test_a_toolkit_that_apt_knows_needs_no_repository_of_ours(monkeypatch: Any) -> None:
     host = StrictHost(
         {
-            "ContainerToolkit": False,
+            "Which": None,
             "DockerPackages": {"installed": [], "candidates": ["nvidia-container-toolkit"]},
-            "MissingPackages": ["nvidia-container-toolkit"],
+            "DebPackages": {},
+            "FindFiles": [],
         }
     )
-    (install,) = run_all(monkeypatch, installed, host, machine="x86_64")
+    (install,) = run(monkeypatch, install_toolkit, host, machine="x86_64")
     assert "gpgkey" not in install
 
 
 def test_a_machine_that_nvidia_has_no_toolkit_for_is_told_so(monkeypatch: Any) -> None:
-    host = StrictHost({"ContainerToolkit": False, "DockerPackages": {"installed": [], "candidates": []}})
-    run_all(monkeypatch, installed, host, machine="riscv64")
+    host = StrictHost({"Which": None, "DockerPackages": {"installed": [], "candidates": []}})
+    run(monkeypatch, install_toolkit, host, machine="riscv64")
     assert "no container toolkit for riscv64" in host.logged[0]
 
 
@@ -124,7 +120,7 @@ def test_another_key_or_a_repository_that_apt_cannot_read_leaves_no_source(
 
 def test_a_daemon_that_knows_the_runtime_is_left_alone(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "NvidiaRuntime": True})
-    assert run_all(monkeypatch, configured, host) == []
+    assert run(monkeypatch, register_runtime, host) == []
     assert host.noop_reason == "Docker knows the runtime nvidia"
 
 
@@ -159,8 +155,8 @@ class Daemon:
     def configure(self, monkeypatch: Any, wait: int = 10) -> tuple[subprocess.CompletedProcess[str], StrictHost]:
         """The real command of the operation, against the stand-ins."""
         host = StrictHost({"DockerClient": {**CLIENT, "client": str(self.client)}, "NvidiaRuntime": False})
-        (command,) = run_all(
-            monkeypatch, configured, host, wait_seconds=wait, config=str(self.config), pidfile=str(self.pidfile)
+        (command,) = run(
+            monkeypatch, register_runtime, host, wait_seconds=wait, config=str(self.config), pidfile=str(self.pidfile)
         )
         env = {"PATH": self.path, "LOG": str(self.log)}
         return subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, timeout=60), host
@@ -215,7 +211,7 @@ def test_a_daemon_that_does_not_reload_is_left_to_the_person(monkeypatch: Any, d
 def test_a_failure_says_what_a_restart_would_end(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "NvidiaRuntime": False})
     host.succeeds, host.output = False, ['level=error msg="unable to load config"']
-    run_all(monkeypatch, configured, host)
+    run(monkeypatch, register_runtime, host)
     assert "unable to load config" in host.logged[0] and "systemctl restart docker" in host.logged[0]
 
 
@@ -231,28 +227,31 @@ def test_whether_docker_knows_the_runtime_is_asked_of_the_daemon(tmp_path: Path,
 
 TRY = {
     "images": ["claude-local/base:noble", "claude-local/llama-server:tag"],
-    "words": nvidia_options("all"),
+    "gpu_argv": nvidia_options("all"),
     "expected": 1,
 }
 
 
-def try_it(monkeypatch: Any, found: Seen, *there: str, **arguments: Any) -> StrictHost:
+def try_it(monkeypatch: Any, found: ContainerGpus, *there: str, **arguments: Any) -> StrictHost:
     host = StrictHost(
         {
             "DockerClient": CLIENT,
             "DockerImage": lambda client, reference: {"Id": "x"} if reference in there else {},
-            "GpusInContainer": lambda client, image, words: found if image == there[0] else None,
+            "GpusInContainer": lambda client, image, gpu_argv: found if image == there[0] else None,
         }
     )
-    run_all(monkeypatch, seen, host, **{**TRY, **arguments})
+    run(monkeypatch, check_gpus, host, **{**TRY, **arguments})
     return host
 
 
 def test_gpus_that_a_container_sees_are_enough(monkeypatch: Any) -> None:
-    host = try_it(monkeypatch, Seen(gpus=[LISTED], said=""), "claude-local/base:noble")
+    host = try_it(monkeypatch, ContainerGpus(gpus=[LISTED], error=""), "claude-local/base:noble")
     assert host.noop_reason == LISTED and host.logged == []
     # Where the base image was removed, the server's own will do.
-    assert try_it(monkeypatch, Seen(gpus=[LISTED], said=""), "claude-local/llama-server:tag").noop_reason == LISTED
+    assert (
+        try_it(monkeypatch, ContainerGpus(gpus=[LISTED], error=""), "claude-local/llama-server:tag").noop_reason
+        == LISTED
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,40 +267,31 @@ def test_gpus_that_a_container_sees_are_enough(monkeypatch: Any) -> None:
     ],
 )
 def test_what_a_container_says_instead_comes_with_advice(monkeypatch: Any, said: str, advice: str) -> None:
-    host = try_it(monkeypatch, Seen(gpus=[], said=said), "claude-local/base:noble")
+    host = try_it(monkeypatch, ContainerGpus(gpus=[], error=said), "claude-local/base:noble")
     assert said in host.logged[0] and advice in host.logged[0] and "image_variant = 'cpu'" in host.logged[0]
 
 
 def test_one_gpu_of_two_is_not_enough(monkeypatch: Any) -> None:
-    host = try_it(monkeypatch, Seen(gpus=[LISTED], said=""), "claude-local/base:noble", expected=2)
+    host = try_it(monkeypatch, ContainerGpus(gpus=[LISTED], error=""), "claude-local/base:noble", expected=2)
     assert "lists 1 of 2 GPUs" in host.logged[0]
 
 
 def test_without_an_image_nothing_is_claimed(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": {}})
-    run_all(monkeypatch, seen, host, **TRY)
-    assert "no image is there to try the GPUs with" in host.logged[0]
+    run(monkeypatch, check_gpus, host, **TRY)
+    assert "there is no image to try the GPUs with" in host.logged[0]
 
 
 def test_a_real_nvidia_smi_is_run_in_a_fenced_container_of_ours(tmp_path: Path) -> None:
     log = tmp_path / "log"
     client = stand_in(tmp_path / "docker", f"echo \"$*\" >{log}; echo '{LISTED}'")
     words = nvidia_options("0,2")
-    found = fact_on_this_machine(GpusInContainer(), client=str(client), image="base:noble", words=words)
-    assert found == Seen(gpus=[LISTED], said="")
+    found = fact_on_this_machine(GpusInContainer(), client=str(client), image="base:noble", gpu_argv=words)
+    assert found == ContainerGpus(gpus=[LISTED], error="")
     assert log.read_text().split() == [
         "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", *words,
         "--entrypoint=nvidia-smi", "base:noble", "--list-gpus",
     ]  # fmt: skip
     client = stand_in(tmp_path / "docker", "echo 'docker: no such runtime' >&2; exit 125")
-    found = fact_on_this_machine(GpusInContainer(), client=str(client), image="base:noble", words=words)
-    assert found == Seen(gpus=[], said="docker: no such runtime")
-
-
-def test_the_toolkit_is_looked_for_on_path(tmp_path: Path, monkeypatch: Any) -> None:
-    assert fact_on_this_machine(ContainerToolkit()) is (
-        subprocess.run(["sh", "-c", "command -v nvidia-ctk"]).returncode == 0
-    )
-    stand_in(tmp_path / "nvidia-ctk", "exit 0")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert fact_on_this_machine(ContainerToolkit()) is True
+    found = fact_on_this_machine(GpusInContainer(), client=str(client), image="base:noble", gpu_argv=words)
+    assert found == ContainerGpus(gpus=[], error="docker: no such runtime")

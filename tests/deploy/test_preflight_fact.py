@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pytest
 from pyinfra.api import Config
 
+from claude_local.deploy import preflight
 from claude_local.deploy.facts.preflight import PreflightFindings
 from claude_local.deploy.facts.workstation import WorkstationIdentity
-from claude_local.deploy.operations import preflight
 from tests.deploy.strict_host import fact_on_this_machine
 
 
@@ -140,7 +140,7 @@ def test_our_own_server_is_known_where_sudo_wants_a_password(
     monkeypatch.setattr(preflight, "host", host)
     monkeypatch.setattr(preflight, "config", Config())
     monkeypatch.setattr("sys.stdin", type("Stdin", (), {"isatty": lambda _: terminal})())
-    seen = preflight.looked(uid, True, container="c")
+    seen = preflight.read_findings(uid, True, container="c")
     assert host.asked == ([False, True] if asked else [False])
     assert (seen["ours"], seen["image"]) == (([8080], ["b1-cpu-0"]) if asked else ([], []))
     assert not seen["root"], "that sudo wants a password stays known"

@@ -25,7 +25,7 @@ PORTS = [("server_port", 8080), ("manager_port", 8081)]
 
 
 def needs(found: Findings, models: dict[str, int] | None = None) -> list[tuple[str, str, int]]:
-    return disk_needs(found, "/home/u", "/var/lib/docker", "/data/models", models or {})
+    return disk_needs(found, "/home/u", "/data/models", models or {})
 
 
 def test_a_good_machine_has_no_problem() -> None:
@@ -41,7 +41,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 def test_a_cuda_image_needs_more_room() -> None:
     small = replace(GOOD, mounts=dict.fromkeys(GOOD.mounts, Mount("/dev/a", "ext4", 12 * GIB)))
-    directories = ("/home/u", "/var/lib/docker", "/data/models", {})
+    directories = ("/home/u", "/data/models", {})
     assert problems(small, PORTS, disk_needs(small, *directories)) == []
     (line,) = problems(small, PORTS, disk_needs(small, *directories, variant="cuda"))
     assert "image build 20.0 GiB" in line
@@ -71,7 +71,7 @@ def test_needs_on_one_disk_are_summed_and_shown() -> None:
 
 
 def test_what_is_there_already_needs_no_space() -> None:
-    found = replace(GOOD, image_built=True, runtime_there=True, present={"m.gguf": 2 * GIB})
+    found = replace(GOOD, image_built=True, runtime_installed=True, present={"m.gguf": 2 * GIB})
     assert needs(found, {"m.gguf": 2 * GIB}) == []
     assert needs(found, {"m.gguf": 3 * GIB}) == [("models", "/data/models", GIB)]
 

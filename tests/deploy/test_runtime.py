@@ -1,16 +1,15 @@
 """The runtime on the workstation is exactly the package's workstation half, and its venv the lock file's."""
 
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from claude_local.deploy.facts.runtime import RuntimeStamp
-from claude_local.deploy.operations.runtime import copied, environment, files_stamp, runtime_files
+from claude_local.deploy.operations.runtime import copy, files_stamp, runtime_files, venv
 from claude_local.paths import Paths
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
+from tests.deploy.this_machine import changes
 
 PACKAGE = Path(__file__).resolve().parents[2] / "claude_local"
 PATHS = Paths(home="/home/u", model_dir="/data", bin_dir="/home/u/bin")
@@ -46,33 +45,31 @@ def test_a_bare_machine_has_no_stamp() -> None:
 
 def test_an_up_to_date_runtime_is_left_alone(monkeypatch: Any) -> None:
     host = StrictHost({"RuntimeStamp": {"files": files_stamp(runtime_files(PACKAGE))}})
-    assert run(monkeypatch, copied, host, package=PACKAGE, paths=PATHS) == []
+    assert run(monkeypatch, copy, host, package=PACKAGE, paths=PATHS) == []
     assert host.noop_reason
 
 
-def test_a_different_runtime_is_replaced_in_one_upload(monkeypatch: Any) -> None:
-    host = StrictHost({"RuntimeStamp": {"files": "other"}})
-    commands = run(monkeypatch, copied, host, package=PACKAGE, paths=PATHS)
-    assert [c for c in commands if c.startswith("upload")] == ["upload /home/u/.local/share/claude-local/lib.tar.gz"]
+@pytest.mark.parametrize("name", ["home", "home with space", "it's"])
+def test_a_different_runtime_is_replaced(tmp_path: Path, name: str) -> None:
+    paths = Paths(home=str(tmp_path / name), model_dir="/data", bin_dir="/bin")
+    old = Path(paths.lib) / "claude_local" / "gone.py"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    assert changes(copy, package=PACKAGE, paths=paths) == (True, False)
+    assert not old.exists()
+    assert {str(path.relative_to(paths.lib)) for path in Path(paths.lib).rglob("*") if path.is_file()} == set(
+        runtime_files(PACKAGE)
+    )
+    (Path(paths.lib) / "claude_local" / "paths.py").write_text("changed by hand")
+    assert changes(copy, package=PACKAGE, paths=paths) == (True, False)
 
 
 def test_the_environment_is_made_once_a_lock_file(monkeypatch: Any, tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     lock.write_text("requests==1")
     host = StrictHost({"RuntimeStamp": {}})
-    commands = run(monkeypatch, environment, host, lock=lock, paths=PATHS)
+    commands = run(monkeypatch, venv, host, lock=lock, paths=PATHS)
     assert "--require-hashes" in commands[-1]
     stamp = commands[-1].rstrip(" )2>&1").split()[-1]
     host = StrictHost({"RuntimeStamp": {"venv": stamp}})
-    assert run(monkeypatch, environment, host, lock=lock, paths=PATHS) == []
-
-
-@pytest.mark.parametrize("name", ["home with space", "it's"])
-def test_odd_home_directories_are_quoted(monkeypatch: Any, tmp_path: Path, name: str) -> None:
-    home = tmp_path / name
-    paths = Paths(home=str(home), model_dir="/data", bin_dir="/bin")
-    host = StrictHost({"RuntimeStamp": {}})
-    commands = run(monkeypatch, copied, host, package=PACKAGE, paths=paths)
-    shell = [c for c in commands if not c.startswith("upload")]
-    subprocess.run(["sh", "-ec", "\n".join(shell[:2])], check=True, env={"PATH": os.environ["PATH"]})
-    assert (home / ".local/share/claude-local/state").is_dir()
+    assert run(monkeypatch, venv, host, lock=lock, paths=PATHS) == []

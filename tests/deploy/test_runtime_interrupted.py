@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.deploy.operations.runtime import ENVIRONMENT_SCRIPT, RUN_PIP
+from claude_local.deploy.operations.runtime import RUN_PIP, VENV_SCRIPT
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
     (tmp_path / "lock").touch()
     words = [f"{tmp_path}/venv", f"{tmp_path}/lock", str(lib), RUN_PIP.read_text(), "the-stamp"]
     return subprocess.Popen(
-        ["sh", "-c", ENVIRONMENT_SCRIPT, "sh", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ["sh", "-c", VENV_SCRIPT, "sh", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "CLAUDE_LOCAL_SAY_SECONDS": "0.1"},
     )  # fmt: skip
 

@@ -3,21 +3,20 @@
 import json
 import os
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from claude_local.deploy.facts.docker import Client
-from claude_local.deploy.facts.server import ApiKey, Directories, Hashes, Key, MachineMemory, Placements, ServerAnswers
-from claude_local.deploy.facts.user_files import UserFile
-from claude_local.deploy.operations import user_files
-from claude_local.deploy.operations.server import answering, configured, keyed, running
+from claude_local.deploy.facts.models import Placements
+from claude_local.deploy.facts.server import ApiKey, Hashes, Key, ServerAnswers
+from claude_local.deploy.operations import server
 from claude_local.models.profiles import parse
 from claude_local.paths import Paths
 from claude_local.server.container import CONFIG_LABEL, Container
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
+from tests.deploy.this_machine import apply, changes
 
 PATHS = Paths(home="/home/u", model_dir="/data/models", bin_dir="/home/u/bin")
 CLIENT = Client(client="/usr/bin/docker", buildkit=True, version="20.10.24", daemon=True, dockerd=True)
@@ -42,35 +41,18 @@ PLACED = {
 }
 
 
-class Host(StrictHost):
-    """Ignores how a fact is asked for (sudo), and lets a command run without showing its output."""
-
-    def get_fact(self, fact: type, _sudo: bool = False, **arguments: Any) -> Any:
-        return super().get_fact(fact, **arguments)
-
-    def run_shell_command(self, command: Any, print_output: bool = False, **arguments: Any) -> Any:
-        ok, output = super().run_shell_command(command, print_output=True, **arguments)
-        lines = type("Output", (list,), {"stdout_lines": self.output})(output)
-        return ok, lines
-
-
-def run_all(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
-    monkeypatch.setattr(user_files, "host", host)
-    return run(monkeypatch, operation, host, **arguments)
-
-
 # --- the key -----------------------------------------------------------------------------------------------------
 
-KEYED = {"paths": PATHS, "uid": 10001, "gid": 10001, "chown": True}
+TOKEN = {"paths": PATHS, "uid": 10001, "gid": 10001, "chown": True}
 
 
 def test_a_key_that_is_there_is_kept(monkeypatch: Any) -> None:
-    host = Host({"ApiKey": Key(token="600", copy="400 10001:10001", same=True)})
-    assert run(monkeypatch, keyed, host, **KEYED) == []
+    host = StrictHost({"ApiKey": Key(token="600", copy="400 10001:10001", same=True)})
+    assert run(monkeypatch, server.token, host, **TOKEN) == []
 
 
 def test_a_machine_without_a_token_gets_one_and_the_server_a_copy(monkeypatch: Any) -> None:
-    token, copy = run(monkeypatch, keyed, Host({"ApiKey": ApiKey.default()}), **KEYED)
+    token, copy = run(monkeypatch, server.token, StrictHost({"ApiKey": ApiKey.default()}), **TOKEN)
     assert "/dev/urandom" in token and "umask 077" in token
     assert copy.startswith("install -D -m 400 -o 10001 -g 10001 /home/u/.config/claude-local/token ")
 
@@ -84,45 +66,37 @@ def test_a_machine_without_a_token_gets_one_and_the_server_a_copy(monkeypatch: A
     ],
 )
 def test_the_servers_copy_follows_the_token(monkeypatch: Any, key: Key) -> None:
-    (command,) = run(monkeypatch, keyed, Host({"ApiKey": key}), **KEYED)
+    (command,) = run(monkeypatch, server.token, StrictHost({"ApiKey": key}), **TOKEN)
     assert command.startswith("install ")
 
 
 def test_an_ordinary_user_changes_no_owner(monkeypatch: Any) -> None:
-    host = Host({"ApiKey": ApiKey.default()})
-    _, copy = run(monkeypatch, keyed, host, paths=PATHS, uid=1000, gid=1000, chown=False)
+    host = StrictHost({"ApiKey": ApiKey.default()})
+    _, copy = run(monkeypatch, server.token, host, paths=PATHS, uid=1000, gid=1000, chown=False)
     assert " -o " not in copy
 
 
-def test_the_commands_make_a_good_token_for_real(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_token_is_long_random_and_closed(tmp_path: Path) -> None:
     paths = Paths(home=str(tmp_path), model_dir="/m", bin_dir="/b")
-    wanted = {"paths": paths, "uid": os.getuid(), "gid": os.getgid(), "chown": False}
-
-    def apply() -> int:
-        facts = {"ApiKey": fact_on_this_machine(ApiKey(), token=paths.token, copy=paths.api_key_file)}
-        commands = run(monkeypatch, keyed, Host(facts), **wanted)
-        for command in commands:
-            done = subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True, umask=0o022)
-            assert done.stdout == done.stderr == ""
-        return len(commands)
-
-    assert (apply(), apply()) == (2, 0)
-    token = Path(paths.token)
+    arguments = {"paths": paths, "uid": os.getuid(), "gid": os.getgid(), "chown": False}
+    assert changes(server.token, **arguments) == (True, False)
+    token, copy = Path(paths.token), Path(paths.api_key_file)
     first = token.read_text()
     assert len(first.strip()) == 43 and "\n" not in first.strip() and "=" not in first
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
-    assert stat.S_IMODE(Path(paths.api_key_file).stat().st_mode) == 0o400
-    assert Path(paths.api_key_file).read_text() == first
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o400 and copy.read_text() == first
     # A token that others may read is closed, not replaced.
     token.chmod(0o644)
-    assert apply() == 1 and token.read_text() == first
+    assert changes(server.token, **arguments) == (True, False)
+    assert token.read_text() == first and stat.S_IMODE(token.stat().st_mode) == 0o600
     token.unlink()
-    assert apply() == 2 and token.read_text() != first
+    assert apply(server.token, **arguments)
+    assert token.read_text() == copy.read_text() != first
 
 
 # --- presets -----------------------------------------------------------------------------------------------------
 
-CONFIGURED = {
+PRESETS = {
     "profiles": PROFILES,
     "active": "small",
     "paths": PATHS,
@@ -132,53 +106,29 @@ CONFIGURED = {
 }
 
 
-def written(monkeypatch: Any) -> dict[str, str]:
-    """What configured() writes: path -> text."""
-    texts: dict[str, str] = {}
-
-    def whole_file(dest: str, text: str, mode: str) -> list[str]:
-        texts[dest] = text
-        return []
-
-    monkeypatch.setattr(user_files.whole_file, "_inner", whole_file)
-    run(monkeypatch, configured, Host({"Placements": PLACED}), **CONFIGURED)
-    return texts
-
-
-def test_presets_and_profiles_tell_of_what_is_placed(monkeypatch: Any) -> None:
-    texts = written(monkeypatch)
-    assert "[claude-local]\nload-on-startup = true\nmodel = /models/small.gguf" in texts[PATHS.presets]
-    assert "[large]" not in texts[PATHS.presets]
-    assert "cache-ram = 1024" in texts[PATHS.presets]
-    assert json.loads(texts[PATHS.profiles]) == {
+def test_presets_and_profiles_list_what_is_placed(tmp_path: Path) -> None:
+    paths = Paths(home=str(tmp_path), model_dir="/data/models", bin_dir="/b")
+    Path(paths.placements).parent.mkdir(parents=True)
+    Path(paths.placements).write_text(json.dumps(PLACED))
+    assert changes(server.presets, **{**PRESETS, "paths": paths}) == (True, False)
+    text = Path(paths.presets).read_text()
+    assert "[claude-local]\nload-on-startup = true\nmodel = /models/small.gguf" in text
+    assert "[large]" not in text and "cache-ram = 1024" in text
+    assert json.loads(Path(paths.profiles).read_text()) == {
         "default": "small",
         "profiles": {"small": {"name": "Small", "tools": ["Read", "Write"], "ctx_size": 4096}},
     }
 
 
-def test_presets_that_are_right_are_left_alone(monkeypatch: Any) -> None:
-    texts = written(monkeypatch)
-    monkeypatch.undo()
-
-    def there(paths: list[str]) -> dict[str, UserFile]:
-        return {path: UserFile("644", texts[path].encode()) for path in paths}
-
-    host = Host({"Placements": PLACED, "UserFiles": there})
-    assert run_all(monkeypatch, configured, host, **CONFIGURED) == []
-    host = Host({"Placements": PLACED, "UserFiles": lambda paths: {path: None for path in paths}})
-    uploads = [c for c in run_all(monkeypatch, configured, host, **CONFIGURED) if c.startswith("upload ")]
-    assert len(uploads) == 2
-
-
 def test_without_the_active_model_the_stage_says_what_to_run(monkeypatch: Any) -> None:
-    host = Host({"Placements": {}})
-    run(monkeypatch, configured, host, **CONFIGURED)
+    host = StrictHost({"Placements": {}})
+    run(monkeypatch, server.presets, host, **PRESETS)
     assert "tasks/models.py" in host.logged[0]
 
 
 # --- the container -------------------------------------------------------------------------------------------------
 
-READ = {"Hashes": {"presets.ini": "a", "api-key": "b"}, "Placements": PLACED, "Directories": ["/mnt/a"]}
+READ = {"Hashes": {"presets.ini": "a", "api-key": "b"}, "Placements": PLACED, "Directory": {"mode": 755}}
 
 
 def config() -> str:
@@ -186,28 +136,28 @@ def config() -> str:
     return CONTAINER.config({"presets.ini": "a", "api-key": "b", "/data/models/small.gguf": stamp})
 
 
-def found(state: str, label: str | None) -> dict[str, Any]:
+def existing(state: str, label: str | None) -> dict[str, Any]:
     return {"Config": {"Labels": {CONFIG_LABEL: label} if label else None}, "State": {"Status": state}}
 
 
-def apply(monkeypatch: Any, container: dict[str, Any], **changes: Any) -> tuple[list[str], Host]:
-    host = Host({"DockerClient": CLIENT, "DockerContainer": container, **READ, **changes})
-    return run(monkeypatch, running, host, container=CONTAINER, paths=PATHS, root=True), host
+def run_container(monkeypatch: Any, container: dict[str, Any], **changes: Any) -> tuple[list[str], StrictHost]:
+    host = StrictHost({"DockerClient": CLIENT, "DockerContainer": container, **READ, **changes}, root=True)
+    return run(monkeypatch, server.run_container, host, container=CONTAINER, paths=PATHS), host
 
 
 def test_a_container_that_runs_as_it_should_is_left_alone(monkeypatch: Any) -> None:
-    commands, host = apply(monkeypatch, found("running", config()))
-    assert commands == [] and host.noop_reason == "server runs as it should"
+    commands, host = run_container(monkeypatch, existing("running", config()))
+    assert commands == [] and host.noop_reason == "server runs unchanged"
 
 
 def test_a_stopped_container_is_started(monkeypatch: Any) -> None:
-    (command,), host = apply(monkeypatch, found("exited", config()))
+    (command,), host = run_container(monkeypatch, existing("exited", config()))
     assert "/usr/bin/docker start server" in command
     assert host.sudo == [True]
 
 
 def test_a_machine_without_the_container_gets_it(monkeypatch: Any) -> None:
-    (command,), _ = apply(monkeypatch, {})
+    (command,), _ = run_container(monkeypatch, {})
     assert "/usr/bin/docker run" in command and "rm --force" not in command
     assert f"{CONFIG_LABEL}={config()}" in command
 
@@ -217,23 +167,23 @@ def test_a_machine_without_the_container_gets_it(monkeypatch: Any) -> None:
     [
         {"Hashes": {"presets.ini": "other", "api-key": "b"}},
         {"Hashes": {"presets.ini": "a", "api-key": "other"}},
-        {"Directories": []},
+        {"Directory": None},
         {"Placements": {"files": {"/data/models/small.gguf": {"sha256": "1", "inode": 5}}}},
     ],
 )
 def test_another_file_makes_the_container_anew(monkeypatch: Any, change: dict[str, Any]) -> None:
-    (command,), _ = apply(monkeypatch, found("running", config()), **change)
+    (command,), _ = run_container(monkeypatch, existing("running", config()), **change)
     assert command.index("rm --force server") < command.index("docker run")
 
 
 @pytest.mark.parametrize("state", ["paused", "created", "dead"])
 def test_a_container_in_an_odd_state_is_made_anew(monkeypatch: Any, state: str) -> None:
-    (command,), _ = apply(monkeypatch, found(state, config()))
+    (command,), _ = run_container(monkeypatch, existing(state, config()))
     assert "rm --force server" in command
 
 
 def test_somebody_elses_container_is_not_touched(monkeypatch: Any) -> None:
-    commands, host = apply(monkeypatch, found("running", None))
+    commands, host = run_container(monkeypatch, existing("running", None))
     assert commands == []
     assert "choose another name with server_container" in host.logged[0]
 
@@ -246,32 +196,34 @@ def test_somebody_elses_container_is_not_touched(monkeypatch: Any) -> None:
     ],
 )
 def test_a_container_that_does_not_start_says_what_to_do(monkeypatch: Any, said: str, advice: str) -> None:
-    host = Host({"DockerClient": CLIENT, "DockerContainer": {}, **READ})
+    host = StrictHost({"DockerClient": CLIENT, "DockerContainer": {}, **READ})
     host.succeeds, host.output = False, [said]
-    run(monkeypatch, running, host, container=CONTAINER, paths=PATHS)
+    run(monkeypatch, server.run_container, host, container=CONTAINER, paths=PATHS)
     assert said in host.logged[0] and advice in host.logged[0]
 
 
 # --- the answer ----------------------------------------------------------------------------------------------------
 
-ANSWERING = {"port": 8080, "paths": PATHS, "container": "server", "timeout": 600, "root": True}
+WAIT = {"port": 8080, "paths": PATHS, "container": "server", "timeout": 600}
 
 
 def test_a_server_that_answers_is_not_asked_again(monkeypatch: Any) -> None:
-    host = Host({"ServerAnswers": True})
-    assert run(monkeypatch, answering, host, **ANSWERING) == []
+    host = StrictHost({"ServerAnswers": True})
+    assert run(monkeypatch, server.wait, host, **WAIT) == []
 
 
 def test_the_wait_is_bounded_and_shows_itself(monkeypatch: Any) -> None:
-    (command,) = run(monkeypatch, answering, Host({"ServerAnswers": False}), **ANSWERING)
+    (command,) = run(monkeypatch, server.wait, StrictHost({"ServerAnswers": False}), **WAIT)
     assert "claude_local.server.wait --port 8080" in command and "--timeout 600" in command
 
 
 def test_a_server_that_does_not_answer_shows_its_log_and_what_to_try(monkeypatch: Any) -> None:
-    host = Host({"ServerAnswers": False, "DockerClient": CLIENT, "DockerContainer": found("running", "x")})
+    host = StrictHost(
+        {"ServerAnswers": False, "DockerClient": CLIENT, "DockerContainer": existing("running", "x")}, root=True
+    )
     host.succeeds = False
     host.output = ["0.1 E failed to open GGUF file '/models/small.gguf'", "[server] the model failed to load"]
-    _, logs = run(monkeypatch, answering, host, **ANSWERING)
+    _, logs = run(monkeypatch, server.wait, host, **WAIT)
     assert "docker logs --tail" in logs and host.sudo == [False, True]
     (message,) = host.logged
     assert "does not answer: the model failed to load\n" in message
@@ -279,11 +231,9 @@ def test_a_server_that_does_not_answer_shows_its_log_and_what_to_try(monkeypatch
 
 
 def test_the_facts_on_a_real_machine(tmp_path: Path) -> None:
-    assert fact_on_this_machine(MachineMemory()) > 256
     assert fact_on_this_machine(Placements(), path=str(tmp_path / "none")) == {}
     (tmp_path / "models.json").write_text('{"files": {}}')
     assert fact_on_this_machine(Placements(), path=str(tmp_path / "models.json")) == {"files": {}}
-    assert fact_on_this_machine(Directories(), paths=[str(tmp_path), "/no/such"]) == [str(tmp_path)]
     assert list(fact_on_this_machine(Hashes(), folder=str(tmp_path))) == ["models.json"]
     assert fact_on_this_machine(Hashes(), folder="/no/such") == {}
     assert fact_on_this_machine(ServerAnswers(), python="/no/python", port=1, token="/no") is False

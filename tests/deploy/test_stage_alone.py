@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from pyinfra.api import StringCommand
 
-from claude_local.deploy.operations import claude
-from claude_local.deploy.operations.image import sourced
+from claude_local.deploy.operations import claude, image
 from claude_local.paths import Paths
-from tests.deploy.strict_host import StrictHost
-from tests.deploy.test_claude import seen
-from tests.deploy.test_image import CLIENT, images, planned, run_all
+from tests.deploy.strict_host import StrictHost, run
+from tests.deploy.test_claude import installations
+from tests.deploy.test_image import CLIENT, images, planned
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
@@ -29,12 +28,12 @@ def test_without_the_runtime_the_stage_that_makes_it_is_named(
 
     paths = Paths(home=str(tmp_path), model_dir="/m", bin_dir="/b")
     host = StrictHost(
-        {"ClaudeInstallations": seen(), "DockerClient": CLIENT, "DockerImage": images(), "LlamaSource": False}
+        {"ClaudeInstallations": installations(), "DockerClient": CLIENT, "DockerImage": images(), "LlamaSource": False}
     )
     host.run_shell_command = really  # type: ignore[method-assign]
     if stage == "image":
-        run_all(monkeypatch, sourced, host, image=planned(), paths=paths)
+        run(monkeypatch, image.source, host, image=planned(), paths=paths)
     else:
         wanted = {"tested": "2.1.330", "minimum": "2.1.330", "arch": "x86_64", "paths": paths}
-        run_all(monkeypatch, claude.fetched, host, source="npm", **wanted)
-    assert host.logged == ["the runtime is not there yet; tasks/runtime.py makes it"]
+        run(monkeypatch, claude.install, host, source="npm", **wanted)
+    assert host.logged == ["the runtime is missing; run tasks/runtime.py first"]

@@ -7,7 +7,7 @@ def test_stages_with_times_and_results_then_what_to_type() -> None:
     lines = render({"packages": Stage(2.0, 1), "image": Stage(612.34, 2), "models": Stage(0.1)}, ["Next: claude-local"])
     assert lines[1].split() == ["packages", "2.0s", "1", "change"]
     assert lines[2].split() == ["image", "10m", "12.3s", "2", "changes"]
-    assert lines[3].split() == ["models", "0.1s", "as", "it", "should", "be"]
+    assert lines[3].split() == ["models", "0.1s", "unchanged"]
     assert lines[-1] == "Next: claude-local"
 
 

@@ -19,8 +19,8 @@ PYTHON = "/home/o'neil/venv/bin/python"
 class Host(StrictHost):
     """Also takes what verify is told on stdin, and answers Docker's questions."""
 
-    def __init__(self) -> None:
-        super().__init__({})
+    def __init__(self, *, root: bool = False) -> None:
+        super().__init__({}, root=root)
         self.told: list[dict[str, Any]] = []
 
     def run_shell_command(self, command: StringCommand, print_output: bool = False, **arguments: Any) -> Any:
@@ -35,14 +35,14 @@ class Host(StrictHost):
 
 def test_root_lets_verify_ask_docker_itself(monkeypatch: Any) -> None:
     host = Host()
-    (command,) = run(monkeypatch, verify.verified, host, parameters=PARAMETERS, python=PYTHON)
+    (command,) = run(monkeypatch, verify.run, host, parameters=PARAMETERS, python=PYTHON)
     assert "-m claude_local.verify --parameters -" in command and "--deep" not in command
     assert host.told == [PARAMETERS] and host.sudo == [False] and host.logged == []
 
 
 def test_a_user_has_docker_asked_with_sudo_and_all_else_done_as_the_user(monkeypatch: Any) -> None:
-    host = Host()
-    asked, command = run(monkeypatch, verify.verified, host, parameters=PARAMETERS, python=PYTHON, root=True)
+    host = Host(root=True)
+    asked, command = run(monkeypatch, verify.run, host, parameters=PARAMETERS, python=PYTHON)
     assert "docker container inspect" in asked and "claude_local.verify" in command
     assert host.sudo == [True, False]
     assert parse(host.told[0]["docker"])["version"].decoded == {"Version": "1"}
@@ -50,7 +50,7 @@ def test_a_user_has_docker_asked_with_sudo_and_all_else_done_as_the_user(monkeyp
 
 def test_deep_and_chosen_rows_are_passed_on(monkeypatch: Any) -> None:
     (command,) = run(
-        monkeypatch, verify.verified, Host(), parameters=PARAMETERS, python=PYTHON, deep=True, only="server.*, claude.chat,"
+        monkeypatch, verify.run, Host(), parameters=PARAMETERS, python=PYTHON, deep=True, only="server.*, claude.chat,"
     )  # fmt: skip
     assert "--deep" in command
     assert subprocess.run(["sh", "-c", f"set -- {command.split('verify', 1)[1].split('2>&1')[0]}; printf '%s\n' \"$@\""],
@@ -60,7 +60,7 @@ def test_deep_and_chosen_rows_are_passed_on(monkeypatch: Any) -> None:
 def test_a_red_row_fails_the_operation_with_words(monkeypatch: Any) -> None:
     host = Host()
     host.succeeds = False
-    run(monkeypatch, verify.verified, host, parameters=PARAMETERS, python=PYTHON)
+    run(monkeypatch, verify.run, host, parameters=PARAMETERS, python=PYTHON)
     assert host.logged == [verify.FAILURE]
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from claude_local.deploy.facts.docker import Client
 from claude_local.deploy.facts.nvidia import GpusInContainer, NvidiaRuntime
-from claude_local.deploy.operations.nvidia import configured
+from claude_local.deploy.operations.nvidia import register_runtime
 from claude_local.docker.gpus import nvidia_options
 from claude_local.image.base import REPOSITORY
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
@@ -124,19 +124,19 @@ def test_docker_learns_of_the_runtime_while_a_container_runs_on(daemon: Daemon, 
 
     assert fact_on_this_machine(NvidiaRuntime(), client=daemon.client) is False
     words = nvidia_options("all")
-    before = fact_on_this_machine(GpusInContainer(), client=daemon.client, image=image, words=words)
-    assert before["gpus"] == [] and "nknown" in before["said"] and "runtime" in before["said"]
+    before = fact_on_this_machine(GpusInContainer(), client=daemon.client, image=image, gpu_argv=words)
+    assert before["gpus"] == [] and "nknown" in before["error"] and "runtime" in before["error"]
 
     client = Client(client=daemon.client, buildkit=True, version="", daemon=True, dockerd=True)
     host = StrictHost({"DockerClient": client, "NvidiaRuntime": False})
-    (command,) = run(monkeypatch, configured, host, config=str(daemon.config), pidfile=str(daemon.pidfile))
+    (command,) = run(monkeypatch, register_runtime, host, config=str(daemon.config), pidfile=str(daemon.pidfile))
     environment = {**os.environ, "PATH": f"{daemon.tools}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
 
     assert fact_on_this_machine(NvidiaRuntime(), client=daemon.client) is True
-    after = fact_on_this_machine(GpusInContainer(), client=daemon.client, image=image, words=words)
-    assert after == {"gpus": [LISTED], "said": ""}
+    after = fact_on_this_machine(GpusInContainer(), client=daemon.client, image=image, gpu_argv=words)
+    assert after == {"gpus": [LISTED], "error": ""}
     assert daemon.run("inspect", "--format", "{{.State.Running}} {{.RestartCount}}", "other").stdout.split() == [
         "true",
         "0",

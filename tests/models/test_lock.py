@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local.deploy.operations.models_lock import write
+from claude_local.deploy.operations.models import write_lock
 from claude_local.models import lock as models_lock
 from claude_local.models import profiles
 from claude_local.models.lock import LockEntry, LockError
@@ -100,11 +100,11 @@ def test_what_a_machine_hashed_becomes_entries() -> None:
 def test_several_writers_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "models.lock"
     many = [LockEntry(HUB, f"{n}.gguf", "ab" * 32, n + 1) for n in range(8)]
-    threads = [threading.Thread(target=write, args=(path, [entry])) for entry in many]
+    threads = [threading.Thread(target=write_lock, args=(path, [entry])) for entry in many]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert set(models_lock.read(path.read_text()).values()) == set(many)
-    assert write(path, many) == 0
+    assert write_lock(path, many) == 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["models.lock"]

@@ -16,7 +16,6 @@ from typing import Any
 
 from claude_local.deploy.facts.docker import CLIENT_SCRIPT, DockerPackages
 from claude_local.deploy.facts.fence import EXPERIMENTS, ROOT
-from claude_local.deploy.facts.packages import MissingPackages
 from claude_local.deploy.facts.preflight import SCRIPT as PREFLIGHT_SCRIPT
 from claude_local.deploy.operations import apt_repository
 from claude_local.deploy.operations.docker import START_SCRIPT
@@ -34,7 +33,6 @@ def script_of(command: Any) -> str:
     return shlex.split(command.get_raw_value())[2]
 
 
-MISSING_SCRIPT = script_of(MissingPackages().command(packages=[]))
 DOCKER_PACKAGES_SCRIPT = script_of(DockerPackages().command(names=[]))
 
 
@@ -71,7 +69,6 @@ class RecordedMachine:
             script, arguments = words[2], words[4:]
             facts = {
                 PREFLIGHT_SCRIPT: self._preflight,
-                MISSING_SCRIPT: self._missing,
                 CLIENT_SCRIPT: self._docker_client,
                 DOCKER_PACKAGES_SCRIPT: self._docker_packages,
                 EXPERIMENTS: self._experiments,
@@ -79,13 +76,17 @@ class RecordedMachine:
             }
             if script in facts:
                 return True, list(facts[script](arguments))
+        if "dpkg -l" in command:
+            return True, [f"ii  {name}  1  amd64  recorded" for name in sorted(self.installed)]
+        if command.startswith("command -v "):
+            return True, [f"/usr/bin/{words[2]}"]
         if "/etc/os-release" in command:
             return True, self._identity()
         if command.startswith("curl --connect-timeout"):
             return True, ["yes"] if self.repository and "download.docker.com" in command else []
         if " image inspect " in command or " container inspect " in command:
             return True, ['[{"Id": "sha256:0"}]'] if words[3] in self.images else []
-        if command.startswith("! test -e") and "models.json" in command:
+        if command.startswith("! test -r") and "models.json" in command:
             return True, [json.dumps({"files": {}, "profiles": self.placed})]
         if "placement check" not in command:
             self.ran.append(command)
@@ -106,9 +107,6 @@ class RecordedMachine:
             "root yes",
             *(f"mount /dev/sda1 ext4 {2**40} {path}" for path in places),
         ]
-
-    def _missing(self, entries: list[str]) -> Iterable[str]:
-        return (name for name in (entry.partition("=")[0] for entry in entries) if name not in self.installed)
 
     def _docker_client(self, _: list[str]) -> Iterable[str]:
         about = self.recorded["docker"]
@@ -170,7 +168,7 @@ class RecordedMachine:
             self.daemon = True
         elif script == COPY_SCRIPT:
             self.copied = True
-        elif script == BASE_SCRIPT.read_text() and (arguments[0] == "bootstrap" or self.registry):
+        elif script == BASE_SCRIPT and (arguments[0] == "bootstrap" or self.registry):
             self.images.add(arguments[2])
         return True, []
 
@@ -198,7 +196,7 @@ class RecordedMachine:
             "docker": self.docker,
             "repository": self.scripts(apt_repository.SCRIPT),
             "profiles": self.scripts(COPY_SCRIPT),
-            "base": self.scripts(BASE_SCRIPT.read_text()),
+            "base": self.scripts(BASE_SCRIPT),
             "uploads": self.uploads,
             "ran": self.ran,
         }

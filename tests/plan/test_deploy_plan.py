@@ -52,7 +52,7 @@ def test_each_task_file_plans_alone(stage: str) -> None:
             "cuda12.8.1",
             "Image variant cuda: NVIDIA GeForce RTX 4090 (8.9, 24 GiB), NVIDIA GeForce RTX 5070 Ti (12.0, 16 GiB) "
             "with driver 575.64.03: CUDA 12.8.1 for 89-real;120a-real",
-            ["Install NVIDIA's container toolkit", "Tell Docker of NVIDIA's runtime", "Get the images for CUDA",
+            ["Install NVIDIA's container toolkit", "Register NVIDIA's runtime with Docker", "Get the images for CUDA",
              "Check that containers see the GPUs"],
         ),
         ("hopper", "cuda12.8.1", "driver 590.48.01: CUDA 12.8.1 for 90-real", ["Get the images for CUDA"]),

@@ -1,16 +1,17 @@
-"""Which Claude Code is on the workstation."""
+"""The installations of Claude Code on the workstation."""
 
 from __future__ import annotations
 
 from typing import TypedDict
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api import FactBase, StringCommand
 
 from claude_local.claude.versions import Installation
+from claude_local.deploy import shell
 
-# Each candidate is asked once; a path that comes twice (a link to another candidate) is asked once too. The user's own
-# PATH is what an interactive login shell sees: nvm and its like set it in .bashrc. setsid: an interactive shell that is
-# not in the terminal's foreground stops itself (SIGTTIN) unless it has no terminal.
+# Asks each candidate for its version once, also where two paths lead to the same file. The user's PATH is that of an
+# interactive login shell: nvm and similar tools set it in .bashrc. setsid: an interactive shell outside the terminal's
+# foreground stops itself (SIGTTIN) unless it has no terminal.
 SCRIPT = r"""
 native=$1; versions=$2; link=$3; tested=$4
 echo "link $(readlink -- "$link")"
@@ -27,45 +28,51 @@ for path in "$native" "$login" "$(command -v claude)" "$versions/$tested"; do
   case "$asked" in *"|$real|"*) continue ;; esac
   asked="$asked|$real|"
   version=$(timeout 30 "$path" --version </dev/null 2>/dev/null | head -n 1)
-  printf 'found %s\t%s\n' "$path" "$version"
+  printf 'installed %s\t%s\n' "$path" "$version"
 done
 command -v npm >/dev/null 2>&1 && echo npm
 true
 """
 
 
-class ClaudeSeen(TypedDict):
-    """``found``: the installations in order of preference; ``link``: where our link points ("" when there is none);
-    ``native``: what is at ~/.local/bin/claude: ``free``, ``file``, or where its link points; ``npm``: npm is there."""
+class Installations(TypedDict):
+    """``installed``: in order of preference; ``link``: where our link points ("" without one); ``native``: what is at
+    ~/.local/bin/claude (``free``, ``file``, or where its link points); ``npm``: whether npm is installed."""
 
-    found: list[Installation]
+    installed: list[Installation]
     link: str
     native: str
     npm: bool
 
 
-class ClaudeInstallations(FactBase[ClaudeSeen]):
-    """Claude Code at ~/.local/bin/claude, on the user's PATH and in the native installer's folder of versions."""
+class ClaudeInstallations(FactBase[Installations]):
+    """Claude Code at ~/.local/bin/claude, on the user's PATH and in the native installer's folder of versions.
+
+    + native: ~/.local/bin/claude
+    + versions: the native installer's folder
+    + link: our link
+    + tested: the tested version
+    """
 
     def command(self, native: str, versions: str, link: str, tested: str) -> StringCommand:
-        words = [QuoteString(word) for word in (SCRIPT, "sh", native, versions, link, tested)]
-        return StringCommand("sh", "-c", *words)
+        return shell.script(SCRIPT, native, versions, link, tested)
 
-    def process(self, output: list[str]) -> ClaudeSeen:
-        seen = self.default()
+    def process(self, output: list[str]) -> Installations:
+        result = self.default()
         for line in output:
             kind, _, rest = line.partition(" ")
-            if kind == "found":
-                path, _, said = rest.partition("\t")
-                seen["found"].append(Installation(path, said.split(" ")[0] or None))
+            if kind == "installed":
+                path, _, version = rest.partition("\t")
+                result["installed"].append(Installation(path, version.split(" ")[0] or None))
             elif kind == "link":
-                seen["link"] = rest
+                result["link"] = rest
             elif kind == "native":
-                seen["native"] = rest.removeprefix("link ")
+                result["native"] = rest.removeprefix("link ")
             elif kind == "npm":
-                seen["npm"] = True
-        return seen
+                result["npm"] = True
+        return result
 
     @staticmethod
-    def default() -> ClaudeSeen:
-        return ClaudeSeen(found=[], link="", native="free", npm=False)
+    def default() -> Installations:
+        """A machine without Claude Code."""
+        return Installations(installed=[], link="", native="free", npm=False)

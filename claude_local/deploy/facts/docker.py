@@ -1,4 +1,4 @@
-"""What there is of Docker on the workstation. Run these with the rights that docker is used with (``**ws.root``)."""
+"""Docker on the workstation. These facts need the rights that docker is used with (``**ws.root``)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any, TypedDict
 
 from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
 
+from claude_local.deploy import shell
 from claude_local.deploy.facts.yes_or_no import YesOrNo
 
 
 class Client(TypedDict):
-    """``client``: path of the docker command to use, the first that can build with BuildKit, else the first at all;
-    ``buildkit``: whether it can; ``version``: its version; ``daemon``: whether a daemon answers it; ``dockerd``: whether
-    a daemon is installed here."""
+    """The docker command to use.
+
+    ``client``: its path, the first that can build with BuildKit, else the first of all; ``buildkit``: whether it can;
+    ``version``: its version; ``daemon``: whether a daemon answers it; ``dockerd``: whether a daemon is installed.
+    """
 
     client: str | None
     buildkit: bool
@@ -23,9 +26,9 @@ class Client(TypedDict):
     dockerd: bool
 
 
-# Asked, not concluded from versions: a plugin "buildx" answers, or DOCKER_BUILDKIT=1 makes "build" know --progress
-# (clients 18.09 to 22 have BuildKit built in; later ones without buildx print an error instead). A snap's client is none:
-# it cannot read hidden directories of the home directory (canonical/docker-snap 334).
+# A client can build with BuildKit when its plugin "buildx" answers, or when DOCKER_BUILDKIT=1 makes "build" know --progress.
+# (Clients 18.09 to 22 have BuildKit built in; later ones without buildx print an error.) A snap's client does not count: it
+# cannot read hidden directories of the home directory (canonical/docker-snap 334).
 CLIENT_SCRIPT = r"""
 first= chosen=
 IFS=:
@@ -56,46 +59,51 @@ class DockerClient(FactBase[Client]):
     """Which docker client to use, and whether a daemon answers it: see :class:`Client`."""
 
     def command(self) -> StringCommand:
-        return StringCommand("sh", "-c", QuoteString(CLIENT_SCRIPT))
+        return shell.script(CLIENT_SCRIPT)
 
     def process(self, output: list[str]) -> Client:
-        found = dict(line.split(" ", 1) for line in output if " " in line)
+        answers = dict(line.split(" ", 1) for line in output if " " in line)
         return Client(
-            client=found.get("client"),
-            buildkit="buildkit" in found,
-            version=found.get("version", ""),
-            daemon="daemon" in found,
-            dockerd="dockerd" in found,
+            client=answers.get("client"),
+            buildkit="buildkit" in answers,
+            version=answers.get("version", ""),
+            daemon="daemon" in answers,
+            dockerd="dockerd" in answers,
         )
 
     @staticmethod
     def default() -> Client:
+        """A machine without Docker."""
         return Client(client=None, buildkit=False, version="", daemon=False, dockerd=False)
 
 
 class DockerPackages(FactBase[dict[str, list[str]]]):
-    """Those of ``names`` that dpkg has installed and those that apt could install:
-    ``{"installed": [...], "candidates": [...]}``."""
+    """Those of ``names`` that are installed and those that apt could install: ``{"installed": [...], "candidates": [...]}``.
+
+    pyinfra has no fact for what apt could install.
+    """
+
+    command_script = (
+        "for name do "
+        'if test "$(dpkg-query -W -f=\'${db:Status-Status}\' "$name" 2>/dev/null)" = installed; '
+        'then echo "installed $name"; fi; '
+        'if apt-cache policy "$name" 2>/dev/null | grep -q "^  Candidate: [^(]"; then echo "candidates $name"; fi; '
+        "done"
+    )
 
     def command(self, names: Iterable[str]) -> StringCommand:
-        script = (
-            "for name do "
-            'if test "$(dpkg-query -W -f=\'${db:Status-Status}\' "$name" 2>/dev/null)" = installed; '
-            'then echo "installed $name"; fi; '
-            'if apt-cache policy "$name" 2>/dev/null | grep -q "^  Candidate: [^(]"; then echo "candidates $name"; fi; '
-            "done"
-        )
-        return StringCommand("sh", "-c", QuoteString(script), "sh", *[QuoteString(name) for name in names])
+        return shell.script(self.command_script, *names)
 
     def process(self, output: list[str]) -> dict[str, list[str]]:
-        found = self.default()
+        packages = self.default()
         for line in output:
             state, _, name = line.partition(" ")
-            found[state].append(name)
-        return found
+            packages[state].append(name)
+        return packages
 
     @staticmethod
     def default() -> dict[str, list[str]]:
+        """A machine whose apt knows nothing."""
         return {"installed": [], "candidates": []}
 
 
@@ -109,22 +117,15 @@ class Answers(YesOrNo):
         )  # fmt: skip
 
 
-class Groups(FactBase[list[str]]):
-    """The names of the groups that a user is entered in (which a running session may not have yet)."""
+class DockerUnit(YesOrNo):
+    """Whether systemd runs this machine and has a unit docker.service."""
 
-    def command(self, user: str) -> StringCommand:
-        return StringCommand("id", "-nG", QuoteString(user), "2>/dev/null || true")
-
-    def process(self, output: list[str]) -> list[str]:
-        return output[0].split()
-
-    @staticmethod
-    def default() -> list[str]:
-        return []
+    def command(self) -> str:
+        return "test -d /run/systemd/system && systemctl cat docker.service >/dev/null 2>&1 && echo yes || true"
 
 
 class _Inspected(FactBase[dict[str, Any]]):
-    """The first object of ``docker KIND inspect NAME``; {} when it is not there or the daemon does not answer."""
+    """The first object of ``docker KIND inspect NAME``; {} when there is none or the daemon does not answer."""
 
     kind = ""
 
@@ -142,11 +143,15 @@ class _Inspected(FactBase[dict[str, Any]]):
 
     @staticmethod
     def default() -> dict[str, Any]:
+        """Nothing to inspect."""
         return {}
 
 
 class DockerImage(_Inspected):
-    """``docker image inspect`` of a tag; {} when there is no such image or no daemon."""
+    """``docker image inspect`` of a tag; {} when there is no such image or no daemon.
+
+    pyinfra's ``docker.DockerImage`` asks the first docker on PATH, which may be a snap's.
+    """
 
     kind = "image"
 

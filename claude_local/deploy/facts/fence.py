@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
+from pyinfra.api import FactBase, FactProcessError, StringCommand
 
+from claude_local.deploy import shell
 from claude_local.fence import apparmor, plan
 from claude_local.fence.probe import BWRAP, COPY, AppArmor, Bubblewrap, Result, Symptoms
 
@@ -106,8 +107,7 @@ class FenceExperiments(FactBase[Symptoms]):
 
     def command(self, bwrap: str = BWRAP, copy: str = COPY) -> StringCommand:
         self.bwrap, self.copy = bwrap, copy
-        words = [bwrap, copy, " ".join(_outer()), " ".join(_outer(accounts=(3, 4)))]
-        return StringCommand("sh", "-c", QuoteString(EXPERIMENTS), "sh", *[QuoteString(word) for word in words])
+        return shell.script(EXPERIMENTS, bwrap, copy, " ".join(_outer()), " ".join(_outer(accounts=(3, 4))))
 
     def process(self, output: list[str]) -> Symptoms:
         known: dict[str, Any] = {}
@@ -153,7 +153,7 @@ class FenceRootView(FactBase[RootView]):
     """AppArmor's state and the kernel settings that can be changed; ask it as root."""
 
     def command(self, profile: str = apparmor.FILE) -> StringCommand:
-        return StringCommand("sh", "-c", QuoteString(ROOT), "sh", QuoteString(profile))
+        return shell.script(ROOT, profile)
 
     def process(self, output: list[str]) -> RootView:
         flags = dict.fromkeys(("enabled", "loadable", "parser", "abi_4"), False)

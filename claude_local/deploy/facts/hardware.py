@@ -1,22 +1,27 @@
-"""The machine's hardware, as far as it decides which image is built and which model fits."""
+"""The machine's hardware: it decides which image is built and which model fits."""
 
 from __future__ import annotations
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api import FactBase, StringCommand
 
-from claude_local.hardware import probe as hardware_probe
+from claude_local.deploy import shell
+from claude_local.hardware import probe
 from claude_local.hardware.machine import Hardware
 
 
 class MachineHardware(FactBase[Hardware]):
-    """GPUs, processor, memory and free disk: one script, whatever tools there are. Needs no root."""
+    """GPUs, processor, memory and free disk, from one script. It needs no root and no particular tool.
+
+    + root: folder to read /proc and /sys below, for tests
+    """
 
     def command(self, root: str = "") -> StringCommand:
-        return StringCommand("sh", "-c", QuoteString(hardware_probe.PROBE), "sh", QuoteString(root))
+        return shell.script(probe.PROBE, root)
 
     def process(self, output: list[str]) -> Hardware:
-        return hardware_probe.parse(output)
+        return probe.parse(output)
 
     @staticmethod
     def default() -> Hardware:
+        """A machine that reports nothing."""
         return Hardware()

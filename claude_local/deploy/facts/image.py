@@ -1,15 +1,19 @@
-"""What the image depends on, on the workstation: the processor, and the source tree in the build context."""
+"""The processor, llama.cpp's sources and our images on the workstation."""
 
 from __future__ import annotations
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
+from claude_local.deploy import shell
 from claude_local.deploy.facts.yes_or_no import YesOrNo
-from claude_local.image import plan as image
+from claude_local.image.plan import LABEL, REPOSITORY
 
 
 class CpuFlags(FactBase[list[str]]):
-    """The flags of the first processor in /proc/cpuinfo (``flags`` on x86, ``Features`` on ARM)."""
+    """The flags of the first processor in /proc/cpuinfo (``flags`` on x86, ``Features`` on ARM).
+
+    pyinfra's ``hardware.CpuInfo`` reads lscpu, whose names of flags differ on ARM.
+    """
 
     def command(self) -> str:
         return "grep -m1 -E '^(flags|Features)' /proc/cpuinfo || true"
@@ -19,11 +23,17 @@ class CpuFlags(FactBase[list[str]]):
 
     @staticmethod
     def default() -> list[str]:
+        """No flags."""
         return []
 
 
 class LlamaSource(YesOrNo):
-    """Whether ``folder`` holds the pinned sources of a llama.cpp build; hashes all of it (0.3 s)."""
+    """Whether ``folder`` holds the pinned sources of a llama.cpp build. It hashes all of them (0.3 s).
+
+    + python: the runtime's interpreter
+    + build: number of the build
+    + folder: of the sources
+    """
 
     def command(self, python: str, build: int, folder: str) -> StringCommand:
         return StringCommand(
@@ -32,7 +42,7 @@ class LlamaSource(YesOrNo):
         )  # fmt: skip
 
 
-# Only what carries our label: an image of that name that somebody else made is not ours to remove.
+# Only images with our label: another image of that name is not ours to remove.
 IMAGES_SCRIPT = r"""
 client=$1 repository=$2 label=$3
 "$client" ps --all --quiet --no-trunc | xargs -r "$client" inspect --format 'used {{.Image}}'
@@ -42,12 +52,13 @@ true
 
 
 class ServerImages(FactBase[dict[str, bool]]):
-    """Our llama-server images: tag -> whether a container, running or not, was made from the image. Run it with the
-    rights that docker is used with."""
+    """Our llama-server images: tag -> whether a container, running or not, was made from the image.
+
+    It needs the rights that docker is used with.
+    """
 
     def command(self, client: str) -> StringCommand:
-        words = [QuoteString(word) for word in (client, image.REPOSITORY, image.LABEL)]
-        return StringCommand("sh", "-c", QuoteString(IMAGES_SCRIPT), "sh", *words, "2>/dev/null")
+        return StringCommand(shell.script(IMAGES_SCRIPT, client, REPOSITORY, LABEL), "2>/dev/null")
 
     def process(self, output: list[str]) -> dict[str, bool]:
         lines = [line.split() for line in output]
@@ -57,4 +68,5 @@ class ServerImages(FactBase[dict[str, bool]]):
 
     @staticmethod
     def default() -> dict[str, bool]:
+        """No images."""
         return {}

@@ -8,6 +8,8 @@ from typing import Any
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
+from claude_local.deploy import shell
+
 
 def placement(command: str, python: str, plan: dict[str, Any], *options: str) -> StringCommand:
     """``printf PLAN | python -m claude_local.models.placement COMMAND``: the plan travels on standard input."""
@@ -91,7 +93,7 @@ class ModelFiles(FactBase[dict[str, dict[str, Any]]]):
 
     def command(self, python: str, roots: Sequence[str], names: Sequence[str], unknown: Sequence[str]) -> StringCommand:
         lists = ["\n".join(dict.fromkeys(each)) for each in (names, unknown)]
-        return StringCommand("sh", "-c", *[QuoteString(word) for word in (FILES, "sh", python, *lists, *roots)])
+        return shell.script(FILES, python, *lists, *roots)
 
     def process(self, output: list[str]) -> dict[str, dict[str, Any]]:
         found = self.default()

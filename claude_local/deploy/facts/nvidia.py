@@ -1,4 +1,4 @@
-"""What there is of NVIDIA's container toolkit, and whether containers see the GPUs."""
+"""NVIDIA's runtime for containers, and the GPUs that containers see."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ from typing import TypedDict
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
+from claude_local.deploy import shell
 from claude_local.deploy.facts.yes_or_no import YesOrNo
 from claude_local.docker import commands as docker
 
 
-class ContainerToolkit(YesOrNo):
-    """Whether NVIDIA's container toolkit is installed, from wherever."""
-
-    def command(self) -> str:
-        return "PATH=$PATH:/usr/sbin:/sbin; command -v nvidia-ctk >/dev/null 2>&1 && echo yes || true"
-
-
 class NvidiaRuntime(YesOrNo):
-    """Whether the running Docker daemon knows the runtime ``nvidia``. Run it with the rights that docker is used with."""
+    """Whether the Docker daemon knows the runtime ``nvidia``. It needs the rights that docker is used with."""
 
     def command(self, client: str) -> StringCommand:
         return StringCommand(
@@ -28,28 +22,29 @@ class NvidiaRuntime(YesOrNo):
         )  # fmt: skip
 
 
-class Seen(TypedDict):
-    """``gpus``: nvidia-smi's lines, one a GPU; ``said``: what came instead, in one line."""
+class ContainerGpus(TypedDict):
+    """``gpus``: nvidia-smi's lines, one a GPU; ``error``: its other output in one line."""
 
     gpus: list[str]
-    said: str
+    error: str
 
 
-class GpusInContainer(FactBase[Seen]):
-    """What a real ``nvidia-smi`` sees in a container. Run it with the rights that docker is used with.
+class GpusInContainer(FactBase[ContainerGpus]):
+    """What ``nvidia-smi`` lists in a container. It needs the rights that docker is used with.
 
-    Arguments: ``client``; ``image``: any image that is there (the toolkit brings nvidia-smi in); ``words``: the words of
-    ``docker run`` that give a container its GPUs.
+    + client: path of the docker client
+    + image: any image that exists (the toolkit brings nvidia-smi in)
+    + gpu_argv: arguments of ``docker run`` that give a container its GPUs
     """
 
-    def command(self, client: str, image: str, words: Sequence[str]) -> StringCommand:
-        run = [QuoteString(word) for word in docker.nvidia_smi(client, image, words)]
-        return StringCommand("timeout 120", *run, "2>&1 || true")
+    def command(self, client: str, image: str, gpu_argv: Sequence[str]) -> StringCommand:
+        return StringCommand("timeout 120", shell.join(docker.nvidia_smi(client, image, gpu_argv)), "2>&1 || true")
 
-    def process(self, output: list[str]) -> Seen:
+    def process(self, output: list[str]) -> ContainerGpus:
         gpus = [line.strip() for line in output if line.startswith("GPU ")]
-        return Seen(gpus=gpus, said="" if gpus else " ".join(line.strip() for line in output)[-400:])
+        return ContainerGpus(gpus=gpus, error="" if gpus else " ".join(line.strip() for line in output)[-400:])
 
     @staticmethod
-    def default() -> Seen:
-        return Seen(gpus=[], said="")
+    def default() -> ContainerGpus:
+        """No GPU."""
+        return ContainerGpus(gpus=[], error="")

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
+from pyinfra.api import FactBase, FactProcessError, StringCommand
+
+from claude_local.deploy import shell
 
 # Prints tagged lines; every part tolerates a bare machine. /proc/net/tcp*: state 0A is LISTEN, ports are hexadecimal. Docker
 # is asked as root where that takes no password, else as this user (who may be in the group docker).
@@ -59,7 +61,7 @@ class PreflightFindings(FactBase[dict[str, Any]]):
 
     def command(self, container: str, files: Sequence[str], runtime: str, paths: Sequence[str]) -> StringCommand:
         words = [container, "\n".join(files), runtime, *paths]
-        return StringCommand("sh", "-c", QuoteString(SCRIPT), "sh", *[QuoteString(word) for word in words])
+        return shell.script(SCRIPT, *words)
 
     def process(self, output: list[str]) -> dict[str, Any]:
         found = self.default()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api import FactBase, StringCommand
+
+from claude_local.deploy import shell
 
 
 class RuntimeStamp(FactBase[dict[str, str]]):
     """What the runtime was made from: ``{"files": sha256 of the copied files, "venv": stamp}``.
 
-    ``files`` is computed from what is there now (sorted ``sha256sum`` of every file below ``lib``), so a damaged copy
-    shows; ``venv`` is the stamp that the last complete installation wrote, empty when its interpreter does not start.
+    ``files`` is computed from the files below ``lib`` (sorted ``sha256sum`` lines), so a damaged copy is noticed.
+    ``venv`` is the stamp that the last complete installation wrote, missing when its interpreter does not start.
     """
 
     def command(self, lib: str, venv: str) -> StringCommand:
@@ -19,11 +21,12 @@ class RuntimeStamp(FactBase[dict[str, str]]):
             '"$2/bin/python" -c "import claude_local, requests" >/dev/null 2>&1 '
             '&& echo "venv $(cat "$2/claude-local.stamp" 2>/dev/null)"; true'
         )
-        return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(lib), QuoteString(venv))
+        return shell.script(script, lib, venv)
 
     def process(self, output: list[str]) -> dict[str, str]:
         return dict(line.split(" ", 1) for line in output if " " in line)
 
     @staticmethod
     def default() -> dict[str, str]:
+        """A machine without the runtime."""
         return {}

@@ -1,33 +1,18 @@
-"""The server's side of the workstation: memory, keys, the files that it reads, what it answers."""
+"""The server on the workstation: its key, the files that it reads, whether it answers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from pyinfra.api import FactBase, FactProcessError, QuoteString, StringCommand
+from pyinfra.api import FactBase, QuoteString, StringCommand
 
+from claude_local.deploy import shell
 from claude_local.deploy.facts.yes_or_no import YesOrNo
 
 
-class MachineMemory(FactBase[int]):
-    """The machine's memory in MiB."""
-
-    def command(self) -> str:
-        return "grep -m1 '^MemTotal:' /proc/meminfo || true"
-
-    def process(self, output: list[str]) -> int:
-        return int(output[0].split()[1]) // 1024
-
-    @staticmethod
-    def default() -> int:
-        return 8192
-
-
 class Key(TypedDict):
-    """``token``: the token's mode ("600"), None without a token (or an empty one); ``copy``: ``MODE UID:GID`` of the
-    server's copy; ``same``: whether both hold the same."""
+    """``token``: the token's mode ("600"), None without a token or with an empty one; ``copy``: ``MODE UID:GID`` of the
+    server's copy; ``same``: whether both have the same content."""
 
     token: str | None
     copy: str | None
@@ -42,52 +27,20 @@ class ApiKey(FactBase[Key]):
             'test -s "$1" && echo "token $(stat -c %a "$1")"; test -s "$2" && echo "copy $(stat -c "%a %u:%g" "$2")"; '
             'cmp -s "$1" "$2" && echo same yes; true'
         )
-        return StringCommand("sh", "-c", QuoteString(script), "sh", QuoteString(token), QuoteString(copy))
+        return shell.script(script, token, copy)
 
     def process(self, output: list[str]) -> Key:
-        found = dict(line.split(" ", 1) for line in output)
-        return Key(token=found.get("token"), copy=found.get("copy"), same="same" in found)
+        answers = dict(line.split(" ", 1) for line in output)
+        return Key(token=answers.get("token"), copy=answers.get("copy"), same="same" in answers)
 
     @staticmethod
     def default() -> Key:
+        """A machine without a token."""
         return Key(token=None, copy=None, same=False)
 
 
-class Placements(FactBase[dict[str, Any]]):
-    """models.json, which the models stage writes: {} when there is none."""
-
-    def command(self, path: str) -> StringCommand:
-        return StringCommand("! test -e", QuoteString(path), "|| cat", QuoteString(path))
-
-    def process(self, output: list[str]) -> dict[str, Any]:
-        try:
-            content = json.loads("\n".join(output))
-        except ValueError as error:
-            raise FactProcessError(f"models.json is no JSON: {error}; tasks/models.py writes it anew") from None
-        return content if isinstance(content, dict) else {}
-
-    @staticmethod
-    def default() -> dict[str, Any]:
-        return {}
-
-
-class Directories(FactBase[list[str]]):
-    """Those of ``paths`` that are directories, in their order."""
-
-    def command(self, paths: Iterable[str]) -> StringCommand:
-        script = 'for path do if test -d "$path"; then echo "$path"; fi; done'
-        return StringCommand("sh", "-c", QuoteString(script), "sh", *[QuoteString(path) for path in paths])
-
-    def process(self, output: list[str]) -> list[str]:
-        return output
-
-    @staticmethod
-    def default() -> list[str]:
-        return []
-
-
 class Hashes(FactBase[dict[str, str]]):
-    """Relative path -> sha256 of every file below ``folder``; {} when it is not there."""
+    """Relative path -> sha256 of every file below ``folder``; {} when it does not exist."""
 
     def command(self, folder: str) -> StringCommand:
         return StringCommand(
@@ -100,6 +53,7 @@ class Hashes(FactBase[dict[str, str]]):
 
     @staticmethod
     def default() -> dict[str, str]:
+        """No files."""
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Files of the user, byte for byte."""
+"""Files that the user writes too, read byte for byte."""
 
 from __future__ import annotations
 
@@ -6,49 +6,51 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, QuoteString, StringCommand
+from pyinfra.api import FactBase, StringCommand
+
+from claude_local.deploy import shell
 
 SCRIPT = r"""
 for path do
-  if test -d "$path"; then echo "directory $(stat -L -c %a -- "$path")"
-  elif test -f "$path"; then echo "file $(stat -L -c %a -- "$path") $(base64 -w 0 -- "$path")"
-  else echo absent; fi
+  if test -f "$path"; then echo "file $(stat -L -c %a -- "$path") $(base64 -w 0 -- "$path")"; else echo absent; fi
 done
 """
 
 
 @dataclass(frozen=True)
 class UserFile:
-    """A file or directory (``content`` None) with its mode in octal, such as ``600``; links are followed."""
+    """A file with its mode in octal, such as ``600``. Links are followed."""
 
     mode: str
-    content: bytes | None = None
+    content: bytes
 
     @property
     def text(self) -> str:
-        """The content as text; bytes that are no UTF-8 survive the way back (surrogateescape)."""
-        return (self.content or b"").decode("utf-8", "surrogateescape")
+        """The content as text. Bytes that are not UTF-8 survive the way back (surrogateescape)."""
+        return self.content.decode("utf-8", "surrogateescape")
 
 
 class UserFiles(FactBase[dict[str, UserFile | None]]):
-    """What is at each of ``paths``: :class:`UserFile`, or None where nothing is."""
+    """The file at each of ``paths``, or None where there is none.
+
+    pyinfra's ``files.FileContents`` gives lines, and loses other bytes and whether the last line ends in a newline.
+    """
 
     def command(self, paths: Sequence[str]) -> StringCommand:
         self.paths = list(paths)
-        return StringCommand("sh", "-c", QuoteString(SCRIPT), "sh", *[QuoteString(path) for path in paths])
+        return shell.script(SCRIPT, *paths)
 
     def process(self, output: list[str]) -> dict[str, UserFile | None]:
         return {path: _user_file(line) for path, line in zip(self.paths, output, strict=False)}
 
     @staticmethod
     def default() -> dict[str, UserFile | None]:
+        """A machine without any of them."""
         return {}
 
 
 def _user_file(line: str) -> UserFile | None:
     kind, *rest = line.split(" ")
-    if kind == "directory":
-        return UserFile(rest[0])
-    if kind == "file":
-        return UserFile(rest[0], base64.b64decode(rest[1]) if len(rest) > 1 else b"")
-    return None
+    if kind != "file":
+        return None
+    return UserFile(rest[0], base64.b64decode(rest[1]) if len(rest) > 1 else b"")

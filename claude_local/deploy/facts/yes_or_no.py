@@ -1,4 +1,4 @@
-"""The facts that are one question: their command prints yes or no, and a machine that says nothing says no."""
+"""Facts that answer one question with yes or no."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pyinfra.api import FactBase
 
 
 class YesOrNo(FactBase[bool]):
-    """Whether the last line that ``command`` printed is ``yes``; False where it printed nothing or could not run."""
+    """Whether the last line of the command's output is ``yes``. No output means no."""
 
     def process(self, output: list[str]) -> bool:
         return output[-1].strip() == "yes"
 
     @staticmethod
     def default() -> bool:
+        """No."""
         return False

@@ -1,1 +1,1 @@
-"""pyinfra operations, one module a stage. They look at one fact, then say noop or yield commands."""
+"""pyinfra operations of our own, one module a stage. Everything else is done with pyinfra's (see tasks/)."""

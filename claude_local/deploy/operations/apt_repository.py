@@ -1,4 +1,4 @@
-"""A vendor's apt repository, trusted for one key that is pinned by its fingerprint."""
+"""Add a vendor's apt repository and trust one key for it, pinned by its fingerprint."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import shlex
 from collections.abc import Generator
 from typing import Any
 
-from pyinfra.api import QuoteString, StringCommand
+from claude_local.deploy import shell
+from claude_local.deploy.operations import packages
+from claude_local.deploy.operations.streaming import last_lines, stream
 
-from claude_local.deploy.operations import apt, packages
-from claude_local.deploy.operations.streaming import shell, streamed
-
-# Leaves either a repository that apt can read, or nothing. $7: the exit status then. $8: /etc, for tests.
+# Leaves a repository that apt can read, or nothing. $7: the exit status in that case. $8: /etc, for tests.
 SCRIPT = r"""
 set -eu
 address=$1 fingerprint=$2 keyring=$3 list=$4 text=$5 lock=$6 status=$7
@@ -29,10 +28,10 @@ install -m 644 "$scratch/key" "$keyring"
 printf '%s' "$text" >"$list"
 sh -c APT_SCRIPT apt.sh "$lock" -o Dir::Etc::sourcelist="$list" -o Dir::Etc::sourceparts=- \
   -o APT::Get::List-Cleanup=0 update || give_up "apt-get update fails with $address"
-""".replace("APT_SCRIPT", shlex.quote(apt.SCRIPT))
+""".replace("APT_SCRIPT", shlex.quote(packages.APT_SCRIPT))
 
 
-def added(
+def add(
     *,
     address: str,
     fingerprint: str,
@@ -40,21 +39,23 @@ def added(
     list_name: str,
     text: str,
     lock_timeout: int,
-    root: bool,
     optional: bool = False,
 ) -> Generator[Any]:
-    """The commands that add a repository: curl and gpg, the key (refused unless it is the pinned one), the sources file.
+    """The commands that add a repository, for an operation to ``yield from``; they need root.
 
-    ``address``: the key's; ``fingerprint``: 40 hexadecimal digits; ``keyring`` and ``list_name``: file names below
-    /etc/apt/keyrings and sources.list.d; ``text``: the sources file. A failure leaves no sources file
-    behind; with ``optional`` it is told, and the run goes on.
+    + address: URL of the key
+    + fingerprint: the key's, 40 hexadecimal digits; any other key is refused
+    + keyring: file name below /etc/apt/keyrings
+    + list_name: file name below /etc/apt/sources.list.d
+    + text: the sources file (deb822)
+    + lock_timeout: seconds to wait for another apt or dpkg
+    + optional: report a failure and go on; either way a failure leaves no sources file
+
+    Instead of pyinfra's ``apt.key`` and ``apt.sources_file``, which trust whatever key the address serves and keep a
+    repository that apt cannot read.
     """
-    yield from packages.installed._inner(
-        packages={"curl": "curl", "gnupg": "gpg", "ca-certificates": None}, lock_timeout=lock_timeout, root=root
+    yield from packages.install._inner(
+        packages={"curl": "curl", "gnupg": "gpg", "ca-certificates": None}, lock_timeout=lock_timeout
     )
-    words = [address, fingerprint, keyring, list_name, text, str(int(lock_timeout)), str(int(not optional))]
-    yield streamed(
-        StringCommand("sh", "-c", QuoteString(SCRIPT), "sh", shell(words)),
-        root=root,
-        failure=lambda tail: "the repository is not added:\n  " + "\n  ".join(tail[-4:]),
-    )
+    arguments = [address, fingerprint, keyring, list_name, text, str(int(lock_timeout)), str(int(not optional))]
+    yield stream(shell.script(SCRIPT, *arguments), failure=last_lines("the repository could not be added", 4))

@@ -1,269 +1,214 @@
-"""The llama-server image: base image, sources, build. Nothing is done while an image with the planned tag exists."""
+"""The llama-server image: base image, sources, build, removal of superseded images.
+
+The image's tag says what it is made of, so an image that has its tag needs no work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Generator, Sequence
 from posixpath import join
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import DeployError, QuoteString, StringCommand, operation
+from pyinfra.api import QuoteString, StringCommand, operation
 
-from claude_local.deploy.facts.docker import DockerClient, DockerImage
-from claude_local.deploy.facts.image import CpuFlags, LlamaSource, ServerImages
-from claude_local.deploy.operations import packages, user_files
-from claude_local.deploy.operations.docker import fails
-from claude_local.deploy.operations.streaming import shell, streamed
-from claude_local.deploy.workstation import PROJECT, Workstation, hardware
+from claude_local.deploy import shell
+from claude_local.deploy.facts.docker import DockerImage
+from claude_local.deploy.facts.image import LlamaSource, ServerImages
+from claude_local.deploy.operations import packages
+from claude_local.deploy.operations.docker import client
+from claude_local.deploy.operations.streaming import fail, last_lines, stream
+from claude_local.deploy.workstation import PROJECT
 from claude_local.docker import commands as docker
-from claude_local.docker.gpus import gpu_options
 from claude_local.hardware.cuda import TOOLKITS
-from claude_local.hardware.variant import ImageVariant, VariantError, choose
-from claude_local.image import base as base_images
-from claude_local.image import plan as pure
-from claude_local.image.builds import ImageError
-from claude_local.image.plan import Image
+from claude_local.image.base import REPOSITORY as BASE_REPOSITORY
+from claude_local.image.base import Base
+from claude_local.image.plan import LABEL, UNCHECKED, Image, superseded
 from claude_local.paths import Paths
 
-DOCKERFILE = PROJECT / "files" / "image" / "Dockerfile"
-BASE_SCRIPT = PROJECT / "files" / "image" / "base-image.sh"
+BASE_SCRIPT = (PROJECT / "files" / "image" / "base-image.sh").read_text()
 
 
-def verdict(ws: Workstation) -> ImageVariant:
-    """Which variant the setting image_variant comes to on this machine. Raises DeployError where it cannot be met."""
-    try:
-        return choose(hardware(), ws.settings.image_variant)
-    except VariantError as error:
-        raise DeployError(str(error)) from None
-
-
-def gpu_words(ws: Workstation) -> tuple[str, ...]:
-    """The words of ``docker run`` that give a container this machine's GPUs; none for the CPU variant."""
-    return gpu_options(verdict(ws), hardware())
-
-
-def planned(ws: Workstation) -> Image:
-    """The image that the settings ask for on this machine. Raises DeployError naming the setting that cannot be met."""
-    settings = ws.settings
-    found = verdict(ws)
-    cpu_flags: list[str] = host.get_fact(CpuFlags)
-    try:
-        return pure.plan(
-            dockerfile=DOCKERFILE.read_text(),
-            build_number=settings.image_llama_build,
-            variant=found.variant,
-            cpu=settings.image_cpu,
-            base=base_images.base_image(
-                settings.image_base, ws.identity["distro"], ws.identity["codename"], found.variant
-            ),
-            arch=ws.identity["arch"],
-            cpu_flags=cpu_flags,
-            jobs=settings.image_jobs,
-            cuda=found.cuda,
-        )
-    except ImageError as error:
-        raise DeployError(str(error)) from None
-
-
-def base_wanted(ws: Workstation, image: Image) -> dict[str, Any]:
-    """What ``based`` needs to know of a workstation: its arguments but for the name."""
-    return {
-        "image": image,
-        "distro": ws.identity["distro"],
-        "codename": ws.identity["codename"],
-        "scratch": join(ws.paths.cache, "base-image"),
-        "lock_timeout": ws.settings.packages_lock_timeout,
-        "root": bool(ws.root),
-    }
-
-
-def _root(root: bool) -> Mapping[str, Any]:
-    return {"_sudo": True} if root else {}
-
-
-def _client(root: bool) -> str:
-    """The docker client; on a machine without one, where it will be."""
-    return host.get_fact(DockerClient, **_root(root))["client"] or "/usr/bin/docker"
-
-
-def _there(client: str, name: str, root: bool) -> bool:
-    return bool(host.get_fact(DockerImage, client=client, reference=name, **_root(root)))
+def _exists(name: str) -> bool:
+    return bool(host.get_fact(DockerImage, client=client(), reference=name))
 
 
 @operation()
-def based(
-    image: Image, distro: str, codename: str, scratch: str, lock_timeout: int = 300, root: bool = False
-) -> Generator[Any]:
-    """Make the base image available: from the registry, else by a debootstrap of the host's own release.
+def base(image: Image, distro: str, codename: str, scratch: str, lock_timeout: int = 300) -> Generator[Any]:
+    """Get the images that ours is built from: from the registry, else by a debootstrap of the host's own release.
 
-    + image: the planned image; nothing is needed while it exists
-    + distro: ``debian`` or ``ubuntu``, and ``codename`` its release
+    + image: the planned image; nothing is done while it exists
+    + distro: ``debian`` or ``ubuntu``, for debootstrap
+    + codename: its release, such as ``bookworm``
     + scratch: folder for debootstrap on a file system with 1 GB free; removed afterwards
     + lock_timeout: seconds to wait for another apt or dpkg (debootstrap is installed only when it is needed)
-    + root: whether to run docker and debootstrap through sudo (``bool(ws.root)``)
+
+    Example::
+
+        image.base(
+            name="Get the base image", image=ws.image, distro="debian", codename="bookworm", scratch="/tmp/base", _sudo=True
+        )
     """
-    client = _client(root)
-    if _there(client, image.tag, root):
+    if _exists(image.tag):
         host.noop(f"{image.tag} exists")
         return
-    missing = [base for base in image.bases if not _there(client, base.name, root)]
+    missing = [each for each in image.bases if not _exists(each.name)]
     if not missing:
-        host.noop(f"{', '.join(base.name for base in image.bases)} exists")
+        host.noop(f"{', '.join(each.name for each in image.bases)} exists")
         return
-    for base in missing:
-        yield from _based(base, image.variant, client, distro, codename, scratch, lock_timeout, root)
+    for each in missing:
+        # A registry that does not answer (status 3) is no failure yet: debootstrap is the second source.
+        yield stream(StringCommand(_base_script("pull", each.name, each.pull), "|| test $? -eq 3"))
+        if _exists(each.name):
+            continue
+        if not each.bootstrap:
+            yield fail(_pull_advice(each, image.variant))
+            return
+        yield from _bootstrap(each, distro, codename, scratch, lock_timeout)
 
 
-def _not_pulled(base: base_images.Base, variant: str) -> str:
-    """What to do about a base image that only a registry has. Its name is ours to choose unless image_base says it."""
-    ours = base.name.startswith(f"{base_images.REPOSITORY}:") or base.pull in {each.devel for each in TOOLKITS}
-    tag = "" if base.name == base.pull else f", docker tag {base.pull} {base.name}"
-    first = (
-        f"{base.pull} could not be pulled (the lines above say why). Run again, with a better line if this one is too slow: "
-        "docker keeps nothing of a pull that was broken off"
-        if ours
-        else f"image_base: {base.pull} could not be pulled (the lines above say why); correct the name, or set image_base "
-        "to 'auto'"
-    )
-    return (
-        f"{first}. Without a registry, bring the image here: docker pull and docker save {base.pull} on a machine that has "
-        f"one, docker load here{tag}" + ("" if variant == "cpu" else "; or do without the GPU: image_variant = 'cpu'")
-    )
+def _base_script(verb: str, *arguments: str) -> StringCommand:
+    return shell.join(["sh", "-c", BASE_SCRIPT, "base-image.sh", verb, client(), *arguments])
 
 
-def _based(
-    base: base_images.Base,
-    variant: str,
-    client: str,
-    distro: str,
-    codename: str,
-    scratch: str,
-    lock_timeout: int,
-    root: bool,
-) -> Generator[Any]:
-    """One image of :func:`based`."""
-    run = ["sh", "-c", BASE_SCRIPT.read_text(), "base-image.sh"]
-    # No registry is no failure yet: what counts is whether the image is there afterwards.
-    yield streamed(StringCommand(shell([*run, "pull", client, base.name, base.pull]), "|| test $? -eq 3"), root=root)
-    if _there(client, base.name, root):
-        return
-    if not base.bootstrap:
-        yield fails(_not_pulled(base, variant))
-        return
+def _bootstrap(image: Base, distro: str, codename: str, scratch: str, lock_timeout: int) -> Generator[Any]:
     keyring = {"debian": "debian-archive-keyring", "ubuntu": "ubuntu-keyring"}.get(distro)
-    needed: dict[str, str | None] = {"debootstrap": "debootstrap"}
-    if keyring:
-        needed[keyring] = None
-    yield from packages.installed._inner(packages=needed, lock_timeout=lock_timeout, root=root)
-    yield streamed(
-        shell([*run, "bootstrap", client, base.name, distro, codename, scratch]),
-        root=root,
-        failure=lambda tail: (
-            f"there is no base image: neither could {base.pull} be pulled, nor could debootstrap make one:\n  "
-            + "\n  ".join(tail[-6:])
-            + "\nSet image_base to an image that this machine can pull, or load one: docker load < image.tar"
+    needed: dict[str, str | None] = {"debootstrap": "debootstrap", **({keyring: None} if keyring else {})}
+    yield from packages.install._inner(packages=needed, lock_timeout=lock_timeout)
+    yield stream(
+        _base_script("bootstrap", image.name, distro, codename, scratch),
+        failure=last_lines(
+            f"there is no base image: {image.pull} could not be pulled, and debootstrap could not make one",
+            6,
+            "Set image_base to an image that this machine can pull, or load one: docker load < image.tar",
         ),
     )
 
 
-@operation()
-def sourced(image: Image, paths: Paths, root: bool = False) -> Generator[Any]:
-    """Fetch the pinned llama.cpp sources into the build context, verified by the hash of their tree.
+def _pull_advice(image: Base, variant: str) -> str:
+    """What to do about an image that only a registry has. Its name is ours unless image_base gives it."""
+    ours = image.name.startswith(f"{BASE_REPOSITORY}:") or image.pull in {each.devel for each in TOOLKITS}
+    problem = f"{image.pull} could not be pulled (the lines above say why)"
+    first = (
+        f"{problem}. Run again, on a faster line if this one is slow: docker keeps nothing of a pull that breaks off"
+        if ours
+        else f"image_base: {problem}; correct the name, or set image_base to 'auto'"
+    )
+    tag = "" if image.name == image.pull else f", docker tag {image.pull} {image.name}"
+    return (
+        f"{first}. Without a registry, bring the image here: docker pull and docker save {image.pull} on a machine that "
+        f"has one, docker load here{tag}"
+        + ("" if variant == "cpu" else "; or do without the GPU: image_variant = 'cpu'")
+    )
 
-    + image: the planned image; nothing is needed while it exists
+
+@operation()
+def source(image: Image, paths: Paths) -> Generator[Any]:
+    """Download the pinned llama.cpp sources into the build context, verified by the hash of their tree.
+
+    + image: the planned image; nothing is done while it exists
     + paths: the workstation's paths
-    + root: whether docker is asked through sudo (``bool(ws.root)``); the sources are the user's
+
+    The sources are the user's, also where docker needs ``_sudo``.
+
+    Example::
+
+        image.source(name="Download llama.cpp", image=ws.image, paths=ws.paths, _sudo=True)
     """
     folder = join(paths.image_context, "llama.cpp")
-    if _there(_client(root), image.tag, root):
+    if _exists(image.tag):
         host.noop(f"{image.tag} exists")
         return
-    if host.get_fact(LlamaSource, python=paths.python, build=image.build.number, folder=folder):
+    if host.get_fact(LlamaSource, python=paths.python, build=image.build.number, folder=folder, _sudo=False):
         host.noop(f"{image.build.name} is in {folder}")
         return
-    yield streamed(
-        shell([paths.python, "-m", "claude_local.image.source", str(image.build.number), folder]),
-        failure=lambda tail: (
-            "\n  ".join(tail[-4:]) + "\nRun again when the network is back; what is complete is not fetched again."
+    yield stream(
+        shell.join([paths.python, "-m", "claude_local.image.source", str(image.build.number), folder]),
+        failure=last_lines(
+            "the sources of llama.cpp could not be downloaded",
+            4,
+            "Run again when the network is back; complete downloads are kept.",
         ),
+        as_user=True,
     )
 
 
 @operation()
-def built(image: Image, dockerfile: Path, paths: Paths, root: bool = False, gpu: Sequence[str] = ()) -> Generator[Any]:
-    """Build the image with BuildKit, check that it says its build number and finds its GPUs, then give it its tag.
+def build(image: Image, paths: Paths, gpu_argv: Sequence[str] = ()) -> Generator[Any]:
+    """Build the image with BuildKit, check its build number and that it finds the GPUs, then give it its tag.
 
     + image: the planned image
-    + dockerfile: our Dockerfile on the controller
-    + paths: the workstation's paths; the context is ``paths.image_context``
-    + root: whether to run docker through sudo (``bool(ws.root)``)
-    + gpu: the words of ``docker run`` that give a container the GPUs (``gpu_words(ws)``)
+    + paths: the workstation's paths; the context is ``paths.image_context``, with the Dockerfile in it
+    + gpu_argv: arguments of ``docker run`` that give a container the GPUs (``ws.gpu_argv``)
+
+    Instead of pyinfra's ``docker.build``, which shows nothing for the minutes that it takes.
+
+    Example::
+
+        image.build(name="Build the image", image=ws.image, paths=ws.paths, gpu_argv=ws.gpu_argv, _sudo=True)
     """
-    client = _client(root)
-    if _there(client, image.tag, root):
+    docker_client = client()
+    if _exists(image.tag):
         host.noop(f"{image.tag} exists")
         return
-    context, unchecked = paths.image_context, f"{image.tag}{pure.UNCHECKED}"
-    for name, source in (("Dockerfile", "Dockerfile"), (".dockerignore", "dockerignore")):
-        text = (dockerfile.parent / source).read_text()
-        yield from user_files.whole_file._inner(dest=join(context, name), text=text, mode="644")
-    build = docker.build(client, context, unchecked, image.arguments, {pure.LABEL: image.tag}, image.target)
-    version = shell(docker.version_of(client, unchecked))
-    yield streamed(
+    unchecked = f"{image.tag}{UNCHECKED}"
+    build_argv = docker.build(
+        docker_client, paths.image_context, unchecked, image.arguments, {LABEL: image.tag}, image.target
+    )
+    yield stream(
         # -B: root leaves no bytecode in the user's copy of the runtime.
-        shell([paths.python, "-B", "-m", "claude_local.image.build_progress", "--", *build]),
-        root=root,
-        failure=lambda tail: (
+        shell.join([paths.python, "-B", "-m", "claude_local.image.build_progress", "--", *build_argv]),
+        failure=(
             "the image could not be built; the compiler's last lines are above. "
-            "Run again: what was compiled is cached. If memory ran out, lower image_jobs."
+            "Run again: compiled files are cached. If memory ran out, lower image_jobs."
         ),
     )
-    if gpu:
-        devices = shell(docker.devices_of(client, unchecked, gpu))
-        yield streamed(
-            # llama.cpp names them CUDA0, Vulkan0 ...
-            StringCommand(
-                "said=$(",
-                devices,
-                "2>&1 ); printf '%s\\n' \"$said\"; printf '%s\\n' \"$said\" | grep -Eq",
-                QuoteString(r"^ *(CUDA|Vulkan)[0-9]+:"),
-            ),
-            root=root,
-            failure=lambda tail: (
-                f"the image is built, but finds no GPU in its container (variant {image.variant}):\n  "
-                + "\n  ".join(tail[-6:])
-                + "\nllama-local hardware shows the GPUs and their drivers; image_variant = 'cpu' does without."
-            ),
-        )
-    yield streamed(
+    if gpu_argv:
+        yield _check_devices(docker_client, unchecked, image.variant, gpu_argv)
+    yield stream(
         StringCommand(
-            version, "2>&1 | grep -w", QuoteString(image.version), "&&",
-            shell([client, "tag", unchecked, image.tag]), "&&", shell([client, "rmi", unchecked]), ">/dev/null",
+            shell.join(docker.version_of(docker_client, unchecked)), "2>&1 | grep -w", QuoteString(image.version), "&&",
+            shell.join([docker_client, "tag", unchecked, image.tag]), "&&",
+            shell.join([docker_client, "rmi", unchecked]), ">/dev/null",
         ),
-        root=root,
-        failure=lambda tail: f"the built image does not say that it is {image.build.name}:\n  " + "\n  ".join(tail[-4:]),
+        failure=last_lines(f"the built image does not report {image.build.name}", 4),
+    )  # fmt: skip
+
+
+def _check_devices(docker_client: str, tag: str, variant: str, gpu_argv: Sequence[str]) -> Any:
+    """The command that fails when llama-server lists no GPU (it names them CUDA0, Vulkan0 ...)."""
+    return stream(
+        StringCommand(
+            "devices=$(", shell.join(docker.devices_of(docker_client, tag, gpu_argv)), "2>&1 );",
+            "printf '%s\\n' \"$devices\"; printf '%s\\n' \"$devices\" | grep -Eq",
+            QuoteString(r"^ *(CUDA|Vulkan)[0-9]+:"),
+        ),
+        failure=last_lines(
+            f"the image is built, but finds no GPU in its container (variant {variant})",
+            6,
+            "llama-local hardware shows the GPUs and their drivers; image_variant = 'cpu' does without.",
+        ),
     )  # fmt: skip
 
 
 @operation()
-def pruned(image: Image, keep: bool = False, root: bool = False) -> Generator[Any]:
-    """Remove our llama-server images that no container uses and that are not the planned one.
+def prune(image: Image, keep: bool = False) -> Generator[Any]:
+    """Remove our llama-server images that no container uses, except the planned one.
 
     + image: the planned image, which the server runs on by now
     + keep: remove nothing
-    + root: whether to run docker through sudo (``bool(ws.root)``)
 
-    Base images and BuildKit's cache stay. An image that somebody begins to use at this moment is no failure: docker
-    keeps it.
+    Base images and BuildKit's cache stay. Docker keeps an image that a container begins to use meanwhile, without an
+    error. (pyinfra's ``docker.prune`` would remove other people's images.)
+
+    Example::
+
+        image.prune(name="Remove superseded images", image=ws.image, _sudo=True)
     """
-    client = _client(root)
-    there: dict[str, bool] = host.get_fact(ServerImages, client=client, **_root(root))
-    old = [] if keep else pure.superseded(there, image.tag)
+    images: dict[str, bool] = host.get_fact(ServerImages, client=client())
+    old = [] if keep else superseded(images, image.tag)
     if not old:
         host.noop("image_keep_old is set" if keep else "no image is superseded")
         return
-    remove = shell(docker.remove_images(client, old))
-    yield streamed(
-        StringCommand(remove, "|| echo 'What could not be removed is tried again by the next run.'"), root=root
-    )
+    remove = shell.join(docker.remove_images(client(), old))
+    yield stream(StringCommand(remove, "|| echo 'The next run tries again to remove the rest.'"))

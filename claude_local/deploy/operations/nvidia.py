@@ -1,4 +1,7 @@
-"""GPUs in containers: NVIDIA's container toolkit installed, known to Docker, and tried. The driver is never installed."""
+"""GPUs in containers: install NVIDIA's container toolkit, register it with Docker, and try it.
+
+The driver is never installed.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,19 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import QuoteString, StringCommand, operation
+from pyinfra.api import operation
+from pyinfra.facts.server import Which
 
-from claude_local.deploy.facts.docker import DockerClient, DockerImage, DockerPackages
-from claude_local.deploy.facts.nvidia import ContainerToolkit, GpusInContainer, NvidiaRuntime, Seen
+from claude_local.deploy import shell
+from claude_local.deploy.facts.docker import DockerImage, DockerPackages
+from claude_local.deploy.facts.nvidia import ContainerGpus, GpusInContainer, NvidiaRuntime
 from claude_local.deploy.operations import apt_repository, packages
-from claude_local.deploy.operations.docker import fails
-from claude_local.deploy.operations.streaming import streamed
+from claude_local.deploy.operations.docker import client
+from claude_local.deploy.operations.streaming import fail, last_lines, stream
 from claude_local.docker import nvidia
 
 # $1 client, $2 seconds to wait, $3 Docker's configuration, $4 its pid file. The daemon reads its runtimes anew on SIGHUP
-# (so does NVIDIA's own tool for Kubernetes); nothing that runs or is built is disturbed, which a restart would end.
+# (NVIDIA's own tool for Kubernetes does the same). A restart would end running containers and builds.
 CONFIGURE_SCRIPT = r"""
 set -eu
 client=$1 seconds=$2 config=$3 pidfile=$4
@@ -43,88 +48,89 @@ done
 
 
 @operation()
-def installed(machine: str, lock_timeout: int = 300, root: bool = False) -> Generator[Any]:
+def install_toolkit(machine: str, lock_timeout: int = 300) -> Generator[Any]:
     """Install NVIDIA's container toolkit, from NVIDIA's repository unless apt knows it already.
 
     + machine: as ``uname -m`` says
-    + lock_timeout: seconds to wait for another apt or dpkg to release its lock
-    + root: whether to run commands through sudo (``bool(ws.root)``)
+    + lock_timeout: seconds to wait for another apt or dpkg
 
-    The repository's key must have the pinned fingerprint. A toolkit from elsewhere stays.
+    The repository's key must have the pinned fingerprint. A toolkit that is installed stays.
+
+    Example::
+
+        nvidia.install_toolkit(name="Install NVIDIA's container toolkit", machine="x86_64", _sudo=True)
     """
-    if host.get_fact(ContainerToolkit):
+    if host.get_fact(Which, command="nvidia-ctk"):
         host.noop("NVIDIA's container toolkit is installed")
         return
     known = host.get_fact(DockerPackages, names=[nvidia.PACKAGE])
     if not known["candidates"]:
         if machine not in nvidia.DEBIAN_ARCHITECTURES:
-            yield fails(f"NVIDIA has no container toolkit for {machine}: set image_variant to 'cpu'")
+            yield fail(f"NVIDIA has no container toolkit for {machine}: set image_variant to 'cpu'")
             return
-        yield from apt_repository.added(
+        yield from apt_repository.add(
             address=nvidia.KEY_ADDRESS,
             fingerprint=nvidia.KEY,
             keyring=nvidia.KEYRING,
             list_name=nvidia.SOURCES,
             text=nvidia.sources_file(machine),
             lock_timeout=lock_timeout,
-            root=root,
         )
-    yield from packages.installed._inner(packages={nvidia.PACKAGE: "nvidia-ctk"}, lock_timeout=lock_timeout, root=root)
+    yield from packages.install._inner(packages={nvidia.PACKAGE: "nvidia-ctk"}, lock_timeout=lock_timeout)
 
 
 @operation()
-def configured(
-    wait_seconds: int = 15,
-    root: bool = False,
-    config: str = "/etc/docker/daemon.json",
-    pidfile: str = "/var/run/docker.pid",
+def register_runtime(
+    wait_seconds: int = 15, config: str = "/etc/docker/daemon.json", pidfile: str = "/var/run/docker.pid"
 ) -> Generator[Any]:
-    """Tell Docker of the runtime ``nvidia``, once: ``nvidia-ctk runtime configure``, then a reload (no restart).
+    """Register the runtime ``nvidia`` with Docker: ``nvidia-ctk runtime configure``, then a reload without a restart.
 
     + wait_seconds: how long the daemon may take to know it
-    + root: whether to run commands through sudo (``bool(ws.root)``)
-    + config: the daemon's configuration; what else stands in it stays, the first version is kept as ``.before-nvidia``
+    + config: the daemon's configuration; its other keys stay, and its first version is kept as ``.before-nvidia``
     + pidfile: where the daemon's process id is, for machines without systemd
+
+    Example::
+
+        nvidia.register_runtime(name="Register NVIDIA's runtime with Docker", wait_seconds=15, _sudo=True)
     """
-    rights = {"_sudo": True} if root else {}
-    client = host.get_fact(DockerClient, **rights)["client"] or "/usr/bin/docker"
-    if host.get_fact(NvidiaRuntime, client=client, **rights):
+    docker = client()
+    if host.get_fact(NvidiaRuntime, client=docker):
         host.noop("Docker knows the runtime nvidia")
         return
-    words = [QuoteString(word) for word in (client, str(int(wait_seconds)), config, pidfile)]
-    yield streamed(
-        StringCommand("sh", "-c", QuoteString(CONFIGURE_SCRIPT), "sh", *words),
-        root=root,
-        failure=lambda tail: (
-            f"Docker could not be told of NVIDIA's runtime ({config}):\n  "
-            + "\n  ".join(tail[-6:])
-            + "\nWhen nothing is being built: sudo systemctl restart docker, then run again "
-            "(containers without a restart policy end with it)."
+    yield stream(
+        shell.script(CONFIGURE_SCRIPT, docker, str(int(wait_seconds)), config, pidfile),
+        failure=last_lines(
+            f"NVIDIA's runtime could not be registered with Docker ({config})",
+            6,
+            "When nothing is being built: sudo systemctl restart docker, then run again "
+            "(this ends containers without a restart policy).",
         ),
     )
 
 
 @operation()
-def seen(images: Sequence[str], words: Sequence[str], expected: int, root: bool = False) -> Generator[Any]:
-    """Check that a real ``nvidia-smi`` in a container sees the GPUs; nothing is changed.
+def check_gpus(images: Sequence[str], gpu_argv: Sequence[str], expected: int) -> Generator[Any]:
+    """Check that ``nvidia-smi`` in a container lists the GPUs. It changes nothing.
 
-    + images: names of images of ours, the first that is there is used
-    + words: the words of ``docker run`` that give a container the GPUs
+    + images: names of images of ours; the first that exists is used
+    + gpu_argv: arguments of ``docker run`` that give a container the GPUs
     + expected: how many GPUs
-    + root: whether to run docker through sudo (``bool(ws.root)``)
+
+    Example::
+
+        nvidia.check_gpus(name="Check the GPUs", images=["claude-local/base:noble"], gpu_argv=["--gpus=all"], expected=1)
     """
-    rights = {"_sudo": True} if root else {}
-    client = host.get_fact(DockerClient, **rights)["client"] or "/usr/bin/docker"
-    there = [name for name in images if host.get_fact(DockerImage, client=client, reference=name, **rights)]
-    if not there:
-        yield fails(f"no image is there to try the GPUs with: {', '.join(images)}; run tasks/image.py")
+    docker = client()
+    image = next((name for name in images if host.get_fact(DockerImage, client=docker, reference=name)), None)
+    if image is None:
+        yield fail(f"there is no image to try the GPUs with: {', '.join(images)}; run tasks/image.py")
         return
-    found: Seen = host.get_fact(GpusInContainer, client=client, image=there[0], words=list(words), **rights)
-    if len(found["gpus"]) >= expected:
-        host.noop("; ".join(found["gpus"]))
+    answer: ContainerGpus = host.get_fact(GpusInContainer, client=docker, image=image, gpu_argv=list(gpu_argv))
+    if len(answer["gpus"]) >= expected:
+        host.noop("; ".join(answer["gpus"]))
         return
-    said = found["said"] or f"nvidia-smi lists {len(found['gpus'])} of {expected} GPUs"
-    yield fails(
-        f"containers do not see the GPUs: {said}\nWhat to try: {nvidia.advice(said)}\n"
+    error = answer["error"] or f"nvidia-smi lists {len(answer['gpus'])} of {expected} GPUs"
+    yield fail(
+        f"containers do not see the GPUs: {error}\nWhat to try: {nvidia.advice(error)}\n"
         "To go on without them: image_variant = 'cpu'"
     )

@@ -1,45 +1,63 @@
-"""Debian packages: only what is missing, patient with another apt."""
+"""Debian packages: install what is missing, wait for another apt, finish what an interrupted dpkg left."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.facts.deb import DebPackages
+from pyinfra.facts.files import FindFiles
+from pyinfra.facts.server import Which
 
-from claude_local.deploy.facts.packages import UNFINISHED, MissingPackages
-from claude_local.deploy.operations.apt import apt
-from claude_local.deploy.operations.streaming import streamed
+from claude_local.deploy import shell
+from claude_local.deploy.operations.streaming import stream
+
+APT_SCRIPT = (Path(__file__).parents[3] / "files" / "apt.sh").read_text()
+# An interrupted dpkg leaves files with numbers for names here.
+DPKG_JOURNAL = "/var/lib/dpkg/updates"
+
+
+def apt_get(arguments: list[str], lock_timeout: int) -> StringCommand:
+    """``apt-get ARGUMENTS`` through files/apt.sh, to be run as root. It waits ``lock_timeout`` seconds for another apt."""
+    return shell.join(["sh", "-c", APT_SCRIPT, "apt.sh", str(int(lock_timeout)), *arguments])
 
 
 @operation()
-def installed(
-    packages: Mapping[str, str | None], lock_timeout: int = 300, root: bool = False
-) -> Generator[FunctionCommand]:
-    """Install the Debian packages that are missing; ``apt-get update`` only then.
+def install(packages: Mapping[str, str | None], lock_timeout: int = 300) -> Generator[FunctionCommand]:
+    """Install the Debian packages that are missing, and run ``apt-get update`` only then.
 
-    + packages: package name -> a command that it must put on PATH (None: no command to look for). A package that is
-      installed without its command is installed again. What an interrupted dpkg left, of whatever packages, is finished.
+    + packages: package name -> a command that it must put on PATH, or None. A package that lost its command is
+      installed again.
     + lock_timeout: seconds to wait for another apt or dpkg to release its locks
-    + root: whether to run apt through sudo (``bool(ws.root)``)
 
-    Runs ``apt-get update`` and ``apt-get install --no-install-recommends``, both through files/apt.sh.
+    Instead of pyinfra's ``apt.packages``, which fails at once on the lock that apt's timer holds after a boot, stops on
+    an interrupted dpkg, counts every ``update`` as a change, and shows nothing while it works.
+
+    Example::
+
+        packages.install(name="Install bubblewrap", packages={"bubblewrap": "bwrap"}, lock_timeout=300, _sudo=True)
     """
-    entries = [name if command is None else f"{name}={command}" for name, command in packages.items()]
-    missing = host.get_fact(MissingPackages, packages=entries)
-    if not missing:
+    installed = host.get_fact(DebPackages)
+    absent = [name for name in packages if name not in installed]
+    damaged = [
+        name
+        for name, program in packages.items()
+        if program and name in installed and not host.get_fact(Which, command=program)
+    ]
+    journal = host.get_fact(FindFiles, path=DPKG_JOURNAL, fname="[0-9]*", maxdepth=1)
+    if not (absent or damaged or journal):
         host.noop(f"{', '.join(packages)}: installed")
         return
-    wanted = [name for name in missing if name != UNFINISHED]
-    names = sorted(name.rstrip("!") for name in wanted)
-    reinstall = ["--reinstall"] if any(name.endswith("!") for name in wanted) else []
-    install = apt(["install", "--yes", "--no-install-recommends", *reinstall, *names], lock_timeout)
-    yield streamed(
-        StringCommand(apt(["update"], lock_timeout), "&&", install),
-        root=root,
+    names = sorted([*absent, *damaged])
+    reinstall = ["--reinstall"] if damaged else []
+    install_command = apt_get(["install", "--yes", "--no-install-recommends", *reinstall, *names], lock_timeout)
+    yield stream(
+        StringCommand(apt_get(["update"], lock_timeout), "&&", install_command),
         failure=lambda tail: (
-            f"apt-get could not {'install ' + ', '.join(names) if names else 'finish what was interrupted'}:\n  "
+            f"apt-get could not {'install ' + ', '.join(names) if names else 'finish an interrupted installation'}:\n  "
             + "\n  ".join(tail[-6:])
-            + "\nIf it says that a lock is held, let the other apt finish (or raise packages_lock_timeout) and run again."
+            + "\nIf a lock is held: let the other apt finish, or raise packages_lock_timeout, and run again."
         ),
     )

@@ -1,4 +1,4 @@
-"""Copy the runtime to the workstation and give it a venv of its own."""
+"""The runtime on the workstation: its copy of this package, and a venv of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, QuoteString, StringCommand, operation
 
+from claude_local.deploy import shell
 from claude_local.deploy.facts.runtime import RuntimeStamp
-from claude_local.deploy.operations.streaming import streamed
+from claude_local.deploy.operations.streaming import last_lines, stream
 from claude_local.deploy.workstation import PROJECT
 from claude_local.paths import Paths
 
@@ -24,7 +25,7 @@ RUN_PIP = PROJECT / "files" / "run-pip.py"
 
 # $1 the venv, $2 the lock file, $3 the folder to import from, $4 files/run-pip.py, $5 the stamp. The pip of a run that was
 # killed goes on for a moment; the lock on the folder around the venv ends with it.
-ENVIRONMENT_SCRIPT = r"""
+VENV_SCRIPT = r"""
 set -e
 exec 8<"$(dirname "$1")"
 flock -n 8 || {
@@ -71,19 +72,24 @@ def _archive(files: dict[str, bytes]) -> io.BytesIO:
 
 
 @operation()
-def copied(package: Path, paths: Paths) -> Generator[Any]:
-    """Put the package's workstation half into ``paths.lib`` (one upload; the old copy is replaced at once).
+def copy(package: Path, paths: Paths) -> Generator[Any]:
+    """Copy the package's workstation half to ``paths.lib``.
 
     + package: the ``claude_local`` folder on the controller
     + paths: the workstation's paths
+
+    One archive that replaces the old copy at once, instead of pyinfra's ``files.sync``: that needs three facts and an
+    upload for each of 120 files, and a session could start with half of them.
+
+    Example::
+
+        runtime.copy(name="Copy the runtime", package=Path("claude_local"), paths=ws.paths)
     """
     files = runtime_files(package)
     if host.get_fact(RuntimeStamp, lib=paths.lib, venv=paths.venv).get("files") == files_stamp(files):
         host.noop(f"{paths.lib} is up to date")
         return
     new, upload = f"{paths.lib}.new", f"{paths.share}/lib.tar.gz"
-    yield StringCommand("mkdir", "-p", QuoteString(paths.state), QuoteString(paths.cache))
-    yield StringCommand("chmod", "700", QuoteString(paths.share))
     yield FileUploadCommand(_archive(files), upload, remote_temp_filename=host.get_temp_filename(upload))
     yield StringCommand(
         "rm -rf", QuoteString(new), "&& mkdir -p", QuoteString(new), "&& tar -C", QuoteString(new), "-xzf",
@@ -93,11 +99,17 @@ def copied(package: Path, paths: Paths) -> Generator[Any]:
 
 
 @operation()
-def environment(lock: Path, paths: Paths) -> Generator[Any]:
-    """Make the runtime's venv from the lock file (hashes are checked by pip), on the system's own Python.
+def venv(lock: Path, paths: Paths) -> Generator[Any]:
+    """Make the runtime's venv from the lock file, on the system's own Python. pip checks the hashes.
 
     + lock: requirements-runtime.lock on the controller
     + paths: the workstation's paths
+
+    Instead of pyinfra's ``pip.packages(requirements=...)``, which runs pip on every deploy.
+
+    Example::
+
+        runtime.venv(name="Make the venv", lock=Path("requirements-runtime.lock"), paths=ws.paths)
     """
     content = lock.read_bytes()
     stamp = hashlib.sha256(content).hexdigest()
@@ -106,17 +118,7 @@ def environment(lock: Path, paths: Paths) -> Generator[Any]:
         return
     remote_lock = f"{paths.share}/requirements-runtime.lock"
     yield FileUploadCommand(io.BytesIO(content), remote_lock, remote_temp_filename=host.get_temp_filename(remote_lock))
-    yield streamed(
-        StringCommand(
-            "sh",
-            "-c",
-            QuoteString(ENVIRONMENT_SCRIPT),
-            "sh",
-            QuoteString(paths.venv),
-            QuoteString(remote_lock),
-            QuoteString(paths.lib),
-            QuoteString(RUN_PIP.read_text()),
-            stamp,
-        ),
-        failure=lambda tail: "The runtime's Python environment could not be made:\n  " + "\n  ".join(tail[-8:]),
+    yield stream(
+        shell.script(VENV_SCRIPT, paths.venv, remote_lock, paths.lib, RUN_PIP.read_text(), stamp),
+        failure=last_lines("The runtime's Python environment could not be made", 8),
     )

@@ -1,23 +1,27 @@
-"""The server: its key, its presets, its container, and that it answers."""
+"""The server: its key, its presets, its container, and the wait for its first answer."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from pyinfra import host, logger
+from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand, operation
+from pyinfra.facts.files import Directory
+from pyinfra.operations import files
 
-from claude_local.deploy.facts.docker import DockerClient, DockerContainer
-from claude_local.deploy.facts.server import ApiKey, Directories, Hashes, Placements, ServerAnswers
-from claude_local.deploy.operations import user_files
-from claude_local.deploy.operations.docker import fails
-from claude_local.deploy.operations.streaming import shell, streamed
+from claude_local.deploy import shell
+from claude_local.deploy.facts.docker import DockerContainer
+from claude_local.deploy.facts.models import Placements
+from claude_local.deploy.facts.server import ApiKey, Hashes, ServerAnswers
+from claude_local.deploy.operations.docker import client
+from claude_local.deploy.operations.streaming import connector_arguments, fail, print_error, stream
 from claude_local.docker import commands as docker
 from claude_local.models.profiles import Profile
 from claude_local.paths import Paths
-from claude_local.server import presets
+from claude_local.server import presets as server_presets
 from claude_local.server.container import CONFIG_LABEL, Container
 from claude_local.server.log import advice, last_messages
 
@@ -36,34 +40,39 @@ chmod 600 "$1"
 
 
 @operation()
-def keyed(paths: Paths, uid: int, gid: int, chown: bool) -> Generator[StringCommand]:
+def token(paths: Paths, uid: int, gid: int, chown: bool) -> Generator[StringCommand]:
     """Make the API token (32 random bytes, mode 600) if there is none, and the server's copy of it (mode 400).
 
     + paths: the workstation's paths
-    + uid: the container's user and ``gid`` its group, to whom the copy belongs
-    + chown: whether that is somebody else than the user who deploys (then root deploys)
+    + uid: the container's user, who owns the copy
+    + gid: the container's group
+    + chown: whether that is somebody else than the deploying user (root deploys in that case)
 
-    A token that is there is kept.
+    An existing token is kept. The token never leaves the workstation, so pyinfra's ``files.put`` cannot write it.
+
+    Example::
+
+        server.token(name="Make the API token", paths=ws.paths, uid=1000, gid=1000, chown=False)
     """
     key = host.get_fact(ApiKey, token=paths.token, copy=paths.api_key_file)
-    made = False
-    if key["token"] != "600":
-        made = True
-        yield StringCommand("sh", "-c", QuoteString(TOKEN_SCRIPT), "sh", QuoteString(paths.token))
-    if key["copy"] != f"400 {uid}:{gid}" or not key["same"]:
-        made = True
+    make_token = key["token"] != "600"
+    make_copy = key["copy"] != f"400 {uid}:{gid}" or not key["same"]
+    if not (make_token or make_copy):
+        host.noop("the token and the server's copy exist")
+        return
+    if make_token:
+        yield shell.script(TOKEN_SCRIPT, paths.token)
+    if make_copy:
         owner = f"-o {uid} -g {gid}" if chown else ""
         new = f"{paths.api_key_file}.new"
         yield StringCommand(
             f"install -D -m 400 {owner}", QuoteString(paths.token), QuoteString(new),
             "&& mv -f", QuoteString(new), QuoteString(paths.api_key_file),
         )  # fmt: skip
-    if not made:
-        host.noop("the token and the server's copy of it are there")
 
 
 @operation()
-def configured(
+def presets(
     profiles: Mapping[str, Profile],
     active: str,
     paths: Paths,
@@ -71,17 +80,27 @@ def configured(
     variant: str,
     cache_ram_mib: int,
 ) -> Generator[Any]:
-    """Write presets.ini (for the server) and profiles.json (for the commands) from what the models stage placed.
+    """Write presets.ini for the server and profiles.json for the commands, for the profiles that are placed.
 
-    + profiles: the profiles of models.conf, ``active`` the id of the one that plain ``claude-local`` uses
+    + profiles: the profiles of models.conf
+    + active: id of the profile that plain ``claude-local`` uses
     + paths: the workstation's paths
     + search_dirs: the setting model_search_dirs with ``~`` expanded
     + variant: the image's (``cpu``, ``cuda``, ``vulkan``)
-    + cache_ram_mib: how much memory the prompt cache may take
+    + cache_ram_mib: how much memory the prompt cache may take, MiB
+
+    It is an operation of its own because the models stage decides what is placed, which is known only when it has run.
+
+    Example::
+
+        server.presets(
+            name="Write the presets", profiles=ws.profiles, active="small", paths=ws.paths, search_dirs=[], variant="cpu",
+            cache_ram_mib=1024,
+        )
     """
     placements = host.get_fact(Placements, path=paths.placements)
     try:
-        text = presets.render(
+        text = server_presets.render(
             profiles,
             active,
             placements,
@@ -90,109 +109,117 @@ def configured(
             variant=variant,
             cache_ram_mib=cache_ram_mib,
         )
-    except presets.PresetsError as error:
-        yield fails(str(error))
+    except server_presets.PresetsError as error:
+        yield fail(str(error))
         return
     known = {
         name: {"name": profiles[name].name, "tools": profiles[name].tools, "ctx_size": profiles[name].ctx_size}
-        for name in presets.placed(profiles, placements)
+        for name in server_presets.placed(profiles, placements)
     }
     listing = json.dumps({"default": active, "profiles": known}, indent=2) + "\n"
-    yield from user_files.whole_file._inner(dest=paths.presets, text=text, mode="644")
-    yield from user_files.whole_file._inner(dest=paths.profiles, text=listing, mode="644")
+    yield from files.put._inner(src=io.StringIO(text), dest=paths.presets, mode="644")
+    yield from files.put._inner(src=io.StringIO(listing), dest=paths.profiles, mode="644")
 
 
-def _as_root(root: bool) -> dict[str, Any]:
-    return {"_sudo": True} if root else {}
-
-
-def _read_at_start(paths: Paths, root: bool) -> dict[str, str]:
-    """Everything that the server reads at its start, as path -> what identifies its content."""
-    hashes: dict[str, str] = host.get_fact(Hashes, folder=paths.server_dir, **_as_root(root))
-    read = dict(hashes)
-    for path, stamp in (host.get_fact(Placements, path=paths.placements).get("files") or {}).items():
-        read[path] = json.dumps([stamp.get(key) for key in ("sha256", "size", "mtime_ns", "inode")])
-    return read
+def _startup_files(paths: Paths) -> dict[str, str]:
+    """Everything that the server reads at its start: path -> what identifies its content."""
+    hashes: dict[str, str] = host.get_fact(Hashes, folder=paths.server_dir)
+    stamps: dict[str, Any] = host.get_fact(Placements, path=paths.placements).get("files") or {}
+    models = {
+        path: json.dumps([stamp.get(key) for key in ("sha256", "size", "mtime_ns", "inode")])
+        for path, stamp in stamps.items()
+    }
+    return hashes | models
 
 
 @operation()
-def running(container: Container, paths: Paths, root: bool = False) -> Generator[Any]:
-    """Run the server's container; made anew when its arguments, presets, key, templates or models are others.
+def run_container(container: Container, paths: Paths) -> Generator[Any]:
+    """Run the server's container, made anew when its arguments, presets, key, templates or models changed.
 
-    + container: the container as it should be
+    + container: the container to run
     + paths: the workstation's paths
-    + root: whether to run docker through sudo (``bool(ws.root)``)
+
+    Instead of pyinfra's ``docker.container``, which does not notice other arguments or files.
+
+    Example::
+
+        server.run_container(name="Run the server", container=container, paths=ws.paths, _sudo=True)
     """
-    client = host.get_fact(DockerClient, **_as_root(root))["client"] or "/usr/bin/docker"
-    found = host.get_fact(DockerContainer, client=client, reference=container.name, **_as_root(root))
-    read = _read_at_start(paths, root)
-    present: list[str] = host.get_fact(Directories, paths=list(container.search_dirs.values()))
-    container = container.with_directories(present)
-    # The label says whose the container is and what it was made from.
-    label = ((found.get("Config") or {}).get("Labels") or {}).get(CONFIG_LABEL)
-    state = (found.get("State") or {}).get("Status")
-    if found and label is None:
-        yield fails(
-            f"there is a container {container.name} that claude-local did not make: "
+    docker_client = client()
+    existing = host.get_fact(DockerContainer, client=docker_client, reference=container.name)
+    files_read = _startup_files(paths)
+    # A trailing slash follows a link.
+    container = container.with_directories(
+        [path for path in container.search_dirs.values() if host.get_fact(Directory, path=f"{path.rstrip('/')}/")]
+    )
+    # The label says that the container is ours and what it was made from.
+    label = ((existing.get("Config") or {}).get("Labels") or {}).get(CONFIG_LABEL)
+    status = (existing.get("State") or {}).get("Status")
+    if existing and label is None:
+        yield fail(
+            f"the container {container.name} was not made by claude-local: "
             "remove it, or choose another name with server_container"
         )
-    elif label == container.config(read) and state in ("running", "restarting"):
-        host.noop(f"{container.name} runs as it should")
-    elif label == container.config(read) and state == "exited":
-        yield streamed(shell(docker.start(client, container.name)), root=root, failure=_not_started)
+    elif label == container.config(files_read) and status in ("running", "restarting"):
+        host.noop(f"{container.name} runs unchanged")
+    elif label == container.config(files_read) and status == "exited":
+        yield stream(shell.join(docker.start(docker_client, container.name)), failure=_start_failure)
     else:
-        run = shell(container.run(client, read))
-        if found:
-            run = StringCommand(shell(docker.remove(client, container.name)), ">/dev/null &&", run)
-        yield streamed(run, root=root, failure=_not_started)
+        run = shell.join(container.run(docker_client, files_read))
+        if existing:
+            run = StringCommand(shell.join(docker.remove(docker_client, container.name)), ">/dev/null &&", run)
+        yield stream(run, failure=_start_failure)
 
 
-def _not_started(tail: list[str]) -> str:
+def _start_failure(tail: list[str]) -> str:
     text = "\n  ".join(tail[-4:])
     if "address already in use" in text or "port is already allocated" in text:
-        text += "\nAnother program has the port: end it, or set server_port to a free one."
+        text += "\nAnother program uses the port: stop it, or set server_port to a free one."
     if "Unable to find image" in text or "No such image" in text:
-        text += "\nThe image is not there: run tasks/image.py."
+        text += "\nThe image is missing: run tasks/image.py."
     return f"the server's container does not start:\n  {text}"
 
 
 @operation()
-def answering(port: int, paths: Paths, container: str, timeout: int, root: bool = False) -> Generator[FunctionCommand]:
+def wait(port: int, paths: Paths, container: str, timeout: int) -> Generator[FunctionCommand]:
     """Wait until the default profile is loaded and has answered a one-token message.
 
     + port: the server's port on 127.0.0.1
     + paths: the workstation's paths
-    + container: the container's name, whose log is shown when it fails
+    + container: name of the container; its log is shown when the server does not answer
     + timeout: seconds that loading and answering may take
-    + root: whether to run docker through sudo (``bool(ws.root)``)
+
+    pyinfra's ``server.wait`` waits for an open port, which the server has before its model.
+
+    Example::
+
+        server.wait(
+            name="Wait for the server", port=8080, paths=ws.paths, container="claude-local-server", timeout=600, _sudo=True
+        )
     """
-    if host.get_fact(ServerAnswers, python=paths.python, port=port, token=paths.token):
+    if host.get_fact(ServerAnswers, python=paths.python, port=port, token=paths.token, _sudo=False):
         host.noop("the server answers")
         return
-    # fmt: off
-    wait = shell([
-        paths.python, "-m", "claude_local.server.wait", "--port", str(port), "--token", paths.token,
-        "--timeout", str(timeout),
-    ])
-    # fmt: on
+    wait_argv = [paths.python, "-m", "claude_local.server.wait", "--port", str(port), "--token", paths.token]
+    as_user, as_docker_user = connector_arguments(as_user=True), connector_arguments()
 
     def run(state: State, host: Host) -> bool:
-        ok, output = host.run_shell_command(StringCommand("(", wait, ") 2>&1"), print_output=True)
+        command = StringCommand("(", shell.join([*wait_argv, "--timeout", str(timeout)]), ") 2>&1")
+        ok, output = host.run_shell_command(command, print_output=True, **as_user)
         if ok:
             return True
-        client = host.get_fact(DockerClient, **_as_root(root))["client"] or "/usr/bin/docker"
-        words = shell(docker.logs(client, container, LOG_LINES))
-        _, said = host.run_shell_command(StringCommand("(", words, ") 2>&1"), **_as_root(root))
-        log = [line.line for line in said]
-        found = host.get_fact(DockerContainer, client=client, reference=container, **_as_root(root))
-        killed = bool((found.get("State") or {}).get("OOMKilled"))
+        docker_client = client()
+        logs = shell.join(docker.logs(docker_client, container, LOG_LINES))
+        _, log_output = host.run_shell_command(StringCommand("(", logs, ") 2>&1"), **as_docker_user)
+        log = [line.line for line in log_output]
+        inspected = host.get_fact(DockerContainer, client=docker_client, reference=container)
+        killed = bool((inspected.get("State") or {}).get("OOMKilled"))
         reason = output.stdout_lines[-1].removeprefix("[server] ") if output.stdout_lines else "the wait was cut short"
-        host.log_styled(
+        print_error(
+            host,
             f"the default profile does not answer: {reason}\n"
             "The server's last lines:\n  " + "\n  ".join(last_messages(log)) + "\n"
             "What to try: " + advice(log, container, out_of_memory=killed),
-            fg="red",
-            log_func=logger.error,
         )
         return False
 

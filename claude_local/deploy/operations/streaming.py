@@ -1,4 +1,4 @@
-"""Run one long command with its output shown live; everything else uses plain yields."""
+"""Commands that an operation yields where pyinfra's own would be silent: live output, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -6,42 +6,69 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pyinfra import logger
-from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand
+from pyinfra import host, logger
+from pyinfra.api import FunctionCommand, Host, State, StringCommand
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 
-# What a shell says of the runtime's Python where a stage is run alone before tasks/runtime.py.
+# A shell prints this where the runtime's Python is missing, because a stage ran before tasks/runtime.py.
 _NO_RUNTIME = re.compile(r"/claude-local/venv/bin/python: (not found|No such file or directory)$")
 
 
-def shell(words: list[str]) -> StringCommand:
-    """A command from its words, each quoted."""
-    return StringCommand(*[QuoteString(word) for word in words])
+def connector_arguments(*, as_user: bool = False) -> dict[str, Any]:
+    """The arguments of the current operation that say how a command runs (``_sudo`` ...).
 
-
-def streamed(
-    command: StringCommand | str,
-    *,
-    root: bool = False,
-    failure: str | Callable[[list[str]], str] | None = None,
-) -> FunctionCommand:
-    """A command whose lines appear as they come (pyinfra shows nothing below -vvv for a plain yield).
-
-    ``command`` runs on the target through whatever connector; ``root`` runs it with sudo (pass ``bool(ws.root)``:
-    connector arguments are not inherited by functions). ``failure`` is the error message to log, or makes it from the
-    last 40 lines that the command printed. (Raising here would make pyinfra print a traceback.)
+    A function that an operation yields does not inherit them. ``as_user`` leaves sudo out.
     """
+    given: dict[str, Any] = dict(host.current_op_global_arguments or {})
+    arguments = {key: given[key] for key in CONNECTOR_ARGUMENT_KEYS if key in given}
+    return {**arguments, "_sudo": False} if as_user else arguments
+
+
+def print_error(host: Host, message: str) -> None:
+    """Log ``message`` for this host in red."""
+    host.log_styled(message, fg="red", log_func=logger.error)
+
+
+def stream(
+    command: StringCommand | str, *, failure: str | Callable[[list[str]], str] | None = None, as_user: bool = False
+) -> FunctionCommand:
+    """A command whose output appears line by line. pyinfra shows nothing of a plain yield below -vvv.
+
+    + command: runs on the target, with the operation's own global arguments
+    + failure: the error to log, or a function that makes it from the last 40 lines of output
+    + as_user: run as the connecting user, also where the operation has ``_sudo``
+
+    Example: ``yield stream(shell.join(["docker", "pull", name]), failure=f"{name} could not be pulled")``
+    """
+    arguments = connector_arguments(as_user=as_user)
 
     def run(state: State, host: Host) -> bool:
-        arguments: dict[str, Any] = {"_sudo": True} if root else {}
         merged = StringCommand("(", command, ") 2>&1")
         ok, output = host.run_shell_command(merged, print_output=True, **arguments)
         if not ok and failure is not None:
             tail = [line.line for line in output][-40:]
             if any(map(_NO_RUNTIME.search, tail)):
-                message = "the runtime is not there yet; tasks/runtime.py makes it"
+                print_error(host, "the runtime is missing; run tasks/runtime.py first")
             else:
-                message = failure(tail) if callable(failure) else failure
-            host.log_styled(message, fg="red", log_func=logger.error)
+                print_error(host, failure(tail) if callable(failure) else failure)
         return ok
 
     return FunctionCommand(run, (), {})
+
+
+def fail(message: str) -> FunctionCommand:
+    """A command that fails with ``message``.
+
+    An exception would end a ``--dry`` run, and later it would make pyinfra print a traceback.
+    """
+
+    def run(state: State, host: Host) -> bool:
+        print_error(host, message)
+        return False
+
+    return FunctionCommand(run, (), {})
+
+
+def last_lines(intro: str, count: int, advice: str = "") -> Callable[[list[str]], str]:
+    """A ``failure`` for :func:`stream`: ``intro``, the last ``count`` lines of output, then ``advice``."""
+    return lambda tail: "\n  ".join([f"{intro}:", *tail[-count:]]) + (f"\n{advice}" if advice else "")

@@ -6,59 +6,62 @@ import json
 from collections.abc import Generator
 from typing import Any
 
-from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand, operation
 
+from claude_local.deploy import shell
+from claude_local.deploy.operations.streaming import connector_arguments, print_error
 from claude_local.verify.docker_rows import SCRIPT
 
 MISSING = "FAIL  runtime.python  {python} is missing: the runtime is not installed; fix: ./provision"
-FAILURE = "verify found something wrong; each failed row above ends with its fix"
+FAILURE = "verify found problems; each FAIL row above ends with its fix"
 
 
 def docker_answers(container: str, image: str) -> StringCommand:
-    """The command that asks Docker everything that verify wants to know; run with the rights that Docker is used with."""
-    return StringCommand("sh", "-c", QuoteString(SCRIPT), "sh", QuoteString(container), QuoteString(image))
+    """The command that collects Docker's answers for verify. It needs the rights that Docker is used with."""
+    return shell.script(SCRIPT, container, image)
 
 
 def verify_command(python: str, *, deep: bool, only: list[str]) -> StringCommand:
-    """The command that runs verify with its parameters on stdin; without the runtime it says what to do and fails."""
-    words: list[str] = ["--parameters", "-", *(["--deep"] if deep else [])]
+    """The command that runs verify with its parameters on stdin. Without the runtime it fails and says what to do."""
+    argv: list[str] = ["--parameters", "-", *(["--deep"] if deep else [])]
     for pattern in only:
-        words += ["--only", pattern]
+        argv += ["--only", pattern]
     return StringCommand(
         "{ test -x", QuoteString(python), "|| { echo", QuoteString(MISSING.format(python=python)), "; exit 1; }; } &&",
-        "PYTHONUNBUFFERED=1", QuoteString(python), "-m", "claude_local.verify",
-        *[QuoteString(word) for word in words], "2>&1",
+        "PYTHONUNBUFFERED=1", shell.join([python, "-m", "claude_local.verify", *argv]), "2>&1",
     )  # fmt: skip
 
 
 @operation()
-def verified(
-    parameters: dict[str, Any], python: str, deep: bool = False, only: str = "", root: bool = False
-) -> Generator[FunctionCommand]:
-    """Prove that the workstation works; nothing that outlives it is changed but the report in the state directory.
+def run(parameters: dict[str, Any], python: str, deep: bool = False, only: str = "") -> Generator[FunctionCommand]:
+    """Prove that the workstation works. Only the report in the state directory outlives it.
 
     + parameters: claude_local.verify.parameters.Parameters as a dict, without ``docker``
     + python: the runtime's interpreter
     + deep: hash every model again
-    + only: patterns of row ids with commas between them; empty: all rows
-    + root: ask Docker with sudo (the rest runs as the connecting user)
+    + only: patterns of row ids with commas between them; empty for all rows
 
-    Fails when a row failed.
+    Fails when a row failed. With ``_sudo``, only Docker is asked as root; the rest runs as the connecting user. It always
+    runs: a check has nothing to compare with.
+
+    Example::
+
+        verify.run(name="Verify the workstation", parameters=parameters, python=ws.paths.python, _sudo=True)
     """
+    as_user, as_docker_user = connector_arguments(as_user=True), connector_arguments()
 
-    def run(state: State, host: Host) -> bool:
-        told = dict(parameters)
-        if root:
+    def check(state: State, host: Host) -> bool:
+        given = dict(parameters)
+        if as_docker_user.get("_sudo"):
             ask = docker_answers(parameters["container"], parameters["image"])
-            asked, answer = host.run_shell_command(ask, _sudo=True)
-            if asked:
-                told["docker"] = "\n".join(answer.stdout_lines)
+            ok, answers = host.run_shell_command(ask, **as_docker_user)
+            if ok:
+                given["docker"] = "\n".join(answers.stdout_lines)
         patterns = [pattern.strip() for pattern in only.split(",") if pattern.strip()]
         command = verify_command(python, deep=deep, only=patterns)
-        ok, _ = host.run_shell_command(command, print_output=True, _stdin=json.dumps(told))
+        ok, _ = host.run_shell_command(command, print_output=True, **{**as_user, "_stdin": json.dumps(given)})
         if not ok:
-            host.log_styled(FAILURE, fg="red", log_func=logger.error)
+            print_error(host, FAILURE)
         return ok
 
-    yield FunctionCommand(run, (), {})
+    yield FunctionCommand(check, (), {})

@@ -1,0 +1,159 @@
+"""Files that the user writes too, on this machine: merged and never overwritten, links and modes kept."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local.claude.shell_startup import posix_block
+from claude_local.deploy.facts.user_files import UserFile, UserFiles
+from claude_local.deploy.operations import user_files
+from tests.deploy.strict_host import fact_on_this_machine
+from tests.deploy.this_machine import apply, changes
+
+OURS = {"permissions": {"defaultMode": "plan", "disableAutoMode": "disable"}}
+
+
+def mode(path: Path) -> str:
+    return f"{stat.S_IMODE(path.stat().st_mode):o}"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    """The arguments of a merge into ``tmp_path/settings.json``."""
+    return {"dest": str(tmp_path / "settings.json"), "applied": str(tmp_path / "state/applied.json"), "ours": OURS}
+
+
+def test_a_bare_home_gets_the_settings_once(settings: dict[str, Any]) -> None:
+    assert changes(user_files.merge_json, **settings) == (True, False)
+    path = Path(settings["dest"])
+    assert json.loads(path.read_text()) == OURS and mode(path) == "600"
+
+
+def test_a_users_own_values_and_keys_stay(settings: dict[str, Any]) -> None:
+    apply(user_files.merge_json, **settings)
+    mine = {"model": "x", "permissions": {"defaultMode": "acceptEdits", "disableAutoMode": "disable"}}
+    Path(settings["dest"]).write_text(json.dumps(mine))
+    assert changes(user_files.merge_json, **settings) == (False, False)
+    assert json.loads(Path(settings["dest"]).read_text()) == mine
+
+
+def test_a_deleted_key_stays_deleted_unless_it_is_enforced(settings: dict[str, Any]) -> None:
+    apply(user_files.merge_json, **settings)
+    Path(settings["dest"]).write_text('{"permissions": {"defaultMode": "plan"}}')
+    assert not apply(user_files.merge_json, **settings)
+    assert changes(user_files.merge_json, **settings, enforced=["permissions.disableAutoMode"]) == (True, False)
+    assert json.loads(Path(settings["dest"]).read_text()) == OURS
+
+
+def test_a_broken_file_is_kept_under_another_name(settings: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    path = Path(settings["dest"])
+    path.write_text('{"permissions": ')
+    with caplog.at_level("WARNING", logger="pyinfra"):
+        assert changes(user_files.merge_json, **settings) == (True, False)
+    assert json.loads(path.read_text()) == OURS and "is not JSON" in caplog.text
+    (kept,) = path.parent.glob("settings.json.broken-*")
+    assert kept.read_text() == '{"permissions": '
+
+
+def test_settings_that_others_could_read_are_closed(settings: dict[str, Any]) -> None:
+    apply(user_files.merge_json, **settings)
+    path = Path(settings["dest"])
+    path.chmod(0o644)
+    assert changes(user_files.merge_json, **settings) == (True, False)
+    assert mode(path) == "600"
+
+
+def test_claude_codes_own_file_keeps_what_claude_code_wrote(tmp_path: Path) -> None:
+    path = tmp_path / ".claude.json"
+    path.write_text('{"numStartups": 3}')
+    path.chmod(0o600)
+    ours = {"hasCompletedOnboarding": True}
+    assert changes(user_files.merge_json, dest=str(path), ours=ours, enforced=list(ours)) == (True, False)
+    assert json.loads(path.read_text()) == {"numStartups": 3, "hasCompletedOnboarding": True}
+
+
+def test_a_linked_file_stays_a_link_and_gets_its_mode(tmp_path: Path) -> None:
+    real, dest = tmp_path / "dotfiles" / "settings.json", tmp_path / "settings.json"
+    real.parent.mkdir()
+    real.write_text("old")
+    dest.symlink_to(real)
+    assert changes(user_files.put, dest=str(dest), text="new\n", mode="600") == (True, False)
+    assert dest.is_symlink() and real.read_text() == "new\n" and mode(real) == "600"
+
+
+def test_a_shell_that_runs_the_command_goes_on_in_the_text_that_it_began(tmp_path: Path) -> None:
+    command = tmp_path / "command"
+    command.write_text("#!/bin/sh\necho began\nread -r go\necho old\n")
+    command.chmod(0o755)
+    process = subprocess.Popen([command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "began\n"
+    apply(user_files.put, dest=str(command), text="#!/bin/sh\n" + "echo new\n" * 9, mode="755")
+    assert process.communicate("go\n", timeout=20)[0] == "old\n"
+
+
+def test_files_are_read_byte_for_byte_and_links_followed(tmp_path: Path) -> None:
+    odd = tmp_path / "it's odd"
+    odd.write_bytes(b"\xff\x00umlaut \xc3\xa9\n\n")
+    odd.chmod(0o640)
+    (tmp_path / "link").symlink_to(odd)
+    (tmp_path / "empty").touch(0o600)
+    paths = [str(tmp_path / name) for name in ("it's odd", "link", "empty", "no")]
+    files = fact_on_this_machine(UserFiles(), paths=[*paths, str(tmp_path)])
+    assert files[paths[0]] == files[paths[1]] == UserFile("640", odd.read_bytes())
+    assert files[paths[2]] == UserFile("600", b"")
+    assert files[paths[3]] is None and files[str(tmp_path)] is None
+
+
+# --- PATH
+
+
+def add_to_path(home: Path) -> tuple[bool, bool]:
+    return changes(user_files.add_to_path, directory=f"{home}/bin", home=str(home))
+
+
+def test_a_bare_home_gets_bashs_two_files(tmp_path: Path) -> None:
+    assert add_to_path(tmp_path) == (True, False)
+    shells = {path.name for path in tmp_path.iterdir()}
+    assert {".bashrc", ".profile"} <= shells <= {".bashrc", ".profile", ".zshrc", ".zprofile", ".config"}
+
+
+def test_start_up_files_keep_their_content_their_link_and_their_mode(tmp_path: Path) -> None:
+    dotfiles = tmp_path / "dotfiles"
+    dotfiles.write_bytes(b"alias a=b # \xff")
+    dotfiles.chmod(0o640)
+    (tmp_path / ".bashrc").symlink_to(dotfiles)
+    (tmp_path / ".bash_profile").write_text(posix_block(f"{tmp_path}/bin", str(tmp_path)))
+    assert add_to_path(tmp_path) == (True, False)
+    assert (tmp_path / ".bashrc").is_symlink() and mode(dotfiles) == "640"
+    assert dotfiles.read_bytes().startswith(b"alias a=b # \xff\n\n# >>> claude-local >>>\n")
+    assert not (tmp_path / ".profile").exists(), "a login bash reads .bash_profile, and that has it"
+
+
+def test_zsh_and_fish_are_served_where_they_are_configured(tmp_path: Path) -> None:
+    (tmp_path / ".zshrc").write_text("setopt x\n")
+    (tmp_path / "dotfiles").mkdir()
+    (tmp_path / ".config").mkdir()
+    (tmp_path / ".config/fish").symlink_to(tmp_path / "dotfiles")
+    assert add_to_path(tmp_path) == (True, False)
+    for name in (".zshrc", ".zprofile"):
+        assert posix_block(f"{tmp_path}/bin", str(tmp_path)) in (tmp_path / name).read_text()
+    assert "set -gx PATH" in (tmp_path / "dotfiles/conf.d/claude-local.fish").read_text()
+
+
+# --- the command's former name
+
+
+def test_our_command_is_removed_under_its_former_name_and_anothers_stays(tmp_path: Path) -> None:
+    path = tmp_path / "llamactl"
+    assert not apply(user_files.remove_llamactl, path=str(path))
+    path.write_text("#!/usr/bin/env python3\n# llamactl of somebody else\n")
+    assert not apply(user_files.remove_llamactl, path=str(path)) and path.exists()
+    path.write_text(f"#!/bin/sh\n{user_files.LLAMACTL}\npython='/x'\nexec $python -m claude_local.cli\n")
+    assert changes(user_files.remove_llamactl, path=str(path)) == (True, False)
+    assert not path.exists()

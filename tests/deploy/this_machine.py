@@ -1,0 +1,31 @@
+"""Operations as pyinfra runs them, on this machine: for those that work in a temporary directory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.operation import add_op
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import StateStage
+
+
+def apply(operation: Any, **arguments: Any) -> bool:
+    """Whether the operation changed something. Raises PyinfraError when it failed."""
+    state = State(Inventory((["@local"], {})), Config())
+    state.set_stage(StateStage.Connect)
+    connect_all(state)
+    try:
+        state.set_stage(StateStage.Prepare)
+        (meta,) = add_op(state, operation, **arguments).values()
+        state.set_stage(StateStage.Execute)
+        run_ops(state)
+        return bool(meta.did_change())
+    finally:
+        disconnect_all(state)
+
+
+def changes(operation: Any, **arguments: Any) -> tuple[bool, bool]:
+    """What :func:`apply` says the first and the second time."""
+    return apply(operation, **arguments), apply(operation, **arguments)
