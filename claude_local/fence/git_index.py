@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+# The most bytes of an index that we read: about 600,000 files, which takes a second.
+MAX_SIZE = 64 << 20
 _HEADER = struct.Struct(">4sII")
 # Bits of an entry's flags: assume-unchanged, extended; of the extended flags: skip-worktree.
 _UNCHANGED, _EXTENDED, _SKIP = 0x8000, 0x4000, 0x4000

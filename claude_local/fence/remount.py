@@ -1,15 +1,15 @@
-"""Mounts again what falls out of a session's fence while it runs.
+"""Mounts again what is lost from a session's fence while it runs.
 
-A mount on a file ends when somebody outside replaces the file by renaming another one over it, and that is how git writes
-``.git/config``, Claude Code ``~/.claude.json`` and an editor nearly everything. This program joins the session's mount
-namespace (its creator may), sees the mount go and mounts it again, within about a millisecond.
-Sockets, which may be gone in a moment, are blanked by it in the first place, and secrets when they appear, within a second.
+A mount on a file ends when a program outside renames another file over it. git does so with ``.git/config``, Claude Code with
+``~/.claude.json``, and an editor with most files. This program enters the session's mount namespace, which its creator may,
+notices that a mount is gone and mounts again, within about a millisecond. It also hides sockets that may be gone in a moment,
+and within a second the secrets that appear.
 
-Before that it cuts the session's mounts off from the machine's. bubblewrap leaves them slaves of those: a disk that is plugged
-in later would appear in the session, and could be written there.
+First it makes the session's mounts private. bubblewrap leaves them slaves of the machine's: a disk that is plugged in later
+would appear in the session, and would be writable there.
 
-A child of the launcher's (``Helper``), forked before it has threads: only a process of one thread may change namespaces. It
-ends with the session or with its launcher.
+It is a child of the launcher's (``Helper``), forked while the launcher has one thread: a process with several cannot change
+its namespaces. It ends with the session or with its launcher.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from claude_local.fence.files import is_empty
+from claude_local.fence.mountinfo import parse
 
 # <linux/nsfs.h>, <linux/sched.h>, <linux/mount.h>, <linux/fcntl.h>, <linux/prctl.h>
 NS_GET_USERNS = 0xB701
@@ -35,66 +38,209 @@ OPEN_TREE_CLONE, FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC = 1, 1, 6,
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 AT_EMPTY_PATH, AT_RECURSIVE = 0x1000, 0x8000
 PR_SET_PDEATHSIG = 1
-# <asm-generic/unistd.h>, the same on x86_64 and aarch64: glibc has no functions for them before 2.36. Linux 5.12.
+# <asm-generic/unistd.h>, the same on x86_64 and aarch64, Linux 5.12. glibc has functions for them from 2.36 on.
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
-# What every mount gets before it is anywhere.
-_CLOSED = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-# What the program says: which of its two tasks it can do, that it has begun, and then paths that end with a NUL.
-_CUT_OFF, _MOUNTS, _READY = b"c", b"m", b"\n"
-# Milliseconds between two looks for what is not there at the moment.
-PAUSE = 100
+# Attributes that every mount gets before it is attached.
+_ATTRIBUTES = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+# What the program reports: that the mounts are private, that it can mount, that it has begun; then paths, each with a NUL.
+_PRIVATE, _CAN_MOUNT, _READY = b"c", b"m", b"\n"
+# Milliseconds to wait for a change of the mounts, when a mount is missing and when none is.
+POLL_MISSING, POLL = 100, 1000
+# Seconds between two looks for secrets that did not exist at the start: some 170 names, 0.4 ms.
+SECRETS_INTERVAL = 1.0
+# The fields of plan.Fence whose mounts are kept up.
 KINDS = ("emptied", "blanked", "guarded", "stub_directories", "stub_files")
 _STUBS = KINDS[3:]
-# Seconds between two looks for secrets that were not there at the start: some 170 names, 0.4 ms.
-LOOK = 1.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def _called(result: int, what: str) -> int:
+class Kept(NamedTuple):
+    """What the program does for a session. ``cut_off``: mounts made outside do not appear in it. ``mounts``: lost mounts are
+    made again."""
+
+    cut_off: bool
+    mounts: bool
+
+
+class Helper:
+    """The program, as its launcher sees it. It starts early, because bubblewrap takes its time, and is told later for which
+    session it works.
+
+    ``wanted``: the paths whose mounts it keeps up, by kind, see KINDS. ``late``: paths that it hides once they exist.
+    """
+
+    def __init__(self, wanted: Mapping[str, Sequence[str]], late: Sequence[str] = ()) -> None:
+        commands, self._commands = os.pipe()
+        self._reports, reports = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            status = 1
+            try:
+                _run({path: kind for kind in KINDS for path in wanted.get(kind, ())}, late, commands, reports)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(commands)
+        os.close(reports)
+
+    def keep(self, process: int) -> Kept:
+        """Let it begin with the session whose first program is ``process``. When this returns, every path in ``wanted`` is
+        mounted over."""
+        with suppress(OSError):
+            os.write(self._commands, b"%d" % process)
+        os.close(self._commands)
+        reports = b""
+        while (byte := os.read(self._reports, 1)) not in (b"", _READY):
+            reports += byte
+        return Kept(_PRIVATE in reports, _CAN_MOUNT in reports and byte == _READY)
+
+    def end(self) -> tuple[bool, list[str]]:
+        """Stop the program. Whether it ran to the end, and the paths that a session can have changed while they had no
+        mount; an empty file or directory there does no harm and is left out."""
+        ended, _ = os.waitpid(self._child, os.WNOHANG)
+        if not ended:
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+        with open(self._reports, "rb") as reports:
+            paths = [os.fsdecode(each) for each in reports.read().split(b"\0") if each]
+        return not ended, [path for path in paths if os.path.lexists(path) and not is_empty(path)]
+
+
+# --- the program ------------------------------------------------------------------------------------------------------
+
+
+def _run(kinds: Mapping[str, str], late: Sequence[str], commands: int, reports: int) -> None:
+    """Wait for the session's first process and keep up its mounts. ``kinds``: by path. ``commands``, ``reports``: the ends of
+    the pipes."""
+    launcher = os.getppid()
+    _detach(commands, reports)
+    # Fails on an empty answer: then the launcher is gone.
+    process = int(os.read(commands, 16))
+    os.close(commands)
+    mountinfo = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    os.set_blocking(reports, False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    join(process)
+    cut_off()
+    # Entering a user namespace resets this, so it comes afterwards.
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == launcher:
+        os.write(reports, _PRIVATE + (_CAN_MOUNT if can_cover() else b""))
+        _keep_mounts(kinds, late, mountinfo, reports)
+
+
+def _detach(*kept: int) -> None:
+    """Leave the terminal, and close all descriptors but ``kept``: nobody shall wait for a pipe because of this program."""
+    os.setsid()
+    nowhere = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, *kept}:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def _keep_mounts(kinds: Mapping[str, str], late: Sequence[str], mountinfo: int, reports: int) -> None:
+    """Mount again what is missing, until the session has no mounts any more."""
+    changes = select.poll()
+    changes.register(mountinfo, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
+    is_ready, last_look = False, 0.0
+    absent: set[str] = set()
+    reported: set[str] = set()
+    while mounted := points(mountinfo):
+        missing = sorted(kinds.keys() - mounted)
+        for path in missing:
+            if _mount_again(path, kinds[path], absent) and path not in reported:
+                reported.add(path)
+                with suppress(OSError):
+                    os.write(reports, os.fsencode(path) + b"\0")
+        if not is_ready:
+            # Claude Code need not wait for the secrets: the launcher has just seen that they do not exist.
+            os.write(reports, _READY)
+            is_ready = True
+        if time.monotonic() - last_look >= SECRETS_INTERVAL:
+            last_look = time.monotonic()
+            _hide_new_secrets(late, mounted)
+        changes.poll(POLL_MISSING if missing else POLL)
+
+
+def points(mountinfo: int) -> set[str]:
+    """The mount points in an open mountinfo file."""
+    os.lseek(mountinfo, 0, os.SEEK_SET)
+    with open(mountinfo, encoding="utf-8", errors="surrogateescape", newline="\n", closefd=False) as file:
+        return {mount.point for mount in parse(file.read())}
+
+
+def _mount_again(path: str, kind: str, absent: set[str]) -> bool:
+    """Mount over ``path``. Whether the session can have changed something there before, or can still do so through a
+    directory that it has opened. ``absent``: guarded paths that did not exist at an earlier try."""
+    try:
+        cover(path, kind)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            return True
+        # It is gone, or was replaced once more: the next round mounts over it.
+        if kind == "guarded" and not os.path.lexists(path):
+            absent.add(path)
+        return False
+    # A guarded file that was never absent was replaced in one step, as editors do it.
+    return kind in _STUBS or path in absent or (kind == "guarded" and os.path.isdir(path))
+
+
+def _hide_new_secrets(late: Sequence[str], mounted: set[str]) -> None:
+    for path in map(_realpath, late):
+        if path not in mounted and os.path.lexists(path):
+            with suppress(OSError):
+                cover(path, "blanked")
+
+
+# --- the kernel's calls -----------------------------------------------------------------------------------------------
+
+
+def _checked(result: int, name: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{name}: {os.strerror(number)}")
     return result
 
 
-def _call(number: int, what: str, *arguments: int | bytes | ctypes.Array[ctypes.c_uint64] | None) -> int:
-    words = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    return _called(_LIBC.syscall(ctypes.c_long(number), *words), what)
+def _call(number: int, name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_uint64] | None) -> int:
+    values = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    return _checked(_LIBC.syscall(ctypes.c_long(number), *values), name)
 
 
 def join(process: int) -> None:
-    """Enter the mount namespace of ``process``, by way of the user namespace that owns it."""
-    space = os.open(f"/proc/{process}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    owner = fcntl.ioctl(space, NS_GET_USERNS)
-    _called(_LIBC.setns(owner, CLONE_NEWUSER), "setns")
-    _called(_LIBC.setns(space, CLONE_NEWNS), "setns")
-    os.close(owner)
-    os.close(space)
+    """Enter the mount namespace of ``process`` and the user namespace that owns it. Raises OSError."""
+    with _opened(f"/proc/{process}/ns/mnt", os.O_RDONLY) as namespace:
+        owner = fcntl.ioctl(namespace, NS_GET_USERNS)
+        _checked(_LIBC.setns(owner, CLONE_NEWUSER), "setns")
+        _checked(_LIBC.setns(namespace, CLONE_NEWNS), "setns")
+        os.close(owner)
 
 
 def cut_off() -> None:
-    """Let nothing that is mounted outside from now on appear in this mount namespace. Raises OSError."""
-    _called(_LIBC.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount")
+    """Make the mounts of this namespace private: what is mounted outside later does not appear here. Raises OSError."""
+    _checked(_LIBC.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount")
 
 
 def cover(path: str, kind: str) -> None:
-    """Mount over ``path`` as ``kind`` says. Raises OSError, with ELOOP where a link leads elsewhere."""
-    if _real(path) != path:
-        raise OSError(errno.ELOOP, "it is behind a link", path)
+    """Mount over ``path``, by the kind of its mount. Raises OSError, with ELOOP where a symlink leads elsewhere."""
+    if _realpath(path) != path:
+        raise OSError(errno.ELOOP, "it is behind a symlink", path)
     if kind in _STUBS and not os.path.lexists(path):
         os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
     with _opened(path, os.O_PATH | os.O_NOFOLLOW) as target:
         mode = os.fstat(target).st_mode
         if stat.S_ISLNK(mode):
-            raise OSError(errno.ELOOP, "it is a link", path)
-        with _guard(target, mode, kind) as mount:
-            # Not by name: where another file has that by now, this fails, and the next round mounts over that one.
+            raise OSError(errno.ELOOP, "it is a symlink", path)
+        with _new_mount(target, mode, kind) as mount:
+            # By descriptor, not by path: where another file has the path by now this fails, and the next round covers it.
             flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
             _call(_MOVE_MOUNT, "move_mount", mount, b"", target, b"", flags)
 
 
-def _real(path: str) -> str:
-    """As ``realpath``; empty where a chain of links has no end for Python."""
+def _realpath(path: str) -> str:
+    """The real path; empty where a chain of symlinks is too long for Python."""
     try:
         return os.path.realpath(path)
     except RecursionError:
@@ -102,16 +248,16 @@ def _real(path: str) -> str:
 
 
 def can_cover() -> bool:
-    """Whether the kernel, and what filters its calls, has all that ``cover`` needs."""
+    """Whether the kernel, and a seccomp filter around us, allow all that ``cover`` needs."""
     try:
         with (
-            _opened("/dev/null", os.O_PATH) as nothing,
-            _guard(nothing, stat.S_IFREG, "guarded"),
-            _guard(nothing, stat.S_IFDIR, "emptied"),
+            _opened("/dev/null", os.O_PATH) as null,
+            _new_mount(null, stat.S_IFREG, "guarded"),
+            _new_mount(null, stat.S_IFDIR, "emptied"),
         ):
             _call(_MOVE_MOUNT, "move_mount", -1, b"", -1, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
     except OSError as error:
-        # It has looked as far as the descriptors.
+        # The call got as far as the descriptors.
         return error.errno == errno.EBADF
     return False
 
@@ -126,16 +272,16 @@ def _opened(path: str, flags: int) -> Iterator[int]:
 
 
 @contextmanager
-def _guard(target: int, mode: int, kind: str) -> Iterator[int]:
-    """What is to be mounted over ``target``, closed before anybody can reach it: a mount that is in its place already
-    cannot be made read-only as long as the session has a file on it open for writing."""
+def _new_mount(target: int, mode: int, kind: str) -> Iterator[int]:
+    """A mount for ``target`` that is not attached yet. It is read-only from the start: an attached mount cannot be made
+    read-only while the session has a file on it open for writing."""
     if kind == "guarded":
         mount = _clone(target)
     elif stat.S_ISDIR(mode):
-        mount = _empty_directory()
+        mount = _tmpfs()
     else:
-        with _opened("/dev/null", os.O_PATH) as nothing:
-            mount = _clone(nothing)
+        with _opened("/dev/null", os.O_PATH) as null:
+            mount = _clone(null)
     try:
         yield mount
     finally:
@@ -143,159 +289,24 @@ def _guard(target: int, mode: int, kind: str) -> Iterator[int]:
 
 
 def _clone(source: int) -> int:
+    """A bind mount of an open file or directory, with everything mounted below it."""
     flags = OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE | os.O_CLOEXEC
     mount = _call(_OPEN_TREE, "open_tree", source, b"", flags)
     # struct mount_attr: set, clear, propagation, user namespace.
-    closed = (ctypes.c_uint64 * 4)(_CLOSED, 0, 0, 0)
+    attributes = (ctypes.c_uint64 * 4)(_ATTRIBUTES, 0, 0, 0)
+    size = ctypes.sizeof(attributes)
     try:
-        _call(_MOUNT_SETATTR, "mount_setattr", mount, b"", AT_EMPTY_PATH | AT_RECURSIVE, closed, ctypes.sizeof(closed))
+        _call(_MOUNT_SETATTR, "mount_setattr", mount, b"", AT_EMPTY_PATH | AT_RECURSIVE, attributes, size)
     except OSError:
         os.close(mount)
         raise
     return mount
 
 
-def _empty_directory() -> int:
+def _tmpfs() -> int:
     context = _call(_FSOPEN, "fsopen", b"tmpfs", FSOPEN_CLOEXEC)
     try:
         _call(_FSCONFIG, "fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
-        return _call(_FSMOUNT, "fsmount", context, FSMOUNT_CLOEXEC, _CLOSED)
+        return _call(_FSMOUNT, "fsmount", context, FSMOUNT_CLOEXEC, _ATTRIBUTES)
     finally:
         os.close(context)
-
-
-def points(table: int) -> set[str]:
-    os.lseek(table, 0, os.SEEK_SET)
-    with open(table, encoding="utf-8", errors="surrogateescape", newline="\n", closefd=False) as file:
-        lines = [line.split(" ", 5) for line in file]
-    found = (words[4] for words in lines if len(words) > 5)
-    return {_plain(path) for path in found}
-
-
-def _plain(text: str) -> str:
-    for written, meant in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\043", "#"), ("\\134", "\\")):
-        text = text.replace(written, meant)
-    return text
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What the program does for a session: ``cut_off`` from what is mounted outside; ``mounts`` that are kept up."""
-
-    cut_off: bool
-    mounts: bool
-
-
-class Helper:
-    """The program, as its launcher sees it: started early, because bubblewrap takes its time, and told then for which session.
-
-    It keeps up the mounts over ``wanted`` (kind, see KINDS -> paths). ``late``: what is mounted over, as blanked, as soon as
-    it is there.
-    """
-
-    def __init__(self, wanted: Mapping[str, Sequence[str]], late: Sequence[str] = ()) -> None:
-        asked, self._tell = os.pipe()
-        self._said, words = os.pipe()
-        self._child = os.fork()
-        if self._child == 0:
-            status = 1
-            try:
-                _keep({path: kind for kind in KINDS for path in wanted.get(kind, ())}, late, asked, words)
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(asked)
-        os.close(words)
-
-    def keep(self, process: int) -> Kept:
-        """Let it begin with the session whose first program is ``process``; when this returns, what was not mounted over yet
-        is, but for what may come late: that is looked for next."""
-        with suppress(OSError):
-            os.write(self._tell, b"%d" % process)
-        os.close(self._tell)
-        said = b""
-        while (byte := os.read(self._said, 1)) not in (b"", _READY):
-            said += byte
-        return Kept(_CUT_OFF in said, _MOUNTS in said and byte == _READY)
-
-    def end(self) -> tuple[bool, list[str]]:
-        """Stop the program: whether it was at work to the end, and the paths at which a session can have put something while
-        they were not guarded; what is empty there is nothing."""
-        ended, _ = os.waitpid(self._child, os.WNOHANG)
-        if not ended:
-            os.kill(self._child, signal.SIGKILL)
-            os.waitpid(self._child, 0)
-        with open(self._said, "rb") as words:
-            paths = [os.fsdecode(each) for each in words.read().split(b"\0") if each]
-        return not ended, [path for path in paths if not _is_empty(path)]
-
-
-def _is_empty(path: str) -> bool:
-    with suppress(OSError):
-        mode = os.lstat(path).st_mode
-        return (stat.S_ISDIR(mode) and not os.listdir(path)) or (stat.S_ISREG(mode) and os.lstat(path).st_size == 0)
-    return not os.path.lexists(path)
-
-
-def _keep(kinds: Mapping[str, str], late: Sequence[str], asked: int, words: int) -> None:
-    # Nothing of the session's terminal, and nothing that keeps anybody waiting for an end.
-    os.setsid()
-    launcher = os.getppid()
-    nowhere = os.open("/dev/null", os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, asked, words}:
-        with suppress(OSError):
-            os.close(descriptor)
-    # Nothing: the launcher is gone.
-    process = int(os.read(asked, 16))
-    os.close(asked)
-    table = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-    os.set_blocking(words, False)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    join(process)
-    cut_off()
-    # Only now: entering a user namespace takes this back.
-    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != launcher:
-        return
-    os.write(words, _CUT_OFF + (_MOUNTS if can_cover() else b""))
-    changes = select.poll()
-    changes.register(table, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
-    ready, looked = False, 0.0
-    away: set[str] = set()
-    told: set[str] = set()
-    while there := points(table):
-        missing = sorted(kinds.keys() - there)
-        for path in missing:
-            if _is_doubtful(path, kinds[path], away) and path not in told:
-                told.add(path)
-                with suppress(OSError):
-                    os.write(words, os.fsencode(path) + b"\0")
-        if not ready:
-            # Of what may come late, the launcher has seen that it was not there, and the look follows at once: Claude Code need not wait.
-            os.write(words, _READY)
-            ready = True
-        if time.monotonic() - looked >= LOOK:
-            looked = time.monotonic()
-            for path in map(_real, late):
-                if path not in there and os.path.lexists(path):
-                    with suppress(OSError):
-                        cover(path, "blanked")
-        changes.poll(PAUSE if missing else 1000)
-
-
-def _is_doubtful(path: str, kind: str, away: set[str]) -> bool:
-    """Mount over ``path`` again. Whether the session can have put something there before, or still can: with a directory
-    that it has opened, later too. ``away``: what was guarded and is not there."""
-    try:
-        cover(path, kind)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            return True
-        # Gone, or replaced once more: then the next round covers it.
-        if kind == "guarded" and not os.path.lexists(path):
-            away.add(path)
-        return False
-    # A file may have been replaced at once by another one, as editors do.
-    return kind in _STUBS or path in away or (kind == "guarded" and os.path.isdir(path))

@@ -14,7 +14,7 @@ from claude_local.fence import bubblewrap, mount_check, plan, remount, seccomp
 from claude_local.fence.claude_sandbox import ClaudeSandbox, session_settings
 from claude_local.fence.config import FenceConfig
 from claude_local.fence.environment import session_environment
-from claude_local.fence.ledger import Ledger, make_stubs
+from claude_local.fence.ledger import Ledger
 from claude_local.fence.messages import PROVISION, fail, note
 from claude_local.fence.network import Network, server_address, session_network
 from claude_local.fence.options import Options, asks_for_worktree
@@ -40,6 +40,7 @@ from claude_local.fence.session_report import (
     report_watch,
     report_weaknesses,
 )
+from claude_local.fence.stubs import make_stubs
 from claude_local.fence.survey import Places, Survey
 from claude_local.fence.watch import Watch
 

@@ -16,8 +16,6 @@ from claude_local.fence.plan import covers
 
 # Files of a git directory whose text is kept.
 TEXTS = ("config", "config.worktree", "commondir")
-# The most bytes of an index that are read: about 600,000 files, which takes a second.
-MAX_INDEX = 64 << 20
 # The most entries of a directory of hooks that are looked at.
 MAX_HOOKS = 200
 
@@ -106,7 +104,7 @@ def _names(directory: str) -> list[str]:
 
 def skipped_files(git_dir: str) -> set[str]:
     """The tracked files whose changes ``git status`` and ``git diff`` do not show (assume-unchanged, skip-worktree)."""
-    data = read_bytes(join(git_dir, "index"), limit=MAX_INDEX)
+    data = read_bytes(join(git_dir, "index"), limit=git_index.MAX_SIZE)
     if not data:
         return set()
     common = dirname(dirname(git_dir)) if basename(dirname(git_dir)) == "worktrees" else git_dir

@@ -328,9 +328,9 @@ def test_an_index_that_is_none_keeps_nobody_waiting(workspace: Path, make: Calla
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
-        "from claude_local.fence import files, ledger, snapshot\n"
+        "from claude_local.fence import snapshot, stubs\n"
         "snapshot.skipped_files(sys.argv[1] + '/.git')\n"
-        "ledger.remove_if_empty(sys.argv[1] + '/.envrc')\n"
+        "stubs.remove_stubs([sys.argv[1] + '/.envrc'])\n"
     )
     words = [sys.executable, "-c", program, str(workspace)]
     subprocess.run(words, cwd=Path(__file__).parents[2], check=True, timeout=60, capture_output=True)

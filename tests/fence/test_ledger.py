@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.fence.ledger import LAG, Ledger, remove_if_empty
+from claude_local.fence.ledger import LAG, Ledger
+from claude_local.fence.stubs import remove_stubs
 
 PROJECT = Path(__file__).parents[2]
 
@@ -148,7 +149,7 @@ def test_the_stubs_of_a_killed_session_elsewhere_are_nobodys(place: Place, tmp_p
 
 
 def test_a_stopped_session_keeps_nobody_waiting_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("claude_local.fence.ledger.WAIT", 0.05)
+    monkeypatch.setattr("claude_local.fence.ledger.LOCK_TIMEOUT", 0.05)
     stopped = Ledger(str(place.state), str(place.workspace))
     session = place.session(".claude/")
     session.close()
@@ -204,8 +205,8 @@ def test_nothing_is_removed_through_a_link(place: Place, tmp_path: Path) -> None
 
 def test_pipes_and_sockets_stay(place: Place) -> None:
     os.mkfifo(place.workspace / "pipe")
-    remove_if_empty(str(place.workspace / "pipe"))
-    remove_if_empty(str(place.workspace / "none"))
+    remove_stubs([str(place.workspace / "pipe")])
+    remove_stubs([str(place.workspace / "none")])
     assert place.names == {"pipe"}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from claude_local.fence.mount_check import difference, parse
+from claude_local.fence.mount_check import difference
+from claude_local.fence.mountinfo import parse
 from claude_local.fence.plan import Fence
 
 HOST = """\
@@ -29,7 +30,7 @@ SESSION = """\
 
 def test_names_with_spaces_and_optional_fields_are_read() -> None:
     assert [each.point for each in parse(SESSION)][-2:] == ["/home/u/p q", "/home/u/p q/.git/config"]
-    assert parse(HOST)[2].shows == ("254:1", "/vol")
+    assert parse(HOST)[2].source == ("254:1", "/vol")
 
 
 def test_a_fence_as_planned_is_sound() -> None:
@@ -48,19 +49,19 @@ def test_a_directory_outside_that_became_writable_is_found() -> None:
 
 def test_another_directory_in_the_place_of_the_workspace_is_found() -> None:
     swapped = SESSION.replace("/vol/u/p\\040q /home", "/vol/u/.ssh /home")
-    assert difference(HOST, swapped, FENCE) == "/home/u/p q shows something else"
+    assert difference(HOST, swapped, FENCE) == "/home/u/p q shows another file or directory"
 
 
 def test_a_cover_that_is_not_there_is_found() -> None:
     without = "".join(line + "\n" for line in SESSION.splitlines() if "/home/u/.ssh" not in line)
-    assert difference(HOST, without, FENCE) == "/home/u/.ssh can be seen"
+    assert difference(HOST, without, FENCE) == "/home/u/.ssh is visible"
 
 
 def test_a_guarded_file_that_can_be_written_counts_as_part_of_its_workspace_only() -> None:
     writable = SESSION.replace("/vol /home ro master:7", "/vol /home ro").replace(
         "/home/u/.netrc ro", "/home/u/.netrc rw"
     )
-    assert difference(HOST, writable, FENCE) == "/home/u/.netrc can be written"
+    assert difference(HOST, writable, FENCE) == "/home/u/.netrc is writable"
 
 
 def test_a_guard_that_is_not_there_is_found() -> None:
@@ -78,6 +79,6 @@ def test_a_disk_that_is_mounted_while_the_fence_comes_up_must_not_be_writable() 
     """bubblewrap has made read-only what was there before; the mounts of both sides look alike afterwards."""
     late = "4 1 254:2 / /media/disk rw - ext4 /dev/vdc rw\n"
     inside = SESSION + "20 10 254:2 / /media/disk rw master:1 - ext4 /dev/vdc rw\n"
-    assert difference(HOST + late, inside, FENCE, before=HOST) == "/media/disk can be written"
+    assert difference(HOST + late, inside, FENCE, before=HOST) == "/media/disk is writable"
     assert difference(HOST + late, inside.replace("/media/disk rw", "/media/disk ro"), FENCE, before=HOST) is None
     assert difference(HOST + late, inside, FENCE, before=HOST + late) is None, "bubblewrap may not look there"
