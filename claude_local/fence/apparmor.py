@@ -12,8 +12,8 @@ def profile(path: str, abi_4: bool) -> str:
     """The profile that lets the program at ``path``, and nothing else, make user namespaces.
 
     It confines nothing (``unconfined``): bubblewrap and Claude Code's sandbox do that. ``abi_4``: the parser knows
-    AppArmor 4, where user namespaces have a rule. One that does not takes the older form; user namespaces are not
-    mediated for it. One profile for one path, so it never competes with another for bubblewrap.
+    AppArmor 4, which has a rule for user namespaces; an older one needs no rule. The profile is attached to ``path`` only,
+    so it never competes with another profile for bubblewrap.
     """
     version, rules = ("4.0", "  userns,\n") if abi_4 else ("3.0", "")
     return (
@@ -30,4 +30,5 @@ def profile(path: str, abi_4: bool) -> str:
 
 
 def profile_sha256(path: str, abi_4: bool) -> str:
+    """The sha256 of that profile's text, in hex."""
     return sha256(profile(path, abi_4).encode()).hexdigest()

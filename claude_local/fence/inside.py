@@ -1,8 +1,8 @@
-"""The first program behind the outer fence: hands listening sockets out and becomes Claude Code.
+"""The first program behind the outer fence: listens on the session's ports, hands the sockets out, becomes Claude Code.
 
-``inside.py CONTROL ADDRESSES COMMAND...``: CONTROL is the number of a socket that leads to the launcher, ADDRESSES are
-``HOST PORT`` pairs with commas between them (``127.0.0.1 8080,::1 8080``), or nothing. The launcher learns this
-process's id from the message, and Claude Code keeps it. A byte from the launcher says that the fence is sound.
+``inside.py CONTROL ADDRESSES COMMAND...``: CONTROL is the descriptor of a socket to the launcher. ADDRESSES are ``HOST PORT``
+pairs with commas between them (``127.0.0.1 8080,::1 8080``), or empty. The launcher learns this process's id from the
+message, and Claude Code keeps it. The launcher answers with one byte when the fence's mounts are as planned.
 """
 
 import os
@@ -10,29 +10,31 @@ import signal
 import socket
 import sys
 
-# The launcher has them ignored, so that bubblewrap does not end before Claude Code has.
+# The launcher ignores these in bubblewrap, so that it does not end before Claude Code.
 IGNORED_OUTSIDE = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
-def listening(host: str, port: int) -> socket.socket:
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind((host, port))
-    found.listen(64)
-    return found
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens on ``host`` and ``port``. Raises OSError or OverflowError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(64)
+    return listener
 
 
 def main(argv: list[str]) -> None:
+    """Become the command in ``argv``. Ends with status 1 when a port cannot be offered or the fence is not as planned."""
     control, addresses, command = int(argv[1]), argv[2], argv[3:]
     pairs = [pair.split(" ") for pair in addresses.split(",") if pair]
     try:
-        sockets = [listening(host, int(port)) for host, port in pairs]
+        sockets = [listening_socket(host, int(port)) for host, port in pairs]
     except (OSError, OverflowError) as error:
-        sys.exit(f"claude-local: a port of {argv[2]} cannot be offered to the session (below 1024 none can): {error}")
+        sys.exit(f"claude-local: the session cannot listen on a port of {addresses} (never below 1024): {error}")
     launcher = socket.socket(fileno=control)
     numbers = b"".join(each.fileno().to_bytes(4, sys.byteorder) for each in sockets)
     launcher.sendmsg([b"here"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
-    # It looks at what is mounted here, and says what is wrong with it.
+    # No byte: the launcher has found a wrong mount, and says so.
     if not launcher.recv(1):
         sys.exit(1)
     for each in (launcher, *sockets):

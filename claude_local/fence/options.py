@@ -87,7 +87,7 @@ def read_settings(source: str) -> dict[str, object]:
     except (OSError, ValueError) as error:
         fail(f"the enforced settings cannot be read: {error}", PROVISION)
     if not isinstance(settings, dict):
-        fail("the enforced settings are no JSON object", PROVISION)
+        fail("the enforced settings are not a JSON object", PROVISION)
     return settings
 
 

@@ -1,9 +1,9 @@
-"""The proxy through which the commands of a session reach llama-server and the other ports that they may: HTTP and SOCKS 5.
+"""The HTTP and SOCKS 5 proxy through which a session's commands reach llama-server and the ports of ``fence_ports``.
 
-Claude Code makes one of its own when it is given none, and its first request waits for that (docs/decisions/0007). Its own
-does more: domains, questions, certificates. Where only ports of this machine are allowed (no ``fence_domains``), this
-one stands in its place. It listens in the session's network namespace and connects outside, as relay.py does, to
-127.0.0.1 and one of the ports, whatever it is asked for.
+Claude Code starts a proxy of its own when the settings name none, and its first request waits for that
+(docs/decisions/0007). Its own knows domains, prompts and certificates. Where only ports of this machine are allowed (no
+``fence_domains``), this one takes its place. It listens in the session's network namespace and connects outside, to
+127.0.0.1 and an allowed port only, whatever name it is asked for.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from functools import partial
 
 from claude_local.fence.relay import CONNECT, HEAD, PIECE, answer, carry, closing
 
-# The names of this machine under which a port may be asked for, as the settings of the session have them.
+# The names of this machine in a request, as in the session's settings.
 HOSTS = ("127.0.0.1", "localhost")
 
-# SOCKS 5 (RFC 1928): kinds of addresses and how long they are, what is answered.
+# SOCKS 5 (RFC 1928): kinds of addresses, and replies.
 _IPV4, _NAME, _IPV6 = 1, 3, 4
 _GRANTED, _NOT_ALLOWED, _REFUSED, _NO_SUCH_COMMAND = 0, 2, 5, 7
 
 
 class _Denied(Exception):
-    """``status``: HTTP's; ``reply``: SOCKS's."""
+    """A request that is refused. ``status``: the HTTP status; ``reply``: the SOCKS reply."""
 
     def __init__(self, status: str, reply: int, why: str) -> None:
         super().__init__(why)
@@ -32,15 +32,15 @@ class _Denied(Exception):
 
 
 def proxy(listener: socket.socket, ports: Collection[int]) -> None:
-    """Answer ``listener`` (made in the session's network namespace) as a proxy to ``ports`` of this machine. Returns at once."""
+    """Serve ``listener`` (in the session's network namespace) as a proxy to ``ports`` of this machine. Returns at once."""
     answer(listener, partial(_answer, ports=frozenset(ports)))
 
 
 def request(head: bytes) -> tuple[str, int, bytes]:
-    """Host and port that a request to a proxy is for, and its head for the server there; that is empty for CONNECT.
+    """The host and port that a proxy request asks for, and the head to send there, which is empty for CONNECT.
 
-    One connection carries one request, because the next one may be for another server: the server is asked to close it.
-    Raises ValueError: it is no request to a proxy.
+    The head asks the server to close the connection: the next request may be for another server. Raises ValueError when
+    this is no proxy request.
     """
     first, *lines = head.split(b"\r\n")
     method, target, version = first.split(b" ")
@@ -51,8 +51,8 @@ def request(head: bytes) -> tuple[str, int, bytes]:
     authority, _, path = target[len(b"http://") :].partition(b"/")
     if b"?" in authority or b"#" in authority:
         raise ValueError("a path is missing")
-    of_the_way = (b"host", b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization")
-    kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in of_the_way]
+    hop_by_hop = (b"host", b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization")
+    kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in hop_by_hop]
     own = [b" ".join((method, b"/" + path, version)), b"Host: " + authority, b"Connection: close"]
     return *_place(authority, 80), b"\r\n".join([*own, *kept])
 
@@ -74,7 +74,7 @@ def _answer(inside: socket.socket, ports: Collection[int]) -> None:
 
 
 def _more(inside: socket.socket, data: bytes, size: int) -> bytes:
-    """``data`` and what follows it, ``size`` bytes at least. Raises EOFError."""
+    """``data`` and what follows it, at least ``size`` bytes. Raises EOFError at the end of the stream."""
     while len(data) < size:
         piece = inside.recv(PIECE)
         if not piece:
@@ -86,7 +86,7 @@ def _more(inside: socket.socket, data: bytes, size: int) -> bytes:
 def _connected(host: str, port: int, ports: Collection[int]) -> socket.socket:
     if host.lower() not in HOSTS or port not in ports:
         raise _Denied("403 Forbidden", _NOT_ALLOWED, f"this session may not reach {host}:{port}, only "
-                      + ", ".join(f"127.0.0.1:{each}" for each in sorted(ports)) + "; the user decides about more")  # fmt: skip
+                      + ", ".join(f"127.0.0.1:{each}" for each in sorted(ports)) + "; more ports need the setting fence_ports")  # fmt: skip
     try:
         return socket.create_connection(("127.0.0.1", port), timeout=CONNECT)
     except OSError as error:
@@ -100,7 +100,7 @@ def _answer_http(inside: socket.socket, data: bytes, ports: Collection[int]) -> 
         try:
             host, port, head = request(data[: max(end, 0)])
         except ValueError as error:
-            raise _Denied("400 Bad Request", 0, f"that is no request to a proxy: {error}") from None
+            raise _Denied("400 Bad Request", 0, f"this is no proxy request: {error}") from None
         outside = _connected(host, port, ports)
     except _Denied as denied:
         words = f"claude-local: {denied.why}\n".encode("ascii", "replace")

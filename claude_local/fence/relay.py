@@ -10,21 +10,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-# What is read at once, and what may wait for a slow reader, in bytes.
+# Bytes that are read at once, and bytes that may wait for a slow reader.
 PIECE, WAITING = 65536, 1 << 20
-# Seconds that a connection outside may take to come about.
+# Seconds to wait for a connection outside.
 CONNECT = 10.0
-# Connections at once, of all ports: three descriptors each, and a process often has no more than 1024.
+# Connections at once, over all ports. Each takes three descriptors, and a process often may have 1024.
 CONNECTIONS = 256
 _ROOM = threading.BoundedSemaphore(CONNECTIONS)
-
-# What a request's head may be, in bytes.
+# Bytes of the largest head of a request.
 HEAD = 65536
 
 
 def authorised(head: bytes, stand_in: bytes, token: bytes) -> bytes:
-    """A request's head with the token in the place of the session's stand-in, for one request: it asks for the
-    connection to be closed, because only the first head of a connection is looked at."""
+    """A request's head with the token in place of the session's stand-in.
+
+    It asks the server to close the connection after this request, because only a connection's first head is rewritten.
+    """
     first, *lines = head.split(b"\r\n")
     kept = [first, b"Connection: close"]
     for line in lines:
@@ -39,14 +40,14 @@ def authorised(head: bytes, stand_in: bytes, token: bytes) -> bytes:
 
 
 def closing(head: bytes) -> bytes:
-    """A reply's head that tells the client what the server was asked for: after it the connection is closed."""
+    """A reply's head that tells the client that the connection is closed after it."""
     first, *lines = head.split(b"\r\n")
     kept = [line for line in lines if line.partition(b":")[0].lower() not in (b"connection", b"keep-alive")]
     return b"\r\n".join([first, b"Connection: close", *kept])
 
 
 class _Way:
-    """One direction of a connection: from ``source`` to ``target``. ``rewrite``: what becomes of the first head."""
+    """One direction of a connection, from ``source`` to ``target``. ``rewrite``: changes the first head."""
 
     def __init__(
         self, source: socket.socket, target: socket.socket, rewrite: Callable[[bytes], bytes] | None = None
@@ -54,8 +55,8 @@ class _Way:
         self.source, self.target = source, target
         self.waiting = bytearray()
         self.rewrite = rewrite  # until the first head is complete
-        self.ended = False  # the source has said its last word
-        self.closed = False  # and the target has been told
+        self.ended = False  # the source sends no more
+        self.closed = False  # and the target knows
 
     def read(self) -> None:
         try:
@@ -91,8 +92,10 @@ def carry(
     reply: Callable[[bytes], bytes] | None = None,
     first: bytes = b"",
 ) -> None:
-    """Carry both directions until both have ended or one breaks. ``request``, ``reply``: what becomes of the first head of
-    each, HTTP's. ``first``: what ``inside`` has said already."""
+    """Carry both directions until both have ended or one breaks.
+
+    ``request``, ``reply``: change the first HTTP head of their direction. ``first``: bytes already read from ``inside``.
+    """
     ways = (_Way(inside, outside, request), _Way(outside, inside, reply))
     ways[0].waiting += first
     with selectors.DefaultSelector() as selector, inside, outside:
@@ -130,10 +133,9 @@ def answer(
     handle: Callable[[socket.socket], None],
     room: threading.BoundedSemaphore = _ROOM,
 ) -> None:
-    """Give each connection to ``listener`` to ``handle``, in a thread of its own, and close it afterwards.
+    """Call ``handle`` with each connection to ``listener``, in a thread of its own, and close the connection afterwards.
 
-    ``room``: one place for each connection; without a place they wait. Returns at once; the threads are daemons and end
-    with the program.
+    ``room``: one place for each connection; further connections wait. Returns at once; the threads end with the program.
     """
 
     def one(inside: socket.socket) -> None:
@@ -165,16 +167,16 @@ def relay(
     room: threading.BoundedSemaphore = _ROOM,
     swap: tuple[bytes, bytes] | None = None,
 ) -> None:
-    """Answer ``listener`` (made in the session's network namespace) with connections to ``address`` in ours; see ``answer``.
+    """Connect each connection to ``listener`` (in the session's network namespace) to ``address`` in ours. Returns at once.
 
-    ``swap``: a session's stand-in for the token, and the token.
+    ``swap``: the session's stand-in for the token, and the token.
     """
 
     def handle(inside: socket.socket) -> None:
         try:
             outside = socket.create_connection(address, timeout=CONNECT)
         except OSError:
-            # As a port that nobody listens on: the connection is reset.
+            # Reset the connection, as a port does on which nothing listens.
             inside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             return
         carry(inside, outside, partial(authorised, stand_in=swap[0], token=swap[1]) if swap is not None else None)

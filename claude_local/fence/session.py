@@ -57,7 +57,7 @@ class MountsChanged(Exception):
 
 
 @dataclass
-class Session:
+class FencedSession:
     """One session behind the outer fence. ``git_dirs``: the git directories that it may write."""
 
     config: FenceConfig
@@ -94,7 +94,7 @@ def run_fenced(config: FenceConfig, options: Options, enforced: dict[str, object
         make_worktree_directory(workspaces[0])
     ledger = Ledger(options.state, cwd)
     try:
-        session = Session(config, options, enforced, cwd, places, workspaces, survey, ledger)
+        session = FencedSession(config, options, enforced, cwd, places, workspaces, survey, ledger)
         if ledger.interrupted is not None:
             look_back(workspaces, ledger.interrupted)
         guard(session)
@@ -105,7 +105,7 @@ def run_fenced(config: FenceConfig, options: Options, enforced: dict[str, object
         ledger.close()
 
 
-def guard(session: Session) -> None:
+def guard(session: FencedSession) -> None:
     """Complete the session's survey, and make the stubs that its mounts need."""
     survey, places, config = session.survey, session.places, session.config
     session.git_dirs = survey_workspaces(survey, session.workspaces, places, session.ledger.recorded())
@@ -118,7 +118,7 @@ def guard(session: Session) -> None:
     make_stubs(survey.fence.stub_files)
 
 
-def start_and_wait(session: Session) -> int:
+def start_and_wait(session: FencedSession) -> int:
     """Start the session, again where its mounts are not as planned; Claude Code's exit status."""
     wrong = ""
     for _ in range(TRIES):
@@ -130,7 +130,7 @@ def start_and_wait(session: Session) -> int:
          "workspace or mounts disks meanwhile", "end the other sessions in this workspace, and start again")  # fmt: skip
 
 
-def run_once(session: Session) -> int:
+def run_once(session: FencedSession) -> int:
     """Set up the fence, run Claude Code behind it and report; its exit status. Raises MountsChanged."""
     survey = session.survey
     network = session_network(session.config, session.options, session.places)
@@ -180,7 +180,7 @@ def run_once(session: Session) -> int:
 Swap = tuple[bytes, bytes]
 
 
-def environment_and_token(session: Session, network: Network) -> tuple[dict[str, str], Swap | None]:
+def environment_and_token(session: FencedSession, network: Network) -> tuple[dict[str, str], Swap | None]:
     """The session's environment, and the stand-in for the token in it with the token itself.
 
     With a network namespace of its own the session knows only the stand-in, and the relay puts the token in its place.
@@ -193,7 +193,7 @@ def environment_and_token(session: Session, network: Network) -> tuple[dict[str,
     return env | {"ANTHROPIC_AUTH_TOKEN": stand_in}, (stand_in.encode(), token.encode())
 
 
-def claude_settings(session: Session, network: Network) -> dict[str, object]:
+def claude_settings(session: FencedSession, network: Network) -> dict[str, object]:
     """The settings that Claude Code gets with ``--settings``."""
     config, fence = session.config, session.survey.fence
     elsewhere = [path for path in [*fence.writable, *fence.pinned] if path != session.places.config_dir
@@ -206,7 +206,7 @@ def claude_settings(session: Session, network: Network) -> dict[str, object]:
     return session_settings(session.enforced, sandbox)
 
 
-def bubblewrap_argv(session: Session, network: Network, control: socket) -> list[str]:
+def bubblewrap_argv(session: FencedSession, network: Network, control: socket) -> list[str]:
     """The whole command: bubblewrap, inside.py in it, and Claude Code. ``control``: inside.py's end of the control socket."""
     claude, *arguments = session.options.command
     rules = seccomp.program(os.uname().machine)
@@ -244,7 +244,7 @@ def wrong_mount(survey: Survey, claude: int, before: str) -> str | None:
     return wrong
 
 
-def serve(session: Session, network: Network, sockets: list[socket], swap: Swap | None) -> None:
+def serve(session: FencedSession, network: Network, sockets: list[socket], swap: Swap | None) -> None:
     """Answer the sockets that inside.py listens on, as many as ``network.listeners``."""
     listeners = list(sockets)
     if network.proxy_port is not None:

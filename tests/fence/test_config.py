@@ -45,13 +45,13 @@ def test_layers_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("", "no JSON"),
-        ('{"layers": ["outer"', "no JSON"),
-        ('["outer"]', "no JSON object"),
-        ("null", "no JSON object"),
+        ("", "not JSON"),
+        ('{"layers": ["outer"', "not JSON"),
+        ('["outer"]', "not a JSON object"),
+        ("null", "not a JSON object"),
         ('{"layer": ["outer"]}', "unknown key 'layer'"),
         ('{"layers": "outer"}', "layers is 'outer'"),
-        ('{"layers": ["outer", "middle"]}', "layers names 'middle'"),
+        ('{"layers": ["outer", "middle"]}', "middle"),
         ('{"bwrap": null}', "bwrap is None"),
         ('{"bwrap": ["/usr/bin/bwrap"]}', "bwrap is"),
         ('{"ports": ["8080"]}', "ports is ['8080']"),

@@ -15,8 +15,6 @@ from tests.fence.station import LAUNCHER, Station
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
-
 PROJECT = Path(__file__).parents[2]
 WORDS = "lose their guard"
 

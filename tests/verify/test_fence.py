@@ -247,7 +247,7 @@ def test_without_any_layer_no_session_is_started(stage: Stage) -> None:
         run_row(bench, "sudo")
 
 
-@pytest.mark.parametrize(("text", "words"), [(None, "was never set up"), ("{", "cannot be used: it is no JSON")])
+@pytest.mark.parametrize(("text", "words"), [(None, "was never set up"), ("{", "cannot be used")])
 def test_without_a_usable_fence_json_the_rows_fail(stage: Stage, text: str | None, words: str) -> None:
     with stage() as bench:
         path = Path(bench.paths.fence_config)
