@@ -10,66 +10,75 @@ from posixpath import join
 class Paths:
     """Every path of claude-local on a workstation, absolute, derived from the user's home directory.
 
-    ``home`` is the user's home, ``model_dir`` and ``bin_dir`` are the settings of those names with ``~`` already
-    expanded (see :func:`expand`).
+    ``home`` is the user's home. ``model_dir`` and ``bin_dir`` are the settings model_dir and commands_dir with ``~``
+    already expanded (see :func:`expand`).
     """
 
     home: str
     model_dir: str
     bin_dir: str
 
-    # Claude Code's configuration directory: the user's file space for local sessions.
+    # Claude Code's configuration directory, which is the user's.
     @property
     def config_dir(self) -> str:
+        """Claude Code's configuration directory for local sessions (CLAUDE_CONFIG_DIR)."""
         return join(self.home, ".claude-local")
 
     @property
     def settings(self) -> str:
+        """The user's settings for Claude Code; the deploy merges its defaults into them."""
         return join(self.config_dir, "settings.json")
 
     @property
     def claude_json(self) -> str:
+        """Claude Code's own state; the deploy answers the first-run questions in it."""
         return join(self.config_dir, ".claude.json")
 
     @property
     def enforced_settings(self) -> str:
+        """The settings that the wrapper passes with --settings: no project can undo them."""
         return join(self.config_dir, "enforced.json")
 
     @property
     def bash_env(self) -> str:
+        """Shell text that Claude Code runs before each sandboxed command (CLAUDE_ENV_FILE)."""
         return join(self.config_dir, "bash-env.sh")
 
-    # The API token, mode 0600.
+    # Commands and Claude Code.
     @property
     def token(self) -> str:
+        """The API token of llama-server, mode 0600."""
         return join(self.home, ".config", "claude-local", "token")
 
-    # Commands.
     @property
     def wrapper(self) -> str:
+        """The command claude-local."""
         return join(self.bin_dir, "claude-local")
 
     @property
     def llama_local(self) -> str:
+        """The command llama-local."""
         return join(self.bin_dir, "llama-local")
 
-    # Claude Code itself: the native installer's layout, and the link that says which binary claude-local runs.
     @property
     def native_claude(self) -> str:
+        """The user's own ``claude``, where the native installer puts it."""
         return join(self.home, ".local", "bin", "claude")
 
     @property
     def native_versions(self) -> str:
+        """The native installer's directory of Claude Code binaries, one for each version."""
         return join(self.home, ".local", "share", "claude", "versions")
 
     @property
     def claude(self) -> str:
-        """A link to the Claude Code that was found or installed."""
+        """A link to the Claude Code that claude-local runs."""
         return join(self.share, "claude")
 
     # What the deploy owns: runtime, server configuration, state.
     @property
     def share(self) -> str:
+        """The directory of all that the deploy owns."""
         return join(self.home, ".local", "share", "claude-local")
 
     @property
@@ -79,11 +88,12 @@ class Paths:
 
     @property
     def venv(self) -> str:
+        """The virtual environment of the runtime."""
         return join(self.share, "venv")
 
     @property
     def python(self) -> str:
-        """The runtime's interpreter; ``claude_local`` and requirements-runtime.lock are importable in it."""
+        """The runtime's interpreter; it can import ``claude_local`` and requirements-runtime.lock."""
         return join(self.venv, "bin", "python")
 
     @property
@@ -93,6 +103,7 @@ class Paths:
 
     @property
     def presets(self) -> str:
+        """llama-server's configuration: one section for each profile."""
         return join(self.server_dir, "presets.ini")
 
     @property
@@ -102,63 +113,68 @@ class Paths:
 
     @property
     def chat_templates(self) -> str:
+        """The chat templates that profiles name."""
         return join(self.server_dir, "chat-templates")
 
     @property
     def fence_config(self) -> str:
-        """fence.json: which layers of the fence work here and what they let through (claude_local.fence.config)."""
+        """Which layers of the fence work here, and what they let through (claude_local.fence.config)."""
         return join(self.share, "fence.json")
 
     @property
     def fence_state(self) -> str:
-        """Where running sessions leave word of each other's stubs."""
+        """Where running sessions record the stubs that they made."""
         return join(self.state, "fence")
 
     @property
     def fence_launcher(self) -> str:
-        """The program that puts Claude Code behind the outer fence; the wrapper ends in it."""
+        """The program that starts Claude Code in the outer fence; the wrapper runs it."""
         return join(self.lib, "claude_local", "fence", "launch.py")
 
     @property
     def status_line(self) -> str:
-        """The program that tells below the prompt of a session how it is fenced."""
+        """The program that shows the fence below the prompt of a session."""
         return join(self.share, "status-line")
 
     @property
     def sandbox_bin(self) -> str:
-        """Links to the bwrap and the socat of Claude Code's sandbox: it takes the first ones on its PATH, so this comes first."""
+        """Links to bwrap and socat, first on Claude Code's PATH: its sandbox takes the first ones there."""
         return join(self.share, "sandbox-bin")
 
     @property
     def profiles(self) -> str:
-        """profiles.json: what the wrapper needs to know of each placed profile."""
+        """What the wrapper and the launcher need to know about each installed profile."""
         return join(self.share, "profiles.json")
 
     @property
     def state(self) -> str:
+        """The directory of what the deploy remembers."""
         return join(self.share, "state")
 
     @property
     def placements(self) -> str:
-        """models.json: each GGUF that was verified, with the stamp that spares the next hash."""
+        """Every GGUF file that was verified, with the size and times that make another hash unnecessary."""
         return join(self.state, "models.json")
 
     @property
     def verify_report(self) -> str:
+        """The report of the last verification."""
         return join(self.state, "verify.json")
 
     @property
     def settings_applied(self) -> str:
-        """What the last deploy wanted in settings.json: a difference from it is the user's change."""
+        """Our defaults of the last deploy: where settings.json differs, the user changed it."""
         return join(self.state, "settings.applied.json")
 
     @property
     def versions(self) -> str:
+        """The versions of what is installed, and those that were tested."""
         return join(self.state, "versions.json")
 
     # May be deleted at any time.
     @property
     def cache(self) -> str:
+        """Downloads and build files."""
         return join(self.home, ".cache", "claude-local")
 
     @property
@@ -168,7 +184,7 @@ class Paths:
 
 
 def expand(path: str, home: str) -> str:
-    """Expand a leading ``~`` to ``home`` (pyinfra 3.10 does not: ``files.directory("~/x")`` makes ``./~``)."""
+    """Expand a leading ``~`` to ``home``. (pyinfra 3.10 does not: ``files.directory("~/x")`` makes ``./~``.)"""
     if path == "~":
         return home
     if path.startswith("~/"):
