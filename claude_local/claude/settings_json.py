@@ -45,8 +45,8 @@ def enforced_settings(ports: Iterable[int], status_line: str | None = None) -> J
     and a project with ``sandbox.enabled: false`` stays sandboxed.
 
     No rule forbids reading /proc. Read and Grep already refuse environments and memory there (tested through links,
-    ``..``, task/ and root/). ``Read(//proc/**)`` would also forbid ``cat /proc/cpuinfo`` in Bash, and a rule with a star
-    inside (``Read(//proc/*/environ)``) makes bubblewrap fail at each command.
+    ``..``, task/ and root/). ``Read(//proc/**)`` would also forbid ``cat /proc/cpuinfo`` in Bash, and a rule with a
+    star inside (``Read(//proc/*/environ)``) makes bubblewrap fail at each command.
     """
     hosts = [f"{host}:{port}" for host in ("127.0.0.1", "localhost") for port in ports]
     settings: Json = {

@@ -1,4 +1,4 @@
-"""The line below the prompt tells the fence, the model and the context, and leaves room for the user's own."""
+"""The line below the prompt shows the fence, the model, the context, and then the user's own line."""
 
 from __future__ import annotations
 
@@ -76,17 +76,17 @@ def test_the_model_and_the_context_follow(installed: Path, changed: dict[str, An
 
 
 @pytest.mark.parametrize("given", ["", "no JSON", "{}", "[]"])
-def test_the_fence_is_told_whatever_claude_code_gives(installed: Path, given: str) -> None:
+def test_the_fence_is_shown_whatever_claude_code_sends(installed: Path, given: str) -> None:
     assert shown(installed, given, CLAUDE_LOCAL_FENCE="outer", NO_COLOR="1").startswith("fence: one layer (outer only)")
 
 
-def test_the_users_own_line_gets_the_same_session_and_stands_below(installed: Path) -> None:
+def test_the_users_own_line_gets_the_same_session_and_comes_second(installed: Path) -> None:
     lines = shown(installed, own="jq -r .model.id", CLAUDE_LOCAL_FENCE="outer+inner").splitlines()
     assert len(lines) == 2 and lines[1] == "claude-local"
 
 
 @pytest.mark.parametrize("own", ["exit 3", "sleep 30", "no-such-command"])
-def test_a_broken_line_of_the_users_does_not_take_ours_with_it(installed: Path, own: str) -> None:
+def test_a_broken_line_of_the_user_does_not_hide_ours(installed: Path, own: str) -> None:
     assert shown(installed, own=own, CLAUDE_LOCAL_FENCE="outer+inner").count("\n") == 1
 
 

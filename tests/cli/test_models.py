@@ -78,7 +78,7 @@ def listed(home: Home, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str
 
 @pytest.fixture
 def full(home: Home) -> Home:
-    """One model in use, one orphaned, one of the user's in model_dir and one in a search directory, one half fetched."""
+    """Five models: used, orphaned, the user's in model_dir, the user's in a search directory, half downloaded."""
     home.put("sub/old.gguf", OTHER)
     (home.models / "mine.gguf").write_bytes(GOOD)
     (home.disk / "shared.gguf").write_bytes(SHARED)

@@ -1,0 +1,280 @@
+"""claude-local and llama-server: which server it accepts, waiting for it, starting it, and the messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from claude_local.verify import processes
+from claude_local.verify.scripted_backend import ScriptedBackend
+from tests.claude.wrapper_home import TOKEN, Home, quiet
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://192.168.1.5:8080",
+        "https://127.0.0.1:8080",
+        "http://127.0.0.1@example.org:80",
+        "http://127.0.0.1.example.org",
+        "http://127.0.0.256:8080",
+        "http://0.0.0.0:8080",
+        "http://localhost.example.org",
+        "http://127.0.0.1:8080/path",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:80\nhttp://example.org",
+        "127.0.0.1:8080",
+        "ftp://localhost",
+    ],
+)
+def test_only_a_loopback_server_is_accepted(home: Home, address: str) -> None:
+    done = home.run("-p", "x", server=address)
+    assert done.returncode == 2
+    assert "only http:// and a loopback address are allowed" in done.stderr
+    assert not home.record.exists()
+
+
+def test_localhost_and_a_trailing_slash_are_fine(home: Home, backend: ScriptedBackend) -> None:
+    assert home.run("-p", "x", server=f"http://localhost:{backend.port}/").returncode == 0
+    assert home.started["env"]["ANTHROPIC_BASE_URL"] == f"http://localhost:{backend.port}"
+
+
+def test_a_wrong_token_names_the_fix(home: Home, backend: ScriptedBackend) -> None:
+    home.add(home.paths.token, "another")
+    done = home.run("-p", "x", server=backend.url)
+    assert done.returncode == 1
+    assert f"refuses the token in {home.paths.token}" in done.stderr and "./provision" in done.stderr
+    assert not home.record.exists()
+
+
+def test_a_missing_token_names_the_fix(home: Home, backend: ScriptedBackend) -> None:
+    Path(home.paths.token).unlink()
+    done = home.run("-p", "x", server=backend.url)
+    assert done.returncode == 1 and "is missing or empty" in done.stderr
+
+
+def test_a_loading_server_is_waited_for_with_progress_on_stderr(home: Home) -> None:
+    with ScriptedBackend(loading=3, token=TOKEN) as backend:
+        done = home.run("-p", "x", server=backend.url)
+    assert done.returncode == 0 and done.stdout == ""
+    assert "loading the model" in done.stderr
+    assert home.started["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32768"
+
+
+def test_a_server_busy_with_another_profile_is_waited_for(home: Home) -> None:
+    answers = [(500, {"error": {"message": "model limit reached, try again later"}})] * 2
+    answers.append((200, {"default_generation_settings": {"n_ctx": 32768}}))
+
+    class Router(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Router) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        done = home.run("-p", "x", server=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert done.returncode == 0
+    assert "busy with another model" in done.stderr
+
+
+def test_a_server_that_never_gets_ready_names_the_log_command(tmp_path: Path, closed_port: int) -> None:
+    impatient = Home(tmp_path, closed_port, start_timeout=1)
+    with ScriptedBackend(loading=10_000, token=TOKEN) as backend:
+        done = impatient.run("-p", "x", server=backend.url)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "  Fix: sudo docker logs --tail 40 the-server"
+
+
+@pytest.mark.parametrize("n_ctx", [0, -1, None, True, "4096", [1]])
+def test_a_server_without_a_context_window_names_the_fix(home: Home, n_ctx: object) -> None:
+    with ScriptedBackend(n_ctx=n_ctx, token=TOKEN) as backend:  # type: ignore[arg-type]
+        done = home.run("-p", "x", server=backend.url)
+    assert done.returncode == 1 and "how large its context window is" in done.stderr and "./provision" in done.stderr
+    assert not home.record.exists() and "Traceback" not in done.stderr
+
+
+def living_in_the_group(group: int) -> list[int]:
+    """The processes that still run in the process group."""
+    found = []
+    for pid in processes.pids():
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            if int(words[2]) == group and words[0] != "Z":
+                found.append(pid)
+    return found
+
+
+def wait_until_asked(backend: ScriptedBackend, times: int) -> None:
+    """Each time is 0.3 s after the one before: by then the launcher has started."""
+    until = time.monotonic() + 20
+    while len(backend.requests) < times:
+        assert time.monotonic() < until, "nobody asks whether the server is ready"
+        time.sleep(0.02)
+
+
+@contextmanager
+def waiting(
+    home: Home, backend: ScriptedBackend, stderr: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """claude-local in a process group of its own, while the server loads the model."""
+    with subprocess.Popen(
+        [home.paths.wrapper, "-p", "x"], env=home.environment(backend.url), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            wait_until_asked(backend, 4)
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def read_all(terminal: int) -> bytes:
+    """What a terminal shows and has not been read yet."""
+    said = b""
+    with suppress(BlockingIOError, OSError):
+        while piece := os.read(terminal, 4096):
+            said += piece
+    return said
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all"),
+    [(signal.SIGINT, True), (signal.SIGQUIT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
+)
+def test_a_signal_while_waiting_ends_silently_and_leaves_no_process(home: Home, number: int, to_all: bool) -> None:
+    """Keys reach the whole group, ``kill`` reaches one process. Afterwards the terminal is the shell's again."""
+    terminal, theirs = os.openpty()
+    os.set_blocking(terminal, False)
+    with ScriptedBackend(loading=10_000, token=TOKEN) as backend, waiting(home, backend, theirs) as process:
+        os.killpg(process.pid, signal.SIGSTOP)
+        assert b"loading the model" in read_all(terminal)
+        (os.killpg if to_all else os.kill)(process.pid, number)
+        if number != signal.SIGKILL:
+            os.kill(process.pid, signal.SIGCONT)
+        assert process.wait(timeout=10) == -number
+        os.killpg(process.pid, signal.SIGCONT)
+        until = time.monotonic() + 10
+        while left := living_in_the_group(process.pid):
+            assert time.monotonic() < until, f"these still run: {left}"
+            time.sleep(0.05)
+        assert read_all(terminal) == b""
+    os.close(terminal)
+    os.close(theirs)
+    assert not home.record.exists()
+
+
+def test_an_answer_before_the_launcher_starts_is_used(home: Home, backend: ScriptedBackend) -> None:
+    wrapper = Path(home.paths.wrapper)
+    text = wrapper.read_text().replace("\nclean_environment\n", "\nsleep 1\nclean_environment\n")
+    assert text.count("\nsleep 1\n") == 1
+    home.add(wrapper, text, 0o755)
+    assert quiet(home.run("-p", "x", server=backend.url))
+    assert home.started["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32768"
+
+
+def test_a_caller_that_ignores_sigchld_does_not_matter(home: Home, backend: ScriptedBackend) -> None:
+    done = subprocess.run(
+        ["env", "--ignore-signal=CHLD", home.paths.wrapper, "-p", "x"], env=home.environment(backend.url),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and quiet(done)
+
+
+def test_without_its_launcher_nothing_is_started(home: Home) -> None:
+    home.docker("echo exited")
+    wrapper = Path(home.paths.wrapper)
+    home.add(wrapper, wrapper.read_text().replace("/fence/launch.py", "/fence/no.py"), 0o755)
+    done = home.run("-p", "x")
+    assert done.returncode == 1 and "no.py is missing" in done.stderr and len(done.stderr.splitlines()) == 2
+    assert home.docker_log == []
+
+
+def test_a_stopped_wait_continues_later(home: Home) -> None:
+    with ScriptedBackend(loading=8, token=TOKEN) as backend, waiting(home, backend) as process:
+        os.killpg(process.pid, signal.SIGSTOP)
+        asked = len(backend.requests)
+        time.sleep(1)
+        assert len(backend.requests) <= asked + 1, "what asks is stopped too"
+        os.killpg(process.pid, signal.SIGCONT)
+        assert process.wait(timeout=20) == 0
+    assert home.started["argv"][1:] == ["--tools=Read,Write", "-p", "x"]
+
+
+def test_docker_is_not_used_for_another_server_that_is_down(home: Home, closed_port: int) -> None:
+    home.docker("exit 1")
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        other = reserved.getsockname()[1]
+    done = home.run("-p", "x", server=f"http://127.0.0.1:{other}")
+    assert done.returncode == 1 and "nothing answers" in done.stderr
+    assert home.docker_log == []
+
+
+def test_the_installed_server_is_started_when_it_is_down(home: Home, closed_port: int) -> None:
+    """The docker of this test starts a scripted backend on the server's own port."""
+    program = f"{sys.executable} -m claude_local.verify.scripted_backend --port {closed_port}"
+    root = Path(__file__).parents[2]
+    pid = home.home / "pid"
+    home.docker(
+        f"""case $1 in
+inspect) test -e '{pid}' && echo running || echo exited ;;
+start) cd '{root}' && {program} --token-file '{home.paths.token}' >/dev/null 2>&1 & echo $! > '{pid}'; echo "$2" ;;
+esac"""
+    )
+    try:
+        done = home.run("-p", "x")
+        assert done.returncode == 0, done.stderr
+        assert "start the-server" in home.docker_log
+        assert "llama-server" in done.stderr and done.stdout == ""
+        assert home.started["env"]["ANTHROPIC_BASE_URL"] == f"http://127.0.0.1:{closed_port}"
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+
+
+def test_a_user_without_docker_rights_uses_sudo(home: Home) -> None:
+    home.docker('test -n "$SUDO" && { echo exited; exit 0; }; echo "permission denied while trying" >&2; exit 1')
+    done = home.run("-p", "x", FAKE_CLAUDE_EXIT="0")
+    assert "start the-server" in home.docker_log
+    assert done.returncode == 1 and "sudo -n docker logs --tail 40 the-server" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "what", "fix"),
+    [
+        ("Error: No such object: the-server", "not installed", "./provision"),
+        ("Cannot connect to the Docker daemon at unix:///x", "Docker is not running", "sudo service docker start"),
+        ("permission denied while trying to connect", "permission denied", "sudo docker start the-server"),
+    ],
+)
+def test_a_server_that_cannot_be_started_names_the_command(home: Home, said: str, what: str, fix: str) -> None:
+    home.docker(f'echo "{said}" >&2; exit 1')
+    done = home.run("-p", "x")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 2
+    assert what in done.stderr and done.stderr.splitlines()[-1].startswith(f"  Fix: {fix}")
+    assert not home.record.exists()
+
+
+@pytest.mark.parametrize("words", [["--version"], ["doctor"], ["mcp", "list"], ["mcp", "--help"]])
+def test_commands_that_need_no_model_run_while_the_server_is_down(home: Home, words: list[str]) -> None:
+    done = home.run(*words)
+    assert done.returncode == 0 and quiet(done)
+    assert home.started["argv"][1:] == words
