@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """How far is our estimate of a model's memory from what llama-server says? A table, one row a model and setting.
 
-llama-server measures a model before it loads it (--fit): weights, KV cache and compute buffer, without reading a tensor. So
-it can be asked about every shipped profile: a sparse file with the model's shape and no data (tests/sparse_models.py)
-stands for the real one. Real GGUF files can be named too.
+llama-server measures a model before it loads it (--fit): weights, KV cache and compute buffer, without reading a
+tensor. So it can be asked about every shipped profile: a sparse file with the model's shape and no data
+(tests/sparse_models.py) stands for the real one. Real GGUF files can be named too.
 
     PYTHONPATH=. benchmarks/memory_estimate.py --server PATH/llama-server
     PYTHONPATH=. benchmarks/memory_estimate.py --server PATH/llama-server --model a.gguf --quick --markdown
@@ -74,8 +74,8 @@ class Reported:
 
 
 def projected(command: Sequence[str], arguments: Sequence[str], stop: Callable[[], object] | None = None) -> Reported:
-    """Start llama-server, read its projection, end it. ``command``: how it is started, without arguments; ``stop``: what
-    else has to be done to end it. Raises NoNumbers."""
+    """Start llama-server, read its projection, end it. ``command``: how it is started, without arguments; ``stop``:
+    what else has to be done to end it. Raises NoNumbers."""
     words = [
         *command,
         *arguments,

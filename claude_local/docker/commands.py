@@ -13,8 +13,8 @@ UPSTREAM = "https://download.docker.com/linux"
 UPSTREAM_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 
 UPSTREAM_PACKAGES = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin")
-# The distributions' packages. Up to Debian 12, docker.io includes the client, which can build with BuildKit by itself. Later
-# releases have the client and BuildKit's plugin in packages of their own.
+# The distributions' packages. Up to Debian 12, docker.io includes the client, which can build with BuildKit by itself.
+# Later releases have the client and BuildKit's plugin in packages of their own.
 DISTRIBUTION_PACKAGES = ("docker.io", "docker-cli", "docker-buildx")
 PACKAGES = (*UPSTREAM_PACKAGES, *DISTRIBUTION_PACKAGES)
 
@@ -25,9 +25,9 @@ CONFINED = ("--network=none", "--read-only", "--cap-drop=ALL")
 def missing_packages(installed: Collection[str], candidates: Collection[str], *, daemon: bool) -> list[str]:
     """The packages that give this machine a Docker that builds with BuildKit; empty when apt has none of them.
 
-    ``installed`` and ``candidates`` are those of :data:`PACKAGES` that dpkg has, and that apt can install. ``daemon`` says
-    that a Docker daemon of any origin exists; it is never replaced. A machine with Docker's own packages gets more of
-    those. Any other machine gets the distribution's packages, unless apt's sources include Docker's repository.
+    ``installed`` and ``candidates`` are those of :data:`PACKAGES` that dpkg has, and that apt can install. ``daemon``
+    says that a Docker daemon of any origin exists; it is never replaced. A machine with Docker's own packages gets more
+    of those. Any other machine gets the distribution's packages, unless apt's sources include Docker's repository.
     """
     has_upstream = any(name in installed for name in UPSTREAM_PACKAGES)
     if has_upstream or ("docker-ce" in candidates and "docker.io" not in installed and not daemon):

@@ -28,8 +28,8 @@ def gpu_options(chosen: ImageVariant, hardware: Hardware) -> tuple[str, ...]:
 def nvidia_options(devices: str) -> tuple[str, ...]:
     """The options for NVIDIA GPUs. ``devices`` is ``all`` or GPU numbers, separated by commas.
 
-    The runtime that ``nvidia-ctk`` registers adds the driver's compute libraries and nvidia-smi. CUDA numbers the GPUs as
-    nvidia-smi does. It needs no cache for compiled kernels, because the image has machine code for each GPU.
+    The runtime that ``nvidia-ctk`` registers adds the driver's compute libraries and nvidia-smi. CUDA numbers the GPUs
+    as nvidia-smi does. It needs no cache for compiled kernels, because the image has machine code for each GPU.
     """
     # fmt: off
     return (

@@ -114,8 +114,8 @@ def _distribution_problems(release: Distribution, *, apt: bool, image_base: str)
         return [f"distribution: found {release.system}{derived}; {SUPPORTED}, is needed"]
     if not release.known and image_base == "auto":
         return [
-            f"distribution: found {release.system}, which does not say which Debian or Ubuntu release it is derived from; "
-            "choose one for the server's image, e.g. --data image_base=debian:bookworm-slim"
+            f"distribution: found {release.system}, which does not say which Debian or Ubuntu release it is derived "
+            "from; choose one for the server's image, e.g. --data image_base=debian:bookworm-slim"
         ]
     return []
 

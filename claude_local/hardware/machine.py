@@ -40,7 +40,7 @@ class Gpu:
 class Hardware:
     """A machine.
 
-    * ``gpus``: NVIDIA's first, in nvidia-smi's order (CUDA's with ``CUDA_DEVICE_ORDER=PCI_BUS_ID``), then by PCI address
+    * ``gpus``: NVIDIA's first, in nvidia-smi's order, then the others by PCI address
     * ``cores``, ``threads``: physical cores, and the hardware threads that the kernel schedules on
     * ``memory_mib``, ``available_mib``: main memory in MiB
     * ``disk_free``: mount point -> free bytes

@@ -1,7 +1,8 @@
 """A shell script that prints the machine's hardware, and the parser of its output. Pure.
 
-The deploy runs the script through pyinfra (claude_local/deploy/facts/hardware.py), llama-local runs it on the workstation.
-Each section of the output starts with a line ``== NAME``. The section of a missing tool is left out or empty.
+The deploy runs the script through pyinfra (claude_local/deploy/facts/hardware.py), llama-local runs it on the
+workstation. Each section of the output starts with a line ``== NAME``. The section of a missing tool is left out or
+empty.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Iterable, Mapping
 
 from claude_local.hardware.machine import Gpu, Hardware
 
-# $1 is the root of the file system, for tests. The script runs in every deploy, so it starts few processes, and df has a
-# time limit because a network file system may not answer. It does not query display_attached: datacenter cards without a
-# connector answer Yes (captures of drivers 590 and 595, see docs/decisions/0008). Drivers before 510 do not know
-# compute_cap.
+# $1 is the root of the file system, for tests. The script runs in every deploy, so it starts few processes, and df has
+# a time limit because a network file system may not answer. It does not query display_attached: datacenter cards
+# without a connector answer Yes (captures of drivers 590 and 595, see docs/decisions/0008). Drivers before 510 do not
+# know compute_cap.
 PROBE = r"""
 root=$1
 export LC_ALL=C
@@ -88,7 +89,7 @@ _VIRTUAL = frozenset({"tmpfs", "devtmpfs", "squashfs", "efivarfs", "ramfs", "ove
 
 
 def parse(lines: Iterable[str]) -> Hardware:
-    """The machine described by the output of :data:`PROBE`. A value that is missing or malformed stays empty or None."""
+    """The machine described by the output of :data:`PROBE`. A missing or malformed value is empty or None."""
     sections = _sections(lines)
     system = _pairs(sections.get("system", []), " ")
     cpu = _pairs(sections.get("cpu", []), ":")

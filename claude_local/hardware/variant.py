@@ -39,8 +39,8 @@ class ImageVariant:
 def choose(hardware: Hardware, setting: str = "auto") -> ImageVariant:
     """The image variant for this machine. ``setting`` is image_variant; raises VariantError when it cannot be met.
 
-    ``auto`` is CUDA for an NVIDIA GPU whose driver is new enough, otherwise Vulkan for an AMD or Intel GPU with memory of
-    its own, otherwise CPU.
+    ``auto`` is CUDA for an NVIDIA GPU whose driver is new enough, otherwise Vulkan for an AMD or Intel GPU with memory
+    of its own, otherwise CPU.
     """
     if setting not in ("auto", *VARIANTS):
         raise VariantError(f"image_variant: found {setting!r}, allowed is one of auto, {', '.join(VARIANTS)}")
@@ -98,7 +98,7 @@ def _gib(gpu: Gpu) -> str:
 
 
 def _vulkan(hardware: Hardware, *, forced: bool) -> tuple[Gpu, ...]:
-    """The AMD and Intel GPUs that Mesa can drive. ``forced``: a GPU inside the processor counts when it is the only one."""
+    """The AMD and Intel GPUs that Mesa supports. ``forced``: if there are no others, those inside the processor too."""
     usable = [gpu for gpu in hardware.gpus if gpu.vendor in ("amd", "intel") and gpu.driver and gpu.render_node]
     with_own_memory = [gpu for gpu in usable if has_own_memory(gpu)]
     return tuple(with_own_memory or (usable if forced else ()))

@@ -19,7 +19,7 @@ TAIL_LINES = 30
 
 # "#8 122.6 [52/208] Building ...": step, seconds into the step, text.
 _OUTPUT = re.compile(r"^#\d+ \d+\.\d+ ?(?P<text>.*)$")
-# "#8 [builder 3/3] RUN ..." begins a step, "#8 DONE 12.3s" and "#8 CACHED" end it. Other lines are BuildKit's internals.
+# "#8 [builder 3/3] RUN ..." begins a step, "#8 DONE 12.3s" and "#8 CACHED" end it. The rest is internal to BuildKit.
 _STEP = re.compile(r"^#\d+ (?P<text>\[(?!internal)[^\]]+\].*|DONE [\d.]+s|CACHED|ERROR.*|CANCELED)$")
 # A compiler's last line of progress.
 _LAST = re.compile(r"^\[(\d+)/\1\]")

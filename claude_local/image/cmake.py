@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable
 from claude_local.hardware.cuda import Cuda
 
 # Options for each value of image_cpu. Measured with benchmarks/cpu_build.py (Qwen2.5-Coder-1.5B Q4_K_M, 1,650 prompt
-# tokens, 2 busy cores, 3 rounds): prefill with "all" is 1.03 to 1.15 times as fast as with "native", with "generic" 0.26
-# to 0.59 times. "native" compiles 208 steps into 96 MB, "all" 461 steps into 117 MB. So "native" is the default, and
-# "all" is for an image that also runs on other machines.
+# tokens, 2 busy cores, 3 rounds): prefill with "all" is 1.03 to 1.15 times as fast as with "native", with "generic"
+# 0.26 to 0.59 times. "native" compiles 208 steps into 96 MB, "all" 461 steps into 117 MB. So "native" is the default,
+# and "all" is for an image that also runs on other machines.
 CPU_OPTIONS = {
     "native": ("-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF"),
     "all": ("-DGGML_NATIVE=OFF", "-DBUILD_SHARED_LIBS=ON", "-DGGML_BACKEND_DL=ON", "-DGGML_CPU_ALL_VARIANTS=ON"),
@@ -20,8 +20,8 @@ CPU_OPTIONS = {
 # Each GPU backend is a library of its own (GGML_BACKEND_DL), so that llama-server also starts without the driver, as it
 # must during the build. ggml does not combine that with "native"; the CPU part of a GPU image is compiled as for "all".
 # NCCL is a library of 200 MB that only helps to split single tensors. The kernels are compressed for "speed": drivers
-# before 550.54.14 cannot unpack "size", llama.cpp's default ("device kernel image is invalid", canonical/inference-snaps
-# 255), while "speed" works from 525.60.13 on (RAPIDS, rapids_cuda_enable_fatbin_compression).
+# before 550.54.14 cannot unpack "size", llama.cpp's default ("device kernel image is invalid",
+# canonical/inference-snaps 255), while "speed" works from 525.60.13 on (RAPIDS, rapids_cuda_enable_fatbin_compression).
 GPU_OPTIONS = {
     "cuda": ("-DGGML_CUDA=ON", "-DGGML_CUDA_NCCL=OFF", "-DGGML_CUDA_COMPRESSION_MODE=speed"),
     "vulkan": ("-DGGML_VULKAN=ON",),
@@ -33,8 +33,8 @@ COMMON_OPTIONS = ("-DLLAMA_OPENSSL=OFF",)
 # Flag in an ARM processor's /proc/cpuinfo -> feature in GCC's -march.
 _ARM_FEATURES = (("asimddp", "dotprod"), ("asimdhp", "fp16"), ("sve", "sve"), ("i8mm", "i8mm"), ("sve2", "sve2"))
 
-# The flags of /proc/cpuinfo that name instructions. -march=native depends on these. The other flags name features of the
-# kernel, of virtualisation or of microcode, which change while the processor stays the same.
+# The flags of /proc/cpuinfo that name instructions. -march=native depends on these. The other flags name features of
+# the kernel, of virtualisation or of microcode, which change while the processor stays the same.
 _INSTRUCTIONS = re.compile(
     r"^(?:sse\w*|ssse3|pni|sse4a|avx\w*|amx\w*|fma4?|f16c|bmi[12]|abm|popcnt|movbe|adx|aes|vaes|v?pclmulqdq|sha_ni|sha\d+|"
     r"sm[34]|gfni|xop|tbm|lzcnt|rdrand|rdseed|asimd\w*|sve\w*|sme\w*|i8mm|bf16|fphp|neon|crc32|atomics|dcpop)$"

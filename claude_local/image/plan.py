@@ -30,8 +30,8 @@ UNCHECKED = "-unchecked"
 class Image:
     """An image to build: its tag and the arguments of ``docker build``.
 
-    ``base`` is the image that it runs on, ``devel`` the image that compiles it where that is another one, ``target`` the
-    stage of the Dockerfile (None: the last one).
+    ``base`` is the image that it runs on, ``devel`` the image that compiles it where that is another one, ``target``
+    the stage of the Dockerfile (None: the last one).
     """
 
     tag: str
@@ -54,7 +54,7 @@ class Image:
 
 
 def kind(variant: str, cpu: str, cuda: Cuda | None) -> str:
-    """The middle part of a tag, which says what the image is for: ``cuda12.8.1``, ``vulkan``, ``cpu`` or ``cpu-all``."""
+    """The middle part of a tag says what the image is for: ``cuda12.8.1``, ``vulkan``, ``cpu`` or ``cpu-all``."""
     if cuda:
         return f"cuda{cuda.toolkit.version}"
     return variant if variant != "cpu" or cpu == "native" else f"{variant}-{cpu}"

@@ -1,8 +1,11 @@
-"""Put the pinned llama.cpp sources into the image's build context: ``python -m claude_local.image.source BUILD FOLDER``.
+"""Put the pinned llama.cpp sources into the image's build context.
 
-The sources come from the first place that has them: llama.cpp's Git host, then PyPI. They are checked against the pinned
-identity before they get their name. Exit status 0 when FOLDER holds the pinned tree (nothing is fetched when it already
-does), 1 with all reasons when no place had it. ``--check`` fetches nothing: status 0 when the tree is in FOLDER.
+    python -m claude_local.image.source [--check] BUILD FOLDER
+
+The sources come from the first place that has them: llama.cpp's Git host, then PyPI. They are checked against the
+pinned identity before they get their name. Exit status 0 when FOLDER holds the pinned tree (nothing is fetched when it
+already does), 1 with all reasons when no place had it. ``--check`` fetches nothing: status 0 when the tree is in
+FOLDER.
 """
 
 from __future__ import annotations
@@ -59,8 +62,8 @@ def tree_of(folder: Path) -> str:
 def unpack(archive: Path, inside: str, folder: Path) -> None:
     """Unpack the files that the build reads from ``inside`` (``*/llama.cpp``) of the archive into ``folder``.
 
-    Writes only regular files, and only at paths that :func:`is_source` accepts. A symbolic link becomes a copy of the file
-    in the archive that it points to. Raises SourceError when the archive cannot be read.
+    Writes only regular files, and only at paths that :func:`is_source` accepts. A symbolic link becomes a copy of the
+    file in the archive that it points to. Raises SourceError when the archive cannot be read.
     """
     depth = inside.count("/") + 1
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from claude_local.server.presets import CONFIGURATION, EXTRA_MODELS, MODELS
 
-# The port inside the container. It is always named, because llama-server is about to change its default (b11434 logs that).
+# The port inside the container. It is always named: b11434 logs that llama-server will change its default.
 PORT = 8080
 # The server's user and group when root deploys. No user of the workstation has this number.
 UNPRIVILEGED = 10001

@@ -2,8 +2,8 @@
 
 flags.json holds three parts. ``flags`` is generated from the build. The other two are written by hand and kept:
 
-* ``removed``: flags of former builds that this one refuses, with the replacement. Profiles written for an older llama-server
-  (or copied from the web) still have them, and models.conf reports or replaces them.
+* ``removed``: flags of former builds that this one refuses, with the replacement. Profiles written for an older
+  llama-server still have them; claude_local/models/profiles.py replaces or reports them.
 * ``reserved``: flags of this build that the deploy sets itself, with the key or setting to use instead.
 
 To generate ``flags`` anew for another build:
@@ -75,7 +75,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Flags:
-    """The flags of one build. All keys are spellings without dashes; ``removed`` and ``reserved`` say what to use instead."""
+    """The flags of one build. Keys are spellings without dashes; ``removed`` and ``reserved`` say what to use instead."""
 
     build: int
     by_spelling: dict[str, Flag]
@@ -131,7 +131,7 @@ def parse_help(text: str) -> dict[str, dict[str, Any]]:
 
 
 def _flag(spellings: list[str], hint: str, description: str) -> dict[str, Any]:
-    """An entry of flags.json from the spellings (with dashes), the value's placeholder and the description in --help."""
+    """An entry of flags.json from the spellings (with dashes), the value's placeholder and the text in --help."""
     split = next((i for i, spelling in enumerate(spellings) if spelling.startswith("--no-")), 0)
     if split:
         # A short spelling right before the first --no-... belongs to it: -nkvo, --no-kv-offload.

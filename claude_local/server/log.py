@@ -25,7 +25,8 @@ _ADVICE = {
     ),
     # A GPU's buffers are named after it (CUDA0, Vulkan0). CUDA_Host is main memory.
     (
-        r"cudaMalloc failed|CUDA error: out of memory|ErrorOutOfDeviceMemory|Device memory allocation of size \d+ failed|"
+        r"cudaMalloc failed|CUDA error: out of memory|ErrorOutOfDeviceMemory|"
+        r"Device memory allocation of size \d+ failed|"
         r"(?:unable|failed) to allocate (?:CUDA|Vulkan)\d"
     ): (
         f"the GPU has too little free memory: {SMALLER}, or set FIT = on and no N_GPU_LAYERS, "

@@ -1,8 +1,8 @@
 """Render presets.ini, which tells llama-server's router the flags of every model. Pure.
 
 Each placed profile has a section under its id. ``[claude-local]`` repeats the active profile and is loaded at start.
-llama-server reads a key as the long flag with that name, and ``false`` as its ``--no-`` form. An unknown key stops the whole
-router, so :mod:`claude_local.models.profiles` checks the flags first.
+llama-server reads a key as the long flag with that name, and ``false`` as its ``--no-`` form. An unknown key stops the
+whole router, so :mod:`claude_local.models.profiles` checks the flags first.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def render(
     variant: str = "cpu",
     cache_ram_mib: int | None = None,
 ) -> str:
-    """The text of presets.ini: ``[claude-local]`` with the flags of ``active_id``, and a section for each placed profile.
+    """The text of presets.ini: ``[claude-local]`` for ``active_id``, and a section for each placed profile.
 
     ``placements`` is models.json. Its paths, ``model_dir`` and ``search_dirs`` are the workstation's. ``variant`` and
     ``cache_ram_mib``: see :func:`options`. Raises PresetsError when the active profile is not placed, or the container

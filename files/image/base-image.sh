@@ -9,14 +9,14 @@
 #
 # "pull" exits with status 3 when the registry refuses, does not answer within 25 seconds, or stops sending.
 #
-# "bootstrap" needs root and debootstrap. It makes a minimal system of the release CODENAME in SCRATCH (several hundred MB,
-# removed afterwards) from the mirror that this machine's own apt uses. debootstrap and apt check the signatures.
+# "bootstrap" needs root and debootstrap. It makes a minimal system of the release CODENAME in SCRATCH (several hundred
+# MB, removed afterwards) from the mirror that this machine's own apt uses. debootstrap and apt check the signatures.
 set -eu
 
 verb=$1 docker=$2 tag=$3
 answer_seconds=${CLAUDE_LOCAL_REGISTRY_SECONDS:-25}
-# A pull is given up when docker prints nothing new for this time and fewer than these bytes arrive. At that speed the image
-# of a GPU would take days.
+# A pull is given up when docker prints nothing new for this time and fewer than these bytes arrive. At that speed the
+# image of a GPU would take days.
 stall_seconds=${CLAUDE_LOCAL_STALL_SECONDS:-1800}
 stall_bytes=20000000
 network=${CLAUDE_LOCAL_NET_DEV:-/proc/net/dev}
@@ -25,8 +25,8 @@ say() { echo "[base image] $*"; }
 
 # How many bytes the busiest network interface has received. The loopback interface does not count.
 received() {
-    awk -F: 'NF > 1 && $1 !~ /^ *lo$/ { split($2, count, " "); if (count[1] > most) most = count[1] } END { printf "%.0f\n", most }' \
-        "$network"
+    awk -F: 'NF > 1 && $1 !~ /^ *lo$/ { split($2, count, " "); if (count[1] > most) most = count[1] }
+        END { printf "%.0f\n", most }' "$network"
 }
 
 # ", 3 of 11 layers", as far as docker has printed it.
@@ -44,9 +44,9 @@ pull() {
     waited=0 moved_at=0 lines=0 why=
     start=$(received)
     mark=$start
-    # Docker prints "Pulling from" when the registry has answered. From then on a pull may take any time while data arrives,
-    # because docker drops a layer that is not complete. Docker prints nothing while it loads a layer, so the network
-    # interfaces are watched.
+    # Docker prints "Pulling from" when the registry has answered. From then on a pull may take any time while data
+    # arrives, because docker drops a layer that is not complete. Docker prints nothing while it loads a layer, so the
+    # network interfaces are watched.
     while kill -0 "$pulling" 2>/dev/null; do
         if grep -q "Pulling from" "$log"; then
             now=$(received)
@@ -79,8 +79,8 @@ pull() {
     say "$tag is $reference"
 }
 
-# Print the sources of this distribution's archive, as apt knows them from both file formats, one "MIRROR SUITE COMPONENT" a
-# line. For a source that says "stable", SUITE is the codename that the archive gives it.
+# Print the sources of this distribution's archive, as apt knows them from both file formats, one "MIRROR SUITE
+# COMPONENT" a line. For a source that says "stable", SUITE is the codename that the archive gives it.
 archive() {
     # shellcheck disable=SC2016  # apt expands these names
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN) $(CODENAME)' 'Created-By: Packages' |
@@ -143,8 +143,8 @@ bootstrap() {
     esac
     begin "$scratch"
     say "making it with debootstrap from $mirror"
-    # In namespaces of its own, debootstrap ends when this script ends, and so do its mounts below $scratch. Where the kernel
-    # allows no namespaces, debootstrap inherits the lock (8), and the next run waits for it.
+    # In namespaces of its own, debootstrap ends when this script ends, and so do its mounts below $scratch. Where the
+    # kernel allows no namespaces, debootstrap inherits the lock (8), and the next run waits for it.
     isolate=
     ! unshare --mount --pid --fork --kill-child true 2>/dev/null ||
         isolate="setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child"

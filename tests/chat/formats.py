@@ -1,8 +1,8 @@
 """What each family of models writes: thinking, words and tool calls in the form its makers document.
 
-One function a family: (thinking, words, calls) -> the text that the model generates after the generation prompt, without
-the token that ends its turn. ``calls``: (tool, arguments). An empty ``thinking`` is what the model writes when it does not
-think.
+One function a family: (thinking, words, calls) -> the text that the model generates after the generation prompt,
+without the token that ends its turn. ``calls``: (tool, arguments). An empty ``thinking`` is what the model writes when
+it does not think.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ def test_a_gpu_that_the_image_does_not_support_is_hidden_from_the_container() ->
 def test_vulkan_gets_each_gpus_render_node_and_its_group() -> None:
     hardware = machine(AMD, replace(ARC, render_gid=992), INSIDE)
     assert gpu_options(choose(hardware), hardware) == (
-        "--device", "/dev/dri/renderD128", "--device", "/dev/dri/renderD129", "--group-add", "105", "--group-add", "992",
+        "--device", "/dev/dri/renderD128", "--device", "/dev/dri/renderD129",
+        "--group-add", "105", "--group-add", "992",
     )  # fmt: skip
 
 

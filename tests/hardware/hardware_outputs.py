@@ -18,8 +18,8 @@ RTX_4080_SUPER = "0, 00000000:01:00.0, NVIDIA GeForce RTX 4080 SUPER, 16376 MiB,
 RTX_2080_SUPER = "0, 00000000:0C:00.0, NVIDIA GeForce RTX 2080 SUPER, 8192 MiB, 7582 MiB, 610.57.04, Disabled, 7.5"
 # From a report of 2026-01-29 (name, memory, driver and capability; address and display are added).
 RTX_5080 = "0, 00000000:01:00.0, NVIDIA GeForce RTX 5080, 16303 MiB, 10379 MiB, 590.48.01, Enabled, 12.0"
-# github.com/triton-inference-server/server, pull request 8070: driver 570.86.15, a TITAN V beside an RTX 5880 Ada (memory
-# as in NVIDIA's data sheets; addresses are added).
+# github.com/triton-inference-server/server, pull request 8070: driver 570.86.15, a TITAN V beside an RTX 5880 Ada
+# (memory as in NVIDIA's data sheets; addresses are added).
 TITAN_V = "0, 00000000:17:00.0, NVIDIA TITAN V, 12288 MiB, 12000 MiB, 570.86.15, Disabled, 7.0"
 RTX_5880 = "1, 00000000:65:00.0, NVIDIA RTX 5880 Ada Generation, 49140 MiB, 48500 MiB, 570.86.15, Disabled, 8.9"
 # A GPU that shares the machine's memory reports none (DGX Spark, a site's documentation of 2026-04-04).
@@ -33,9 +33,9 @@ NO_DRIVER = (
 )
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.95"
 
-# lspci -Dmm. The first two lines are from other projects' tests, except for the domain that -D adds (a code search for the
-# device's name with "-rc5" or "-ra1" finds them). The UHD's line is composed from pci.ids. The tests write sysfs files for
-# AMD's and Intel's cards as the kernel documents them (gpu/amdgpu), with the memory sizes of real cards.
+# lspci -Dmm. The first two lines are from other projects' tests, except for the domain that -D adds (a code search for
+# the device's name with "-rc5" or "-ra1" finds them). The UHD's line is composed from pci.ids. The tests write sysfs
+# files for AMD's and Intel's cards as the kernel documents them (gpu/amdgpu), with the memory sizes of real cards.
 LSPCI_RX_6700 = (
     '0000:09:00.0 "VGA compatible controller" "Advanced Micro Devices, Inc. [AMD/ATI]" '
     '"Navi 22 [Radeon RX 6700/6700 XT/6750 XT / 6800M/6850M XT]" -rc5 "Sapphire" "Device 2410"'
