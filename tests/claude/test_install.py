@@ -1,4 +1,4 @@
-"""Fetching Claude Code: resumed, verified before it gets its name, and clear about an unreachable source."""
+"""Installing Claude Code: resumed downloads, verified files, unreachable sources."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Release(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT with ranges; ``cut`` is after how many bytes the connection breaks."""
+    """Serves CONTENT with ranges; the connection breaks after ``cut`` bytes."""
 
     ranges: ClassVar[list[str | None]] = []
     cut: int | None = None
     content = CONTENT
 
     def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        Release.ranges.append(wanted)
+        requested = self.headers.get("Range")
+        Release.ranges.append(requested)
         if self.path != "/claude":
             self.send_error(404)
             return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested else 0
         body = Release.content[start:]
-        self.send_response(206 if wanted else 200)
+        self.send_response(206 if requested else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body if Release.cut is None else body[: Release.cut])
@@ -65,7 +65,7 @@ def native(dest: Path, url: str) -> int:
     return install(dest, "--source", "native", "--url", url)
 
 
-def test_the_binary_is_in_place_and_executable(url: str, tmp_path: Path) -> None:
+def test_the_binary_is_installed_and_executable(url: str, tmp_path: Path) -> None:
     dest = tmp_path / "versions" / "2.1.330"
     assert native(dest, url) == 0
     assert dest.read_bytes() == CONTENT and dest.stat().st_mode & 0o111
@@ -85,7 +85,7 @@ def test_a_cut_transfer_is_resumed_by_the_next_run(url: str, tmp_path: Path) -> 
     assert dest.read_bytes() == CONTENT
 
 
-def test_other_bytes_never_get_the_name(url: str, tmp_path: Path, capsys: Any) -> None:
+def test_a_file_with_another_hash_is_deleted(url: str, tmp_path: Path, capsys: Any) -> None:
     Release.content = b"x" * len(CONTENT)
     dest = tmp_path / "claude"
     assert native(dest, url) == 1
@@ -93,20 +93,20 @@ def test_other_bytes_never_get_the_name(url: str, tmp_path: Path, capsys: Any) -
     assert "not the pinned Claude Code" in capsys.readouterr().out
 
 
-def test_a_server_that_is_not_there_or_has_no_such_file_is_unreachable(url: str, tmp_path: Path, capsys: Any) -> None:
+def test_a_closed_port_or_a_missing_file_is_unreachable(url: str, tmp_path: Path, capsys: Any) -> None:
     assert native(tmp_path / "a", "http://127.0.0.1:9/claude") == UNREACHABLE
     assert native(tmp_path / "b", url + "-missing") == UNREACHABLE
     assert "HTTP 404" in capsys.readouterr().out
 
 
-def test_a_corrupt_file_in_place_is_replaced(url: str, tmp_path: Path) -> None:
+def test_a_corrupt_binary_is_replaced(url: str, tmp_path: Path) -> None:
     dest = tmp_path / "claude"
     dest.write_bytes(b"x" * len(CONTENT))
     assert native(dest, url) == 0
     assert dest.read_bytes() == CONTENT
 
 
-def test_no_room_is_said_before_anything_is_fetched(url: str, tmp_path: Path, capsys: Any) -> None:
+def test_too_little_space_stops_before_the_download(url: str, tmp_path: Path, capsys: Any) -> None:
     assert install(tmp_path / "claude", "--source", "native", "--url", url, size=10**18) == 1
     assert Release.ranges == [] and "MiB free" in capsys.readouterr().out
 
@@ -123,15 +123,15 @@ def test_npm_is_the_second_source(monkeypatch: Any, tmp_path: Path) -> None:
         entry = tarfile.TarInfo("package/claude")
         entry.size = len(CONTENT)
         packed.addfile(entry, io.BytesIO(CONTENT))
-    fake_npm(tmp_path, f"echo \"$@\" > '{tmp_path}/said'; cp '{archive}' claude.tgz")
+    fake_npm(tmp_path, f"echo \"$@\" > '{tmp_path}/npm.log'; cp '{archive}' claude.tgz")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     dest = tmp_path / "versions" / "claude"
     assert install(dest, "--source", "npm", "--package", "@a/b@1") == 0
     assert dest.read_bytes() == CONTENT and list(dest.parent.iterdir()) == [dest]
-    assert (tmp_path / "said").read_text().split() == ["pack", "--ignore-scripts", "--silent", "@a/b@1"]
+    assert (tmp_path / "npm.log").read_text().split() == ["pack", "--ignore-scripts", "--silent", "@a/b@1"]
 
 
-def test_npm_that_fails_or_is_missing_says_why(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+def test_a_failing_or_missing_npm_says_why(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
     fake_npm(tmp_path, "echo 'npm error 404 Not Found' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert install(tmp_path / "claude", "--source", "npm", "--package", "@a/b@1") == UNREACHABLE
@@ -141,7 +141,7 @@ def test_npm_that_fails_or_is_missing_says_why(monkeypatch: Any, tmp_path: Path,
     assert "npm is not installed" in capsys.readouterr().out
 
 
-def test_what_killed_runs_left_is_gone_when_it_is_there(url: str, tmp_path: Path) -> None:
+def test_leftovers_of_killed_runs_are_removed(url: str, tmp_path: Path) -> None:
     dest = tmp_path / "claude"
     (tmp_path / ".npm-killed").mkdir()
     (tmp_path / ".npm-killed/claude.tgz").touch()
@@ -164,5 +164,5 @@ def test_two_runs_do_not_write_to_one_file(url: str, tmp_path: Path) -> None:
         dest.write_bytes(CONTENT)  # the first one has ended
     finally:
         os.close(folder)
-    said, _ = second.communicate(timeout=60)
-    assert second.returncode == 0 and "already in" in said and Release.ranges == []
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 0 and "already in" in output and Release.ranges == []

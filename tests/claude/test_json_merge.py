@@ -1,4 +1,4 @@
-"""Our defaults, what we applied last, and what is on disk become one file in which the user's wishes survive."""
+"""Merging our defaults, our last defaults and the file on disk: the user's changes survive."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ objects = st.recursive(
 
 
 def leaves(value: dict[str, Any], at: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Key path -> value of everything that is no object."""
-    found: dict[tuple[str, ...], Any] = {}
+    """Key path -> value of everything that is not an object."""
+    result: dict[tuple[str, ...], Any] = {}
     for key, inner in value.items():
-        found |= leaves(inner, (*at, key)) if isinstance(inner, dict) else {(*at, key): inner}
-    return found
+        result |= leaves(inner, (*at, key)) if isinstance(inner, dict) else {(*at, key): inner}
+    return result
 
 
 def as_json(value: Any) -> str:
@@ -35,24 +35,24 @@ def as_json(value: Any) -> str:
 
 
 @given(ours=objects)
-def test_a_fresh_file_is_what_we_want(ours: dict[str, Any]) -> None:
+def test_a_new_file_holds_our_defaults(ours: dict[str, Any]) -> None:
     assert merge(ours, {}, {}) == ours
 
 
 @given(ours=objects, applied=objects)
-def test_a_file_as_we_left_it_becomes_what_we_want_now(ours: dict[str, Any], applied: dict[str, Any]) -> None:
+def test_an_unchanged_file_follows_our_new_defaults(ours: dict[str, Any], applied: dict[str, Any]) -> None:
     assert leaves(merge(ours, applied, applied)) == leaves(ours)
 
 
 @given(ours=objects, current=objects)
-def test_what_was_there_before_us_stays(ours: dict[str, Any], current: dict[str, Any]) -> None:
+def test_values_from_before_the_first_deploy_stay(ours: dict[str, Any], current: dict[str, Any]) -> None:
     merged = leaves(merge(ours, {}, current))
     for path, value in leaves(current).items():
         assert as_json(merged[path]) == as_json(value)
 
 
 @given(ours=objects, applied=objects, current=objects)
-def test_what_the_user_changed_stays(ours: dict[str, Any], applied: dict[str, Any], current: dict[str, Any]) -> None:
+def test_changes_of_the_user_stay(ours: dict[str, Any], applied: dict[str, Any], current: dict[str, Any]) -> None:
     merged, last = leaves(merge(ours, applied, current)), leaves(applied)
     for path, value in leaves(current).items():
         if as_json(last.get(path, "not applied")) != as_json(value):
@@ -105,22 +105,22 @@ def test_a_changed_default_reaches_a_user_who_did_not_touch_it() -> None:
     assert merge(ask, plan, mine)["permissions"]["defaultMode"] == "acceptEdits"
 
 
-def test_a_default_that_we_no_longer_have_goes_unless_the_user_changed_it() -> None:
+def test_a_dropped_default_goes_unless_the_user_changed_it() -> None:
     assert merge({}, {"a": 1, "group": {"b": 2}}, {"a": 1, "group": {"b": 2}, "mine": 3}) == {"mine": 3}
     assert merge({}, {"a": 1}, {"a": 7}) == {"a": 7}
 
 
 @pytest.mark.parametrize("text", ['{"a": 1', "[1]", "null", "{'a': 1}", '{"a": 1} x', "[" * 100_000])
-def test_broken_files_are_named_as_broken(text: str) -> None:
+def test_a_broken_file_raises_broken_json(text: str) -> None:
     with pytest.raises(BrokenJson):
         parse(text)
 
 
-def test_an_empty_file_and_a_byte_order_mark_are_no_damage() -> None:
+def test_an_empty_file_and_a_byte_order_mark_are_accepted() -> None:
     assert parse("  \n") == {}
     assert parse('\ufeff{"a": 1}') == {"a": 1}
 
 
-def test_what_is_written_reads_back_and_keeps_umlauts() -> None:
+def test_dump_and_parse_keep_umlauts() -> None:
     assert parse(dump({"ä": "☃"})) == {"ä": "☃"}
     assert "ä" in dump({"ä": 1})

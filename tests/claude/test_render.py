@@ -8,7 +8,7 @@ import pytest
 from claude_local.claude.wrapper import render
 
 
-def test_a_value_that_the_template_needs_cannot_be_forgotten() -> None:
+def test_a_missing_value_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError):
         render("x={{ server | quote }}")
 

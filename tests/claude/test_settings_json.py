@@ -1,11 +1,11 @@
-"""The settings that Claude Code gets: what is enforced, and what may be reached."""
+"""The settings that the deploy gives Claude Code."""
 
 from __future__ import annotations
 
 from claude_local.claude.settings_json import enforced_settings
 
 
-def test_the_enforced_settings_open_the_two_ports_and_nothing_else() -> None:
+def test_the_enforced_settings_allow_only_the_two_ports() -> None:
     sandbox = enforced_settings([8080, 8081])["sandbox"]
     assert sandbox["enabled"] and sandbox["failIfUnavailable"] and not sandbox["allowUnsandboxedCommands"]
     assert sandbox["network"]["strictAllowlist"] is True
@@ -21,6 +21,6 @@ def test_the_enforced_settings_keep_the_token_from_commands_and_name_the_status_
     assert "statusLine" not in enforced_settings([8080])
 
 
-def test_no_rule_makes_claude_doctor_complain_or_the_sandbox_fail() -> None:
+def test_no_rule_breaks_claude_doctor_or_the_sandbox() -> None:
     rules = enforced_settings([8080])["permissions"]["deny"]
     assert rules and not [rule for rule in rules if "*" in rule or rule.startswith("Read")]

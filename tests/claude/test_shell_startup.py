@@ -1,4 +1,4 @@
-"""The folder of the commands gets onto PATH once, whatever the user has in the start-up files."""
+"""The directory of the commands gets onto PATH once, whatever the start-up files hold."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def nothing(existing: set[str] = set(), shells: set[str] = set()) -> ShellStartu
 
 
 @given(before=lines, end=st.sampled_from(["", "\n"]))
-def test_the_block_is_there_and_a_second_time_changes_nothing(before: list[str], end: str) -> None:
+def test_adding_the_block_twice_changes_nothing(before: list[str], end: str) -> None:
     once = with_block("\n".join(before) + end, BLOCK)
     assert BLOCK in once
     assert with_block(once, BLOCK) == once
 
 
 @given(text=st.text().filter(lambda text: BEGIN not in text))
-def test_what_the_user_wrote_is_kept(text: str) -> None:
+def test_the_users_text_is_kept(text: str) -> None:
     assert with_block(text, BLOCK).startswith(text)
 
 
-def test_an_old_block_is_replaced_where_it_stands() -> None:
+def test_an_old_block_is_replaced_in_place() -> None:
     old = posix_block("/opt/old", HOME)
     assert with_block(f"first\n{old}last\n", BLOCK) == f"first\n{BLOCK}last\n"
 
@@ -52,7 +52,7 @@ def test_doubled_blocks_become_one() -> None:
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 @pytest.mark.parametrize("name", ["bin", "my bin", 'odd"$`\\dir'])
-def test_the_block_puts_the_folder_onto_path_once(shell: str, name: str, tmp_path: Path) -> None:
+def test_the_block_puts_the_directory_onto_path_once(shell: str, name: str, tmp_path: Path) -> None:
     block = posix_block(f"{tmp_path}/{name}", str(tmp_path))
     script = block + block + 'printf %s "$PATH"'
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
@@ -60,7 +60,7 @@ def test_the_block_puts_the_folder_onto_path_once(shell: str, name: str, tmp_pat
     assert done.stdout == f"{tmp_path}/{name}:/usr/bin:/bin"
 
 
-def test_a_folder_outside_home_is_named_as_it_is() -> None:
+def test_a_directory_outside_home_keeps_its_full_path() -> None:
     assert 'PATH="/opt/bin:$PATH"' in posix_block("/opt/bin", HOME)
     assert '"/home/user2/bin"' in fish_file("/home/user2/bin", "/home/user")
 
@@ -79,14 +79,14 @@ def test_bash_alone_gets_its_interactive_and_its_login_file() -> None:
     ],
 )
 def test_the_login_file_is_the_one_that_bash_reads(existing: set[str], login: str) -> None:
-    seen = nothing({f"{HOME}/{name}" for name in existing})
-    assert block_files(HOME, seen)[1] == f"{HOME}/{login}"
+    startup = nothing({f"{HOME}/{name}" for name in existing})
+    assert block_files(HOME, startup)[1] == f"{HOME}/{login}"
 
 
-def test_zsh_and_fish_only_where_they_are_installed_or_configured() -> None:
+def test_zsh_and_fish_get_files_only_when_installed_or_configured() -> None:
     assert f"{HOME}/.zshrc" in block_files(HOME, nothing(shells={"zsh"}))
     for name in (".zshrc", ".zprofile"):
         assert block_files(HOME, nothing(existing={f"{HOME}/{name}"}))[2:] == [f"{HOME}/.zshrc", f"{HOME}/.zprofile"]
-    wanted = f"{HOME}/.config/fish/conf.d/claude-local.fish"
-    assert fish_path(HOME, nothing(shells={"fish"})) == wanted
-    assert fish_path(HOME, nothing(existing={f"{HOME}/.config/fish"})) == wanted
+    path = f"{HOME}/.config/fish/conf.d/claude-local.fish"
+    assert fish_path(HOME, nothing(shells={"fish"})) == path
+    assert fish_path(HOME, nothing(existing={f"{HOME}/.config/fish"})) == path

@@ -1,4 +1,4 @@
-"""Which Claude Code is used, which is too old, and what the user is told."""
+"""Choosing a Claude Code by its version, and the warnings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_numbers_are_compared_as_numbers(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "numbers"),
+    ("output", "numbers"),
     [
         ("2.1.330 (Claude Code)", (2, 1, 330)),
         ("v2.1", (2, 1)),
@@ -34,11 +34,11 @@ def test_numbers_are_compared_as_numbers(one: str, other: str) -> None:
         ("2", None),
     ],
 )
-def test_what_version_says(said: str, numbers: tuple[int, ...] | None) -> None:
-    assert parse_version(said) == numbers
+def test_version_output_is_parsed(output: str, numbers: tuple[int, ...] | None) -> None:
+    assert parse_version(output) == numbers
 
 
-def test_the_tested_version_is_used_without_a_word() -> None:
+def test_the_tested_version_is_used_without_a_warning() -> None:
     here = Installation("/x/claude", "2.1.330")
     choice = choose([here], "2.1.330", "2.1.330")
     assert choice.use == here and choice.warning is None
@@ -66,7 +66,7 @@ def test_a_too_old_one_in_front_does_not_hide_a_good_one() -> None:
     assert choose([Installation("/x/claude", "2.1.197"), good], "2.1.330", "2.1.330").use == good
 
 
-def test_one_that_does_not_run_counts_as_none() -> None:
+def test_an_installation_that_does_not_run_is_ignored() -> None:
     assert choose([Installation("/x/claude", None)], "2.1.330", "2.1.330").use is None
     assert choose([], "2.1.330", "2.1.330") == choose([Installation("/x", "nonsense")], "2.1.330", "2.1.330")
 
@@ -84,7 +84,7 @@ def test_each_pin_is_a_sha256_with_a_size_and_two_sources() -> None:
             assert binary.npm_package == f"@anthropic-ai/claude-code-{binary.name}"
 
 
-def test_what_has_no_pin_is_refused_by_name() -> None:
+def test_a_version_or_architecture_without_a_pin_is_refused() -> None:
     with pytest.raises(ClaudeCodeError, match=r"9\.9\.9.*known: 2\.1\.330"):
         platform("9.9.9", "x86_64")
     with pytest.raises(ClaudeCodeError, match="riscv64.*x86_64, aarch64"):

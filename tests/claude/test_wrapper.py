@@ -63,7 +63,7 @@ def test_the_users_own_limits_win(home: Home, backend: ScriptedBackend) -> None:
     assert {name: env[name] for name in own} == own
 
 
-def test_every_model_slot_names_the_one_model(home: Home, backend: ScriptedBackend) -> None:
+def test_every_model_variable_names_the_one_model(home: Home, backend: ScriptedBackend) -> None:
     home.run("--model", "large", "-p", "x", server=backend.url)
     env = home.started["env"]
     slots = {name: value for name, value in env.items() if name.endswith(("_MODEL", "_FAST_MODEL"))}
@@ -100,7 +100,7 @@ def test_ide_variables_and_user_preferences_stay(home: Home, backend: ScriptedBa
     assert own.items() <= home.started["env"].items()
 
 
-def test_traffic_and_updates_are_off_and_long_prompts_have_time(home: Home, backend: ScriptedBackend) -> None:
+def test_traffic_and_updates_are_off_and_timeouts_are_long(home: Home, backend: ScriptedBackend) -> None:
     home.run("-p", "x", server=backend.url)
     env = home.started["env"]
     for name in (
@@ -152,7 +152,7 @@ MEMORY = "CLAUDE_CODE_DISABLE_AUTO_MEMORY"
 
 
 def test_a_small_models_prompt_is_the_same_in_every_directory(home: Home, backend: ScriptedBackend) -> None:
-    """Claude Code's memory has a path of its own in each: llama-server would read the prompt anew there."""
+    """Claude Code's memory has another path in each directory, so llama-server would read the whole prompt again."""
     home.run("-p", "x", server=backend.url)
     assert home.started["env"][MEMORY] == "1"
     home.run("-p", "x", server=backend.url, **{MEMORY: "0"})
@@ -196,7 +196,7 @@ def test_the_help_begins_with_its_own_options(home: Home) -> None:
     assert home.started["argv"][1:] == ["--help"]
 
 
-def test_the_exit_status_is_claudes(home: Home, backend: ScriptedBackend) -> None:
+def test_the_exit_status_comes_from_claude(home: Home, backend: ScriptedBackend) -> None:
     assert home.run("-p", "x", server=backend.url, FAKE_CLAUDE_EXIT="42").returncode == 42
 
 
@@ -246,7 +246,7 @@ def test_without_the_link_the_native_installation_is_used(home: Home, backend: S
     assert home.record.exists()
 
 
-def test_without_any_claude_the_fix_is_named(home: Home, backend: ScriptedBackend) -> None:
+def test_without_claude_code_the_fix_is_named(home: Home, backend: ScriptedBackend) -> None:
     Path(home.paths.claude).unlink()
     home.add(home.tools / "claude", "no program", 0o644)
     done = home.run("-p", "x", server=backend.url, PATH=f"{home.tools}:/usr/bin:/bin")
@@ -267,8 +267,8 @@ def test_no_program_of_a_project_runs_outside_the_fence(home: Home, backend: Scr
     assert home.docker_log and not (home.home / "planted").exists()
     env = home.started["env"]
     assert env["PATH"] == f"{home.paths.sandbox_bin}:{path}", "the session has its user's programs"
-    found = [os.path.realpath(shutil.which(name, path=env["PATH"]) or "") for name in ("bwrap", "socat")]
-    assert found == [os.path.realpath(f"/usr/bin/{name}") for name in ("bwrap", "socat")]
+    programs = [os.path.realpath(shutil.which(name, path=env["PATH"]) or "") for name in ("bwrap", "socat")]
+    assert programs == [os.path.realpath(f"/usr/bin/{name}") for name in ("bwrap", "socat")]
 
 
 def test_the_rendered_wrapper_passes_shellcheck(home: Home) -> None:

@@ -114,17 +114,17 @@ def test_a_server_without_a_context_window_names_the_fix(home: Home, n_ctx: obje
 
 def living_in_the_group(group: int) -> list[int]:
     """The processes that still run in the process group."""
-    found = []
+    running = []
     for pid in processes.pids():
         with suppress(OSError):
             words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             if int(words[2]) == group and words[0] != "Z":
-                found.append(pid)
-    return found
+                running.append(pid)
+    return running
 
 
 def wait_until_asked(backend: ScriptedBackend, times: int) -> None:
-    """Each time is 0.3 s after the one before: by then the launcher has started."""
+    """Wait for requests. They come every 0.3 s, so after a few the launcher has started."""
     until = time.monotonic() + 20
     while len(backend.requests) < times:
         assert time.monotonic() < until, "nobody asks whether the server is ready"
@@ -149,12 +149,12 @@ def waiting(
 
 
 def read_all(terminal: int) -> bytes:
-    """What a terminal shows and has not been read yet."""
-    said = b""
+    """The output of a terminal that was not read yet."""
+    output = b""
     with suppress(BlockingIOError, OSError):
         while piece := os.read(terminal, 4096):
-            said += piece
-    return said
+            output += piece
+    return output
 
 
 @pytest.mark.parametrize(
@@ -258,18 +258,18 @@ def test_a_user_without_docker_rights_uses_sudo(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "what", "fix"),
+    ("output", "problem", "fix"),
     [
         ("Error: No such object: the-server", "not installed", "./provision"),
         ("Cannot connect to the Docker daemon at unix:///x", "Docker is not running", "sudo service docker start"),
         ("permission denied while trying to connect", "permission denied", "sudo docker start the-server"),
     ],
 )
-def test_a_server_that_cannot_be_started_names_the_command(home: Home, said: str, what: str, fix: str) -> None:
-    home.docker(f'echo "{said}" >&2; exit 1')
+def test_a_server_that_cannot_be_started_names_the_command(home: Home, output: str, problem: str, fix: str) -> None:
+    home.docker(f'echo "{output}" >&2; exit 1')
     done = home.run("-p", "x")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 2
-    assert what in done.stderr and done.stderr.splitlines()[-1].startswith(f"  Fix: {fix}")
+    assert problem in done.stderr and done.stderr.splitlines()[-1].startswith(f"  Fix: {fix}")
     assert not home.record.exists()
 
 

@@ -28,7 +28,7 @@ sys.exit(int(os.environ.get("FAKE_CLAUDE_EXIT", "0")))
 
 
 def quiet(done: subprocess.CompletedProcess[str]) -> bool:
-    """Whether a run reported nothing but the fence's one layer, and that on stderr."""
+    """Whether a run printed nothing, except on stderr that only one layer of the fence works."""
     return done.stdout == "" and all("layer" in line for line in done.stderr.splitlines())
 
 

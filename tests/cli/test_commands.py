@@ -55,7 +55,7 @@ def test_a_workstation_with_two_generations_of_gpus(machine: Machine) -> None:
     assert "container toolkit is not installed" in text and "Fix: ./provision" in text
 
 
-def test_a_missing_driver_is_named_with_the_command(machine: Machine) -> None:
+def test_a_missing_driver_names_the_command_that_installs_it(machine: Machine) -> None:
     machine.card("0000:01:00.0", "0x10de", driver="nouveau")
     machine.tool("lspci", f"cat <<'END'\n{outputs.LSPCI_RTX_4070}\nEND")
     text = hardware(machine)
@@ -63,7 +63,7 @@ def test_a_missing_driver_is_named_with_the_command(machine: Machine) -> None:
     assert "GeForce RTX 4070 has no NVIDIA driver" in text and "apt install nvidia-driver" in text
 
 
-def test_a_machine_without_a_gpu_is_no_error(machine: Machine) -> None:
+def test_a_machine_without_a_gpu_is_not_an_error(machine: Machine) -> None:
     text = hardware(machine)
     assert text.startswith("no GPU\n") and "Test CPU, 2 cores, 2 threads" in text
     assert "avx2 fma" in text and "62.5 GiB" in text and "Image: cpu (no usable GPU)" in text
@@ -75,14 +75,14 @@ def test_a_name_with_brackets_is_printed_unchanged(machine: Machine) -> None:
     assert text.splitlines()[1].startswith("NVIDIA [bold]odd[/] card ") and text.count("[bold]odd[/]") == 2
 
 
-def test_programs_get_json(machine: Machine) -> None:
+def test_json_output(machine: Machine) -> None:
     machine.nvidia_smi(smi(outputs.RTX_4080_SUPER))
     machine.tool("nvidia-ctk", "echo 'NVIDIA Container Toolkit CLI version 1.18.0'")
-    found = json.loads(hardware(machine, "--json"))
-    (gpu,) = found["hardware"]["gpus"]
+    data = json.loads(hardware(machine, "--json"))
+    (gpu,) = data["hardware"]["gpus"]
     assert (gpu["name"], gpu["memory_mib"], gpu["display"]) == ("NVIDIA GeForce RTX 4080 SUPER", 16376, True)
-    assert found["hardware"]["container_toolkit"] == "1.18.0"
-    verdict = found["verdict"]
+    assert data["hardware"]["container_toolkit"] == "1.18.0"
+    verdict = data["verdict"]
     assert (verdict["variant"], verdict["gpus"], verdict["missing"]) == ("cuda", ["0000:01:00.0"], [])
     assert verdict["cuda"] == {"version": "12.8.1", "architectures": ["89-real"]}
 

@@ -28,7 +28,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Home(Desk):
-    """A desk whose notes are those of a user's home, with llama-local."""
+    """A desk in a user's home, with llama-local."""
 
     server: ModelServer
 
@@ -94,17 +94,17 @@ def full(home: Home) -> Home:
     return home
 
 
-def test_the_list_says_whose_each_file_is_and_who_uses_it(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    found = listed(full, capsys)
-    said = {name: (file["state"], file["placed"], file["used_by"], file["orphaned"]) for name, file in found.items()}
-    assert said == {
+def test_the_list_shows_owner_and_users_of_each_file(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    files = listed(full, capsys)
+    rows = {name: (file["state"], file["placed"], file["used_by"], file["orphaned"]) for name, file in files.items()}
+    assert rows == {
         "used.gguf": ("verified", True, ["p1"], False),
         "old.gguf": ("verified", True, [], True),
         "mine.gguf": ("unknown", False, [], False),
         "shared.gguf": ("verified", False, ["p0"], False),
         "half.gguf.part": ("unfinished", True, [], False),
     }
-    assert found["old.gguf"]["size"] == len(OTHER) and found["half.gguf.part"]["size"] == MIB
+    assert files["old.gguf"]["size"] == len(OTHER) and files["half.gguf.part"]["size"] == MIB
     assert full.llama_local() == 0
     output = capsys.readouterr().out
     line = next(line for line in output.splitlines() if line.startswith("sub/old.gguf"))
@@ -113,9 +113,7 @@ def test_the_list_says_whose_each_file_is_and_who_uses_it(full: Home, capsys: py
     assert " free" in output and "llama-local models prune" in output
 
 
-def test_prune_deletes_what_is_ours_and_orphaned_and_nothing_else(
-    full: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prune_deletes_only_our_orphaned_files(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
     kept = ["mine.gguf", "used.gguf", "half.gguf.part"]
     before = {name: (full.models / name).stat() for name in kept} | {"shared": (full.disk / "shared.gguf").stat()}
     assert full.llama_local("prune", "--yes") == 0
@@ -132,7 +130,7 @@ def test_prune_deletes_what_is_ours_and_orphaned_and_nothing_else(
     full.put("sub/old.gguf", OTHER)
 
 
-def test_unfinished_downloads_go_only_when_asked_for(full: Home) -> None:
+def test_prune_deletes_unfinished_downloads_only_with_the_option(full: Home) -> None:
     assert full.llama_local("prune", "--yes", "--unfinished") == 0
     assert sorted(path.name for path in full.models.iterdir()) == [".placing.lock", "mine.gguf", "used.gguf"]
 
@@ -165,10 +163,10 @@ def test_prune_refuses_while_a_placement_runs(full: Home, capsys: pytest.Capture
     assert (full.models / "sub" / "old.gguf").exists()
 
 
-def test_a_file_that_somebody_changed_is_theirs(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_keeps_a_changed_file(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
     (full.models / "sub" / "old.gguf").write_bytes(GOOD)
-    found = listed(full, capsys)["old.gguf"]
-    assert (found["state"], found["placed"], found["orphaned"]) == ("changed", False, False)
+    file = listed(full, capsys)["old.gguf"]
+    assert (file["state"], file["placed"], file["orphaned"]) == ("changed", False, False)
     assert full.llama_local("prune", "--yes") == 0
     (full.models / "sub" / "old.gguf").unlink()
     (full.models / "sub" / "old.gguf").symlink_to(full.disk / "shared.gguf")
@@ -176,7 +174,7 @@ def test_a_file_that_somebody_changed_is_theirs(full: Home, capsys: pytest.Captu
     assert (full.models / "sub" / "old.gguf").is_symlink()
 
 
-def test_a_link_to_our_file_that_was_moved_is_theirs(full: Home) -> None:
+def test_prune_keeps_a_link_in_place_of_our_file(full: Home) -> None:
     (full.models / "sub" / "old.gguf").rename(full.folder / "moved.gguf")
     (full.models / "sub" / "old.gguf").symlink_to(full.folder / "moved.gguf")
     assert full.llama_local("prune", "--yes") == 0
@@ -184,18 +182,18 @@ def test_a_link_to_our_file_that_was_moved_is_theirs(full: Home) -> None:
 
 
 @pytest.mark.parametrize("around", [False, True], ids=["a search directory now", "around the new one"])
-def test_a_former_model_dir_is_never_touched(home: Home, capsys: pytest.CaptureFixture[str], around: bool) -> None:
+def test_prune_keeps_a_former_model_dir(home: Home, capsys: pytest.CaptureFixture[str], around: bool) -> None:
     path = home.put("old.gguf", OTHER)
     home.disk, home.models = home.models, (home.models if around else home.folder) / "new"
     home.put("other.gguf", GOOD)
     home.place()
-    found = listed(home, capsys)
-    assert found["old.gguf"]["orphaned"] is False and found["other.gguf"]["orphaned"] is True
+    files = listed(home, capsys)
+    assert files["old.gguf"]["orphaned"] is False and files["other.gguf"]["orphaned"] is True
     assert home.llama_local("prune", "--yes") == 0
     assert path.exists() and not (home.models / "other.gguf").exists()
 
 
-def test_a_file_that_is_replaced_while_prune_asks_is_not_deleted(
+def test_prune_keeps_a_file_that_was_replaced_while_it_asked(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = home.put("old.gguf", OTHER)
@@ -214,9 +212,7 @@ def test_a_file_that_is_replaced_while_prune_asks_is_not_deleted(
     assert list(home.index["files"]) == [str(path)]
 
 
-def test_what_the_servers_presets_name_is_in_use_with_all_its_parts(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prune_keeps_all_parts_of_a_model_in_the_presets(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"sub/m-{number:05}-of-00002.gguf" for number in (1, 2)]
     for number, name in enumerate(names):
         home.put(name, gguf({"split.count": 2, "split.no": number}))
@@ -242,7 +238,7 @@ def test_what_the_servers_presets_name_is_in_use_with_all_its_parts(
 
 
 def split(home: Home, count: int = 3) -> list[str]:
-    """Want a split model whose last part nobody has; the names of its parts."""
+    """Add a split model whose last part cannot be downloaded; the names of its parts."""
     names = [f"m-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
     files = []
     for number, name in enumerate(names):
@@ -256,7 +252,7 @@ def split(home: Home, count: int = 3) -> list[str]:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_prune_leaves_the_parts_of_a_model_that_is_still_being_placed(
+def test_prune_keeps_the_parts_of_an_unfinished_model(
     home: Home, capsys: pytest.CaptureFixture[str], first: bool
 ) -> None:
     if not first:
@@ -266,10 +262,10 @@ def test_prune_leaves_the_parts_of_a_model_that_is_still_being_placed(
     home.want(f"url {home.server.url}/other", name="other.gguf")
     with pytest.raises(placement.PlacementError, match="HTTP 404"):
         home.place()
-    found = listed(home, capsys)
-    assert [found[name]["used_by"] for name in (*names[:2], "other.gguf")] == [["being placed"]] * 3
+    files = listed(home, capsys)
+    assert [files[name]["used_by"] for name in (*names[:2], "other.gguf")] == [["being placed"]] * 3
     # What the last whole deploy uses is still in use: the server runs with it.
-    assert first or found["old.gguf"]["used_by"] == ["p0"]
+    assert first or files["old.gguf"]["used_by"] == ["p0"]
     assert home.llama_local("prune", "--yes") == 0
     assert all((home.models / name).exists() for name in (*names[:2], "other.gguf"))
     # The user gives the model up: the next run that reaches its end frees its parts.
@@ -282,7 +278,7 @@ def test_prune_leaves_the_parts_of_a_model_that_is_still_being_placed(
     assert (home.models / "other.gguf").exists()
 
 
-def test_prune_leaves_what_a_stopped_deploy_had_found_under_another_name(home: Home) -> None:
+def test_prune_keeps_what_a_stopped_deploy_uses_under_another_name(home: Home) -> None:
     path = home.put("old.gguf", GOOD)
     home.put("sub/gone.gguf", OTHER)
     home.place()
@@ -294,9 +290,7 @@ def test_prune_leaves_what_a_stopped_deploy_had_found_under_another_name(home: H
     assert path.exists() and not (home.models / "sub").exists()
 
 
-def test_a_file_in_the_place_of_ours_is_theirs_even_with_the_same_content(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prune_keeps_a_copy_in_place_of_our_file(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     path = home.put("old.gguf", OTHER)
     home.want(name="old.gguf", content=OTHER)
     path.with_suffix(".copy").write_bytes(OTHER)
@@ -304,13 +298,13 @@ def test_a_file_in_the_place_of_ours_is_theirs_even_with_the_same_content(
     home.place()
     home.profiles.pop()
     home.place()
-    found = listed(home, capsys)["old.gguf"]
-    assert (found["state"], found["placed"], found["orphaned"]) == ("verified", False, False)
+    file = listed(home, capsys)["old.gguf"]
+    assert (file["state"], file["placed"], file["orphaned"]) == ("verified", False, False)
     assert home.llama_local("prune", "--yes") == 0
     assert path.exists()
 
 
-def test_before_the_first_deploy_there_is_one_plain_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_before_the_first_deploy_the_fix_is_named(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert home.llama_local() == 1
     assert "nothing was placed yet" in capsys.readouterr().err
     home.placements.parent.mkdir(parents=True)
@@ -319,8 +313,8 @@ def test_before_the_first_deploy_there_is_one_plain_line(home: Home, capsys: pyt
     assert "./provision" in capsys.readouterr().err
 
 
-def test_the_next_deploy_notes_the_directories_for_llama_local(home: Home) -> None:
-    """models.json of an earlier version does not name them."""
+def test_the_next_deploy_records_the_model_directories(home: Home) -> None:
+    """An earlier version's models.json has no directories."""
     home.put("m.gguf", GOOD)
     home.want(name="m.gguf")
     home.place()
