@@ -17,35 +17,37 @@ from claude_local.fence.survey import Places, Survey
 def hide(survey: Survey, places: Places, hidden: Sequence[str], visible: Sequence[str]) -> None:
     """Hide the paths of policy.py and ``hidden`` (fence_hidden), but not those in ``visible`` (fence_visible)."""
     fence = survey.fence
-    shown = [realpath(path) for path in visible]
-    in_home = set(_real_paths(places.home, policy.HIDDEN_IN_HOME))
-    in_system = [path for path in policy.HIDDEN_IN_SYSTEM if os.access(path, os.R_OK)]
+    unmasked = [realpath(path) for path in visible]
+    in_home = set(_real_paths(places.home, policy.MASKED_IN_HOME))
+    in_system = [path for path in policy.MASKED_IN_SYSTEM if os.access(path, os.R_OK)]
     for path in [*sorted(in_home), *map(realpath, [*in_system, *hidden])]:
-        if any(covers(each, path) for each in shown) or _is_emptied_anyway(path, places.home):
+        if any(covers(each, path) for each in unmasked) or _is_in_tmpfs(path, places.home):
             continue
         if isdir(path):
             if not any(covers(path, needed) for needed in [places.home, *places.programs]):
-                fence.emptied.append(path)
+                fence.masked_directories.append(path)
         elif exists(path):
-            fence.blanked.append(path)
+            fence.masked_files.append(path)
         elif path in in_home:
             survey.late.append(path)
-    fence.shown += [path for path in shown if exists(path) and any(covers(each, path) for each in fence.emptied)]
+    fence.unmasked += [
+        path for path in unmasked if exists(path) and any(covers(each, path) for each in fence.masked_directories)
+    ]
     _hide_other_claude(survey, places)
 
 
-def _is_emptied_anyway(path: str, home: str) -> bool:
+def _is_in_tmpfs(path: str, home: str) -> bool:
     """Whether ``path`` lies in a directory like /tmp that the session gets empty. A home directory in there stays visible."""
-    return any(covers(root, path) and not (covers(root, home) and covers(home, path)) for root in policy.EMPTIED)
+    return any(covers(root, path) and not (covers(root, home) and covers(home, path)) for root in policy.TMPFS)
 
 
 def _hide_other_claude(survey: Survey, places: Places) -> None:
     """Give the session an empty ``~/.claude`` of its own, with the lock files of IDEs in it."""
     claude = realpath(join(places.home, ".claude"))
     if isdir(claude) and claude != places.config_dir:
-        survey.fence.scratch.append(claude)
+        survey.fence.private_tmpfs.append(claude)
         if isdir(join(claude, "ide")):
-            survey.fence.shown.append(join(claude, "ide"))
+            survey.fence.unmasked.append(join(claude, "ide"))
 
 
 def _real_paths(top: str, names: Iterable[str]) -> Iterator[str]:
@@ -73,14 +75,14 @@ def moved_secrets(env: Mapping[str, str], workspaces: Sequence[str]) -> list[str
     return secrets
 
 
-def fresh_directories() -> list[str]:
-    """The real paths of policy.EMPTIED. On some machines ``/var/tmp`` is a link to ``/tmp``, and bubblewrap cannot mount on
+def tmpfs_directories() -> list[str]:
+    """The real paths of policy.TMPFS. On some machines ``/var/tmp`` is a link to ``/tmp``, and bubblewrap cannot mount on
     a link."""
-    return outermost(realpath(path) for path in policy.EMPTIED)
+    return outermost(realpath(path) for path in policy.TMPFS)
 
 
 def keep_programs(survey: Survey, places: Places) -> None:
     """Keep the home directory and Claude Code's programs visible where they lie in a directory like /tmp."""
     for path in [places.home, *places.programs]:
-        if any(covers(root, path) for root in policy.EMPTIED):
-            survey.fence.kept.append(path)
+        if any(covers(root, path) for root in policy.TMPFS):
+            survey.fence.ro_bind_programs.append(path)

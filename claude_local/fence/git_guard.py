@@ -27,7 +27,7 @@ def guard_untrusted(survey: Survey, workspace: str) -> None:
     if islink(link):
         survey.links[link] = os.readlink(link)
     elif exists(link):
-        survey.fence.guarded.append(link)
+        survey.fence.ro_bind.append(link)
 
 
 def guard_repository(survey: Survey, repo: Repository, places: Places) -> None:
@@ -35,10 +35,10 @@ def guard_repository(survey: Survey, repo: Repository, places: Places) -> None:
     survey.repositories |= {repo.git_dir, repo.common_dir}
     survey.guard_way(repo.link)
     for directory in dict.fromkeys([repo.git_dir, repo.common_dir]):
-        survey.fence.pinned.append(directory)
+        survey.fence.self_bind.append(directory)
         _guard_git_dir(survey, directory)
     if isfile(repo.link) and not islink(repo.link):
-        survey.fence.guarded.append(repo.link)
+        survey.fence.ro_bind.append(repo.link)
     configs = [join(repo.common_dir, "config"), join(repo.git_dir, "config.worktree")]
     _guard_named(survey, repo.top, configs, places.home)
     _guard_inner_git_dirs(survey, repo.common_dir, places.home)
@@ -46,7 +46,7 @@ def guard_repository(survey: Survey, repo: Repository, places: Places) -> None:
 
 def guard_nested_repository(survey: Survey, git_dir: str, workspace: str, home: str) -> None:
     """Guard a further repository in the workspace in the same way."""
-    survey.pin_parents(join(git_dir, "HEAD"), workspace)
+    survey.self_bind_parents(join(git_dir, "HEAD"), workspace)
     _guard_git_dir(survey, git_dir, policy.GIT_GUARDED_NESTED)
     configs = [join(git_dir, "config"), join(git_dir, "config.worktree")]
     _guard_named(survey, working_tree_of(git_dir), configs, home)
@@ -61,7 +61,7 @@ def _guard_inner_git_dirs(survey: Survey, common_dir: str, home: str) -> None:
         if islink(module):
             survey.guard_way(module)
             continue
-        survey.pin_parents(join(module, "HEAD"), common_dir)
+        survey.self_bind_parents(join(module, "HEAD"), common_dir)
         _guard_git_dir(survey, module)
         config = join(module, "config")
         for path in git_config.working_trees(read_text(config)):
@@ -75,8 +75,8 @@ def _guard_worktrees(survey: Survey, common_dir: str, home: str) -> None:
     for git_dir in worktree_git_dirs(common_dir):
         config = join(git_dir, "config.worktree")
         survey.repositories.add(git_dir)
-        survey.pin_parents(join(git_dir, "HEAD"), common_dir)
-        survey.fence.guarded += [path for name in ("commondir", "gitdir", "config.worktree")
+        survey.self_bind_parents(join(git_dir, "HEAD"), common_dir)
+        survey.fence.ro_bind += [path for name in ("commondir", "gitdir", "config.worktree")
                                 if isfile(path := join(git_dir, name))]  # fmt: skip
         if obeyed and not os.path.lexists(config):
             survey.fence.stub_files.append(config)
@@ -98,10 +98,10 @@ def _guard_git_dir(survey: Survey, git_dir: str, names: Sequence[str] = policy.G
         if survey.is_stub(path):
             (fence.stub_directories if isdir(path) else fence.stub_files).append(path)
         elif exists(path):
-            fence.guarded.append(path)
+            fence.ro_bind.append(path)
         if name.startswith("info/"):
             if exists(path):
-                fence.pinned.append(dirname(path))
+                fence.self_bind.append(dirname(path))
             elif not linked and not os.path.lexists(path):
                 survey.unwanted[path] = "git would hide changes because of it"
     if not linked:
@@ -136,17 +136,17 @@ def _guard_named_directory(survey: Survey, top: str, value: str) -> None:
     if not survey.is_writable(path) or covers(path, top):
         return
     if isdir(path) and not survey.is_stub(path):
-        survey.fence.guarded.append(path)
+        survey.fence.ro_bind.append(path)
     else:
         while not os.path.lexists(dirname(path)):
             path = dirname(path)
         survey.fence.stub_directories.append(path)
-    survey.pin_parents(path)
+    survey.self_bind_parents(path)
 
 
 def _guard_named_file(survey: Survey, named: str, base: str) -> None:
     path = resolve(named, base)
     if isfile(path) and survey.is_writable(path) and not survey.is_stub(path):
         survey.guard_way(named)
-        survey.fence.guarded.append(path)
-        survey.pin_parents(path)
+        survey.fence.ro_bind.append(path)
+        survey.self_bind_parents(path)

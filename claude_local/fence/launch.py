@@ -63,7 +63,7 @@ def closed_paths(config: FenceConfig, home: str) -> tuple[list[str], list[str]]:
         workspace = os.getcwd()
     except OSError as error:
         fail(f"the fence cannot be set up: {error}", RETURN)
-    names = [join(home, name) for name in (*policy.HIDDEN_IN_HOME, ".claude")]
+    names = [join(home, name) for name in (*policy.MASKED_IN_HOME, ".claude")]
     names += moved_secrets(os.environ, [workspace])
     unreadable = [path for path in [*names, *config.hidden] if exists(path) and path not in config.visible]
     return unreadable, [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, *policy.STUB_FILES)]

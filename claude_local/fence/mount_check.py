@@ -47,18 +47,18 @@ class _Check:
         self.before = self.outside if before in (None, outside) else parse(before or "")
         self.fence, self.optional = fence, set(optional)
         self.bound = Counter([
-            *fence.kept, *fence.shown, *{*fence.writable, *fence.pinned}, *set(fence.guarded), *fence.reopened,
+            *fence.ro_bind_programs, *fence.unmasked, *{*fence.rw_bind, *fence.self_bind}, *set(fence.ro_bind), *fence.nested_rw_bind,
             *fence.sockets, *_ACCOUNTS, *_RESOLVERS,
         ])  # fmt: skip
         self.hidden = {
-            *fence.emptied,
-            *fence.blanked,
-            *fence.scratch,
+            *fence.masked_directories,
+            *fence.masked_files,
+            *fence.private_tmpfs,
             *fence.stub_directories,
             *fence.stub_files,
-            *fence.fresh,
+            *fence.tmpfs,
         }
-        self.writable_tmpfs = {*fence.fresh, *fence.scratch}
+        self.writable_tmpfs = {*fence.tmpfs, *fence.private_tmpfs}
         self.null = self.outside_tree.source_of("/dev/null")
 
     def extra_mount(self) -> str | None:
@@ -66,8 +66,8 @@ class _Check:
         allowed = self.bound + Counter(self.hidden | self.optional)
         # What is hidden in a writable directory is mounted again after that directory.
         fence = self.fence
-        again = {*fence.emptied, *fence.blanked, *fence.scratch, *fence.shown}
-        allowed.update(path for path in again if any(covers(top, path) for top in fence.writable))
+        again = {*fence.masked_directories, *fence.masked_files, *fence.private_tmpfs, *fence.unmasked}
+        allowed.update(path for path in again if any(covers(top, path) for top in fence.rw_bind))
         outside = Counter(mount.point for mount in self.outside)
         for point, count in Counter(mount.point for mount in self.inside).items():
             # Each bind mount of a directory brings the mounts below it along.
@@ -83,7 +83,7 @@ class _Check:
         known = {(mount.source, mount.point) for mount in self.outside}
         earlier = {(mount.source, mount.point) for mount in self.before}
         fence = self.fence
-        open_directories = [*fence.writable, *fence.pinned, *fence.reopened]
+        open_directories = [*fence.rw_bind, *fence.self_bind, *fence.nested_rw_bind]
         may_be_empty = self.hidden | self.optional
         for mount in self.inside:
             place = (mount.source, mount.point)
@@ -105,7 +105,7 @@ class _Check:
             mount = self.inside_tree.mount_of(path)
             if mount is None or mount.point != path or not self._is_empty(mount):
                 return f"{path} is visible"
-        for path in self.fence.guarded:
+        for path in self.fence.ro_bind:
             mount = self.inside_tree.mount_of(path)
             if mount is None or mount.point != path:
                 return f"{path} is not guarded"

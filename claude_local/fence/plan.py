@@ -1,4 +1,4 @@
-"""The bubblewrap command of the outer fence, from what was found on this machine. Pure."""
+"""The mounts of the outer fence, and bubblewrap's arguments for them. Pure."""
 
 from __future__ import annotations
 
@@ -6,35 +6,43 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
 
-from claude_local.fence.policy import EMPTIED
+from claude_local.fence.policy import TMPFS
 
-# As root the session runs under this uid of its own user namespace: files look as if they were its own, and the kernel
-# gives it nothing that is root's. (Root in the namespace could not make the inner sandbox's namespace: mapping uid 0
-# needs CAP_SETFCAP.)
+# root's session runs under this uid of a user namespace of its own: files look as if they belonged to it, and the kernel
+# gives it nothing that is root's. (As uid 0 there it could not make the inner sandbox's namespace: mapping uid 0 needs
+# CAP_SETFCAP.)
 MAPPED_UID = 1000
 
 
 @dataclass
 class Fence:
-    """What the outer fence is made of; all paths are absolute and without symbolic links, and exist unless said.
+    """The mounts of the outer fence, in the order in which bubblewrap makes them.
 
-    ``fresh``: directories that are empty and writable, for this session. ``kept``: read-only places below an emptied directory that must stay visible. ``emptied``: directories that appear
-    empty, ``blanked``: files that do; ``scratch``: directories that appear empty and take what is written, for the
-    session. ``writable``: what a session may write; ``pinned``: directories in it that cannot be renamed or replaced;
-    ``guarded``: read-only in it; ``reopened``: writable again in something guarded. ``stub_directories`` and ``stub_files`` do not exist and cannot be made: bubblewrap puts
-    something empty there. ``sockets``: what passes by wish. ``shown``: read-only places in something emptied.
+    Every path is absolute, without symbolic links, and exists, except the stubs.
+
+    * ``tmpfs``: an empty writable directory for this session.
+    * ``ro_bind_programs``: read-only below a ``tmpfs``, because the session runs from there.
+    * ``masked_directories``: looks empty, read-only. ``masked_files``: looks like an empty file.
+    * ``private_tmpfs``: looks empty, and takes what the session writes.
+    * ``unmasked``: stays visible, read-only, inside a masked directory.
+    * ``rw_bind``: the session may write here.
+    * ``self_bind``: a directory in an ``rw_bind``, bound on itself: nobody can rename or replace a mount point.
+    * ``ro_bind``: read-only inside an ``rw_bind``.
+    * ``nested_rw_bind``: writable again inside an ``ro_bind``.
+    * ``stub_directories``, ``stub_files``: must not be created. An empty directory or file is mounted there.
+    * ``sockets``: sockets and files of ``fence_sockets``.
     """
 
-    fresh: list[str] = field(default_factory=lambda: list(EMPTIED))
-    kept: list[str] = field(default_factory=list)
-    emptied: list[str] = field(default_factory=list)
-    blanked: list[str] = field(default_factory=list)
-    scratch: list[str] = field(default_factory=list)
-    shown: list[str] = field(default_factory=list)
-    writable: list[str] = field(default_factory=list)
-    pinned: list[str] = field(default_factory=list)
-    guarded: list[str] = field(default_factory=list)
-    reopened: list[str] = field(default_factory=list)
+    tmpfs: list[str] = field(default_factory=lambda: list(TMPFS))
+    ro_bind_programs: list[str] = field(default_factory=list)
+    masked_directories: list[str] = field(default_factory=list)
+    masked_files: list[str] = field(default_factory=list)
+    private_tmpfs: list[str] = field(default_factory=list)
+    unmasked: list[str] = field(default_factory=list)
+    rw_bind: list[str] = field(default_factory=list)
+    self_bind: list[str] = field(default_factory=list)
+    ro_bind: list[str] = field(default_factory=list)
+    nested_rw_bind: list[str] = field(default_factory=list)
     stub_directories: list[str] = field(default_factory=list)
     stub_files: list[str] = field(default_factory=list)
     sockets: list[str] = field(default_factory=list)
@@ -47,38 +55,39 @@ def covers(parent: str, path: str) -> bool:
 
 def outermost(paths: Iterable[str]) -> list[str]:
     """``paths`` without those that lie below another of them, sorted."""
-    found: list[str] = []
+    tops: list[str] = []
     for path in sorted(set(paths), key=lambda path: path.split("/")):
-        if not found or not covers(found[-1], path):
-            found.append(path)
-    return found
+        if not tops or not covers(tops[-1], path):
+            tops.append(path)
+    return tops
 
 
-def _bound(option: str, paths: Iterable[str]) -> list[str]:
-    return [word for path in paths for word in (option, path, path)]
+def _bind(option: str, paths: Iterable[str]) -> list[str]:
+    """The arguments that bind each path on itself."""
+    return [argument for path in paths for argument in (option, path, path)]
 
 
-def _hiding(fence: Fence, top: str, empty: Iterator[int]) -> list[str]:
-    """The words that hide what is to be hidden below ``top``. ``empty``: see command."""
+def _mask(fence: Fence, top: str, empty: Iterator[int]) -> list[str]:
+    """The arguments that hide what is to be hidden below ``top``. ``empty``: see bubblewrap_argv."""
 
     def below(paths: Iterable[str]) -> list[str]:
         return [path for path in paths if covers(top, path) and path != top]
 
-    words: list[str] = []
-    shown = below(fence.shown)
-    for path in outermost(below(fence.emptied)):
-        # While it can be written, bubblewrap makes the places there that it binds over.
-        seen = [each for each in shown if covers(path, each)]
-        shown = [each for each in shown if each not in seen]
-        words += ["--tmpfs", path, *_bound("--ro-bind", seen), "--remount-ro", path]
-    for path in sorted(set(below(fence.blanked))):
-        words += ["--ro-bind-data", str(next(empty)), path]
-    for path in below(fence.scratch):
-        words += ["--perms", "0700", "--tmpfs", path]
-    return words + _bound("--ro-bind", shown)
+    argv: list[str] = []
+    unmasked = below(fence.unmasked)
+    for directory in outermost(below(fence.masked_directories)):
+        inside = [path for path in unmasked if covers(directory, path)]
+        unmasked = [path for path in unmasked if path not in inside]
+        # As long as the tmpfs is writable, bubblewrap makes the mount points in it.
+        argv += ["--tmpfs", directory, *_bind("--ro-bind", inside), "--remount-ro", directory]
+    for path in sorted(set(below(fence.masked_files))):
+        argv += ["--ro-bind-data", str(next(empty)), path]
+    for path in below(fence.private_tmpfs):
+        argv += ["--perms", "0700", "--tmpfs", path]
+    return argv + _bind("--ro-bind", unmasked)
 
 
-def command(
+def bubblewrap_argv(
     bwrap: str,
     fence: Fence,
     cwd: str,
@@ -89,64 +98,72 @@ def command(
     accounts: tuple[int, int] | None = None,
     empty: Iterator[int] | None = None,
 ) -> list[str]:
-    """bubblewrap's words up to the program that it runs.
+    """bubblewrap's arguments up to the program that it runs.
 
-    ``own_network``: a network namespace with nothing but loopback. ``runtime_dir``: XDG_RUNTIME_DIR, made empty.
-    ``seccomp``: a descriptor with the filter. ``accounts``: descriptors with the passwd and group files of a session of
-    root, which also says that the caller is root. ``empty``: descriptors that read as nothing, a new one each time; what they are
-    put over is an empty file. (A device in its place could not be opened, and some tools give up where their own configuration
-    cannot.)
+    ``own_network``: a network namespace with loopback only. ``runtime_dir``: XDG_RUNTIME_DIR, made empty. ``seccomp``: a
+    descriptor with the filter. ``accounts``: descriptors with the passwd and group files of a session of root; also says
+    that the caller is root. ``empty``: descriptors that read as nothing, a new one each time; masked files become empty
+    files, not devices, because some tools give up when they cannot open their own configuration.
     """
     empty = repeat(0) if empty is None else empty
-    words = [bwrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    if own_network:
-        words.append("--unshare-net")
-    if accounts is not None:
-        words += ["--unshare-user", "--uid", str(MAPPED_UID), "--gid", str(MAPPED_UID)]
-    words += ["--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    if accounts is not None:
-        # For /proc/sys the kernel asks only who the owner is, and outside the namespace this user is root: core_pattern
-        # would be a way out. (bubblewrap covers it only for a caller who may write the directory itself.)
-        words += ["--ro-bind", "/proc/sys", "/proc/sys"]
-    for path in fence.fresh:
-        words += ["--perms", "1777" if path != "/run" else "0755", "--tmpfs", path]
-    words += ["--perms", "0700", "--dir", runtime_dir]
+    as_root = accounts is not None
+    argv = [bwrap, *_namespaces(own_network, as_root), "--cap-drop", "ALL"]
+    argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    if as_root:
+        # For /proc/sys the kernel asks only for the owner, and outside the namespace this user is root: through core_pattern
+        # a session could get out. (bubblewrap covers it only when the caller may write the directory itself.)
+        argv += ["--ro-bind", "/proc/sys", "/proc/sys"]
+    for path in fence.tmpfs:
+        argv += ["--perms", "1777" if path != "/run" else "0755", "--tmpfs", path]
+    argv += ["--perms", "0700", "--dir", runtime_dir]
     if not own_network:
-        # Where name resolution is configured on machines with systemd-resolved, resolvconf or NetworkManager.
+        # Name resolution of systemd-resolved, resolvconf and NetworkManager.
         for path in ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager"):
-            words += ["--ro-bind-try", path, path]
-    if accounts is not None:
-        for descriptor, path in zip(accounts, ("/etc/passwd", "/etc/group"), strict=True):
-            words += ["--perms", "0644", "--ro-bind-data", str(descriptor), path]
-    words += _bound("--ro-bind", sorted(fence.kept))
-    words += _hiding(fence, "/", empty)
-    # Parents before children: a workspace inside another writable place, a guarded file inside a pinned directory.
-    words += _bound("--bind", sorted({*fence.writable, *fence.pinned}))
-    # A writable place brings back what was hidden in it.
-    for path in outermost(fence.writable):
-        words += _hiding(fence, path, empty)
-    # What is reopened in something guarded has guarded files again.
-    for path in sorted({*fence.guarded, *fence.reopened}):
-        words += _bound("--bind" if path in fence.reopened else "--ro-bind", [path])
-    for path in sorted(set(fence.stub_directories)):
-        words += ["--tmpfs", path, "--remount-ro", path]
-    words += [word for path in sorted(set(fence.stub_files)) for word in ("--ro-bind", "/dev/null", path)]
-    words += _bound("--ro-bind", fence.sockets)
-    words += ["--chdir", cwd]
+            argv += ["--ro-bind-try", path, path]
+    for descriptor, path in zip(accounts or (), ("/etc/passwd", "/etc/group"), strict=as_root):
+        argv += ["--perms", "0644", "--ro-bind-data", str(descriptor), path]
+    argv += [*_mounts(fence, empty), "--chdir", cwd]
     if seccomp is not None:
-        words += ["--seccomp", str(seccomp)]
-    return [*words, "--"]
+        argv += ["--seccomp", str(seccomp)]
+    return [*argv, "--"]
+
+
+def _namespaces(own_network: bool, as_root: bool) -> list[str]:
+    argv = ["--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if own_network:
+        argv.append("--unshare-net")
+    if as_root:
+        argv += ["--unshare-user", "--uid", str(MAPPED_UID), "--gid", str(MAPPED_UID)]
+    return argv
+
+
+def _mounts(fence: Fence, empty: Iterator[int]) -> list[str]:
+    """The arguments for the mounts of ``fence``, parents before children."""
+    argv = _bind("--ro-bind", sorted(fence.ro_bind_programs))
+    argv += _mask(fence, "/", empty)
+    argv += _bind("--bind", sorted({*fence.rw_bind, *fence.self_bind}))
+    # A bind brings back what was masked inside it.
+    for path in outermost(fence.rw_bind):
+        argv += _mask(fence, path, empty)
+    # A nested_rw_bind may hold an ro_bind again.
+    for path in sorted({*fence.ro_bind, *fence.nested_rw_bind}):
+        argv += _bind("--bind" if path in fence.nested_rw_bind else "--ro-bind", [path])
+    for path in sorted(set(fence.stub_directories)):
+        argv += ["--tmpfs", path, "--remount-ro", path]
+    for path in sorted(set(fence.stub_files)):
+        argv += ["--ro-bind", "/dev/null", path]
+    return argv + _bind("--ro-bind", fence.sockets)
 
 
 def proxy_port(taken: Iterable[int]) -> int:
-    """A port for the proxy of commands (fence/proxy.py) in a network namespace where ``taken`` are offered: above
-    those that Linux gives away by itself (ip_local_port_range), and of no service."""
+    """A port for the proxy of commands (proxy.py) in a session's network namespace, other than the ``taken`` ones. It lies
+    above the ports that Linux assigns by itself (ip_local_port_range)."""
     used = set(taken)
     return next(port for port in range(61128, 65536) if port not in used)
 
 
 def accounts(passwd: str, group: str, home: str) -> tuple[str, str]:
-    """The passwd and group files of a session of root: root's name belongs to MAPPED_UID."""
+    """The texts of the passwd and group files for a session of root, in which MAPPED_UID is called root."""
     uid = str(MAPPED_UID)
 
     def without(text: str) -> list[str]:

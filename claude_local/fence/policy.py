@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 # Below the home directory; a name that is not there costs nothing. The plan's list first, then what else holds a login,
 # a key, a token or what the user has typed.
-HIDDEN_IN_HOME = (
+MASKED_IN_HOME = (
     ".claude.json", ".claude.json.backup", ".ssh", ".gnupg", ".aws", ".config/gh", ".docker", ".kube",
     # our own token, and llama-server's copy of it
     ".config/claude-local", ".local/share/claude-local/server",
@@ -73,7 +73,7 @@ _BASES = {
 
 
 def moved(env: Mapping[str, str]) -> list[str]:
-    """The absolute paths at which ``env`` says that something of HIDDEN_IN_HOME is kept; whether it is there, or sensible,
+    """The absolute paths at which ``env`` says that something of MASKED_IN_HOME is kept; whether it is there, or sensible,
     nobody has looked."""
     found = []
     for variable, names in MOVED.items():
@@ -81,12 +81,12 @@ def moved(env: Mapping[str, str]) -> list[str]:
             found += [f"{place}/{name}" if name else place for name in names if place.startswith("/")]
     for variable, usual in _BASES.items():
         if (place := env.get(variable, "")).startswith("/"):
-            found += [f"{place}/{name.removeprefix(usual)}" for name in HIDDEN_IN_HOME if name.startswith(usual)]
+            found += [f"{place}/{name.removeprefix(usual)}" for name in MASKED_IN_HOME if name.startswith(usual)]
     return found
 
 
 # Hidden where the user could read them, which is root's case.
-HIDDEN_IN_SYSTEM = (
+MASKED_IN_SYSTEM = (
     "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd", "/etc/sudoers",
     "/etc/sudoers.d", "/etc/ssl/private", "/etc/ssh/ssh_host_rsa_key", "/etc/ssh/ssh_host_ecdsa_key",
     "/etc/ssh/ssh_host_ed25519_key", "/etc/krb5.keytab", "/etc/wireguard", "/etc/openvpn",
@@ -96,7 +96,7 @@ HIDDEN_IN_SYSTEM = (
 )  # fmt: skip
 
 # Fresh and empty in each session: sockets of Docker, D-Bus, systemd, tmux, X11, Wayland, agents live in them.
-EMPTIED = ("/tmp", "/var/tmp", "/run")
+TMPFS = ("/tmp", "/var/tmp", "/run")
 
 # Disks that a desktop mounts for somebody: USER/DISK below it are no part of the system.
 REMOVABLE = "/run/media"

@@ -10,13 +10,13 @@ from os.path import abspath, dirname, exists, isdir, isfile, islink, join
 
 from claude_local.fence import policy
 from claude_local.fence.config import FenceConfig
-from claude_local.fence.credentials import fresh_directories, hide, keep_programs, moved_secrets
+from claude_local.fence.credentials import hide, keep_programs, moved_secrets, tmpfs_directories
 from claude_local.fence.files import read_text, realpath
 from claude_local.fence.git_guard import guard_repository, guard_untrusted
 from claude_local.fence.git_repository import find_repository
 from claude_local.fence.options import Options, added_directories
 from claude_local.fence.plan import Fence, covers
-from claude_local.fence.sockets import blank_sockets, control_directories
+from claude_local.fence.sockets import control_directories, mask_sockets
 from claude_local.fence.survey import Places, Survey
 from claude_local.fence.workspace import WorkspaceRefused, check_workspace, guard_workspace
 
@@ -49,7 +49,7 @@ def requested_workspaces(options: Options, cwd: str) -> list[str]:
 
 def survey_home(config: FenceConfig, places: Places, workspaces: Sequence[str]) -> Survey:
     """What a session must not see of the home directory and the system."""
-    survey = Survey(fence=Fence(fresh=fresh_directories()))
+    survey = Survey(fence=Fence(tmpfs=tmpfs_directories()))
     keep_programs(survey, places)
     hidden = [*config.hidden, *moved_secrets(os.environ, workspaces), *control_directories(places.home)]
     hide(survey, places, hidden, [*config.visible, *public_keys(config, places.home)])
@@ -75,7 +75,7 @@ def survey_workspaces(survey: Survey, workspaces: list[str], places: Places, stu
     that a session may write, wherever they are."""
     git_dirs = []
     # All of them first: a link may lead from one to another.
-    survey.fence.writable += workspaces
+    survey.fence.rw_bind += workspaces
     for workspace in workspaces:
         survey.leftovers += [join(workspace, name) for name in policy.SANDBOX_LEFTOVERS
                              if not os.path.lexists(join(workspace, name))]  # fmt: skip
@@ -94,8 +94,8 @@ def survey_workspaces(survey: Survey, workspaces: list[str], places: Places, stu
 def add_config_dir(survey: Survey, places: Places) -> None:
     """Let a session write Claude Code's configuration directory, except what decides about the next session."""
     fence = survey.fence
-    fence.writable.append(places.config_dir)
-    fence.guarded += [
+    fence.rw_bind.append(places.config_dir)
+    fence.ro_bind += [
         path for name in ("enforced.json", "bash-env.sh") if exists(path := join(places.config_dir, name))
     ]
     # A lock file that a session made would open a port to the next session.
@@ -103,7 +103,7 @@ def add_config_dir(survey: Survey, places: Places) -> None:
     with suppress(OSError):
         os.makedirs(ide, mode=0o700, exist_ok=True)
     if isdir(ide):
-        fence.guarded.append(ide)
+        fence.ro_bind.append(ide)
 
 
 def add_writable_paths(survey: Survey, config: FenceConfig, places: Places) -> None:
@@ -118,22 +118,22 @@ def add_writable_paths(survey: Survey, config: FenceConfig, places: Places) -> N
                 f"fence_writable names {path}, which stays read-only: it holds {inside[0]}, which runs outside the fence"
             )
         else:
-            survey.fence.writable.append(real)
+            survey.fence.rw_bind.append(real)
 
 
 def close_sockets(survey: Survey, config: FenceConfig) -> None:
     """Close the Unix sockets that a session could see, except those of ``fence_sockets``."""
     fence = survey.fence
-    files = list(fence.blanked)
-    blank_sockets(survey, read_text("/proc/net/unix"), fence.writable)
+    files = list(fence.masked_files)
+    mask_sockets(survey, read_text("/proc/net/unix"), fence.rw_bind)
     allowed = allowed_sockets(config, os.environ)
     # A socket may vanish at any moment, and bubblewrap fails on a missing path: remount.py covers these.
-    survey.passing = [path for path in fence.blanked[len(files) :] if path not in allowed]
-    fence.blanked = files
+    survey.passing = [path for path in fence.masked_files[len(files) :] if path not in allowed]
+    fence.masked_files = files
     # Newer versions of ssh-agent listen below ~/.ssh.
-    masked = [*fence.emptied, *fence.scratch]
-    fence.shown += [path for path in allowed if any(covers(each, path) for each in masked)]
-    fence.sockets = [path for path in allowed if path not in fence.shown]
+    masked = [*fence.masked_directories, *fence.private_tmpfs]
+    fence.unmasked += [path for path in allowed if any(covers(each, path) for each in masked)]
+    fence.sockets = [path for path in allowed if path not in fence.unmasked]
 
 
 def allowed_sockets(config: FenceConfig, env: Mapping[str, str]) -> list[str]:

@@ -49,7 +49,7 @@ POLL_MISSING, POLL = 100, 1000
 # Seconds between two looks for secrets that did not exist at the start: some 170 names, 0.4 ms.
 SECRETS_INTERVAL = 1.0
 # The fields of plan.Fence whose mounts are kept up.
-KINDS = ("emptied", "blanked", "guarded", "stub_directories", "stub_files")
+KINDS = ("masked_directories", "masked_files", "ro_bind", "stub_directories", "stub_files")
 _STUBS = KINDS[3:]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -180,18 +180,18 @@ def _mount_again(path: str, kind: str, absent: set[str]) -> bool:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             return True
         # It is gone, or was replaced once more: the next round mounts over it.
-        if kind == "guarded" and not os.path.lexists(path):
+        if kind == "ro_bind" and not os.path.lexists(path):
             absent.add(path)
         return False
     # A guarded file that was never absent was replaced in one step, as editors do it.
-    return kind in _STUBS or path in absent or (kind == "guarded" and os.path.isdir(path))
+    return kind in _STUBS or path in absent or (kind == "ro_bind" and os.path.isdir(path))
 
 
 def _hide_new_secrets(late: Sequence[str], mounted: set[str]) -> None:
     for path in map(_realpath, late):
         if path not in mounted and os.path.lexists(path):
             with suppress(OSError):
-                cover(path, "blanked")
+                cover(path, "masked_files")
 
 
 # --- the kernel's calls -----------------------------------------------------------------------------------------------
@@ -252,8 +252,8 @@ def can_cover() -> bool:
     try:
         with (
             _opened("/dev/null", os.O_PATH) as null,
-            _new_mount(null, stat.S_IFREG, "guarded"),
-            _new_mount(null, stat.S_IFDIR, "emptied"),
+            _new_mount(null, stat.S_IFREG, "ro_bind"),
+            _new_mount(null, stat.S_IFDIR, "masked_directories"),
         ):
             _call(_MOVE_MOUNT, "move_mount", -1, b"", -1, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
     except OSError as error:
@@ -275,7 +275,7 @@ def _opened(path: str, flags: int) -> Iterator[int]:
 def _new_mount(target: int, mode: int, kind: str) -> Iterator[int]:
     """A mount for ``target`` that is not attached yet. It is read-only from the start: an attached mount cannot be made
     read-only while the session has a file on it open for writing."""
-    if kind == "guarded":
+    if kind == "ro_bind":
         mount = _clone(target)
     elif stat.S_ISDIR(mode):
         mount = _tmpfs()

@@ -111,7 +111,7 @@ def guard(session: FencedSession) -> None:
     session.git_dirs = survey_workspaces(survey, session.workspaces, places, session.ledger.recorded())
     add_config_dir(survey, places)
     add_writable_paths(survey, config, places)
-    survey.settle([*survey.fence.writable, *session.git_dirs])
+    survey.settle([*survey.fence.rw_bind, *session.git_dirs])
     close_sockets(survey, config)
     stubs = [*survey.fence.stub_directories, *survey.fence.stub_files, *survey.leftovers]
     session.ledger.record(stubs, survey.repositories, session.workspaces)
@@ -137,7 +137,7 @@ def run_once(session: FencedSession) -> int:
     env, swap = environment_and_token(session, network)
     ours, theirs = bubblewrap.control_sockets()
     argv = bubblewrap_argv(session, network, theirs)
-    programs_before = configured_programs(survey.fence.guarded)
+    programs_before = configured_programs(survey.fence.ro_bind)
     mounts_before = bubblewrap.mounts_of("self")
     process = bubblewrap.start(argv, env)
     theirs.close()
@@ -172,7 +172,7 @@ def run_once(session: FencedSession) -> int:
     if kept.mounts:
         report_guards(complete, unguarded)
     report_watch(watch)
-    report_programs(programs_before, configured_programs(survey.fence.guarded))
+    report_programs(programs_before, configured_programs(survey.fence.ro_bind))
     report_changes(watch)
     return status if status >= 0 else 128 - status
 
@@ -196,7 +196,7 @@ def environment_and_token(session: FencedSession, network: Network) -> tuple[dic
 def claude_settings(session: FencedSession, network: Network) -> dict[str, object]:
     """The settings that Claude Code gets with ``--settings``."""
     config, fence = session.config, session.survey.fence
-    elsewhere = [path for path in [*fence.writable, *fence.pinned] if path != session.places.config_dir
+    elsewhere = [path for path in [*fence.rw_bind, *fence.self_bind] if path != session.places.config_dir
                  and not any(plan.covers(each, path) for each in session.workspaces)]  # fmt: skip
     ports = [f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost")]
     sandbox = ClaudeSandbox(
@@ -210,7 +210,7 @@ def bubblewrap_argv(session: FencedSession, network: Network, control: socket) -
     """The whole command: bubblewrap, inside.py in it, and Claude Code. ``control``: inside.py's end of the control socket."""
     claude, *arguments = session.options.command
     rules = seccomp.program(os.uname().machine)
-    argv = plan.command(
+    argv = plan.bubblewrap_argv(
         session.config.bwrap, session.survey.fence, session.cwd, own_network=network.own_namespace,
         runtime_dir=session.runtime_dir,
         seccomp=bubblewrap.memory_file("seccomp", rules) if rules is not None else None,
@@ -228,7 +228,7 @@ def bubblewrap_argv(session: FencedSession, network: Network, control: socket) -
 def start_remounting(survey: Survey) -> remount.Helper:
     """Start the process that keeps the session's mounts up."""
     mounts = {kind: getattr(survey.fence, kind) for kind in remount.KINDS}
-    return remount.Helper({**mounts, "blanked": [*survey.fence.blanked, *survey.passing]}, survey.late)
+    return remount.Helper({**mounts, "masked_files": [*survey.fence.masked_files, *survey.passing]}, survey.late)
 
 
 def wrong_mount(survey: Survey, claude: int, before: str) -> str | None:

@@ -73,14 +73,14 @@ def _entries(directory: str) -> Iterator[tuple[str, bool]]:
                                   or each.is_symlink())  # fmt: skip
 
 
-def blank_sockets(survey: Survey, table: str, writable: Iterable[str]) -> None:
-    """Hide the bound sockets in ``table`` (/proc/net/unix) that lie in no emptied and no ``writable`` directory. A read-only
+def mask_sockets(survey: Survey, table: str, writable: Iterable[str]) -> None:
+    """Hide the bound sockets in ``table`` (/proc/net/unix) that lie in no masked and no ``writable`` directory. A read-only
     mount does not stop a connection to a socket in it.
 
     ssh binds a temporary name, links the socket to its real name and removes the first one. So where a name in the table
     does not exist, every socket in that directory is hidden.
     """
-    covered = [*policy.EMPTIED, *survey.fence.emptied, *survey.fence.scratch, *writable]
+    covered = [*policy.TMPFS, *survey.fence.masked_directories, *survey.fence.private_tmpfs, *writable]
     names = bound_sockets(table)
     relative = [name for name in names if not isabs(name)]
     paths = [name for name in names if isabs(name)]
@@ -93,4 +93,4 @@ def blank_sockets(survey: Survey, table: str, writable: Iterable[str]) -> None:
             real = realpath(path)
             if stat.S_ISSOCK(os.lstat(real).st_mode) and not any(covers(each, real) for each in covered):
                 sockets.append(real)
-    survey.fence.blanked = list(dict.fromkeys([*survey.fence.blanked, *sockets]))
+    survey.fence.masked_files = list(dict.fromkeys([*survey.fence.masked_files, *sockets]))

@@ -54,20 +54,20 @@ class Survey:
 
     def is_writable(self, path: str) -> bool:
         """Whether ``path`` lies where the session may write, guarded names aside."""
-        return any(covers(each, path) for each in [*self.fence.writable, *self.fence.pinned])
+        return any(covers(each, path) for each in [*self.fence.rw_bind, *self.fence.self_bind])
 
-    def pin_parents(self, path: str, top: str | None = None) -> None:
+    def self_bind_parents(self, path: str, top: str | None = None) -> None:
         """Keep the session from renaming the directories between ``top`` and ``path``, because a guarded file moves with its
         directory. Without ``top``: up to the nearest directory that the session cannot rename."""
         fence = self.fence
         if top is None:
-            roots = (each for each in [*fence.writable, *fence.pinned] if covers(each, dirname(path)))
+            roots = (each for each in [*fence.rw_bind, *fence.self_bind] if covers(each, dirname(path)))
             top = max(roots, key=len, default="/")
         parent = dirname(path)
-        # A reopened directory is mounted after the pinned ones and lies in a guarded one: its parents are safe.
-        while covers(top, parent) and parent != top and parent not in fence.reopened:
-            inside = any(covers(each, parent) for each in fence.reopened)
-            (fence.reopened if inside else fence.pinned).append(parent)
+        # A nested_rw_bind is mounted after the self_binds and lies in an ro_bind: its parents are safe.
+        while covers(top, parent) and parent != top and parent not in fence.nested_rw_bind:
+            inside = any(covers(each, parent) for each in fence.nested_rw_bind)
+            (fence.nested_rw_bind if inside else fence.self_bind).append(parent)
             parent = dirname(parent)
 
     def guard_way(self, path: str) -> None:
@@ -80,7 +80,7 @@ class Survey:
             if self.is_writable(dirname(end)):
                 if islink(end):
                     self.links[end] = os.readlink(end)
-                self.pin_parents(end)
+                self.self_bind_parents(end)
         self.keep_away(ends[-1], f"{ends[0]} leads to it")
 
     def keep_away(self, path: str, what: str) -> None:
@@ -89,7 +89,7 @@ class Survey:
             return
         if isdir(dirname(path)):
             self.fence.stub_files.append(path)
-            self.pin_parents(path)
+            self.self_bind_parents(path)
         else:
             self.unwanted[path] = what
 
@@ -109,19 +109,19 @@ class Survey:
             return [path for path in unique if isdir(path) and realpath(path) == path and is_inside(path)]
 
         def is_read_only(path: str) -> bool:
-            guarded = [each for each in fence.guarded if covers(each, path)]
-            reopened = [each for each in fence.reopened if covers(each, path)]
-            return bool(guarded) and len(max(guarded, key=len)) >= len(max(reopened, key=len, default=""))
+            guarded = [each for each in fence.ro_bind if covers(each, path)]
+            nested = [each for each in fence.nested_rw_bind if covers(each, path)]
+            return bool(guarded) and len(max(guarded, key=len)) >= len(max(nested, key=len, default=""))
 
         def stubs(paths: Iterable[str]) -> list[str]:
             parents = directories({dirname(path) for path in paths})
             return [path for path in dict.fromkeys(paths) if dirname(path) in parents and is_inside(path)
                     and _can_write(dirname(path)) and not is_read_only(path)]  # fmt: skip
 
-        fence.pinned = directories(fence.pinned)
-        fence.guarded = [path for path in dict.fromkeys(map(realpath, fence.guarded))
+        fence.self_bind = directories(fence.self_bind)
+        fence.ro_bind = [path for path in dict.fromkeys(map(realpath, fence.ro_bind))
                          if exists(path) and is_inside(path) and not any(covers(path, root) for root in roots)]  # fmt: skip
-        fence.reopened = directories(fence.reopened)
+        fence.nested_rw_bind = directories(fence.nested_rw_bind)
         fence.stub_directories = stubs(fence.stub_directories)
         # bubblewrap fails where a path is both.
         fence.stub_files = [path for path in stubs(fence.stub_files) if path not in fence.stub_directories]

@@ -32,7 +32,7 @@ def check_workspace(path: str, places: Places, survey: Survey) -> None:
     if covers(path, places.home):
         what = "your home directory" if path == places.home else f"{path}, which holds your home directory"
         raise WorkspaceRefused(f"the workspace would be {what}: its start-up files run outside the fence", go)
-    if path in policy.EMPTIED:
+    if path in policy.TMPFS:
         raise WorkspaceRefused(f"the workspace would be {path}: it holds other programs' sockets and files", go)
     for system in policy.SYSTEM_DIRECTORIES:
         if covers(policy.REMOVABLE, path) and path.count("/") > policy.REMOVABLE.count("/") + 1:
@@ -42,7 +42,7 @@ def check_workspace(path: str, places: Places, survey: Survey) -> None:
     for own in places.own:
         if covers(path, own) or covers(own, path):
             raise WorkspaceRefused(f"the workspace {path} holds or belongs to claude-local's own files ({own})", go)
-    for secret in [*survey.fence.emptied, *survey.fence.blanked, *survey.fence.scratch]:
+    for secret in [*survey.fence.masked_directories, *survey.fence.masked_files, *survey.fence.private_tmpfs]:
         if covers(path, secret) or covers(secret, path):
             raise WorkspaceRefused(
                 f"the workspace {path} holds or lies in {secret}, which sessions must not see",
@@ -54,11 +54,11 @@ def guard_workspace(survey: Survey, workspace: str, stubs: Iterable[str] = (), h
     """Make ``workspace`` writable, except for what programs outside the fence obey later: existing files become read-only,
     missing ones become stubs. ``stubs``: paths of other sessions' stubs. ``home``: its git configuration counts too."""
     survey.stubs |= set(stubs)
-    if workspace not in survey.fence.writable:
-        survey.fence.writable.append(workspace)
+    if workspace not in survey.fence.rw_bind:
+        survey.fence.rw_bind.append(workspace)
     worktrees = _claude_worktrees(workspace)
     if worktrees or isdir(join(workspace, ".claude", "worktrees")):
-        survey.fence.reopened.append(join(workspace, ".claude", "worktrees"))
+        survey.fence.nested_rw_bind.append(join(workspace, ".claude", "worktrees"))
     tops = [workspace, *worktrees]
     content = scan(workspace, worktrees=worktrees)
     if workspace in content.incomplete:
@@ -105,8 +105,8 @@ def _guard_files(survey: Survey, workspace: str, paths: Iterable[str]) -> None:
             continue
         if islink(path):
             survey.guard_way(path)
-        survey.fence.guarded.append(realpath(path))
-        survey.pin_parents(path, workspace)
+        survey.fence.ro_bind.append(realpath(path))
+        survey.self_bind_parents(path, workspace)
 
 
 def _add_stubs(survey: Survey, tops: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from claude_local.deploy.facts.fence import EXPERIMENTS
-from claude_local.fence.plan import Fence, command
+from claude_local.fence.plan import Fence, bubblewrap_argv
 
 # Every option in bubblewrap.c at the tag v0.6.1 (github.com/containers/bubblewrap), Ubuntu 22.04's. Later ones brought
 # --size (0.7), --disable-userns, --assert-userns-disabled (0.8), --argv0 (0.9), --overlay (0.11) and others.
@@ -25,15 +25,15 @@ OPTIONS_0_6_1 = set(
 )
 # A fence with something of everything.
 FULL = Fence(
-    kept=["/run/k"],
-    emptied=["/e"],
-    blanked=["/b"],
-    scratch=["/s"],
-    shown=["/e/shown"],
-    writable=["/w"],
-    pinned=["/w/p"],
-    guarded=["/w/g"],
-    reopened=["/w/g/r"],
+    ro_bind_programs=["/run/k"],
+    masked_directories=["/e"],
+    masked_files=["/b"],
+    private_tmpfs=["/s"],
+    unmasked=["/e/shown"],
+    rw_bind=["/w"],
+    self_bind=["/w/p"],
+    ro_bind=["/w/g"],
+    nested_rw_bind=["/w/g/r"],
     stub_directories=["/w/d"],
     stub_files=["/w/f"],
     sockets=["/run/socket"],
@@ -45,7 +45,7 @@ FULL = Fence(
 def test_the_outer_fence_uses_options_that_ubuntu_22_04_has(
     own_network: bool, accounts: tuple[int, int] | None
 ) -> None:
-    words = command(
+    words = bubblewrap_argv(
         "bwrap", FULL, "/w", own_network=own_network, runtime_dir="/run/user/0", seccomp=5, accounts=accounts
     )
     used = {word for word in words if word.startswith("--") and word != "--"}

@@ -12,31 +12,33 @@ def test_secrets_in_the_home_directory_are_hidden_as_directories_or_as_files(wor
     write(world.home / ".ssh" / "id_rsa")
     write(world.home / ".bash_history")
     fence = world.hide()
-    assert str(world.home / ".ssh") in fence.emptied
-    assert str(world.home / ".bash_history") in fence.blanked
-    assert str(world.home / ".aws") not in [*fence.emptied, *fence.blanked], "what is not there costs nothing"
+    assert str(world.home / ".ssh") in fence.masked_directories
+    assert str(world.home / ".bash_history") in fence.masked_files
+    assert str(world.home / ".aws") not in [*fence.masked_directories, *fence.masked_files], (
+        "what is not there costs nothing"
+    )
 
 
 def test_a_secret_behind_a_link_is_hidden_where_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "EMPTIED", ())  # this test's directory lies in one of them
+    monkeypatch.setattr(policy, "TMPFS", ())  # this test's directory lies in one of them
     write(world.base / "elsewhere" / "key")
     write(world.base / "netrc")
     (world.home / ".ssh").symlink_to(world.base / "elsewhere")
     (world.home / ".netrc").symlink_to("../netrc")
     fence = world.hide()
-    assert str(world.base / "elsewhere") in fence.emptied and str(world.base / "netrc") in fence.blanked
+    assert str(world.base / "elsewhere") in fence.masked_directories and str(world.base / "netrc") in fence.masked_files
 
 
 def test_a_hidden_name_that_leads_to_the_home_directory_does_not_empty_it(world: World) -> None:
     (world.home / ".ssh").symlink_to(world.home)
     (world.home / ".aws").symlink_to("/")
-    assert not {str(world.home), "/"} & set(world.hide().emptied)
+    assert not {str(world.home), "/"} & set(world.hide().masked_directories)
 
 
 def test_a_broken_link_is_no_reason_to_stop(world: World) -> None:
     (world.home / ".ssh").symlink_to("nowhere")
     (world.home / ".aws").symlink_to(".aws")
-    assert str(world.home / "nowhere") not in world.hide().emptied
+    assert str(world.home / "nowhere") not in world.hide().masked_directories
 
 
 def test_what_the_user_wants_to_see_is_seen(world: World) -> None:
@@ -44,29 +46,29 @@ def test_what_the_user_wants_to_see_is_seen(world: World) -> None:
     write(world.home / ".kube" / "config")
     write(world.home / ".kube" / "secret")
     fence = world.hide(visible=[str(world.home / ".docker"), str(world.home / ".kube" / "config")])
-    assert str(world.home / ".docker") not in fence.emptied
-    assert str(world.home / ".kube") in fence.emptied
-    assert str(world.home / ".kube" / "config") in fence.shown
+    assert str(world.home / ".docker") not in fence.masked_directories
+    assert str(world.home / ".kube") in fence.masked_directories
+    assert str(world.home / ".kube" / "config") in fence.unmasked
 
 
 def test_what_the_user_wants_hidden_is_hidden(world: World) -> None:
     write(world.home / "papers" / "tax")
-    assert str(world.home / "papers") in world.hide(hidden=[str(world.home / "papers")]).emptied
+    assert str(world.home / "papers") in world.hide(hidden=[str(world.home / "papers")]).masked_directories
 
 
 def test_programs_are_not_hidden_with_what_they_lie_in(world: World) -> None:
     program = write(world.home / "snap" / "claude")
     world.places.programs.append(str(program))
-    assert str(world.home / "snap") not in world.hide().emptied
+    assert str(world.home / "snap") not in world.hide().masked_directories
 
 
 def test_the_other_claude_is_empty_but_for_its_ide_files(world: World) -> None:
     (world.home / ".claude" / "ide").mkdir(parents=True)
     fence = world.hide()
-    assert str(world.home / ".claude") in fence.scratch
-    assert str(world.home / ".claude" / "ide") in fence.shown
+    assert str(world.home / ".claude") in fence.private_tmpfs
+    assert str(world.home / ".claude" / "ide") in fence.unmasked
 
 
 def test_the_other_claude_is_not_emptied_when_it_is_the_sessions_own(world: World) -> None:
     (world.home / ".claude").symlink_to(world.config_dir)
-    assert world.hide().scratch == []
+    assert world.hide().private_tmpfs == []

@@ -43,7 +43,7 @@ def test_hooks_behind_a_link_are_guarded_and_the_link_is_watched(world: World) -
     hooks.symlink_to("../tools")
     found = world.found()
     assert found.links[str(hooks)] == "../tools"
-    assert str(world.workspace / "tools") in found.fence.guarded
+    assert str(world.workspace / "tools") in found.fence.ro_bind
 
 
 def test_hooks_behind_a_link_that_leads_outside_open_nothing_and_the_link_is_watched(world: World) -> None:
@@ -53,7 +53,7 @@ def test_hooks_behind_a_link_that_leads_outside_open_nothing_and_the_link_is_wat
     hooks.symlink_to(world.home / "hooks")
     found = world.found()
     assert found.links[str(hooks)] == str(world.home / "hooks")
-    assert all(covers(str(world.workspace), path) for path in found.fence.guarded)
+    assert all(covers(str(world.workspace), path) for path in found.fence.ro_bind)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ def test_a_link_on_the_way_to_named_hooks_is_watched(world: World) -> None:
     git("config", "core.hooksPath", "tools/hooks", cwd=world.workspace)
     found = world.found()
     assert found.links == {str(world.workspace / "tools"): "real"}
-    assert str(world.workspace / "real" / "hooks") in found.fence.guarded
+    assert str(world.workspace / "real" / "hooks") in found.fence.ro_bind
 
 
 def test_the_workspace_stays_writable_when_it_is_its_own_hooks_directory(world: World) -> None:
     repository(world.workspace)
     git("config", "core.hooksPath", ".", cwd=world.workspace)
-    assert str(world.workspace) not in world.found().fence.guarded
+    assert str(world.workspace) not in world.found().fence.ro_bind
 
 
 @pytest.mark.parametrize("key", ["include.path", "core.fsmonitor", "core.attributesFile", "filter.x.clean", "alias.x"])
@@ -151,10 +151,10 @@ def test_what_a_configuration_names_and_is_missing_cannot_appear(world: World, k
     assert str(named) in world.found().unwanted, "there is no place for a stub"
     named.parent.mkdir()
     fence = world.found().fence
-    assert str(named) in fence.stub_files and str(named.parent) in fence.pinned
+    assert str(named) in fence.stub_files and str(named.parent) in fence.self_bind
     named.touch()
     fence = world.found(stubs=[str(named)]).fence
-    assert str(named) in fence.stub_files and str(named) not in fence.guarded, "another session's"
+    assert str(named) in fence.stub_files and str(named) not in fence.ro_bind, "another session's"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_hooks_that_are_named_in_other_repositories_of_the_workspace_are_guarded
         write(top / ".githooks" / "pre-commit")
         git("config", "core.hooksPath", ".githooks", cwd=top)
     fence = world.found().fence
-    assert {str(top / ".githooks") for top in tops} <= set(fence.guarded)
+    assert {str(top / ".githooks") for top in tops} <= set(fence.ro_bind)
 
 
 def test_the_users_configuration_is_found_where_the_environment_puts_it(
@@ -214,9 +214,9 @@ def test_a_worktree_may_write_its_repository_and_points_nowhere_else(world: Worl
     git("worktree", "add", world.workspace, cwd=main)
     found = world.found()
     entry = main / ".git" / "worktrees" / "one"
-    assert str(main / ".git") in found.fence.pinned and str(entry) in found.fence.pinned
+    assert str(main / ".git") in found.fence.self_bind and str(entry) in found.fence.self_bind
     guarded = {main / ".git" / "hooks", main / ".git" / "config", entry / "commondir", entry / "gitdir"}
-    assert {str(path) for path in guarded} | {str(world.workspace / ".git")} <= set(found.fence.guarded)
+    assert {str(path) for path in guarded} | {str(world.workspace / ".git")} <= set(found.fence.ro_bind)
     assert str(main) not in world.opened() and not found.remarks
 
 
@@ -270,9 +270,9 @@ def test_a_bare_repository_is_guarded_whatever_its_name_is(world: World, below: 
     store = world.workspace / below
     git("init", "--bare", store)
     found = world.found()
-    assert {str(store / "hooks"), str(store / "config")} <= set(found.fence.guarded)
-    assert str(store) in {*found.fence.pinned, *found.fence.writable} and str(store) in found.repositories
-    assert str(store / "objects") not in found.fence.guarded
+    assert {str(store / "hooks"), str(store / "config")} <= set(found.fence.ro_bind)
+    assert str(store) in {*found.fence.self_bind, *found.fence.rw_bind} and str(store) in found.repositories
+    assert str(store / "objects") not in found.fence.ro_bind
 
 
 def test_a_directory_that_is_no_repository_has_none(world: World) -> None:

@@ -12,7 +12,10 @@ HOST = """\
 3 1 254:1 /vol /home rw shared:7 - ext4 /dev/vdb rw
 """
 FENCE = Fence(
-    writable=["/home/u/p q"], guarded=["/home/u/p q/.git/config"], emptied=["/home/u/.ssh"], blanked=["/home/u/.netrc"]
+    rw_bind=["/home/u/p q"],
+    ro_bind=["/home/u/p q/.git/config"],
+    masked_directories=["/home/u/.ssh"],
+    masked_files=["/home/u/.netrc"],
 )
 SESSION = """\
 10 9 254:0 / / ro - ext4 /dev/vda rw

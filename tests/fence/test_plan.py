@@ -12,17 +12,17 @@ from claude_local.fence.plan import (
     MAPPED_UID,
     Fence,
     accounts,
-    command,
+    bubblewrap_argv,
     covers,
     outermost,
     proxy_port,
 )
-from claude_local.fence.policy import EMPTIED
+from claude_local.fence.policy import TMPFS
 
 
 def words(fence: Fence, **options: Any) -> list[str]:
     chosen: dict[str, Any] = {"own_network": True, "runtime_dir": "/run/user/7", **options}
-    return command("/usr/bin/bwrap", fence, "/ws", **chosen)
+    return bubblewrap_argv("/usr/bin/bwrap", fence, "/ws", **chosen)
 
 
 def position(found: list[str], *sequence: str) -> int:
@@ -34,16 +34,16 @@ def position(found: list[str], *sequence: str) -> int:
 
 def test_mounts_come_in_the_order_in_which_each_may_cover_the_one_before() -> None:
     fence = Fence(
-        kept=["/tmp/home"], emptied=["/h/.ssh"], blanked=["/h/.netrc"], scratch=["/h/.claude"],
-        shown=["/h/.claude/ide"], writable=["/ws"], pinned=["/ws/.git"], guarded=["/ws/.git/config"],
-        reopened=["/ws/.git/config/x"], stub_directories=["/ws/.idea"], stub_files=["/ws/.envrc"], sockets=["/run/agent"],
+        ro_bind_programs=["/tmp/home"], masked_directories=["/h/.ssh"], masked_files=["/h/.netrc"], private_tmpfs=["/h/.claude"],
+        unmasked=["/h/.claude/ide"], rw_bind=["/ws"], self_bind=["/ws/.git"], ro_bind=["/ws/.git/config"],
+        nested_rw_bind=["/ws/.git/config/x"], stub_directories=["/ws/.idea"], stub_files=["/ws/.envrc"], sockets=["/run/agent"],
     )  # fmt: skip
     found = words(fence)
     order = [
         position(found, "--ro-bind", "/", "/"),
         position(found, "--dev", "/dev"),
         position(found, "--proc", "/proc"),
-        *(position(found, "--tmpfs", path) for path in EMPTIED),
+        *(position(found, "--tmpfs", path) for path in TMPFS),
         position(found, "--dir", "/run/user/7"),
         position(found, "--ro-bind", "/tmp/home", "/tmp/home"),
         position(found, "--tmpfs", "/h/.ssh", "--remount-ro", "/h/.ssh"),
@@ -68,7 +68,7 @@ def test_a_session_never_outlives_its_launcher_and_shares_no_namespace_with_the_
     for word in ("--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"):
         assert word in found
     position(found, "--cap-drop", "ALL")
-    for path in EMPTIED:
+    for path in TMPFS:
         assert found[position(found, "--tmpfs", path) - 2] == "--perms"
 
 
@@ -94,7 +94,9 @@ def test_the_filter_is_passed_by_its_descriptor() -> None:
 
 def test_what_is_hidden_stays_hidden_in_a_writable_place() -> None:
     """A bind mount of a parent would bring it back."""
-    fence = Fence(emptied=["/h/.cache/mozilla"], blanked=["/h/.cache/token"], writable=["/ws", "/h/.cache"])
+    fence = Fence(
+        masked_directories=["/h/.cache/mozilla"], masked_files=["/h/.cache/token"], rw_bind=["/ws", "/h/.cache"]
+    )
     found = words(fence)
     opened = position(found, "--bind", "/h/.cache", "/h/.cache")
     position(found[opened:], "--tmpfs", "/h/.cache/mozilla", "--remount-ro", "/h/.cache/mozilla")
@@ -102,12 +104,12 @@ def test_what_is_hidden_stays_hidden_in_a_writable_place() -> None:
 
 
 def test_a_directory_in_an_emptied_one_needs_no_mount_of_its_own() -> None:
-    found = words(Fence(emptied=["/h/.aws/sso", "/h/.aws", "/h/.aws-x"]))
+    found = words(Fence(masked_directories=["/h/.aws/sso", "/h/.aws", "/h/.aws-x"]))
     assert "/h/.aws/sso" not in found and "/h/.aws-x" in found
 
 
 def test_parents_are_mounted_before_their_children() -> None:
-    found = words(Fence(writable=["/ws/sub", "/ws"], pinned=["/ws/sub/.git"], guarded=["/ws/sub/b", "/ws/a"]))
+    found = words(Fence(rw_bind=["/ws/sub", "/ws"], self_bind=["/ws/sub/.git"], ro_bind=["/ws/sub/b", "/ws/a"]))
     order = [position(found, "--bind", path, path) for path in ("/ws", "/ws/sub", "/ws/sub/.git")]
     assert order == sorted(order)
     assert position(found, "--ro-bind", "/ws/a", "/ws/a") > order[-1]
@@ -157,8 +159,8 @@ def test_roots_name_belongs_to_the_mapped_uid_and_to_nobody_else() -> None:
 
 
 def test_what_is_guarded_in_something_reopened_comes_after_it() -> None:
-    fence = Fence(guarded=["/ws/.claude", "/ws/.claude/worktrees/x/.git"], reopened=["/ws/.claude/worktrees"])
-    words = command("bwrap", fence, "/ws", own_network=True, runtime_dir="/run/user/1")
+    fence = Fence(ro_bind=["/ws/.claude", "/ws/.claude/worktrees/x/.git"], nested_rw_bind=["/ws/.claude/worktrees"])
+    words = bubblewrap_argv("bwrap", fence, "/ws", own_network=True, runtime_dir="/run/user/1")
     order = [words[number - 1 : number + 1] for number, word in enumerate(words) if word.startswith("/ws/.claude")]
     assert [pair for pair in order if pair[0] in ("--bind", "--ro-bind")] == [
         ["--ro-bind", "/ws/.claude"],

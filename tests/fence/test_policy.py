@@ -100,25 +100,25 @@ def test_any_products_credential_is_recognised(what: str, product: str) -> None:
 
 def test_the_lists_name_what_the_plan_asks_for() -> None:
     wanted = {".ssh", ".gnupg", ".aws", ".config/gh", ".docker", ".kube", ".bash_history", ".mozilla", ".claude.json"}
-    assert wanted <= set(policy.HIDDEN_IN_HOME)
+    assert wanted <= set(policy.MASKED_IN_HOME)
     assert {".claude", ".mcp.json", ".vscode", ".idea", ".envrc", ".bashrc", ".profile"} <= policy.GUARDED
     assert {".cursor", ".zed", ".devcontainer"} <= policy.GUARDED
     assert {"hooks", "config", "config.worktree"} <= set(policy.GIT_GUARDED)
-    assert {"/tmp", "/run", "/var/tmp"} == set(policy.EMPTIED)
+    assert {"/tmp", "/run", "/var/tmp"} == set(policy.TMPFS)
 
 
 def test_the_lists_are_relative_or_absolute_as_their_readers_expect() -> None:
     relative = [
-        *policy.HIDDEN_IN_HOME,
+        *policy.MASKED_IN_HOME,
         *policy.STUB_DIRECTORIES,
         *policy.STUB_FILES,
         *policy.GIT_GUARDED,
         *policy.GUARDED,
     ]
     assert not [name for name in relative if name.startswith(("/", "~")) or name.endswith("/") or ".." in name]
-    assert all(path.startswith("/") for path in (*policy.HIDDEN_IN_SYSTEM, *policy.EMPTIED, *policy.SYSTEM_DIRECTORIES))
+    assert all(path.startswith("/") for path in (*policy.MASKED_IN_SYSTEM, *policy.TMPFS, *policy.SYSTEM_DIRECTORIES))
     assert set(policy.STUB_DIRECTORIES) | set(policy.STUB_FILES) <= policy.GUARDED
-    assert len(set(policy.HIDDEN_IN_HOME)) == len(policy.HIDDEN_IN_HOME)
+    assert len(set(policy.MASKED_IN_HOME)) == len(policy.MASKED_IN_HOME)
 
 
 def test_variables_say_where_secrets_are_kept_instead() -> None:

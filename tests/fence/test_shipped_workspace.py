@@ -123,7 +123,7 @@ def test_no_shipped_workspace_opens_anything_outside_itself(
     fence = world.found().fence
     outside = [path for path in all_paths(fence) if not covers(str(world.workspace), os.path.realpath(path))]
     assert outside == []
-    for name in ("pinned", "reopened"):
+    for name in ("self_bind", "nested_rw_bind"):
         assert all(os.path.realpath(path) == path for path in getattr(fence, name))
 
 
@@ -147,13 +147,13 @@ def test_a_repository_that_is_not_believed_is_named_and_stays_as_it_is(
     found = world.found()
     link = str(world.workspace / ".git")
     assert len(found.remarks) == 1 and link in found.remarks[0]
-    assert link in found.fence.guarded or link in found.links
+    assert link in found.fence.ro_bind or link in found.links
 
 
 def test_a_half_made_repository_stays_as_it_is(world: World) -> None:
     """An empty .git is git's to ignore today; filled by a session it would be obeyed tomorrow."""
     (world.workspace / ".git").mkdir()
-    assert str(world.workspace / ".git") in world.found().fence.guarded
+    assert str(world.workspace / ".git") in world.found().fence.ro_bind
 
 
 def test_a_git_link_within_the_workspace_is_watched(world: World) -> None:
@@ -162,8 +162,8 @@ def test_a_git_link_within_the_workspace_is_watched(world: World) -> None:
     (world.workspace / ".git").symlink_to("store")
     found = world.found()
     assert found.links == {str(world.workspace / ".git"): "store"}
-    assert str(world.workspace / "store" / "hooks") in found.fence.guarded
-    assert str(world.workspace / "store") in found.fence.pinned
+    assert str(world.workspace / "store" / "hooks") in found.fence.ro_bind
+    assert str(world.workspace / "store") in found.fence.self_bind
 
 
 def ends(act: Callable[[], object]) -> bool:

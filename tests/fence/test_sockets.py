@@ -12,7 +12,7 @@ import pytest
 from claude_local.fence import policy
 from claude_local.fence.files import read_text
 from claude_local.fence.plan import Fence
-from claude_local.fence.sockets import blank_sockets, bound_sockets, control_directories
+from claude_local.fence.sockets import bound_sockets, control_directories, mask_sockets
 from claude_local.fence.survey import Survey
 from tests.fence.world import World, write
 
@@ -30,7 +30,7 @@ def test_listening_sockets_are_read_from_the_kernels_table(tmp_path: Path) -> No
 
 def test_sockets_are_blanked_where_nothing_hides_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read-only mount does not stop a connection."""
-    monkeypatch.setattr(policy, "EMPTIED", ())  # this test's directory lies in one of them
+    monkeypatch.setattr(policy, "TMPFS", ())  # this test's directory lies in one of them
     names = ["open", "workspace/own", ".ssh/agent"]
     for name in names:
         (world.home / name).parent.mkdir(exist_ok=True)
@@ -41,12 +41,12 @@ def test_sockets_are_blanked_where_nothing_hides_them(world: World, monkeypatch:
         rows = "\n".join(
             f"0000: 00000002 00000000 00010000 0001 01 1234 {world.home / name}" for name in [*names, "gone"]
         )
-        found = Survey(fence=Fence(emptied=[str(world.home / ".ssh")]))
-        blank_sockets(found, "Num RefCount ...\n" + rows, [str(world.home / "workspace")])
+        found = Survey(fence=Fence(masked_directories=[str(world.home / ".ssh")]))
+        mask_sockets(found, "Num RefCount ...\n" + rows, [str(world.home / "workspace")])
     finally:
         for each in sockets:
             each.close()
-    assert found.fence.blanked == [str(world.home / "open")]
+    assert found.fence.masked_files == [str(world.home / "open")]
 
 
 def kernels_table() -> str:
@@ -57,7 +57,7 @@ def test_a_control_socket_of_sshs_is_blanked_though_its_name_in_the_kernel_is_go
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenSSH binds a temporary name, links it to the real one and removes it (muxserver_listen in its mux.c)."""
-    monkeypatch.setattr(policy, "EMPTIED", ())
+    monkeypatch.setattr(policy, "TMPFS", ())
     there = world.home / "masters"
     there.mkdir()
     write(there / "a-file")
@@ -67,21 +67,21 @@ def test_a_control_socket_of_sshs_is_blanked_though_its_name_in_the_kernel_is_go
         (there / "host-22").hardlink_to(there / "host-22.XyZ")
         (there / "host-22.XyZ").unlink()
         found = Survey()
-        blank_sockets(found, kernels_table(), [])
-    assert [path for path in found.fence.blanked if path.startswith(str(world.home))] == [str(there / "host-22")]
+        mask_sockets(found, kernels_table(), [])
+    assert [path for path in found.fence.masked_files if path.startswith(str(world.home))] == [str(there / "host-22")]
 
 
 def test_a_socket_that_was_bound_by_a_relative_name_is_blanked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "EMPTIED", ())
+    monkeypatch.setattr(policy, "TMPFS", ())
     bind = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('a.sock'); s.listen(); print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", bind], cwd=world.home, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as it:
         assert it.stdout is not None and it.stdout.readline() == b"\n"
         found = Survey()
-        blank_sockets(found, kernels_table(), [])
+        mask_sockets(found, kernels_table(), [])
         it.communicate(b"\n", timeout=20)
-    assert str(world.home / "a.sock") in found.fence.blanked
+    assert str(world.home / "a.sock") in found.fence.masked_files
 
 
 def test_the_directories_of_sshs_control_sockets_are_taken_from_its_configuration(world: World) -> None:

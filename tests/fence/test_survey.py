@@ -21,23 +21,23 @@ def test_settling_keeps_only_what_lies_in_a_root_under_its_own_name(tmp_path: Pa
     paths = [os.path.join(root, name) for name in names]
     found = Survey(
         fence=Fence(
-            writable=[str(root)], pinned=list(paths), guarded=list(paths), reopened=list(paths),
+            rw_bind=[str(root)], self_bind=list(paths), ro_bind=list(paths), nested_rw_bind=list(paths),
             stub_directories=[os.path.join(path, "new") for path in paths],
             stub_files=[os.path.join(path, "new") for path in paths],
         )
     )  # fmt: skip
     found.settle([str(root)])
     fence = found.fence
-    assert fence.pinned == [str(root / "a")]
-    assert set(fence.guarded) == {str(root / "a"), str(root / "a" / "file")}
-    assert fence.reopened == [str(root / "a")]
+    assert fence.self_bind == [str(root / "a")]
+    assert set(fence.ro_bind) == {str(root / "a"), str(root / "a" / "file")}
+    assert fence.nested_rw_bind == [str(root / "a")]
     assert fence.stub_files == [], "a stub in something guarded is not needed"
     assert fence.stub_directories == []
 
 
 def test_settling_drops_no_stub_that_is_needed(tmp_path: Path) -> None:
     root = os.path.realpath(tmp_path)
-    found = Survey(fence=Fence(writable=[root], stub_files=[root + "/.envrc"] * 2, stub_directories=[root + "/no/x"]))
+    found = Survey(fence=Fence(rw_bind=[root], stub_files=[root + "/.envrc"] * 2, stub_directories=[root + "/no/x"]))
     found.settle([root])
     assert found.fence.stub_files == [root + "/.envrc"]
     assert found.fence.stub_directories == [], "bubblewrap would make the directory on the way to it"

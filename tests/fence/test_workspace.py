@@ -42,7 +42,11 @@ def test_our_own_directories_are_refused_from_above_and_from_below(world: World)
 
 
 def test_a_workspace_around_or_in_a_secret_is_refused_and_the_setting_is_named(world: World) -> None:
-    found = Survey(fence=Fence(emptied=[str(world.home / "work" / "keys")], blanked=[str(world.home / "x" / "token")]))
+    found = Survey(
+        fence=Fence(
+            masked_directories=[str(world.home / "work" / "keys")], masked_files=[str(world.home / "x" / "token")]
+        )
+    )
     for path in ("work", "work/keys", "work/keys/deep", "x"):
         assert "must not see" in refused(world, world.home / path, found)
     with pytest.raises(WorkspaceRefused) as raised:
@@ -67,7 +71,7 @@ def test_what_runs_later_is_read_only_and_what_is_missing_cannot_appear(world: W
     write(world.workspace / ".vscode" / "tasks.json")
     write(world.workspace / ".envrc")
     fence = world.found().fence
-    assert {str(world.workspace / ".vscode"), str(world.workspace / ".envrc")} <= set(fence.guarded)
+    assert {str(world.workspace / ".vscode"), str(world.workspace / ".envrc")} <= set(fence.ro_bind)
     assert set(fence.stub_directories) == {
         str(world.workspace / name) for name in (".claude", ".idea", ".cursor", ".zed")
     }
@@ -78,15 +82,15 @@ def test_what_runs_later_is_read_only_and_what_is_missing_cannot_appear(world: W
 def test_each_guarded_name_is_found_further_down_and_the_way_to_it_is_pinned(world: World, name: str) -> None:
     write(world.workspace / "a" / "b" / name)
     fence = world.found().fence
-    assert str(world.workspace / "a" / "b" / name) in fence.guarded
-    assert {str(world.workspace / "a"), str(world.workspace / "a" / "b")} <= set(fence.pinned)
+    assert str(world.workspace / "a" / "b" / name) in fence.ro_bind
+    assert {str(world.workspace / "a"), str(world.workspace / "a" / "b")} <= set(fence.self_bind)
 
 
 def test_the_scan_ends_at_its_depth(world: World) -> None:
     levels = [f"l{number}" for number in range(policy.SCAN_DEPTH + 2)]
     for depth in range(len(levels) + 1):
         write(world.workspace.joinpath(*levels[:depth], ".envrc"))
-    found = {path for path in world.found().fence.guarded if path.endswith(".envrc")}
+    found = {path for path in world.found().fence.ro_bind if path.endswith(".envrc")}
     assert len(found) == policy.SCAN_DEPTH + 1
 
 
@@ -112,7 +116,7 @@ def test_a_workspace_that_is_too_large_is_said_so(world: World, monkeypatch: pyt
 
 def test_dependencies_are_not_scanned(world: World) -> None:
     write(world.workspace / "node_modules" / "x" / ".vscode" / "tasks.json")
-    assert not [path for path in world.found().fence.guarded if "node_modules" in path]
+    assert not [path for path in world.found().fence.ro_bind if "node_modules" in path]
 
 
 def test_the_scan_follows_no_link(world: World) -> None:
@@ -127,7 +131,7 @@ def test_a_guarded_link_within_the_workspace_is_watched_and_its_target_read_only
     (world.workspace / ".envrc").symlink_to("env")
     found = world.found()
     assert found.links == {str(world.workspace / ".envrc"): "env"}
-    assert str(world.workspace / "env") in found.fence.guarded
+    assert str(world.workspace / "env") in found.fence.ro_bind
 
 
 def test_another_sessions_stubs_are_stubs_and_not_the_users_files(world: World) -> None:
@@ -135,17 +139,17 @@ def test_another_sessions_stubs_are_stubs_and_not_the_users_files(world: World) 
     write(world.workspace / ".envrc", "")
     stubs = [str(world.workspace / name) for name in (".claude", ".envrc")]
     fence = world.found(stubs=stubs).fence
-    assert fence.guarded == [] and stubs[0] in fence.stub_directories and stubs[1] in fence.stub_files
+    assert fence.ro_bind == [] and stubs[0] in fence.stub_directories and stubs[1] in fence.stub_files
     write(world.workspace / ".envrc", "now it is the user's")
     fence = world.found(stubs=stubs).fence
-    assert fence.guarded == [stubs[1]] and stubs[1] not in fence.stub_files
+    assert fence.ro_bind == [stubs[1]] and stubs[1] not in fence.stub_files
 
 
 def test_worktrees_of_claude_code_stay_writable_in_its_guarded_directory(world: World) -> None:
     (world.workspace / ".claude" / "worktrees").mkdir(parents=True)
     fence = world.found().fence
-    assert fence.reopened == [str(world.workspace / ".claude" / "worktrees")]
-    assert str(world.workspace / ".claude") in fence.guarded
+    assert fence.nested_rw_bind == [str(world.workspace / ".claude" / "worktrees")]
+    assert str(world.workspace / ".claude") in fence.ro_bind
 
 
 def test_each_worktree_of_claude_code_is_guarded_like_a_workspace(world: World) -> None:
@@ -156,12 +160,12 @@ def test_each_worktree_of_claude_code_is_guarded_like_a_workspace(world: World) 
     write(tree / "sub" / ".envrc")
     repository(tree / "vendor" / "y")
     fence = world.found().fence
-    assert {str(tree / name) for name in (".git", "sub/.envrc", "vendor/y/.git/hooks")} <= set(fence.guarded)
+    assert {str(tree / name) for name in (".git", "sub/.envrc", "vendor/y/.git/hooks")} <= set(fence.ro_bind)
     stubs = {*policy.STUB_DIRECTORIES, *policy.STUB_FILES}
     assert {str(tree / name) for name in stubs} <= {*fence.stub_directories, *fence.stub_files}
     on_the_way = {str(tree.joinpath(*name.split())) for name in ("", "sub", "vendor", "vendor y", "vendor y .git")}
-    assert on_the_way <= set(fence.reopened), "none of them can be renamed"
-    assert not on_the_way & set(fence.pinned), "it would be covered again"
+    assert on_the_way <= set(fence.nested_rw_bind), "none of them can be renamed"
+    assert not on_the_way & set(fence.self_bind), "it would be covered again"
 
 
 def test_a_bare_repository_has_the_shape_that_git_obeys(tmp_path: Path) -> None:
@@ -170,9 +174,9 @@ def test_a_bare_repository_has_the_shape_that_git_obeys(tmp_path: Path) -> None:
     assert is_bare_repository(str(tmp_path))
 
 
-def test_the_words_for_a_real_workspace_name_each_guard(world: World) -> None:
+def test_bubblewraps_arguments_for_a_real_workspace_name_each_guard(world: World) -> None:
     repository(world.workspace)
-    words = plan.command(
+    words = plan.bubblewrap_argv(
         "bwrap", world.found().fence, str(world.workspace), own_network=True, runtime_dir="/run/user/1"
     )
     hooks = str(world.workspace / ".git" / "hooks")
@@ -187,7 +191,7 @@ def test_a_workspace_full_of_repositories_guards_the_first_and_says_so(
         subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True, timeout=30)
     found = Survey()
     guard_workspace(found, str(tmp_path))
-    guarded = {Path(path).parent.parent.name for path in found.fence.guarded if path.endswith("/.git/config")}
+    guarded = {Path(path).parent.parent.name for path in found.fence.ro_bind if path.endswith("/.git/config")}
     assert len(guarded) == 2
     assert any("3 repositories" in remark and "1 of them" in remark for remark in found.remarks)
     assert len(found.repositories) == 3, "none of them counts as made by the session"

@@ -64,22 +64,22 @@ class World:
         keep_programs(found, self.places)
         hide(found, self.places, [], [])
         outside = survey_workspaces(found, [str(workspace or self.workspace)], self.places, stubs or [])
-        found.settle([*found.fence.writable, *outside])
+        found.settle([*found.fence.rw_bind, *outside])
         return found
 
     def guarded(self, workspace: Path | None = None) -> set[str]:
         """What a session cannot write, relative to the home directory."""
         fence = self.found(workspace).fence
-        paths = [*fence.guarded, *fence.stub_directories, *fence.stub_files]
+        paths = [*fence.ro_bind, *fence.stub_directories, *fence.stub_files]
         return {os.path.relpath(path, self.home) for path in paths}
 
     def opened(self, workspace: Path | None = None) -> set[str]:
         """What a session may write."""
         fence = self.found(workspace).fence
-        return {*fence.writable, *fence.pinned, *fence.reopened}
+        return {*fence.rw_bind, *fence.self_bind, *fence.nested_rw_bind}
 
 
 def all_paths(fence: Fence) -> list[str]:
     """What is mounted over itself, or made."""
-    names = ("writable", "pinned", "guarded", "reopened", "stub_directories", "stub_files")
+    names = ("rw_bind", "self_bind", "ro_bind", "nested_rw_bind", "stub_directories", "stub_files")
     return [path for name in names for path in getattr(fence, name)]

@@ -96,7 +96,9 @@ class RootView:
 
 def _outer(accounts: tuple[int, int] | None = None) -> list[str]:
     """The words of an outer fence around nothing, without the program; none of them has a space in it."""
-    return plan.command("", plan.Fence(), "/", own_network=True, runtime_dir="/run/user/0", accounts=accounts)[1:]
+    return plan.bubblewrap_argv("", plan.Fence(), "/", own_network=True, runtime_dir="/run/user/0", accounts=accounts)[
+        1:
+    ]
 
 
 class FenceExperiments(FactBase[Symptoms]):
