@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What the choice of CPU build is worth: prefill and decode speed of llama-server images, side by side.
+"""Compare the CPU builds of llama-server: prefill and decode speed of images side by side.
 
     python benchmarks/cpu_build.py --model FILE.gguf native=IMAGE all=IMAGE generic=IMAGE
 
-Starts one server at a time in a container without network but for one port on the loopback interface, sends the same
-prompt to each (never cached: cache_prompt is off) and prints a table with each image's size and its speed relative to
-the first. The images take turns, --rounds times, so that a machine that others use at the same time is unfair to all of
-them alike; the table shows the median and the range. Nothing is left behind.
+One server runs at a time, in a container that publishes one port on the loopback interface. Each gets the same prompt
+with cache_prompt off. The table shows each image's size, and its speed relative to the first image. The images take
+turns, --rounds times, so that other load on the machine affects all of them; the table has the median and the range.
+The containers are removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROMPT = " ".join(f"Line {n}: the quick brown fox jumps over the lazy dog." for 
 
 
 def measure(docker: str, image: str, model: Path, port: int, tokens: int) -> tuple[float, float, int]:
-    """Prefill tokens/s, decode tokens/s and prompt tokens of one request to a fresh server."""
+    """Prefill tokens/s, decode tokens/s and prompt tokens of one request to a new server on 127.0.0.1:``port``."""
     # fmt: off
     subprocess.run([
         docker, "run", "--detach", "--rm", "--name", NAME, "--init", "--read-only", "--cap-drop", "ALL",
@@ -63,13 +63,14 @@ def measure(docker: str, image: str, model: Path, port: int, tokens: int) -> tup
 
 def size_of(docker: str, image: str) -> float:
     """The image's size in MB (10^6 bytes)."""
-    words = [docker, "image", "inspect", "--format", "{{.Size}}", image]
-    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout) / 1e6
+    argv = [docker, "image", "inspect", "--format", "{{.Size}}", image]
+    return int(subprocess.run(argv, check=True, capture_output=True, text=True).stdout) / 1e6
 
 
 def main() -> int:
+    """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="+", metavar="NAME=IMAGE", help="what to compare; the first is the measure")
+    parser.add_argument("images", nargs="+", metavar="NAME=IMAGE", help="images to compare with the first")
     parser.add_argument("--model", type=Path, required=True, help="a GGUF file")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32, help="tokens to generate")
@@ -89,9 +90,8 @@ def main() -> int:
             results[name].append((prefill, decode))
             print(f"round {turn + 1}, {name}: {prefill:.1f} and {decode:.1f} tokens/s", file=sys.stderr)
     print(f"{options.model.name}, {prompt_tokens} prompt tokens, {os.cpu_count()} cores, {options.rounds} rounds")
-    print(
-        f"{'build':<10} {'image MB':>8} {'prefill t/s (range)':>24} {'ratio':>6} {'decode t/s (range)':>24} {'ratio':>6}"
-    )
+    speeds = " ".join(f"{f'{name} t/s (range)':>24} {'ratio':>6}" for name in ("prefill", "decode"))
+    print(f"{'build':<10} {'image MB':>8} {speeds}")
     first = [statistics.median(run[i] for run in results[pairs[0][0]]) for i in (0, 1)]
     for name, image in pairs:
         cells = []

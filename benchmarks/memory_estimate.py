@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""How far is our estimate of a model's memory from what llama-server says? A table, one row a model and setting.
+"""How far is our estimate of a model's memory from llama-server's? A table, one row a model and setting.
 
-llama-server measures a model before it loads it (--fit): weights, KV cache and compute buffer, without reading a
-tensor. So it can be asked about every shipped profile: a sparse file with the model's shape and no data
-(tests/sparse_models.py) stands for the real one. Real GGUF files can be named too.
+llama-server measures a model before it loads it (--fit): weights, KV cache and compute buffer. It reads no tensor for
+that, so a sparse file with the shape of a shipped profile's model and no data (tests/sparse_models.py) is enough. Real
+GGUF files can be named too.
 
     PYTHONPATH=. benchmarks/memory_estimate.py --server PATH/llama-server
     PYTHONPATH=. benchmarks/memory_estimate.py --server PATH/llama-server --model a.gguf --quick --markdown
 
-Each row takes about a second; nothing is loaded, the process is ended when it has told its numbers. Exit status: 0 when
-every total is within 15 %.
+A row takes about a second. Nothing is loaded: llama-server is ended when it has printed its numbers. Exit status: 0
+when every total is within 15 %.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from claude_local.models.memory import MIB, Estimate, Serving, estimate
 from tests import sparse_models
 
 TOLERANCE = 0.15
-# Seconds until llama-server must have told its numbers.
-PATIENCE = 120
+# Seconds that llama-server may take to print its numbers.
+TIMEOUT = 120
 
 Q8 = ("-ctk", "q8_0", "-ctv", "q8_0")
 SETTINGS: tuple[tuple[str, ...], ...] = (
@@ -57,12 +57,12 @@ HOST = re.compile(r"- (?:Host|CPU_REPACK) +\| +\d+ = +(?P<model>\d+) \+ +(?P<con
 
 
 class NoNumbers(Exception):
-    """llama-server ended or said an error before it told its numbers; the message holds its last lines."""
+    """llama-server ended, or failed, before it printed its numbers; the message holds its last lines."""
 
 
 @dataclass(frozen=True)
 class Reported:
-    """What llama-server says it needs, MiB."""
+    """The memory that llama-server reports it needs, in MiB."""
 
     model: int
     context: int
@@ -70,70 +70,69 @@ class Reported:
 
     @property
     def total(self) -> int:
+        """The sum."""
         return self.model + self.context + self.compute
 
 
 def projected(command: Sequence[str], arguments: Sequence[str], stop: Callable[[], object] | None = None) -> Reported:
-    """Start llama-server, read its projection, end it. ``command``: how it is started, without arguments; ``stop``:
-    what else has to be done to end it. Raises NoNumbers."""
-    words = [
-        *command,
-        *arguments,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "1",
-        "--no-warmup",
-        "--no-ui",
-        "--offline",
-        "-lv",
-        "5",
+    """Start llama-server, read its projection, end it. Raises NoNumbers.
+
+    ``command`` starts llama-server, without arguments. ``stop`` is called in addition to end it.
+    """
+    # fmt: off
+    argv = [
+        *command, *arguments, "--host", "127.0.0.1", "--port", "1", "--no-warmup", "--no-ui", "--offline", "-lv", "5",
     ]
-    said: list[str] = []
-    parts: list[tuple[int, int, int]] = []
+    # fmt: on
+    log: list[str] = []
+    devices: list[Reported] = []
     with subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
-        timer = threading.Timer(PATIENCE, process.kill)
+        timer = threading.Timer(TIMEOUT, process.kill)
         timer.start()
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                said.append(line.rstrip())
+                log.append(line.rstrip())
                 if match := HOST.search(line):
-                    parts.append((int(match["model"]), int(match["context"]), int(match["compute"])))
-                elif "projected to use" in line and parts:
-                    return Reported(*(sum(column) for column in zip(*parts, strict=True)))
+                    devices.append(Reported(int(match["model"]), int(match["context"]), int(match["compute"])))
+                elif "projected to use" in line and devices:
+                    return Reported(
+                        sum(each.model for each in devices),
+                        sum(each.context for each in devices),
+                        sum(each.compute for each in devices),
+                    )
         finally:
             timer.cancel()
             process.kill()
             if stop is not None:
                 stop()
-    raise NoNumbers("\n".join(said[-8:]))
+    raise NoNumbers("\n".join(log[-8:]))
 
 
 def serving(arguments: Sequence[str]) -> Serving:
-    """The same options for the estimate."""
-    words, options, context = list(arguments), {"parallel": "1"}, 0
-    while words:
-        word = words.pop(0)
-        if word == "-kvu":
+    """The same options in the estimate's form."""
+    options, context = {"parallel": "1"}, 0
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "-kvu":
             options["kv-unified"] = "true"
-        elif word == "-c":
-            context = int(words.pop(0))
+        elif argument == "-c":
+            context = int(next(rest))
         else:
-            options[OPTIONS[word]] = words.pop(0)
+            options[OPTIONS[argument]] = next(rest)
     return Serving.of(options, context)
 
 
 def estimated(path: Path, arguments: Sequence[str]) -> Estimate:
-    """Our estimate for a file with these options. The weights are those of the tensors, as llama-server counts them."""
+    """Our estimate for a file with these options. The weights are the tensors' bytes, as llama-server counts them."""
     with open(path, "rb") as file:
         header = gguf.read(file)
     architecture = from_header(header)
     weights = header.expected_bytes
     if architecture.tied and architecture.name == "gemma4":
-        # It asks for the output first, so that the projection (which assumes no mmap) counts the embedding twice.
+        # llama-server creates the output tensor first, so its projection (without mmap) counts the embedding twice.
         weights += header.embedding_bytes
     return estimate(architecture, weights, serving(arguments), embedding=header.embedding_bytes)
 
@@ -157,15 +156,16 @@ class Row:
 
     @property
     def error(self) -> float:
-        """Of the total: 0.05 is 5 % too much."""
+        """The relative error of the total: 0.05 means that our estimate is 5 % too large."""
         return self.ours.total / MIB / self.theirs.total - 1
 
     @property
     def beside_weights(self) -> float:
-        """Of what the options decide: cache and compute buffer."""
+        """The relative error of cache and compute buffer, which depend on the options."""
         return (self.ours.cache + self.ours.compute) / MIB / (self.theirs.context + self.theirs.compute) - 1
 
     def cells(self) -> list[str]:
+        """The row's cells, in the order of HEADINGS."""
         pairs = (
             (self.ours.weights, self.theirs.model),
             (self.ours.cache, self.theirs.context),
@@ -186,40 +186,35 @@ def compare(
     name: str,
     path: Path,
     arguments: Sequence[str],
-    seen_as: str | None = None,
+    served_as: str | None = None,
     stop: Callable[[], object] | None = None,
 ) -> Row:
-    """One row. ``seen_as``: the path by which llama-server sees the file; ``stop`` as in projected. Raises NoNumbers."""
+    """One row. ``served_as`` is llama-server's path for the file, ``stop`` as in projected. Raises NoNumbers."""
     slots = () if "-np" in arguments else ("-np", "1")
-    theirs = projected(command, ["-m", seen_as or str(path), *arguments, *slots], stop)
+    theirs = projected(command, ["-m", served_as or str(path), *arguments, *slots], stop)
     return Row(name, " ".join(arguments), estimated(path, arguments), theirs)
 
 
 def main() -> int:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--server", required=True, help="llama-server of the pinned build, or words that start it")
-    parser.add_argument("--model", action="append", default=[], type=Path, help="a real GGUF file, besides the shapes")
+    parser.add_argument("--server", required=True, help="llama-server of the pinned build, or a command that starts it")
+    parser.add_argument("--model", action="append", default=[], type=Path, help="a real GGUF file; repeatable")
     parser.add_argument("--quick", action="store_true", help="three settings instead of all")
-    parser.add_argument("--markdown", action="store_true", help="a table for a page")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args()
+    if options.markdown:
+        print(f"| {' | '.join(HEADINGS)} |\n{'|---' * len(HEADINGS)}|")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         models = [(path.stem, path) for path in options.model] + list(shapes(Path(folder)))
         for name, path in models:
             for setting in QUICK if options.quick else SETTINGS:
-                row = compare(shlex.split(options.server), name, path, setting)
-                rows.append(row)
-                mark = "| " if options.markdown else ""
-                if options.markdown and len(rows) == 1:
-                    print("| " + " | ".join(HEADINGS) + " |\n" + "|---" * len(HEADINGS) + "|")
-                print(
-                    mark + (" | " if options.markdown else "  ").join(row.cells()) + (" |" if options.markdown else "")
-                )
-    worst = max(abs(row.error) for row in rows)
-    print(
-        f"\n{len(rows)} rows, the total at most {worst:.1%} off, the rest {max(abs(r.beside_weights) for r in rows):.1%}"
-    )
+                rows.append(compare(shlex.split(options.server), name, path, setting))
+                cells = rows[-1].cells()
+                print(f"| {' | '.join(cells)} |" if options.markdown else "  ".join(cells))
+    worst, rest = max(abs(row.error) for row in rows), max(abs(row.beside_weights) for row in rows)
+    print(f"\n{len(rows)} rows, the total at most {worst:.1%} off, the rest {rest:.1%}")
     return 0 if worst <= TOLERANCE else 1
 
 
