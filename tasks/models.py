@@ -6,7 +6,7 @@ from pyinfra.api import DeployError
 from claude_local.deploy.operations import models
 from claude_local.deploy.workstation import PROJECT, workstation
 from claude_local.models import lock
-from claude_local.models.profiles import ProfilesError, placement_plan
+from claude_local.models.placement_plan import PlacementError, plan_data
 
 ws = workstation()
 
@@ -14,7 +14,7 @@ for line in ws.choice.lines():
     logger.info(line)
 
 try:
-    plan = placement_plan(
+    plan = plan_data(
         ws.profiles,
         ws.settings.model_profiles,
         model_dir=ws.paths.model_dir,
@@ -22,7 +22,7 @@ try:
         hub=ws.settings.model_hub,
         placements_path=ws.paths.placements,
     )
-except ProfilesError as error:
+except PlacementError as error:
     raise DeployError(str(error)) from None
 
 models.place(name="Place the models: " + ", ".join(ws.settings.model_profiles), python=ws.paths.python, plan=plan)

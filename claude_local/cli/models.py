@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from claude_local.cli.output import console, fail
-from claude_local.models.exclusive import Locked, locked
+from claude_local.models.run_lock import AnotherRun, run_lock
 from claude_local.models.stored import Inventory, Stored, StoredError, delete, inventory
 from claude_local.paths import Paths
 
@@ -117,7 +117,7 @@ def prune(options: argparse.Namespace) -> int:
         model_dir = inventory(where.placements, where.presets).model_dir
         if not os.path.isdir(model_dir):
             return fail(f"{model_dir} does not exist", f"mount the disk of {model_dir}, or ./provision")
-        with locked(model_dir, where.placements, timeout=0) as read_only:
+        with run_lock(model_dir, where.placements, timeout=0) as read_only:
             models = inventory(where.placements, where.presets)
             files = models.orphaned + (models.unfinished if options.unfinished else [])
             if files and read_only:
@@ -125,7 +125,7 @@ def prune(options: argparse.Namespace) -> int:
             return _delete(files, where.placements, ask=not options.yes)
     except StoredError as error:
         return fail(str(error), "./provision")
-    except Locked as error:
+    except AnotherRun as error:
         return fail(str(error), "llama-local models prune    (when it has ended)")
     except OSError as error:
         return fail(f"{error.filename or where.placements}: {error.strerror}", "df -h; ls -ld    (space, permissions)")

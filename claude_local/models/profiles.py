@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from posixpath import dirname, isabs, normpath
-from typing import Any
 
 from jsonschema import Draft202012Validator
 
@@ -367,7 +365,7 @@ def _sources(section: _Section, key: str) -> tuple[str, ...]:
             continue
         try:
             sources.check(line)
-        except sources.SourceError as error:
+        except sources.SourceLineError as error:
             section.problem(key, f"found {line!r}, expected {error}")
             continue
         lines.append(line)
@@ -602,54 +600,3 @@ def _same_name_problems(file: str, profiles: Iterable[Profile]) -> Iterable[str]
                     f"[{other}] has for a file of {known.hub}; expected SHA256 for both, or a folder before "
                     f"the name ({profile.id}/{model_file.name})"
                 )
-
-
-def outside(profile: Profile, roots: Sequence[str]) -> str | None:
-    """A problem when a file of the profile has an absolute path outside of ``roots`` (model_dir and the search
-    directories): the server's container could not see it."""
-    for model_file in profile.files:
-        if isabs(model_file.name) and not any(_inside(model_file.name, root) for root in roots):
-            folder = dirname(model_file.name)
-            return f"[{profile.id}] MODEL: found {model_file.name}, expected a file in model_dir or in model_search_dirs (add {folder})"
-    return None
-
-
-def _inside(path: str, root: str) -> bool:
-    root = normpath(root)
-    return normpath(path).startswith(root.rstrip("/") + "/")
-
-
-def placement_plan(
-    profiles: Mapping[str, Profile],
-    ids: Sequence[str],
-    *,
-    model_dir: str,
-    search_dirs: Sequence[str],
-    hub: str,
-    placements_path: str,
-) -> dict[str, Any]:
-    """What ``claude_local.models.placement`` has to see to, as JSON data. Paths are absolute, on the workstation.
-
-    Raises ProfilesError when a file lies where the server could not read it.
-    """
-    problems = [text for text in (outside(profiles[name], [model_dir, *search_dirs]) for name in ids) if text]
-    if problems:
-        raise ProfilesError([f"models.conf: {text}" for text in problems])
-    return {
-        "model_dir": model_dir,
-        "search_dirs": list(search_dirs),
-        "hub": hub,
-        "placements_path": placements_path,
-        "profiles": [
-            {
-                "id": name,
-                "model": profiles[name].model,
-                "mmproj": profiles[name].mmproj,
-                "files": [
-                    {"name": f.name, "sha256": f.sha256, "size": f.size, "sources": list(f.sources)}
-                    for f in profiles[name].files
-                ],
-            }
-            for name in ids
-        ],
-    }

@@ -30,7 +30,7 @@ EXPECTED = {
 }
 
 
-class SourceError(ValueError):
+class SourceLineError(ValueError):
     """A source that does not follow the grammar; the message says what was expected."""
 
 
@@ -44,23 +44,23 @@ class Source:
 
 
 def check(line: str) -> None:
-    """Raise SourceError when ``line`` is no source."""
+    """Raise SourceLineError when ``line`` is no source."""
     parse(line, name="model.gguf", hub="https://hub.invalid")
 
 
 def parse(line: str, *, name: str, hub: str) -> Source:
     """Resolve one line of SOURCES for the file ``name`` (only its last part counts); ``hub`` is the hub's address.
 
-    Raises SourceError when the line does not follow the grammar.
+    Raises SourceLineError when the line does not follow the grammar.
     """
     kind, _, rest = line.strip().partition(" ")
     rest = rest.strip()
     if kind not in EXPECTED:
-        raise SourceError("a line that starts with hub, url or pip")
+        raise SourceLineError("a line that starts with hub, url or pip")
     if kind == "hub":
         match = HUB.fullmatch(rest)
         if match is None or ".." in match["path"].split("/"):
-            raise SourceError(EXPECTED["hub"])
+            raise SourceLineError(EXPECTED["hub"])
         path = quote(f"{match['path']}/{basename(name)}")
         return Source("hub", f"{hub.rstrip('/')}/{match['repo']}/resolve/{match['revision']}{path}", ())
     if kind == "url":
@@ -71,16 +71,16 @@ def parse(line: str, *, name: str, hub: str) -> Source:
         except ValueError:
             sound = False
         if not sound or re.search(r"[\s{}]", address) or "@" in parts.netloc:
-            raise SourceError(EXPECTED["url"])
+            raise SourceLineError(EXPECTED["url"])
         return Source("url", address, ())
     match = PIP.fullmatch(rest)
     if match is None:
-        raise SourceError(EXPECTED["pip"])
+        raise SourceLineError(EXPECTED["pip"])
     if match["first"] is None:
         return Source("pip", None, (f"{match['head']}=={match['version']}",))
     first, last = int(match["first"]), int(match["last"])
     if not first <= last < first + MAX_PIECES:
-        raise SourceError(EXPECTED["pip"])
+        raise SourceLineError(EXPECTED["pip"])
     return Source(
         "pip",
         None,

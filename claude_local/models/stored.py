@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from claude_local.models.part import ORIGIN, PIECES, WHEELS
-from claude_local.models.placement import Index
+from claude_local.models.index import Index
+from claude_local.models.part import NOTE, remove_notes
 from claude_local.models.profiles import SPLIT
 from claude_local.server.presets import EXTRA_MODELS, MODELS
 
@@ -140,7 +140,7 @@ def inventory(placements_path: str, presets_path: str) -> Inventory:
         files.append(_stored(path, index, users.get(path, []), theirs(path)))
     for path in parts:
         size = _size(path) or 0
-        files.append(Stored(path, size, "unfinished", os.path.exists(path + ORIGIN), (), None, orphaned=False))
+        files.append(Stored(path, size, "unfinished", os.path.exists(path + NOTE), (), None, orphaned=False))
     free = shutil.disk_usage(model_dir).free if os.path.isdir(model_dir) else None
     return Inventory(model_dir, free, tuple(files))
 
@@ -182,7 +182,7 @@ def _stored(path: str, index: Index, users: list[str], theirs: bool) -> Stored:
 def delete(files: Sequence[Stored], placements_path: str) -> list[str]:
     """Delete orphaned files and unfinished downloads, and forget them; one line for each that could not be deleted.
 
-    The caller holds the locks (:mod:`claude_local.models.exclusive`) since before it took the inventory. They keep no
+    The caller holds the locks (:mod:`claude_local.models.run_lock`) since before it took the inventory. They keep no
     user from putting a file there while the question waits for an answer, so each is looked at once more.
     """
     index = Index.load(placements_path)
@@ -201,9 +201,7 @@ def delete(files: Sequence[Stored], placements_path: str) -> list[str]:
             problems.append(f"{file.path}: {error.strerror}")
             continue
         if file.state == "unfinished":
-            for suffix in (ORIGIN, PIECES):
-                Path(file.path + suffix).unlink(missing_ok=True)
-            shutil.rmtree(file.path + WHEELS, ignore_errors=True)
+            remove_notes(file.path)
         index.files.pop(file.path, None)
         _remove_empty(os.path.dirname(file.path), index.roots[0])
     index.save()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_local.models import gguf
-from claude_local.models.placement import Index
+from claude_local.models.index import Index
 from claude_local.verify.checks import Check, Failed
 from claude_local.verify.workbench import Workbench
 

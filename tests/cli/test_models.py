@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from claude_local.cli import models
-from claude_local.models import placement, profiles
+from claude_local.models import profiles
+from claude_local.models.placement_plan import PlacementError
 from claude_local.paths import Paths
 from claude_local.server import presets
 from tests.models.gguf_file import gguf, model
@@ -85,7 +86,7 @@ def full(home: Home) -> Home:
     home.want(name="shared.gguf", content=SHARED)
     home.want(f"url {home.server.url}/gone", name="half.gguf")
     home.server.behaviours["/gone"] = whole(GOOD, cut=[MIB] + [0] * 20)
-    with pytest.raises(placement.PlacementError):
+    with pytest.raises(PlacementError):
         home.place()
     home.profiles.pop()
     home.server.behaviours["/used"] = whole(USED)
@@ -260,7 +261,7 @@ def test_prune_keeps_the_parts_of_an_unfinished_model(
     names = split(home)
     home.server.behaviours["/other"] = whole(GOOD)
     home.want(f"url {home.server.url}/other", name="other.gguf")
-    with pytest.raises(placement.PlacementError, match="HTTP 404"):
+    with pytest.raises(PlacementError, match="HTTP 404"):
         home.place()
     files = listed(home, capsys)
     assert [files[name]["used_by"] for name in (*names[:2], "other.gguf")] == [["being placed"]] * 3
@@ -284,7 +285,7 @@ def test_prune_keeps_what_a_stopped_deploy_uses_under_another_name(home: Home) -
     home.place()
     home.want(name="new.gguf", content=GOOD)
     split(home)
-    with pytest.raises(placement.PlacementError, match="HTTP 404"):
+    with pytest.raises(PlacementError, match="HTTP 404"):
         home.place()
     assert home.llama_local("prune", "--yes") == 0
     assert path.exists() and not (home.models / "sub").exists()
@@ -321,5 +322,5 @@ def test_the_next_deploy_records_the_model_directories(home: Home) -> None:
     text = {key: value for key, value in home.index.items() if key != "roots"}
     home.placements.write_text(json.dumps(text))
     assert not home.check()["ok"]
-    assert "nothing fetched" in home.place()
+    assert "nothing downloaded" in home.place()
     assert home.check()["ok"] and home.index["roots"] == [str(home.models), str(home.disk)]

@@ -1,4 +1,4 @@
-"""A loopback file server that can fail in the ways in which real ones do."""
+"""A loopback file server and model hub that can fail in the ways real ones do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+Metadata = tuple[int, dict[str, str]]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -24,6 +26,13 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, b"not here", {"Content-Type": "text/plain"})
         else:
             behaviour(self)
+
+    def do_HEAD(self) -> None:
+        self.server.heads.append((self.path, self.headers.get("Authorization")))
+        path = self.path.split("?")[0]
+        answer = self.server.metadata.get(path, (405 if path in self.server.behaviours else 404, {}))
+        status, headers = answer() if callable(answer) else answer
+        self.answer(status, b"", headers)
 
     def answer(
         self, status: int, body: bytes, headers: dict[str, str] | None = None, promised: int | None = None
@@ -56,6 +65,9 @@ class ModelServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[tuple[str, str | None, str | None]] = []
+        # HEAD requests: path and Authorization. ``metadata`` has their answers; without one a server knows no HEAD.
+        self.heads: list[tuple[str, str | None]] = []
+        self.metadata: dict[str, Metadata | Callable[[], Metadata]] = {}
         # Bytes of bodies that were sent.
         self.sent = 0
         self.behaviours: dict[str, Callable[[Handler], None]] = {}
@@ -80,6 +92,12 @@ class ModelServer(ThreadingHTTPServer):
     @property
     def ranges(self) -> list[str | None]:
         return [header for _, header, _ in self.requests]
+
+
+def linked(sha256: str, size: int, location: str = "https://elsewhere.invalid/x", **more: str) -> Metadata:
+    """A hub's answer to HEAD for a big file: what it is, and a redirect to where its bytes are."""
+    headers = {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(size), "X-Repo-Commit": "0" * 40}
+    return 302, {**headers, "Location": location, **more}
 
 
 def whole(
@@ -122,14 +140,5 @@ def sparse(path: Path) -> Callable[[Handler], None]:
                 count = os.sendfile(handler.connection.fileno(), file.fileno(), start, min(size - start, 1 << 24))
                 handler.server.sent += count
                 start += count
-
-    return behave
-
-
-def redirect(to: Callable[[], str], headers: dict[str, str] | None = None) -> Callable[[Handler], None]:
-    """Answer as a hub does: 302 to the address that ``to`` makes for each request."""
-
-    def behave(handler: Handler) -> None:
-        handler.answer(302, b"", {"Location": to(), **(headers or {})})
 
     return behave

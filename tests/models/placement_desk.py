@@ -7,11 +7,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub import constants, file_download
 
-from claude_local.models import fetching, placement
+from claude_local.models import download, placement, placement_check
+from claude_local.models.placement_plan import PlacementPlan
 from tests.models.gguf_file import model
 
 MIB = 1 << 20
@@ -49,14 +52,14 @@ class Desk:
         )
 
     @property
-    def plan(self) -> placement.Plan:
-        return placement.Plan.read(self.text)
+    def plan(self) -> PlacementPlan:
+        return PlacementPlan.read(self.text)
 
     def place(self) -> str:
         return placement.place(self.plan)
 
     def check(self, deep: bool = False) -> dict[str, Any]:
-        return placement.check(self.plan, deep=deep)
+        return placement_check.check(self.plan, deep=deep)
 
     def states(self, deep: bool = False) -> list[str]:
         return [row["state"] for row in self.check(deep)["files"]]
@@ -67,12 +70,20 @@ class Desk:
         return answer
 
 
+def without_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waits between tries, and a transfer that loses nothing but 64 KiB at a break."""
+    monkeypatch.setattr(download, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
+
+
 def prepared(folder: Path, hub: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """A desk without waits between tries, out of reach of the settings of whoever runs the tests."""
-    monkeypatch.setattr(fetching, "FIRST_WAIT", 0.0)
+    without_waits(monkeypatch)
     for name in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(folder / "no-token"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "no-token" / "token"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return Desk(folder, hub)
 

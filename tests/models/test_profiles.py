@@ -314,30 +314,6 @@ def test_minimum_vram_has_units() -> None:
     assert one("MODEL = a.gguf\nMIN_VRAM = 8192").minimum_vram_mib == 8192
 
 
-def test_the_plan_holds_what_placing_needs() -> None:
-    known = profiles.parse(
-        f"[x]\nMODEL = a.gguf\nSHA256 = {SHA}\nSIZE = 5\nSOURCES = url https://h.example/a\n[y]\nMODEL = b.gguf\n"
-    )
-    where = {"model_dir": "/m", "search_dirs": ["/s"], "hub": "https://h", "placements_path": "/p.json"}
-    plan = profiles.placement_plan(known, ["x"], **where)
-    assert plan["profiles"] == [
-        {
-            "id": "x",
-            "model": "a.gguf",
-            "mmproj": None,
-            "files": [{"name": "a.gguf", "sha256": SHA, "size": 5, "sources": ["url https://h.example/a"]}],
-        }
-    ]
-
-
-def test_a_model_that_the_server_could_not_see_is_refused() -> None:
-    known = profiles.parse("[x]\nMODEL = /elsewhere/a.gguf\n")
-    where = {"model_dir": "/m", "search_dirs": [], "hub": "https://h", "placements_path": "/p.json"}
-    with pytest.raises(profiles.ProfilesError, match="/elsewhere"):
-        profiles.placement_plan(known, ["x"], **where)
-    profiles.placement_plan(known, ["x"], **{**where, "search_dirs": ["/elsewhere"]})
-
-
 KEYS = st.sampled_from([*profiles.SCHEMA["properties"], "temp", "no-mmap", "jinja", "tools", "ot", "X_Y", "draft-max"])
 VALUES = st.one_of(
     st.text(max_size=40),

@@ -13,7 +13,7 @@ import pytest
 from claude_local.claude import install as claude_install
 from claude_local.image import source
 from claude_local.image.builds import BUILDS, LlamaBuild
-from claude_local.models import fetching
+from claude_local.models import download
 from claude_local.models.part import SourceFailed
 
 
@@ -66,9 +66,9 @@ def test_the_release_server_of_claude_code(silent: str, tmp_path: Path, monkeypa
 
 
 def test_the_hub_and_it_is_asked_once_a_run(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "CONNECT_TIMEOUT", 0.2)
-    fetcher = fetching.Fetcher(silent)
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    downloader = download.Downloader(silent)
     host = silent.removeprefix("http://")
-    assert reason(lambda: fetcher.head(f"{silent}/a", "a")) == f"SourceFailed: {host}: it does not answer"
+    assert reason(lambda: downloader.identify(f"{silent}/a", "a")) == f"SourceFailed: {host}: it does not answer"
     with pytest.raises(SourceFailed, match="was tried before: it does not answer"):
-        fetcher.head(f"{silent}/b", "b")
+        downloader.identify(f"{silent}/b", "b")

@@ -56,7 +56,7 @@ def test_pip_sources_name_every_package_in_order() -> None:
     ],
 )
 def test_anything_else_is_refused_with_what_was_expected(line: str) -> None:
-    with pytest.raises(sources.SourceError, match="hub|url|pip"):
+    with pytest.raises(sources.SourceLineError, match="hub|url|pip"):
         parse(line)
 
 
@@ -64,7 +64,7 @@ def test_anything_else_is_refused_with_what_was_expected(line: str) -> None:
 def test_no_line_raises_anything_else(rest: str, kind: str) -> None:
     try:
         source = parse(kind + rest)
-    except sources.SourceError:
+    except sources.SourceLineError:
         return
     assert source.url or source.requirements
     assert all(not requirement.startswith("-") for requirement in source.requirements)

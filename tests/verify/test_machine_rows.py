@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from claude_local.fence.config import FenceConfig, dump
-from claude_local.models import placement
+from claude_local.models import placement_check
+from claude_local.models.placement_plan import PlacementPlan
 from claude_local.verify import docker_rows
 from claude_local.verify.catalogue import catalogue
 from claude_local.verify.checks import Check, Failed
@@ -229,7 +230,7 @@ def test_the_fix_for_damage_that_a_deploy_does_not_see_makes_the_deploy_see_it(t
         file.write(damage)
     os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
     file_wanted = {"name": "small.gguf", "sha256": hashlib.sha256(GGUF).hexdigest(), "size": len(GGUF), "sources": []}
-    plan = placement.Plan.read(
+    plan = PlacementPlan.read(
         json.dumps(
             {
                 "model_dir": bench.paths.model_dir,
@@ -239,12 +240,12 @@ def test_the_fix_for_damage_that_a_deploy_does_not_see_makes_the_deploy_see_it(t
             }
         )
     )
-    assert [row["state"] for row in placement.check(plan)["files"]] == ["ok"]
+    assert [row["state"] for row in placement_check.check(plan)["files"]] == ["ok"]
     bench.deep = True
     command = fault(bench, "model.small").fix.partition(" && ./provision")
     assert command[1]
     subprocess.run(command[0], shell=True, check=True)
-    assert [row["state"] for row in placement.check(plan)["files"]] == ["changed"]
+    assert [row["state"] for row in placement_check.check(plan)["files"]] == ["changed"]
     assert fault(bench, "model.small").fix.startswith("./provision")
 
 

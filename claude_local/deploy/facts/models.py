@@ -22,7 +22,7 @@ def placement(command: str, python: str, plan: dict[str, Any], *options: str) ->
 class PlacementCheck(FactBase[dict[str, Any] | None]):
     """What ``placement check`` says: {"ok": bool, "files": [...]}; None while the runtime is not there yet.
 
-    Costs about 0.2 s; no file is read. + python: the runtime's interpreter + plan: ``profiles.placement_plan``
+    Costs about 0.2 s; no file is read. + python: the runtime's interpreter + plan: ``placement_plan.plan_data``
     """
 
     def command(self, python: str, plan: dict[str, Any]) -> StringCommand:

@@ -30,7 +30,7 @@ def place(python: str, plan: dict[str, Any]) -> Generator[Any]:
     """Download every file of the plan that is missing, and check each file's sha256 once.
 
     + python: the runtime's interpreter on the workstation (tasks/runtime.py makes it)
-    + plan: the return value of ``profiles.placement_plan``
+    + plan: the return value of ``placement_plan.plan_data``
 
     pyinfra's ``files.download`` hashes existing files on every run and shows no progress.
 
