@@ -29,7 +29,7 @@ def hide(survey: Survey, places: Places, hidden: Sequence[str], visible: Sequenc
         elif exists(path):
             fence.masked_files.append(path)
         elif path in in_home:
-            survey.late.append(path)
+            survey.future_secrets.append(path)
     fence.unmasked += [
         path for path in unmasked if exists(path) and any(covers(each, path) for each in fence.masked_directories)
     ]
@@ -37,7 +37,8 @@ def hide(survey: Survey, places: Places, hidden: Sequence[str], visible: Sequenc
 
 
 def _is_in_tmpfs(path: str, home: str) -> bool:
-    """Whether ``path`` lies in a directory like /tmp that the session gets empty. A home directory in there stays visible."""
+    """Whether ``path`` lies in a directory like /tmp that the session gets empty. A home directory in there stays
+    visible."""
     return any(covers(root, path) and not (covers(root, home) and covers(home, path)) for root in policy.TMPFS)
 
 
@@ -51,7 +52,8 @@ def _hide_other_claude(survey: Survey, places: Places) -> None:
 
 
 def _real_paths(top: str, names: Iterable[str]) -> Iterator[str]:
-    """The real paths of names below ``top``. Each directory is resolved once: there are few directories and many names."""
+    """The real paths of names below ``top``. Each directory is resolved once: there are few directories and many
+    names."""
     directories: dict[str, str] = {}
     for name in names:
         parent, _, last = join(top, name).rpartition("/")
@@ -62,8 +64,8 @@ def _real_paths(top: str, names: Iterable[str]) -> Iterator[str]:
 
 
 def moved_secrets(env: Mapping[str, str], workspaces: Sequence[str]) -> list[str]:
-    """The secrets that ``env`` says are kept elsewhere (policy.MOVED): files, and directories outside the system's. Nothing
-    in a workspace: the session works there."""
+    """The secrets that ``env`` says are kept elsewhere (policy.MOVED): files, and directories outside the system's.
+    Nothing in a workspace: the session works there."""
     secrets = []
     for path in policy.moved(env):
         with suppress(OSError):
@@ -76,8 +78,8 @@ def moved_secrets(env: Mapping[str, str], workspaces: Sequence[str]) -> list[str
 
 
 def tmpfs_directories() -> list[str]:
-    """The real paths of policy.TMPFS. On some machines ``/var/tmp`` is a link to ``/tmp``, and bubblewrap cannot mount on
-    a link."""
+    """The real paths of policy.TMPFS. On some machines ``/var/tmp`` is a link to ``/tmp``, and bubblewrap cannot
+    mount on a link."""
     return outermost(realpath(path) for path in policy.TMPFS)
 
 

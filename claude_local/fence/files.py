@@ -36,8 +36,8 @@ def expand_home(value: str, home: str) -> str:
 
 
 def read_bytes(path: str, flags: int = 0, limit: int = SMALL) -> bytes:
-    """The first ``limit`` bytes of a regular file, or nothing where it cannot be read. ``flags``: further flags to open it
-    with. A pipe or a device is not read, because that could block."""
+    """The first ``limit`` bytes of a regular file, or nothing where it cannot be read. ``flags``: further flags to
+    open it with. A pipe or a device is not read, because that could block."""
     with suppress(OSError):
         descriptor = os.open(path.partition("\0")[0], _READ | flags)
         try:
@@ -51,7 +51,8 @@ def read_bytes(path: str, flags: int = 0, limit: int = SMALL) -> bytes:
 
 
 def read_text(path: str, flags: int = 0) -> str:
-    """The text of a file, see ``read_bytes``. Bytes that are not UTF-8 stay as they are, so that paths in it can be used."""
+    """The text of a file, see ``read_bytes``. Bytes that are not UTF-8 stay as they are, so that paths in it can be
+    used."""
     return os.fsdecode(read_bytes(path, flags))
 
 

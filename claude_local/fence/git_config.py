@@ -1,4 +1,4 @@
-"""Reads git's configuration, and the small files that name a path, for what git runs or obeys. Pure: text in, paths out."""
+"""Reads git's configuration, and the small files that name a path. Pure: text in, paths out."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ _RUN_SECTIONS = (
     "includeif",
     "credential",
 )
-# What the configuration of a repository that a session makes may hold: every key of these sections but the named ones, of
-# other sections these keys, and of some keys these values. Missing here is what git or another program would run, and what
-# we do not know. A dot marks a section with a subsection where the two mean different things.
+# What the configuration of a repository that a session makes may hold: every key of these sections but the named
+# ones, of other sections these keys, and of some keys these values. Missing here is what git or another program would
+# run, and what we do not know. A dot marks a section with a subsection where the two mean different things.
 _HARMLESS_SECTIONS: dict[str, tuple[str, ...]] = {
     "advice": (), "apply": (), "author": (), "blame": (), "branch": ("mergeoptions",), "checkout": (), "clean": (),
     "clone": (), "color": (), "column": (), "commit": (), "commitgraph": (), "committer": (), "extensions": (),
     "feature": (), "fetch": (), "fsck": (), "gc": ("recentobjectshook",), "grep": (), "i18n": (), "index": (),
     "log": (), "maintenance": (), "notes": (), "pack": (), "pull": (), "push": (), "rebase": (), "receive": (),
     "rerere": (), "splitindex": (), "stash": (), "status": (), "submodule": (), "tag": (), "transfer": (), "url": (),
-    "user": (), "versionsort": (), "worktree": (), "diff": ("external", "tool", "guitool"), "merge": ("tool", "guitool"),
+    "user": (), "versionsort": (), "worktree": (), "diff": ("external", "tool", "guitool"),
+    "merge": ("tool", "guitool"),
     "diff.": ("command", "textconv"), "merge.": ("driver",), "remote": ("uploadpack", "receivepack", "vcs"),
 }  # fmt: skip
 _HARMLESS_KEYS: dict[str, tuple[str, ...]] = {
@@ -119,8 +120,8 @@ def named_directories(text: str) -> list[str]:
 
 
 def named_files(text: str) -> list[str]:
-    """What may be the path of a file that git runs or obeys, as the configuration writes it. A command is split at blanks,
-    and its parts with a slash count: ``make test`` names no file."""
+    """What may be the path of a file that git runs or obeys, as the configuration writes it. A command is split at
+    blanks, and its parts with a slash count: ``make test`` names no file."""
     files = []
     for section, _, key, value in entries(text):
         if section in _RUN_SECTIONS or key in _RUNS or _runs_program(key, value):
@@ -157,8 +158,9 @@ def _runs_program(key: str, value: str) -> bool:
 
 
 def unsafe_entries(text: str) -> list[str]:
-    """The entries, as ``section.subsection.key=value``, that a session must not write into a repository that it makes: git or
-    another program may run them, or we do not know them. The user's own repositories may hold anything."""
+    """The entries, as ``section.subsection.key=value``, that a session must not write into a repository that it
+    makes: git or another program may run them, or we do not know them. The user's own repositories may hold
+    anything."""
     return [
         ".".join(each for each in (section, below, key) if each) + f"={value}"
         for section, below, key, value in entries(text)

@@ -25,7 +25,7 @@ def guard_untrusted(survey: Survey, workspace: str) -> None:
     """Keep the session from changing a ``.git`` that is not trusted: git would trust what the session makes of it."""
     link = join(workspace, ".git")
     if islink(link):
-        survey.links[link] = os.readlink(link)
+        survey.symlinks[link] = os.readlink(link)
     elif exists(link):
         survey.fence.ro_bind.append(link)
 
@@ -103,11 +103,11 @@ def _guard_git_dir(survey: Survey, git_dir: str, names: Sequence[str] = policy.G
             if exists(path):
                 fence.self_bind.append(dirname(path))
             elif not linked and not os.path.lexists(path):
-                survey.unwanted[path] = "git would hide changes because of it"
+                survey.forbidden[path] = "git would hide changes because of it"
     if not linked:
         if not os.path.lexists(join(git_dir, "hooks")):
             fence.stub_directories.append(join(git_dir, "hooks"))
-        survey.unwanted[join(git_dir, "commondir")] = "it would give this repository other hooks and settings"
+        survey.forbidden[join(git_dir, "commondir")] = "it would give this repository other hooks and settings"
     if (linked or uses_worktree_config(git_dir)) and not os.path.lexists(join(git_dir, "config.worktree")):
         fence.stub_files.append(join(git_dir, "config.worktree"))
 
@@ -115,7 +115,7 @@ def _guard_git_dir(survey: Survey, git_dir: str, names: Sequence[str] = policy.G
 def _guard_named(survey: Survey, top: str, configs: Sequence[str], home: str) -> None:
     """Guard the files in the workspace that git's configuration names: hooks elsewhere, includes, drivers. ``top``: the
     working tree. ``configs``: the repository's configurations; the user's own are read too."""
-    texts = read_configs([*configs, *user_configs(home, os.environ)], home, survey.read)
+    texts = read_configs([*configs, *user_configs(home, os.environ)], home, survey.config_texts)
     for config, text in texts.items():
         for value in git_config.named_directories(text):
             _guard_named_directory(survey, top, expand_home(value, home))
@@ -129,8 +129,8 @@ def _guard_named(survey: Survey, top: str, configs: Sequence[str], home: str) ->
 
 
 def _guard_named_directory(survey: Survey, top: str, value: str) -> None:
-    """Guard a directory of hooks that a configuration names. Where it does not exist, the first missing directory on the
-    way to it becomes a stub."""
+    """Guard a directory of hooks that a configuration names. Where it does not exist, the first missing directory on
+    the way to it becomes a stub."""
     survey.guard_way(join(top, value))
     path = resolve(value, top)
     if not survey.is_writable(path) or covers(path, top):

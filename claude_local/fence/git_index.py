@@ -1,4 +1,4 @@
-"""Reads from a git index (gitformat-index(5)) which files ``git status`` and ``git diff`` skip. Pure: bytes in, names out."""
+"""Reads from a git index (gitformat-index(5)) which files ``git status`` and ``git diff`` skip. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ _HEADER = struct.Struct(">4sII")
 _UNCHANGED, _EXTENDED, _SKIP = 0x8000, 0x4000, 0x4000
 # Bytes of the file's status, ten numbers, before the object's name.
 _STATUS = 40
-# Bytes of the longest path in Linux, and how many paths are returned. Version 4 compresses paths, so a small index of an
-# attacker's could expand to more than the memory.
+# Bytes of the longest path in Linux, and how many paths are returned. Version 4 compresses paths, so a small index of
+# an attacker's could expand to more than the memory.
 _LONGEST, _MOST = 4096, 10_000
 
 
-def hidden(data: bytes, *, sparse: bool = False, name_size: int = 20) -> set[str]:
-    """The paths of the entries that are marked assume-unchanged or skip-worktree, up to the first one that cannot be read.
+def hidden_paths(data: bytes, *, sparse: bool = False, name_size: int = 20) -> set[str]:
+    """The paths of the entries that are marked assume-unchanged or skip-worktree, up to the first one that cannot be
+    read.
 
-    ``sparse``: the repository has a sparse checkout, which uses skip-worktree, so that mark does not count. ``name_size``:
-    bytes of an object's name, 20 for SHA-1, 32 for SHA-256.
+    ``sparse``: the repository has a sparse checkout, which uses skip-worktree, so that mark does not count.
+    ``name_size``: bytes of an object's name, 20 for SHA-1, 32 for SHA-256.
     """
     paths: set[str] = set()
     try:

@@ -21,8 +21,8 @@ MODULES_DEPTH, MODULES_LIMIT = 16, 20_000
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository in git's terms. ``link``: the ``.git`` file or directory in the working tree. ``git_dir``: the directory
-    with HEAD and index. ``common_dir``: the one with objects, refs and config."""
+    """A repository in git's terms. ``link``: the ``.git`` file or directory in the working tree. ``git_dir``: the
+    directory with HEAD and index. ``common_dir``: the one with objects, refs and config."""
 
     link: str
     git_dir: str
@@ -109,8 +109,8 @@ def worktree_git_dirs(common_dir: str) -> list[str]:
 
 
 def submodule_git_dirs(common_dir: str, incomplete: list[str] | None = None) -> Iterator[str]:
-    """The git directories of submodules in ``modules/`` of a common directory, and symlinks there. A submodule's name may
-    have slashes. ``incomplete`` gets the directory where the search stopped too early."""
+    """The git directories of submodules in ``modules/`` of a common directory, and symlinks there. A submodule's name
+    may have slashes. ``incomplete`` gets the directory where the search stopped too early."""
     level, count = [join(common_dir, "modules")], 0
     skipped = [] if incomplete is None else incomplete
     for _ in range(MODULES_DEPTH):
@@ -139,7 +139,8 @@ def submodule_git_dirs(common_dir: str, incomplete: list[str] | None = None) -> 
 
 
 def user_configs(home: str, env: Mapping[str, str]) -> list[str]:
-    """The paths of the configurations that count in every repository (git-config(1)). ``env``: the user's environment."""
+    """The paths of the configurations that count in every repository (git-config(1)). ``env``: the user's
+    environment."""
     paths = [join(home, ".gitconfig"), join(home, ".config/git/config"), env.get("GIT_CONFIG_GLOBAL", ""),
              env.get("GIT_CONFIG_SYSTEM", "") or "/etc/gitconfig"]  # fmt: skip
     if base := env.get("XDG_CONFIG_HOME", ""):
@@ -148,8 +149,8 @@ def user_configs(home: str, env: Mapping[str, str]) -> list[str]:
 
 
 def read_configs(paths: Iterable[str], home: str, cache: dict[str, str]) -> dict[str, str]:
-    """The texts of the configurations at ``paths`` and of those that they include, by path. ``cache``: texts that were read
-    before, by path; it gets the new ones."""
+    """The texts of the configurations at ``paths`` and of those that they include, by path. ``cache``: texts that
+    were read before, by path; it gets the new ones."""
     waiting, texts = list(paths), dict[str, str]()
     while waiting and len(texts) < MAX_CONFIGS:
         path = waiting.pop(0)

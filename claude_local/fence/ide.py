@@ -12,8 +12,9 @@ from claude_local.fence.files import read_text
 
 
 def ide_ports(directories: Iterable[str], own_terminal: str | None) -> list[int]:
-    """The loopback ports of the IDEs with a lock file in ``directories`` (PORT.lock, made by Claude Code's extensions): the
-    IDE whose terminal this is (``own_terminal``: CLAUDE_CODE_SSE_PORT), and those whose process runs."""
+    """The loopback ports of the IDEs with a lock file in ``directories`` (PORT.lock, made by Claude Code's
+    extensions): the IDE whose terminal this is (``own_terminal``: CLAUDE_CODE_SSE_PORT), and those whose process
+    runs."""
     ports = []
     for directory in directories:
         with suppress(OSError):

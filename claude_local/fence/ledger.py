@@ -23,8 +23,8 @@ _BEGAN, _ENDED, _KNOWN, _WORKSPACE = b"@", b"-", b"+", b"="
 
 @dataclass(frozen=True)
 class Interrupted:
-    """Sessions that were killed, so that nobody has looked at what they left. ``began``, ``ended``: seconds since the epoch.
-    ``known``: git directories that existed before the first of them. ``workspaces``: those of all of them."""
+    """Sessions that were killed, so that nobody has looked at what they left. ``began``, ``ended``: seconds since the
+    epoch. ``known``: git directories that existed before the first of them. ``workspaces``: those of all of them."""
 
     began: float
     ended: float
@@ -35,9 +35,9 @@ class Interrupted:
 class Ledger:
     """The file of one workspace in ``directory``. A session holds a shared lock on it while it runs.
 
-    The next session removes the stubs of one that was killed, but not those of a session that runs: sessions in different
-    workspaces can share a repository, or a directory that was added to both. ``directory`` is locked from the look at the
-    others to ``record``, and while stubs are removed. In the file, records end with a NUL.
+    The next session removes the stubs of one that was killed, but not those of a session that runs: sessions in
+    different workspaces can share a repository, or a directory that was added to both. ``directory`` is locked from
+    the look at the others to ``record``, and while stubs are removed. In the file, records end with a NUL.
     """
 
     def __init__(self, directory: str, workspace: str) -> None:

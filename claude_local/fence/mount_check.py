@@ -20,15 +20,15 @@ _ACCOUNTS = ("/etc/passwd", "/etc/group")
 _RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 
 
-def difference(
+def find_problem(
     outside: str, inside: str, fence: Fence, optional: Sequence[str] = (), before: str | None = None
 ) -> str | None:
     """The first thing that is mounted in a session and should not be, as a clause for a message; None if there is none.
 
     ``outside`` and ``inside``: the text of the launcher's mountinfo and of the first program's behind the fence.
-    ``optional``: paths that may be hidden too, or be gone. ``before``: ``outside`` as it was before bubblewrap started, if
-    known. bubblewrap makes every mount read-only that it finds then, except where nobody may look; a mount that appears a
-    moment later comes into the session as it is.
+    ``optional``: paths that may be hidden too, or be gone. ``before``: ``outside`` as it was before bubblewrap
+    started, if known. bubblewrap makes every mount read-only that it finds then, except where nobody may look; a
+    mount that appears a moment later comes into the session as it is.
     """
     check = _Check(outside, inside, fence, optional, before)
     return check.extra_mount() or check.wrong_mount() or check.missing_mount()
@@ -47,17 +47,13 @@ class _Check:
         self.before = self.outside if before in (None, outside) else parse(before or "")
         self.fence, self.optional = fence, set(optional)
         self.bound = Counter([
-            *fence.ro_bind_programs, *fence.unmasked, *{*fence.rw_bind, *fence.self_bind}, *set(fence.ro_bind), *fence.nested_rw_bind,
-            *fence.sockets, *_ACCOUNTS, *_RESOLVERS,
+            *fence.ro_bind_programs, *fence.unmasked, *{*fence.rw_bind, *fence.self_bind}, *set(fence.ro_bind),
+            *fence.nested_rw_bind, *fence.sockets, *_ACCOUNTS, *_RESOLVERS,
         ])  # fmt: skip
         self.hidden = {
-            *fence.masked_directories,
-            *fence.masked_files,
-            *fence.private_tmpfs,
-            *fence.stub_directories,
-            *fence.stub_files,
-            *fence.tmpfs,
-        }
+            *fence.masked_directories, *fence.masked_files, *fence.private_tmpfs, *fence.stub_directories,
+            *fence.stub_files, *fence.tmpfs,
+        }  # fmt: skip
         self.writable_tmpfs = {*fence.tmpfs, *fence.private_tmpfs}
         self.null = self.outside_tree.source_of("/dev/null")
 

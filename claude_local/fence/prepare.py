@@ -128,7 +128,7 @@ def close_sockets(survey: Survey, config: FenceConfig) -> None:
     mask_sockets(survey, read_text("/proc/net/unix"), fence.rw_bind)
     allowed = allowed_sockets(config, os.environ)
     # A socket may vanish at any moment, and bubblewrap fails on a missing path: remount.py covers these.
-    survey.passing = [path for path in fence.masked_files[len(files) :] if path not in allowed]
+    survey.masked_sockets = [path for path in fence.masked_files[len(files) :] if path not in allowed]
     fence.masked_files = files
     # Newer versions of ssh-agent listen below ~/.ssh.
     masked = [*fence.masked_directories, *fence.private_tmpfs]

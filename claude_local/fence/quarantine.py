@@ -1,8 +1,7 @@
 """Puts files out of action that git would run or obey, by renaming them.
 
-The names come from a session, which may replace a directory by a symlink at any time. So every directory is opened without
-following symlinks, and every rename happens inside an open directory.
-"""
+The names come from a session, which may replace a directory by a symlink at any time. So every directory is opened
+without following symlinks, and every rename happens inside an open directory."""
 
 from __future__ import annotations
 
@@ -43,8 +42,9 @@ def open_directory(top: str, below: str = "") -> Iterator[int]:
 
 
 class Quarantine:
-    """What one session left for git to run. ``blocked``: files that were renamed. ``changed``: paths that are only reported.
-    ``window``: if set, only files that last changed between these two times (seconds since the epoch) are renamed."""
+    """What one session left for git to run. ``blocked``: files that were renamed. ``changed``: paths that are only
+    reported. ``window``: if set, only files that last changed between these two times (seconds since the epoch) are
+    renamed."""
 
     def __init__(self) -> None:
         self.blocked: list[Blocked] = []
@@ -57,8 +57,8 @@ class Quarantine:
             self.changed.append(path)
 
     def block(self, directory: int, path: str, name: str, reason: str, restored_text: str = "") -> None:
-        """Rename ``name`` in the open ``directory``, whose path is ``path``, and write ``restored_text`` in its place if it
-        is not empty. What cannot be renamed is reported."""
+        """Rename ``name`` in the open ``directory``, whose path is ``path``, and write ``restored_text`` in its place
+        if it is not empty. What cannot be renamed is reported."""
         try:
             status = os.lstat(name, dir_fd=directory)
             if self.window and not self.window[0] <= status.st_ctime <= self.window[1]:

@@ -1,16 +1,15 @@
 """Mounts again what is lost from a session's fence while it runs.
 
-A mount on a file ends when a program outside renames another file over it. git does so with ``.git/config``, Claude Code with
-``~/.claude.json``, and an editor with most files. This program enters the session's mount namespace, which its creator may,
-notices that a mount is gone and mounts again, within about a millisecond. It also hides sockets that may be gone in a moment,
-and within a second the secrets that appear.
+A mount on a file ends when a program outside renames another file over it. git does so with ``.git/config``, Claude
+Code with ``~/.claude.json``, and an editor with most files. This program enters the session's mount namespace, which
+its creator may, notices that a mount is gone and mounts again, within about a millisecond. It also hides sockets that
+may be gone in a moment, and within a second the secrets that appear.
 
-First it makes the session's mounts private. bubblewrap leaves them slaves of the machine's: a disk that is plugged in later
-would appear in the session, and would be writable there.
+First it makes the session's mounts private. bubblewrap leaves them slaves of the machine's: a disk that is plugged in
+later would appear in the session, and would be writable there.
 
-It is a child of the launcher's (``Helper``), forked while the launcher has one thread: a process with several cannot change
-its namespaces. It ends with the session or with its launcher.
-"""
+It is a child of the launcher's (``Remounter``), forked while the launcher has one thread: a process with several
+cannot change its namespaces. It ends with the session or with its launcher."""
 
 from __future__ import annotations
 
@@ -42,7 +41,8 @@ PR_SET_PDEATHSIG = 1
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 # Attributes that every mount gets before it is attached.
 _ATTRIBUTES = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-# What the program reports: that the mounts are private, that it can mount, that it has begun; then paths, each with a NUL.
+# What the program reports: that the mounts are private, that it can mount, that it has begun; then paths, each with a
+# NUL.
 _PRIVATE, _CAN_MOUNT, _READY = b"c", b"m", b"\n"
 # Milliseconds to wait for a change of the mounts, when a mount is missing and when none is.
 POLL_MISSING, POLL = 100, 1000
@@ -54,47 +54,48 @@ _STUBS = KINDS[3:]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class Kept(NamedTuple):
-    """What the program does for a session. ``cut_off``: mounts made outside do not appear in it. ``mounts``: lost mounts are
-    made again."""
+class Protection(NamedTuple):
+    """What the program does for a session. ``private_mounts``: mounts made outside do not appear in it. ``remounts``:
+    lost mounts are made again."""
 
-    cut_off: bool
-    mounts: bool
+    private_mounts: bool
+    remounts: bool
 
 
-class Helper:
-    """The program, as its launcher sees it. It starts early, because bubblewrap takes its time, and is told later for which
-    session it works.
+class Remounter:
+    """The program, as its launcher sees it. It starts early, because bubblewrap takes its time, and is told later for
+    which session it works.
 
-    ``wanted``: the paths whose mounts it keeps up, by kind, see KINDS. ``late``: paths that it hides once they exist.
+    ``wanted``: the paths whose mounts it keeps up, by kind, see KINDS. ``future_secrets``: paths that it hides once
+    they exist.
     """
 
-    def __init__(self, wanted: Mapping[str, Sequence[str]], late: Sequence[str] = ()) -> None:
+    def __init__(self, wanted: Mapping[str, Sequence[str]], future_secrets: Sequence[str] = ()) -> None:
         commands, self._commands = os.pipe()
         self._reports, reports = os.pipe()
         self._child = os.fork()
         if self._child == 0:
             status = 1
             try:
-                _run({path: kind for kind in KINDS for path in wanted.get(kind, ())}, late, commands, reports)
+                _run({path: kind for kind in KINDS for path in wanted.get(kind, ())}, future_secrets, commands, reports)
                 status = 0
             finally:
                 os._exit(status)
         os.close(commands)
         os.close(reports)
 
-    def keep(self, process: int) -> Kept:
-        """Let it begin with the session whose first program is ``process``. When this returns, every path in ``wanted`` is
-        mounted over."""
+    def attach(self, process: int) -> Protection:
+        """Let it begin with the session whose first program is ``process``. When this returns, every path in
+        ``wanted`` is mounted over."""
         with suppress(OSError):
             os.write(self._commands, b"%d" % process)
         os.close(self._commands)
         reports = b""
         while (byte := os.read(self._reports, 1)) not in (b"", _READY):
             reports += byte
-        return Kept(_PRIVATE in reports, _CAN_MOUNT in reports and byte == _READY)
+        return Protection(_PRIVATE in reports, _CAN_MOUNT in reports and byte == _READY)
 
-    def end(self) -> tuple[bool, list[str]]:
+    def stop(self) -> tuple[bool, list[str]]:
         """Stop the program. Whether it ran to the end, and the paths that a session can have changed while they had no
         mount; an empty file or directory there does no harm and is left out."""
         ended, _ = os.waitpid(self._child, os.WNOHANG)
@@ -109,9 +110,9 @@ class Helper:
 # --- the program ------------------------------------------------------------------------------------------------------
 
 
-def _run(kinds: Mapping[str, str], late: Sequence[str], commands: int, reports: int) -> None:
-    """Wait for the session's first process and keep up its mounts. ``kinds``: by path. ``commands``, ``reports``: the ends of
-    the pipes."""
+def _run(kinds: Mapping[str, str], future_secrets: Sequence[str], commands: int, reports: int) -> None:
+    """Wait for the session's first process and keep up its mounts. ``kinds``: by path. ``commands``, ``reports``: the
+    ends of the pipes."""
     launcher = os.getppid()
     _detach(commands, reports)
     # Fails on an empty answer: then the launcher is gone.
@@ -120,17 +121,18 @@ def _run(kinds: Mapping[str, str], late: Sequence[str], commands: int, reports: 
     mountinfo = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
     os.set_blocking(reports, False)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    join(process)
-    cut_off()
+    enter_namespaces(process)
+    make_mounts_private()
     # Entering a user namespace resets this, so it comes afterwards.
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == launcher:
-        os.write(reports, _PRIVATE + (_CAN_MOUNT if can_cover() else b""))
-        _keep_mounts(kinds, late, mountinfo, reports)
+        os.write(reports, _PRIVATE + (_CAN_MOUNT if can_mount() else b""))
+        _keep_mounts(kinds, future_secrets, mountinfo, reports)
 
 
 def _detach(*kept: int) -> None:
-    """Leave the terminal, and close all descriptors but ``kept``: nobody shall wait for a pipe because of this program."""
+    """Leave the terminal, and close all descriptors but ``kept``: nobody shall wait for a pipe because of this
+    program."""
     os.setsid()
     nowhere = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -140,14 +142,14 @@ def _detach(*kept: int) -> None:
             os.close(descriptor)
 
 
-def _keep_mounts(kinds: Mapping[str, str], late: Sequence[str], mountinfo: int, reports: int) -> None:
+def _keep_mounts(kinds: Mapping[str, str], future_secrets: Sequence[str], mountinfo: int, reports: int) -> None:
     """Mount again what is missing, until the session has no mounts any more."""
     changes = select.poll()
     changes.register(mountinfo, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
     is_ready, last_look = False, 0.0
     absent: set[str] = set()
     reported: set[str] = set()
-    while mounted := points(mountinfo):
+    while mounted := mount_points(mountinfo):
         missing = sorted(kinds.keys() - mounted)
         for path in missing:
             if _mount_again(path, kinds[path], absent) and path not in reported:
@@ -160,11 +162,11 @@ def _keep_mounts(kinds: Mapping[str, str], late: Sequence[str], mountinfo: int, 
             is_ready = True
         if time.monotonic() - last_look >= SECRETS_INTERVAL:
             last_look = time.monotonic()
-            _hide_new_secrets(late, mounted)
+            _hide_new_secrets(future_secrets, mounted)
         changes.poll(POLL_MISSING if missing else POLL)
 
 
-def points(mountinfo: int) -> set[str]:
+def mount_points(mountinfo: int) -> set[str]:
     """The mount points in an open mountinfo file."""
     os.lseek(mountinfo, 0, os.SEEK_SET)
     with open(mountinfo, encoding="utf-8", errors="surrogateescape", newline="\n", closefd=False) as file:
@@ -175,7 +177,7 @@ def _mount_again(path: str, kind: str, absent: set[str]) -> bool:
     """Mount over ``path``. Whether the session can have changed something there before, or can still do so through a
     directory that it has opened. ``absent``: guarded paths that did not exist at an earlier try."""
     try:
-        cover(path, kind)
+        mount_over(path, kind)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             return True
@@ -187,11 +189,11 @@ def _mount_again(path: str, kind: str, absent: set[str]) -> bool:
     return kind in _STUBS or path in absent or (kind == "ro_bind" and os.path.isdir(path))
 
 
-def _hide_new_secrets(late: Sequence[str], mounted: set[str]) -> None:
-    for path in map(_realpath, late):
+def _hide_new_secrets(future_secrets: Sequence[str], mounted: set[str]) -> None:
+    for path in map(_realpath, future_secrets):
         if path not in mounted and os.path.lexists(path):
             with suppress(OSError):
-                cover(path, "masked_files")
+                mount_over(path, "masked_files")
 
 
 # --- the kernel's calls -----------------------------------------------------------------------------------------------
@@ -209,7 +211,7 @@ def _call(number: int, name: str, *arguments: int | bytes | ctypes.Array[ctypes.
     return _checked(_LIBC.syscall(ctypes.c_long(number), *values), name)
 
 
-def join(process: int) -> None:
+def enter_namespaces(process: int) -> None:
     """Enter the mount namespace of ``process`` and the user namespace that owns it. Raises OSError."""
     with _opened(f"/proc/{process}/ns/mnt", os.O_RDONLY) as namespace:
         owner = fcntl.ioctl(namespace, NS_GET_USERNS)
@@ -218,12 +220,12 @@ def join(process: int) -> None:
         os.close(owner)
 
 
-def cut_off() -> None:
+def make_mounts_private() -> None:
     """Make the mounts of this namespace private: what is mounted outside later does not appear here. Raises OSError."""
     _checked(_LIBC.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount")
 
 
-def cover(path: str, kind: str) -> None:
+def mount_over(path: str, kind: str) -> None:
     """Mount over ``path``, by the kind of its mount. Raises OSError, with ELOOP where a symlink leads elsewhere."""
     if _realpath(path) != path:
         raise OSError(errno.ELOOP, "it is behind a symlink", path)
@@ -234,7 +236,8 @@ def cover(path: str, kind: str) -> None:
         if stat.S_ISLNK(mode):
             raise OSError(errno.ELOOP, "it is a symlink", path)
         with _new_mount(target, mode, kind) as mount:
-            # By descriptor, not by path: where another file has the path by now this fails, and the next round covers it.
+            # By descriptor, not by path: where another file has the path by now this fails, and the next round covers
+            # it.
             flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
             _call(_MOVE_MOUNT, "move_mount", mount, b"", target, b"", flags)
 
@@ -247,8 +250,8 @@ def _realpath(path: str) -> str:
         return ""
 
 
-def can_cover() -> bool:
-    """Whether the kernel, and a seccomp filter around us, allow all that ``cover`` needs."""
+def can_mount() -> bool:
+    """Whether the kernel, and a seccomp filter around us, allow all that ``mount_over`` needs."""
     try:
         with (
             _opened("/dev/null", os.O_PATH) as null,

@@ -1,4 +1,4 @@
-"""Checks what a session wrote into a repository, new or not, and puts out of action what git would run outside the fence."""
+"""Checks what a session wrote into a repository, and puts out of action what git would run outside the fence."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NOTHING = Snapshot()
 
 
 class RepositoryCheck:
-    """``workspaces``: where working trees may lie. ``known``: git directories that existed before the session; theirs may
-    too. ``writable``: every directory that the session may write."""
+    """``workspaces``: where working trees may lie. ``known``: git directories that existed before the session; theirs
+    may too. ``writable``: every directory that the session may write."""
 
     def __init__(
         self, quarantine: Quarantine, workspaces: Sequence[str], known: Collection[str], writable: Sequence[str]
@@ -76,8 +76,8 @@ class RepositoryCheck:
     def check_config(
         self, directory: int, git_dir: str, name: str, former: str = "", *, put_back: bool = False
     ) -> None:
-        """Check the configuration ``name`` in the open ``git_dir`` for entries that a session must not write, those in the
-        ``former`` text aside. ``put_back``: write the former text back."""
+        """Check the configuration ``name`` in the open ``git_dir`` for entries that a session must not write, those
+        in the ``former`` text aside. ``put_back``: write the former text back."""
         text = read_whole_text(name, directory)
         if text is None:
             reason = "git would obey it, and it is not a regular file that claude-local can read"
@@ -101,7 +101,8 @@ class RepositoryCheck:
         return not working_tree.startswith("~") and any(covers(top, resolve(working_tree, git_dir)) for top in tops)
 
     def check_commondir(self, directory: int, git_dir: str) -> None:
-        """Allow a ``commondir`` only as ``git worktree add`` writes it: it names the repository that holds ``git_dir``."""
+        """Allow a ``commondir`` only as ``git worktree add`` writes it: it names the repository that holds
+        ``git_dir``."""
         common = read_whole_text("commondir", directory)
         parent = dirname(git_dir)
         if not common or basename(parent) != "worktrees" or (
@@ -111,7 +112,8 @@ class RepositoryCheck:
             self.quarantine.block(directory, git_dir, "commondir", reason)
 
     def _check_hooks(self, directory: int, top: str, below: str, snapshot: Snapshot = NOTHING) -> None:
-        """Put out of action the hooks in the open git directory that are neither in the snapshot nor in git's templates."""
+        """Put out of action the hooks in the open git directory that are neither in the snapshot nor in git's
+        templates."""
         path = join(top, below)
         try:
             if stat.S_ISLNK(os.lstat("hooks", dir_fd=directory).st_mode):

@@ -17,9 +17,9 @@ _SHAPE = frozenset({"HEAD", "objects", "refs", "commondir"})
 
 @dataclass
 class Scan:
-    """What a workspace holds. ``guarded``: files and directories with guarded names, and ``.git`` files below the top.
-    ``repositories``: ``.git`` directories and bare repositories. ``incomplete``: the workspace where it holds more than the
-    limit, and directories that could not be read although git may get through them."""
+    """What a workspace holds. ``guarded``: files and directories with guarded names, and ``.git`` files below the
+    top. ``repositories``: ``.git`` directories and bare repositories. ``incomplete``: the workspace where it holds
+    more than the limit, and directories that could not be read although git may get through them."""
 
     guarded: list[str] = field(default_factory=list)
     repositories: list[str] = field(default_factory=list)
@@ -37,8 +37,8 @@ def scan(
 ) -> Scan:
     """Walk through ``workspace`` and its ``worktrees``, level by level and without following symlinks.
 
-    ``levels``: directories below the top. ``limit``: directory entries in all. ``skip``: names of directories that are not
-    entered. ``guarded``: names that are listed and not entered.
+    ``levels``: directories below the top. ``limit``: directory entries in all. ``skip``: names of directories that
+    are not entered. ``guarded``: names that are listed and not entered.
     """
     result, level = Scan(), [workspace, *worktrees]
     for _ in range(levels + 1):
@@ -67,8 +67,8 @@ def scan(
 
 
 def _read(directory: str, count: int, result: Scan) -> list[os.DirEntry[str]]:
-    """The first ``count`` entries of ``directory``. A directory that cannot be read is noted as incomplete, unless the user
-    who runs this may not read it and does not own it."""
+    """The first ``count`` entries of ``directory``. A directory that cannot be read is noted as incomplete, unless
+    the user who runs this may not read it and does not own it."""
     try:
         with os.scandir(directory) as entries:
             return list(islice(entries, count))

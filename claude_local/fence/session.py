@@ -142,21 +142,21 @@ def run_once(session: FencedSession) -> int:
     process = bubblewrap.start(argv, env)
     theirs.close()
     # While bubblewrap works: forked before there are threads.
-    helper = start_remounting(survey)
-    watch = Watch(session.workspaces, survey.unwanted, survey.links, survey.repositories, survey.unguarded, session.ledger,
+    remounter = start_remounting(survey)
+    watch = Watch(session.workspaces, survey.forbidden, survey.symlinks, survey.repositories, survey.unguarded, session.ledger,
                   [*session.git_dirs, session.places.config_dir])  # fmt: skip
     message = bubblewrap.receive(ours, len(network.listeners))
     if message is None:
-        helper.end()
+        remounter.stop()
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         fail(f"bubblewrap cannot set up the outer fence (exit {status}; its own message is above)", PROVISION)
     claude = message.process
     first = bubblewrap.first_process(claude)
-    kept = helper.keep(claude)
-    report_weaknesses(kept, survey.passing)
+    protection = remounter.attach(claude)
+    report_weaknesses(protection, survey.masked_sockets)
     if wrong := wrong_mount(survey, claude, mounts_before):
         ours.close()
-        helper.end()
+        remounter.stop()
         os.waitpid(process, 0)
         raise MountsChanged(wrong)
     ours.send(b"1")
@@ -168,8 +168,8 @@ def run_once(session: FencedSession) -> int:
             "a process that this session started cannot be killed, and may still write in the workspace: look for it with ps"
         )
     # Before the ledger removes the stubs: it would make them again.
-    complete, unguarded = helper.end()
-    if kept.mounts:
+    complete, unguarded = remounter.stop()
+    if protection.remounts:
         report_guards(complete, unguarded)
     report_watch(watch)
     report_programs(programs_before, configured_programs(survey.fence.ro_bind))
@@ -225,19 +225,21 @@ def bubblewrap_argv(session: FencedSession, network: Network, control: socket) -
     ]  # fmt: skip
 
 
-def start_remounting(survey: Survey) -> remount.Helper:
+def start_remounting(survey: Survey) -> remount.Remounter:
     """Start the process that keeps the session's mounts up."""
     mounts = {kind: getattr(survey.fence, kind) for kind in remount.KINDS}
-    return remount.Helper({**mounts, "masked_files": [*survey.fence.masked_files, *survey.passing]}, survey.late)
+    return remount.Remounter(
+        {**mounts, "masked_files": [*survey.fence.masked_files, *survey.masked_sockets]}, survey.future_secrets
+    )
 
 
 def wrong_mount(survey: Survey, claude: int, before: str) -> str | None:
     """What is mounted behind the fence and should not be, or the other way round; None when all is as planned. ``before``:
     the launcher's mountinfo from before bubblewrap started."""
-    passing, wrong = [*survey.passing, *survey.late], None
+    passing, wrong = [*survey.masked_sockets, *survey.future_secrets], None
     for _ in range(CHECKS):
         outside, inside = bubblewrap.mounts_of("self"), bubblewrap.mounts_of(claude)
-        wrong = mount_check.difference(outside, inside, survey.fence, passing, before)
+        wrong = mount_check.find_problem(outside, inside, survey.fence, passing, before)
         if wrong is None:
             break
         time.sleep(CHECK_PAUSE)

@@ -10,17 +10,17 @@ from claude_local.fence.files import read_text, realpath
 from claude_local.fence.ledger import Interrupted
 from claude_local.fence.messages import note, report
 from claude_local.fence.quarantine import Blocked
-from claude_local.fence.remount import Kept
+from claude_local.fence.remount import Protection
 from claude_local.fence.watch import Watch
 
 
-def report_weaknesses(kept: Kept, sockets: Sequence[str]) -> None:
+def report_weaknesses(protection: Protection, sockets: Sequence[str]) -> None:
     """What remount.py cannot do here. ``sockets``: the ones that only remount.py closes."""
-    if not kept.cut_off:
+    if not protection.private_mounts:
         note(
             "this session can write what is mounted on this machine while it runs (a disk, a vault), if you can write it"
         )
-    if not kept.mounts:
+    if not protection.remounts:
         note("this session can read logins that you make while it runs")
         note("files that other programs replace while this session runs lose their guard: its mounts cannot be changed")
         report(f"this session can connect to {path}" for path in sockets)
@@ -82,6 +82,6 @@ def report_changes(watch: Watch) -> None:
            for path in dict.fromkeys(watch.changed))  # fmt: skip
     report(f"this session made git hide changes to {', '.join(names[:5])}{' and more' * (len(names) > 5)} ({git_dir}). "
            "To see them again: git update-index --no-skip-worktree --no-assume-unchanged NAME"
-           for git_dir, names in watch.hidden.items())  # fmt: skip
+           for git_dir, names in watch.hidden_files.items())  # fmt: skip
     report(f"{path} is too large, or not readable, to search for repositories that this session made deep in it: git would "
-           "run their hooks" for path in watch.unseen)  # fmt: skip
+           "run their hooks" for path in watch.unsearched)  # fmt: skip

@@ -24,8 +24,9 @@ MAX_HOOKS = 200
 class Snapshot:
     """What git runs or obeys in one repository. What changed after the session began is left out.
 
-    ``texts`` and ``states``: of TEXTS, by name. ``hooks``: their states, by name. ``hooks_link``: where ``hooks`` leads if it
-    is a symlink. ``named``: the states of the files in the workspaces that the configuration names, by path.
+    ``texts`` and ``states``: of TEXTS, by name. ``hooks``: their states, by name. ``hooks_link``: where ``hooks``
+    leads if it is a symlink. ``named``: the states of the files in the workspaces that the configuration names, by
+    path.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -62,7 +63,8 @@ def state_of(path: str) -> object:
 
 
 def take_snapshot(git_dir: str, workspaces: Sequence[str], began: float) -> Snapshot:
-    """A snapshot of the repository as it was at ``began`` (seconds since the epoch): what changed later is the session's."""
+    """A snapshot of the repository as it was at ``began`` (seconds since the epoch): what changed later is the
+    session's."""
 
     def is_old(path: str) -> bool:
         with suppress(OSError):
@@ -113,7 +115,7 @@ def skipped_files(git_dir: str) -> set[str]:
                 for path in configs for section, _, key, value in git_config.entries(read_text(path))}  # fmt: skip
     sparse = settings.get(("core", "sparsecheckout")) in ("", "true", "yes", "on", "1")
     name_size = 32 if settings.get(("extensions", "objectformat")) == "sha256" else 20
-    return git_index.hidden(data, sparse=sparse, name_size=name_size)
+    return git_index.hidden_paths(data, sparse=sparse, name_size=name_size)
 
 
 def hook_manager_configs(workspace: str) -> dict[str, str]:

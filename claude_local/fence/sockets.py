@@ -16,8 +16,9 @@ from claude_local.fence.survey import Survey
 
 
 def control_directories(home: str) -> list[str]:
-    """The directories of ssh's control sockets (ControlPath in ``~/.ssh/config`` and the files that it includes). Whoever
-    reaches such a socket uses a connection that is logged in. A directory that holds anything else is left out."""
+    """The directories of ssh's control sockets (ControlPath in ``~/.ssh/config`` and the files that it includes).
+    Whoever reaches such a socket uses a connection that is logged in. A directory that holds anything else is left
+    out."""
     texts = [read_text(join(home, ".ssh", "config"))]
     for keyword, value in _ssh_options(texts[0]):
         if keyword == "include":
@@ -49,8 +50,8 @@ def _included_files(pattern: str, home: str) -> list[str]:
 
 
 def bound_sockets(table: str) -> list[str]:
-    """The paths of the bound sockets in ``table``, the text of /proc/net/unix. A relative path starts in the directory where
-    its program was at the time."""
+    """The paths of the bound sockets in ``table``, the text of /proc/net/unix. A relative path starts in the
+    directory where its program was at the time."""
     rows = (line.split(None, 7) for line in table.splitlines()[1:])
     return list(dict.fromkeys(row[7] for row in rows if len(row) == 8 and not row[7].startswith("@")))
 
@@ -74,11 +75,11 @@ def _entries(directory: str) -> Iterator[tuple[str, bool]]:
 
 
 def mask_sockets(survey: Survey, table: str, writable: Iterable[str]) -> None:
-    """Hide the bound sockets in ``table`` (/proc/net/unix) that lie in no masked and no ``writable`` directory. A read-only
-    mount does not stop a connection to a socket in it.
+    """Hide the bound sockets in ``table`` (/proc/net/unix) that lie in no masked and no ``writable`` directory. A
+    read-only mount does not stop a connection to a socket in it.
 
-    ssh binds a temporary name, links the socket to its real name and removes the first one. So where a name in the table
-    does not exist, every socket in that directory is hidden.
+    ssh binds a temporary name, links the socket to its real name and removes the first one. So where a name in the
+    table does not exist, every socket in that directory is hidden.
     """
     covered = [*policy.TMPFS, *survey.fence.masked_directories, *survey.fence.private_tmpfs, *writable]
     names = bound_sockets(table)

@@ -14,16 +14,16 @@ from claude_local.fence.git_index import MAX_SIZE
 
 
 def make_stubs(files: Iterable[str]) -> None:
-    """Make an empty file at each path that does not exist. bubblewrap would make it read-only, and outside the fence the
-    user may want to write it."""
+    """Make an empty file at each path that does not exist. bubblewrap would make it read-only, and outside the fence
+    the user may want to write it."""
     for path in files:
         with suppress(OSError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def remove_stubs(paths: Iterable[str]) -> None:
-    """Remove the empty files and directories among ``paths``. What holds something stays, and what git tracks, and what lies
-    behind a symlink."""
+    """Remove the empty files and directories among ``paths``. What holds something stays, and what git tracks, and
+    what lies behind a symlink."""
     indexes: dict[str, bytes] = {}
     # A directory comes after what is in it.
     for path in sorted(paths, reverse=True):
@@ -41,8 +41,8 @@ def _is_tracked(path: str, indexes: dict[str, bytes]) -> bool:
     """Whether ``path`` is in the index of its repository. ``indexes``: those that were read before, by working tree.
 
     The index is searched, not parsed: before a path stand its length and, in version 4, one or two bytes more
-    (gitformat-index(5)). Version 4 may shorten paths, so a tracked file may be missed. An index of more than MAX_SIZE is not
-    searched: it counts as tracking everything.
+    (gitformat-index(5)). Version 4 may shorten paths, so a tracked file may be missed. An index of more than MAX_SIZE
+    is not searched: it counts as tracking everything.
     """
     top = dirname(path)
     while top != "/" and not lexists(join(top, ".git")):

@@ -14,8 +14,8 @@ from claude_local.fence.plan import Fence, covers
 
 @dataclass
 class Places:
-    """Where things are for one session, all without symlinks. ``own``: claude-local's own directories, which no workspace
-    may hold. ``config_dir``: Claude Code's. ``programs``: stay visible wherever they are."""
+    """Where things are for one session, all without symlinks. ``own``: claude-local's own directories, which no
+    workspace may hold. ``config_dir``: Claude Code's. ``programs``: stay visible wherever they are."""
 
     home: str
     config_dir: str
@@ -29,7 +29,7 @@ class Survey:
 
     fence: Fence = field(default_factory=Fence)
     # Paths that do not exist and must not appear, and what each of them would do.
-    unwanted: dict[str, str] = field(default_factory=dict)
+    forbidden: dict[str, str] = field(default_factory=dict)
     # Git directories and .git files that exist at the start, those of submodules and worktrees among them.
     repositories: set[str] = field(default_factory=set)
     # Those of them that are not guarded, because there are too many.
@@ -37,16 +37,16 @@ class Survey:
     # Paths that do not exist and where Claude Code's own sandbox leaves empty files and directories behind.
     leftovers: list[str] = field(default_factory=list)
     # Guarded names that are symlinks, and their targets.
-    links: dict[str, str] = field(default_factory=dict)
+    symlinks: dict[str, str] = field(default_factory=dict)
     # Secrets that do not exist yet. A login in another terminal makes them.
-    late: list[str] = field(default_factory=list)
+    future_secrets: list[str] = field(default_factory=list)
     # Sockets to hide that may be gone in a moment.
-    passing: list[str] = field(default_factory=list)
+    masked_sockets: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     # Where other sessions have stubs.
     stubs: set[str] = field(default_factory=set)
     # The texts of git configurations that were read, by path.
-    read: dict[str, str] = field(default_factory=dict)
+    config_texts: dict[str, str] = field(default_factory=dict)
 
     def is_stub(self, path: str) -> bool:
         """Whether ``path`` is a stub of another session: still empty."""
@@ -57,8 +57,8 @@ class Survey:
         return any(covers(each, path) for each in [*self.fence.rw_bind, *self.fence.self_bind])
 
     def self_bind_parents(self, path: str, top: str | None = None) -> None:
-        """Keep the session from renaming the directories between ``top`` and ``path``, because a guarded file moves with its
-        directory. Without ``top``: up to the nearest directory that the session cannot rename."""
+        """Keep the session from renaming the directories between ``top`` and ``path``, because a guarded file moves
+        with its directory. Without ``top``: up to the nearest directory that the session cannot rename."""
         fence = self.fence
         if top is None:
             roots = (each for each in [*fence.rw_bind, *fence.self_bind] if covers(each, dirname(path)))
@@ -71,15 +71,15 @@ class Survey:
             parent = dirname(parent)
 
     def guard_way(self, path: str) -> None:
-        """Watch the symlinks on the way to ``path``, because no mount can hold a symlink in place, and keep the session from
-        renaming the directories that hold them and their target."""
+        """Watch the symlinks on the way to ``path``, because no mount can hold a symlink in place, and keep the
+        session from renaming the directories that hold them and their target."""
         ends = [*symlinks_on(path), realpath(path)]
         if len(ends) == 1:
             return
         for end in ends:
             if self.is_writable(dirname(end)):
                 if islink(end):
-                    self.links[end] = os.readlink(end)
+                    self.symlinks[end] = os.readlink(end)
                 self.self_bind_parents(end)
         self.keep_away(ends[-1], f"{ends[0]} leads to it")
 
@@ -91,13 +91,14 @@ class Survey:
             self.fence.stub_files.append(path)
             self.self_bind_parents(path)
         else:
-            self.unwanted[path] = what
+            self.forbidden[path] = what
 
     def settle(self, roots: Sequence[str]) -> None:
         """Drop from the fence what could open something outside ``roots``, the directories that the session may write.
 
-        A stranger may have made the workspace: a symlink in it, or a path in its git configuration, can lead anywhere, and
-        bubblewrap would show it or make it writable. So each path must be its own real path, inside one of the roots.
+        A stranger may have made the workspace: a symlink in it, or a path in its git configuration, can lead
+        anywhere, and bubblewrap would show it or make it writable. So each path must be its own real path, inside one
+        of the roots.
         """
         fence = self.fence
 
@@ -119,8 +120,10 @@ class Survey:
                     and _can_write(dirname(path)) and not is_read_only(path)]  # fmt: skip
 
         fence.self_bind = directories(fence.self_bind)
-        fence.ro_bind = [path for path in dict.fromkeys(map(realpath, fence.ro_bind))
-                         if exists(path) and is_inside(path) and not any(covers(path, root) for root in roots)]  # fmt: skip
+        fence.ro_bind = [
+            path for path in dict.fromkeys(map(realpath, fence.ro_bind))
+            if exists(path) and is_inside(path) and not any(covers(path, root) for root in roots)
+        ]  # fmt: skip
         fence.nested_rw_bind = directories(fence.nested_rw_bind)
         fence.stub_directories = stubs(fence.stub_directories)
         # bubblewrap fails where a path is both.
@@ -128,7 +131,8 @@ class Survey:
 
 
 def _can_write(directory: str) -> bool:
-    """Whether the session could make a file in ``directory``. A session of root has no power over other users' files."""
+    """Whether the session could make a file in ``directory``. A session of root has no power over other users'
+    files."""
     try:
         status = os.stat(directory)
         if os.statvfs(directory).f_flag & os.ST_RDONLY:

@@ -1,8 +1,7 @@
 """Watches the workspaces of a running session for what no mount can keep away, above all new repositories.
 
-A session may make a repository: ``git init`` is everyday work. But what git would run there outside the fence is renamed,
-within a second or when the session has ended, and the launcher reports it at the end.
-"""
+A session may make a repository: ``git init`` is everyday work. But what git would run there outside the fence is
+renamed, within a second or when the session has ended, and the launcher reports it at the end."""
 
 from __future__ import annotations
 
@@ -34,26 +33,27 @@ SURVEY_TIMEOUT = 30.0
 
 
 class Watch:
-    """Call ``start`` when the session starts and ``stop`` when it has ended, or ``look_back`` for a session that was killed.
+    """Call ``start`` when the session starts and ``stop`` when it has ended, or ``look_back`` for a session that was
+    killed.
 
-    ``unwanted``: paths that do not exist and must not appear, and what each would do. ``links``: guarded symlinks and their
-    targets. ``known``: git directories and ``.git`` files that exist; ``unguarded``: those of them that no mount guards.
-    ``elsewhere``: what the session may write besides the workspaces.
+    ``forbidden``: paths that do not exist and must not appear, and what each would do. ``symlinks``: guarded symlinks
+    and their targets. ``known``: git directories and ``.git`` files that exist; ``unguarded``: those of them that no
+    mount guards. ``elsewhere``: what the session may write besides the workspaces.
     """
 
     def __init__(
-        self, workspaces: Sequence[str], unwanted: dict[str, str], links: dict[str, str], known: Iterable[str] = (),
+        self, workspaces: Sequence[str], forbidden: dict[str, str], symlinks: dict[str, str], known: Iterable[str] = (),
         unguarded: Iterable[str] = (), ledger: Ledger | None = None, elsewhere: Iterable[str] = (),
     ) -> None:  # fmt: skip
         self.workspaces, self.known, self.unguarded = list(workspaces), set(known), set(unguarded)
         self.writable = outermost([*workspaces, *elsewhere])
-        self.unwanted, self.links, self.ledger = dict(unwanted), dict(links), ledger
+        self.forbidden, self.symlinks, self.ledger = dict(forbidden), dict(symlinks), ledger
         self.quarantine = Quarantine()
         self.check = RepositoryCheck(self.quarantine, self.workspaces, self.known, self.writable)
         # Tracked files that this session hid from git status, by git directory.
-        self.hidden: dict[str, list[str]] = {}
+        self.hidden_files: dict[str, list[str]] = {}
         # Workspaces that are too large to look through, and directories that the session closed to reading.
-        self.unseen: list[str] = []
+        self.unsearched: list[str] = []
         # The session cannot set a ctime. The clock of a file system may lag by a tick.
         self.began = time.time() - 0.02
 
@@ -95,7 +95,7 @@ class Watch:
         self._looking.join(timeout=5)
         self._survey.join(timeout=SURVEY_TIMEOUT)
         if self._survey.is_alive():
-            self.unseen += self.writable
+            self.unsearched += self.writable
         self._look_through()
         self._report_moved_repositories()
         self._report_hidden_files()
@@ -105,8 +105,8 @@ class Watch:
         return self.blocked
 
     def look_back(self, began: float, ended: float) -> list[Blocked]:
-        """Look at what a session left that was killed, instead of ``start`` and ``stop``. Only what last changed between
-        these times (seconds since the epoch) is renamed: the user has worked here since."""
+        """Look at what a session left that was killed, instead of ``start`` and ``stop``. Only what last changed
+        between these times (seconds since the epoch) is renamed: the user has worked here since."""
         self.began, self.quarantine.window = began, (began, ended)
         self._without_git = [each for each in self.workspaces if join(each, ".git") not in self.known]
         self._look_through()
@@ -170,11 +170,11 @@ class Watch:
 
     def look(self) -> None:
         """Look at the paths that must not appear, the guarded symlinks, and the tops of the workspaces."""
-        for path, reason in self.unwanted.items():
+        for path, reason in self.forbidden.items():
             # Claude Code's own sandbox puts empty files in such places.
             if os.path.lexists(path) and not is_empty_file(path):
                 self.quarantine.block_path("/", path, reason)
-        for path, target in self.links.items():
+        for path, target in self.symlinks.items():
             with suppress(OSError):
                 if not islink(path) or os.readlink(path) != target:
                     self.quarantine.block_path("/", path, "it replaces a guarded symlink")
@@ -192,10 +192,10 @@ class Watch:
         self.look()
         for git_dir, snapshot in list(self._snapshots.items()):
             if not self.check.check_existing(git_dir, snapshot):
-                self.unseen.append(git_dir)
+                self.unsearched.append(git_dir)
         for top in self.writable:
             content = _scan_all(top)
-            self.unseen += [path for path in dict.fromkeys(content.incomplete) if path == top or self._is_new(path)]
+            self.unsearched += [path for path in dict.fromkeys(content.incomplete) if path == top or self._is_new(path)]
             repositories = {*self.known, *content.repositories}
             for link in _git_files_in(content):
                 if (link not in self.known or self._is_redirected(link)) and not self._is_inside(link, repositories):
@@ -208,7 +208,7 @@ class Watch:
                 self._check_submodules(git_dir)
                 self._check_worktrees(git_dir)
         renamed = {each.path for each in self.blocked}
-        self.unseen = [path for path in self.unseen if path not in renamed]
+        self.unsearched = [path for path in self.unsearched if path not in renamed]
 
     def _is_redirected(self, link: str) -> bool:
         """Whether a ``.git`` that existed is a file now that points elsewhere."""
@@ -231,7 +231,7 @@ class Watch:
         for module in submodule_git_dirs(git_dir, incomplete):
             if module not in checked:
                 self.check.check_new("/", module)
-        self.unseen += [path for path in incomplete if path not in self.unseen]
+        self.unsearched += [path for path in incomplete if path not in self.unsearched]
 
     def _check_worktrees(self, git_dir: str) -> None:
         """Check the configurations of a repository's worktrees that are new."""
@@ -258,7 +258,7 @@ class Watch:
             if exclude and exclude != self._excludes.get(git_dir, ""):
                 self.quarantine.report(_exclude(git_dir))
             if new := sorted(skipped_files(git_dir) - before):
-                self.hidden[git_dir] = new
+                self.hidden_files[git_dir] = new
 
     def _report_hook_configs(self) -> None:
         """Report changes to what installed hooks read, where hooks are installed. Changing it is everyday work."""

@@ -51,8 +51,9 @@ def check_workspace(path: str, places: Places, survey: Survey) -> None:
 
 
 def guard_workspace(survey: Survey, workspace: str, stubs: Iterable[str] = (), home: str = "") -> None:
-    """Make ``workspace`` writable, except for what programs outside the fence obey later: existing files become read-only,
-    missing ones become stubs. ``stubs``: paths of other sessions' stubs. ``home``: its git configuration counts too."""
+    """Make ``workspace`` writable, except for what programs outside the fence obey later: existing files become
+    read-only, missing ones become stubs. ``stubs``: paths of other sessions' stubs. ``home``: its git configuration
+    counts too."""
     survey.stubs |= set(stubs)
     if workspace not in survey.fence.rw_bind:
         survey.fence.rw_bind.append(workspace)
@@ -63,8 +64,8 @@ def guard_workspace(survey: Survey, workspace: str, stubs: Iterable[str] = (), h
     content = scan(workspace, worktrees=worktrees)
     if workspace in content.incomplete:
         survey.remarks.append(
-            f"{workspace} holds more than {policy.SCAN_LIMIT} files: deeper down, settings of editors and shells are not "
-            "guarded, and repositories are only compared at the end"
+            f"{workspace} holds more than {policy.SCAN_LIMIT} files: deeper down, settings of editors and shells are "
+            "not guarded, and repositories are only compared at the end"
         )
     _guard_repositories(survey, workspace, content.repositories, home)
     # At the top also those that the scan did not reach.
@@ -83,7 +84,8 @@ def _claude_worktrees(workspace: str) -> list[str]:
 
 
 def _guard_repositories(survey: Survey, workspace: str, repositories: Sequence[str], home: str) -> None:
-    """Guard the repositories in a workspace, up to policy.REPOSITORIES. The workspace's own one is guarded elsewhere."""
+    """Guard the repositories in a workspace, up to policy.REPOSITORIES. The workspace's own one is guarded
+    elsewhere."""
     survey.repositories |= set(repositories)
     nested = [git_dir for git_dir in repositories if git_dir != join(workspace, ".git")]
     for git_dir in nested[: policy.REPOSITORIES]:
@@ -91,8 +93,9 @@ def _guard_repositories(survey: Survey, workspace: str, repositories: Sequence[s
     if unguarded := nested[policy.REPOSITORIES :]:
         survey.unguarded |= set(unguarded)
         survey.remarks.append(
-            f"{workspace} holds {len(nested)} repositories, and {len(unguarded)} of them are not guarded. They are compared "
-            "when the session ends; until then git may run what the session writes there. Start in one of its directories"
+            f"{workspace} holds {len(nested)} repositories, and {len(unguarded)} of them are not guarded. They are "
+            "compared when the session ends; until then git may run what the session writes there. Start in one of its "
+            "directories"
         )
 
 

@@ -62,7 +62,7 @@ def test_a_kernel_without_the_calls_for_mounts_is_told_of(station: Station, call
     assert WORDS in done.stderr and "a disk, a vault" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["join", "cut_off"])
+@pytest.mark.parametrize("name", ["enter_namespaces", "make_mounts_private"])
 def test_mounts_that_cannot_be_joined_or_cut_off_are_told_of(station: Station, name: str) -> None:
     changed(station, NOTHING.format(name))
     done = station.run()
@@ -78,8 +78,8 @@ def test_an_early_end_of_what_keeps_the_fence_whole_is_told_of(station: Station,
     """In its second round."""
     changed(
         station,
-        f"real, rounds = remount.points, []\ndef points(table):\n    rounds.append(1)\n    if len(rounds) > 1:\n        {end}\n"
-        "    return real(table)\nremount.points = points",
+        f"real, rounds = remount.mount_points, []\ndef mount_points(table):\n    rounds.append(1)\n    if len(rounds) > 1:\n        {end}\n"
+        "    return real(table)\nremount.mount_points = mount_points",
     )
     with station.running("") as process:
         station.wait_for(lambda: not helpers(process.pid))
@@ -138,7 +138,7 @@ def guarded_of(launcher: int) -> set[str]:
     found: set[str] = set()
     for number in helpers(launcher):
         table = os.open(f"/proc/{number}/mountinfo", os.O_RDONLY)
-        found |= {os.path.basename(path) for path in remount.points(table)}
+        found |= {os.path.basename(path) for path in remount.mount_points(table)}
         os.close(table)
     return found
 

@@ -30,7 +30,7 @@ def test_a_repository_without_hooks_gets_none(world: World) -> None:
 
 def test_a_common_directory_must_not_appear_in_a_repository(world: World) -> None:
     repository(world.workspace)
-    assert str(world.workspace / ".git" / "commondir") in world.found().unwanted
+    assert str(world.workspace / ".git" / "commondir") in world.found().forbidden
 
 
 def test_hooks_behind_a_link_are_guarded_and_the_link_is_watched(world: World) -> None:
@@ -42,7 +42,7 @@ def test_hooks_behind_a_link_are_guarded_and_the_link_is_watched(world: World) -
     write(world.workspace / "tools" / "pre-commit")
     hooks.symlink_to("../tools")
     found = world.found()
-    assert found.links[str(hooks)] == "../tools"
+    assert found.symlinks[str(hooks)] == "../tools"
     assert str(world.workspace / "tools") in found.fence.ro_bind
 
 
@@ -52,7 +52,7 @@ def test_hooks_behind_a_link_that_leads_outside_open_nothing_and_the_link_is_wat
     hooks.rename(world.home / "hooks")
     hooks.symlink_to(world.home / "hooks")
     found = world.found()
-    assert found.links[str(hooks)] == str(world.home / "hooks")
+    assert found.symlinks[str(hooks)] == str(world.home / "hooks")
     assert all(covers(str(world.workspace), path) for path in found.fence.ro_bind)
 
 
@@ -91,7 +91,7 @@ def test_named_hooks_behind_a_link_that_leads_outside_open_nothing_and_the_link_
     git("config", "core.hooksPath", ".githooks", cwd=world.workspace)
     found = world.found()
     assert not [path for path in all_paths(found.fence) if covers(str(world.home / "hooks"), path)]
-    assert found.links == {str(world.workspace / ".githooks"): str(world.home / "hooks")}
+    assert found.symlinks == {str(world.workspace / ".githooks"): str(world.home / "hooks")}
 
 
 def test_a_link_on_the_way_to_named_hooks_is_watched(world: World) -> None:
@@ -100,7 +100,7 @@ def test_a_link_on_the_way_to_named_hooks_is_watched(world: World) -> None:
     (world.workspace / "tools").symlink_to("real")
     git("config", "core.hooksPath", "tools/hooks", cwd=world.workspace)
     found = world.found()
-    assert found.links == {str(world.workspace / "tools"): "real"}
+    assert found.symlinks == {str(world.workspace / "tools"): "real"}
     assert str(world.workspace / "real" / "hooks") in found.fence.ro_bind
 
 
@@ -148,7 +148,7 @@ def test_what_a_configuration_names_and_is_missing_cannot_appear(world: World, k
     repository(world.workspace)
     git("config", key, value, cwd=world.workspace)
     named = world.workspace / "team" / "shared"
-    assert str(named) in world.found().unwanted, "there is no place for a stub"
+    assert str(named) in world.found().forbidden, "there is no place for a stub"
     named.parent.mkdir()
     fence = world.found().fence
     assert str(named) in fence.stub_files and str(named.parent) in fence.self_bind
@@ -168,7 +168,7 @@ def test_what_no_configuration_runs_by_itself_may_appear(world: World, key: str,
     before = world.found()
     git("config", key, value, cwd=world.workspace)
     after = world.found()
-    assert (after.fence.stub_files, after.unwanted) == (before.fence.stub_files, before.unwanted)
+    assert (after.fence.stub_files, after.forbidden) == (before.fence.stub_files, before.forbidden)
 
 
 def test_hooks_that_are_named_in_other_repositories_of_the_workspace_are_guarded(world: World) -> None:

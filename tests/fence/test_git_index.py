@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local.fence.git_index import hidden
+from claude_local.fence.git_index import hidden_paths
 from tests.fence.world import git, write
 
 NAMES = ["a", "a-much-longer-name.txt", "b/c/d", "b/c/e e", "é", "x" * 7, "x" * 8, "n" * 200, "z"]
@@ -30,24 +30,24 @@ def index(tmp_path: Path, version: int, *words: str, form: str = "sha1") -> byte
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_kept_out_of_the_diff_is_named(tmp_path: Path, version: int, name: str) -> None:
     data = index(tmp_path, version, "--skip-worktree", name)
-    assert hidden(data) == {name} and hidden(data, sparse=True) == set()
+    assert hidden_paths(data) == {name} and hidden_paths(data, sparse=True) == set()
     git("update-index", "--no-skip-worktree", name, cwd=tmp_path)
     git("update-index", "--assume-unchanged", "b/c/d", "z", cwd=tmp_path)
     data = (tmp_path / ".git" / "index").read_bytes()
-    assert hidden(data) == hidden(data, sparse=True) == {"b/c/d", "z"}
+    assert hidden_paths(data) == hidden_paths(data, sparse=True) == {"b/c/d", "z"}
 
 
 @pytest.mark.parametrize("version", [2, 4])
 def test_nothing_is_named_where_nothing_is_marked(tmp_path: Path, version: int) -> None:
-    assert hidden(index(tmp_path, version)) == set()
+    assert hidden_paths(index(tmp_path, version)) == set()
 
 
 def test_longer_object_names_are_read(tmp_path: Path) -> None:
     data = index(tmp_path, 2, "--skip-worktree", "b/c/d", form="sha256")
-    assert hidden(data, name_size=32) == {"b/c/d"}
+    assert hidden_paths(data, name_size=32) == {"b/c/d"}
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_make_the_reader_fail(data: bytes) -> None:
     for version in (b"", b"DIRC\0\0\0\2\0\0\1\0", b"DIRC\0\0\0\4\0\0\1\0"):
-        assert isinstance(hidden(version + data), set)
+        assert isinstance(hidden_paths(version + data), set)

@@ -380,7 +380,7 @@ def test_what_cannot_be_looked_at_is_named(workspace: Path) -> None:
     os.close(directory)
     running.stop()
     subprocess.run(["rm", "-r", "n" * 250], cwd=workspace, check=True)
-    assert len(running.unseen) == 1 and running.unseen[0].startswith(str(workspace / ("n" * 250)))
+    assert len(running.unsearched) == 1 and running.unsearched[0].startswith(str(workspace / ("n" * 250)))
 
 
 def test_nothing_is_seen_without_a_word_where_files_cannot_be_opened(
@@ -398,7 +398,7 @@ def test_nothing_is_seen_without_a_word_where_files_cannot_be_opened(
 
     monkeypatch.setattr(os, "scandir", scandir)
     running.stop()
-    assert running.unseen == [str(workspace / "a")]
+    assert running.unsearched == [str(workspace / "a")]
 
 
 # --- what the watch has to write ------------------------------------------------------------------------------------------
@@ -526,4 +526,4 @@ def test_a_first_look_that_takes_too_long_is_told(workspace: Path, monkeypatch: 
     running._survey.start()
     running.stop()
     ended.set()
-    assert running.unseen == [str(workspace)]
+    assert running.unsearched == [str(workspace)]

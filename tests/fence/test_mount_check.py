@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from claude_local.fence.mount_check import difference
+from claude_local.fence.mount_check import find_problem
 from claude_local.fence.mountinfo import parse
 from claude_local.fence.plan import Fence
 
@@ -37,51 +37,51 @@ def test_names_with_spaces_and_optional_fields_are_read() -> None:
 
 
 def test_a_fence_as_planned_is_sound() -> None:
-    assert difference(HOST, SESSION, FENCE) is None
+    assert find_problem(HOST, SESSION, FENCE) is None
 
 
 def test_a_secret_mounted_over_its_own_cover_is_found() -> None:
     revealed = SESSION + "20 16 254:1 /vol/u/.ssh /home/u/.ssh ro - ext4 /dev/vdb rw\n"
-    assert difference(HOST, revealed, FENCE) == "something is mounted at /home/u/.ssh"
+    assert find_problem(HOST, revealed, FENCE) == "something is mounted at /home/u/.ssh"
 
 
 def test_a_directory_outside_that_became_writable_is_found() -> None:
     opened = SESSION + "20 12 254:1 /vol/u/other /home/u/other rw - ext4 /dev/vdb rw\n"
-    assert difference(HOST, opened, FENCE) == "something is mounted at /home/u/other"
+    assert find_problem(HOST, opened, FENCE) == "something is mounted at /home/u/other"
 
 
 def test_another_directory_in_the_place_of_the_workspace_is_found() -> None:
     swapped = SESSION.replace("/vol/u/p\\040q /home", "/vol/u/.ssh /home")
-    assert difference(HOST, swapped, FENCE) == "/home/u/p q shows another file or directory"
+    assert find_problem(HOST, swapped, FENCE) == "/home/u/p q shows another file or directory"
 
 
 def test_a_cover_that_is_not_there_is_found() -> None:
     without = "".join(line + "\n" for line in SESSION.splitlines() if "/home/u/.ssh" not in line)
-    assert difference(HOST, without, FENCE) == "/home/u/.ssh is visible"
+    assert find_problem(HOST, without, FENCE) == "/home/u/.ssh is visible"
 
 
 def test_a_guarded_file_that_can_be_written_counts_as_part_of_its_workspace_only() -> None:
     writable = SESSION.replace("/vol /home ro master:7", "/vol /home ro").replace(
         "/home/u/.netrc ro", "/home/u/.netrc rw"
     )
-    assert difference(HOST, writable, FENCE) == "/home/u/.netrc is writable"
+    assert find_problem(HOST, writable, FENCE) == "/home/u/.netrc is writable"
 
 
 def test_a_guard_that_is_not_there_is_found() -> None:
-    assert difference(HOST, SESSION[: SESSION.index("19 18")], FENCE) == "/home/u/p q/.git/config is not guarded"
+    assert find_problem(HOST, SESSION[: SESSION.index("19 18")], FENCE) == "/home/u/p q/.git/config is not guarded"
 
 
 def test_a_socket_may_be_hidden_or_gone() -> None:
     hidden = SESSION + "20 12 0:6 /null /home/u/s ro - devtmpfs devtmpfs rw\n"
-    assert difference(HOST, hidden, FENCE) == "something is mounted at /home/u/s"
-    assert difference(HOST, hidden, FENCE, ["/home/u/s"]) is None
-    assert difference(HOST, SESSION, FENCE, ["/home/u/s"]) is None
+    assert find_problem(HOST, hidden, FENCE) == "something is mounted at /home/u/s"
+    assert find_problem(HOST, hidden, FENCE, ["/home/u/s"]) is None
+    assert find_problem(HOST, SESSION, FENCE, ["/home/u/s"]) is None
 
 
 def test_a_disk_that_is_mounted_while_the_fence_comes_up_must_not_be_writable() -> None:
     """bubblewrap has made read-only what was there before; the mounts of both sides look alike afterwards."""
     late = "4 1 254:2 / /media/disk rw - ext4 /dev/vdc rw\n"
     inside = SESSION + "20 10 254:2 / /media/disk rw master:1 - ext4 /dev/vdc rw\n"
-    assert difference(HOST + late, inside, FENCE, before=HOST) == "/media/disk is writable"
-    assert difference(HOST + late, inside.replace("/media/disk rw", "/media/disk ro"), FENCE, before=HOST) is None
-    assert difference(HOST + late, inside, FENCE, before=HOST + late) is None, "bubblewrap may not look there"
+    assert find_problem(HOST + late, inside, FENCE, before=HOST) == "/media/disk is writable"
+    assert find_problem(HOST + late, inside.replace("/media/disk rw", "/media/disk ro"), FENCE, before=HOST) is None
+    assert find_problem(HOST + late, inside, FENCE, before=HOST + late) is None, "bubblewrap may not look there"

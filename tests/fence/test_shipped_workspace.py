@@ -147,7 +147,7 @@ def test_a_repository_that_is_not_believed_is_named_and_stays_as_it_is(
     found = world.found()
     link = str(world.workspace / ".git")
     assert len(found.remarks) == 1 and link in found.remarks[0]
-    assert link in found.fence.ro_bind or link in found.links
+    assert link in found.fence.ro_bind or link in found.symlinks
 
 
 def test_a_half_made_repository_stays_as_it_is(world: World) -> None:
@@ -161,7 +161,7 @@ def test_a_git_link_within_the_workspace_is_watched(world: World) -> None:
     (world.workspace / ".git").rename(world.workspace / "store")
     (world.workspace / ".git").symlink_to("store")
     found = world.found()
-    assert found.links == {str(world.workspace / ".git"): "store"}
+    assert found.symlinks == {str(world.workspace / ".git"): "store"}
     assert str(world.workspace / "store" / "hooks") in found.fence.ro_bind
     assert str(world.workspace / "store") in found.fence.self_bind
 

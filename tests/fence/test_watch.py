@@ -36,7 +36,7 @@ def watch(workspace: Path) -> Watch:
     found = Survey()
     home = str(workspace.parent / "home")
     survey_workspaces(found, [str(workspace)], Places(home, home, [], []), [])
-    made = Watch([str(workspace)], found.unwanted, found.links, found.repositories, found.unguarded)
+    made = Watch([str(workspace)], found.forbidden, found.symlinks, found.repositories, found.unguarded)
     made.start()
     return made
 
@@ -246,7 +246,7 @@ def test_what_nobody_may_list_is_taken_away_or_named(workspace: Path, monkeypatc
     monkeypatch.setattr(os, "open", closed_open)
     monkeypatch.setattr(os, "scandir", closed_scandir)
     assert stopped(running) == {str(closed[0]), str(closed[1])}
-    assert running.unseen == [str(closed[2])]
+    assert running.unsearched == [str(closed[2])]
 
 
 @pytest.mark.parametrize("below", ["", "a/b/c/d/e"])
@@ -598,7 +598,7 @@ def test_files_that_git_shows_no_more_are_named(workspace: Path, unguarded: Path
     git("update-index", "--skip-worktree", "README", cwd=workspace)
     git("update-index", "--assume-unchanged", "README", cwd=unguarded)
     assert stopped(running) == set()
-    assert running.hidden == {str(workspace / ".git"): ["README"], str(unguarded / ".git"): ["README"]}
+    assert running.hidden_files == {str(workspace / ".git"): ["README"], str(unguarded / ".git"): ["README"]}
 
 
 def test_a_sparse_checkout_is_no_secret(workspace: Path) -> None:
@@ -610,7 +610,7 @@ def test_a_sparse_checkout_is_no_secret(workspace: Path) -> None:
     running._survey.join()
     git("sparse-checkout", "set", "src", cwd=workspace)
     git("sparse-checkout", "set", "none", cwd=workspace)
-    assert stopped(running) == set() and running.hidden == {}
+    assert stopped(running) == set() and running.hidden_files == {}
 
 
 @pytest.mark.parametrize("name", ["exclude", "attributes"])

@@ -130,7 +130,7 @@ def test_a_guarded_link_within_the_workspace_is_watched_and_its_target_read_only
     write(world.workspace / "env")
     (world.workspace / ".envrc").symlink_to("env")
     found = world.found()
-    assert found.links == {str(world.workspace / ".envrc"): "env"}
+    assert found.symlinks == {str(world.workspace / ".envrc"): "env"}
     assert str(world.workspace / "env") in found.fence.ro_bind
 
 
