@@ -13,7 +13,7 @@ from claude_local.verify.workbench import Workbench
 # Program -> the package that brings it.
 TOOLS = {"bwrap": "bubblewrap", "socat": "socat", "jq": "jq", "curl": "curl"}
 # What the programs of the runtime import.
-LIBRARIES = ("requests", "jsonschema", "rich", "pexpect", "pyte", "starlette", "uvicorn")
+LIBRARIES = ("filelock", "huggingface_hub", "jsonschema", "pexpect", "pyte", "requests", "rich", "starlette", "uvicorn")
 # What Claude Code's own sandbox asks of the kernel for each command.
 SANDBOX = (
     *("--unshare-user", "--unshare-net", "--unshare-pid", "--cap-drop", "ALL", "--ro-bind", "/", "/"),

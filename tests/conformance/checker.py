@@ -1,8 +1,7 @@
-"""What a right answer of the Messages API looks like: each event's fields, their order, and the deviations we accept.
+"""A checker of the Messages API's answers: the fields of each event, their order, and the deviations that we accept.
 
-messages.schema.json holds the documented format, strictly. llama-server differs from it in known places
-(docs: the deviations below say where); each is repaired under a name before the answer is held against the schema, so a
-report can say "valid, with these deviations" and a new deviation is an error. Pure: no network, no clock.
+messages.schema.json is the documented format, strictly. llama-server deviates from it in known places, which
+DEVIATIONS names. Each of them is repaired before the answer is held against the schema, so a new one is a problem.
 """
 
 from __future__ import annotations
@@ -38,26 +37,21 @@ DELTAS = {
 
 @dataclass(frozen=True)
 class Deviation:
-    """A known difference of llama-server (b11434): ``repair`` changes a copy in place and says whether it was there."""
+    """A known difference of llama-server (b11434): ``repair`` removes it from an answer and returns whether it did."""
 
     name: str
     repair: Callable[[str, dict[str, Any]], bool]
 
 
 def _message_of(kind: str, value: dict[str, Any]) -> dict[str, Any] | None:
-    found = value if kind == "message" else value.get("message") if kind == "message_start" else None
-    return found if isinstance(found, dict) else None
+    message = value if kind == "message" else value.get("message") if kind == "message_start" else None
+    return message if isinstance(message, dict) else None
 
 
 def _blocks_of(kind: str, value: dict[str, Any]) -> list[dict[str, Any]]:
-    if kind == "content_block_start":
-        found = [value.get("content_block")]
-    elif kind == "message":
-        content = value.get("content")
-        found = content if isinstance(content, list) else []
-    else:
-        found = []
-    return [block for block in found if isinstance(block, dict)]
+    content = value.get("content") if kind == "message" else None
+    blocks = [value.get("content_block")] if kind == "content_block_start" else content
+    return [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, list) else []
 
 
 def _message_id(kind: str, value: dict[str, Any]) -> bool:
@@ -69,12 +63,12 @@ def _message_id(kind: str, value: dict[str, Any]) -> bool:
 
 
 def _tool_id(kind: str, value: dict[str, Any]) -> bool:
-    seen = False
+    repaired = False
     for block in _blocks_of(kind, value):
         name = block.get("id")
         if block.get("type") == "tool_use" and isinstance(name, str) and name and not name.startswith("toolu_"):
-            block["id"], seen = "toolu_" + name, True
-    return seen
+            block["id"], repaired = "toolu_" + name, True
+    return repaired
 
 
 def _no_cache_creation(kind: str, value: dict[str, Any]) -> bool:
@@ -91,27 +85,27 @@ def _empty_signature(kind: str, value: dict[str, Any]) -> bool:
     delta = value.get("delta")
     if kind == "content_block_delta" and isinstance(delta, dict) and delta.get("type") == "signature_delta":
         holders.append(delta)
-    seen = False
+    repaired = False
     for holder in holders:
         if holder.get("signature") == "":
-            holder["signature"], seen = "unsigned", True
-    return seen
+            holder["signature"], repaired = "unsigned", True
+    return repaired
 
 
 def _thinking_start_without_signature(kind: str, value: dict[str, Any]) -> bool:
-    seen = False
+    repaired = False
     for block in _blocks_of(kind, value):
         if kind == "content_block_start" and block.get("type") == "thinking" and "signature" not in block:
-            block["signature"], seen = "", True
-    return seen
+            block["signature"], repaired = "", True
+    return repaired
 
 
 def _tool_start_without_input(kind: str, value: dict[str, Any]) -> bool:
-    seen = False
+    repaired = False
     for block in _blocks_of(kind, value):
         if kind == "content_block_start" and block.get("type") == "tool_use" and "input" not in block:
-            block["input"], seen = {}, True
-    return seen
+            block["input"], repaired = {}, True
+    return repaired
 
 
 def _bare_error(kind: str, value: dict[str, Any]) -> bool:
@@ -137,7 +131,7 @@ LATE_STOPS = "content blocks are closed only at the end"
 
 @dataclass
 class CheckedMessage:
-    """``problems`` is empty when the answer is right; ``deviations`` are the accepted ones that it shows, each once.
+    """An answer. ``problems`` is empty when it is right; ``deviations`` names the accepted ones, each once.
 
     ``text`` and ``thinking`` are the pieces put together; ``tools`` holds each complete tool call.
     """
@@ -160,7 +154,7 @@ def _validator(kind: str) -> Draft202012Validator:
     return Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]})
 
 
-def _described(error: ValidationError, where: str) -> str:
+def _describe(error: ValidationError, where: str) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
     message = error.message
     return f"{where}{path}: {message if len(message) <= 160 else message[:157] + '...'}"
@@ -168,10 +162,10 @@ def _described(error: ValidationError, where: str) -> str:
 
 def _schema_problems(kind: str, value: Any, where: str) -> list[str]:
     error = best_match(_validator(kind).iter_errors(value))
-    return [_described(error, where)] if error is not None else []
+    return [_describe(error, where)] if error is not None else []
 
 
-def _repaired(kind: str, value: dict[str, Any], checked: CheckedMessage) -> dict[str, Any]:
+def _repair(kind: str, value: dict[str, Any], checked: CheckedMessage) -> dict[str, Any]:
     copy = deepcopy(value)
     for deviation in DEVIATIONS:
         if deviation.repair(kind, copy):
@@ -185,7 +179,7 @@ def check_message(value: Any) -> CheckedMessage:
     if not isinstance(value, dict):
         checked.problems.append(f"message: {type(value).__name__} instead of an object")
         return checked
-    message = _repaired("message", value, checked)
+    message = _repair("message", value, checked)
     checked.problems += _schema_problems("message", message, "message")
     if checked.problems:
         return checked
@@ -229,7 +223,7 @@ class _Stream:
         self.checked = checked
         self.blocks: list[_Block] = []
         self.started = False
-        self.delta_seen = False
+        self.ended = False
         self.stopped = False
 
     def problem(self, text: str) -> None:
@@ -255,19 +249,19 @@ class _Stream:
             self.started = True
         if kind == "message_stop":
             self.stopped = True
-            if not self.delta_seen:
+            if not self.ended:
                 self.problem(f"{where}: message_stop without a message_delta before it")
         elif kind == "message_delta":
             self._message_delta(event, where)
         elif kind != "ping":
-            if self.delta_seen:
+            if self.ended:
                 self.problem(f"{where}: {kind} after message_delta")
             getattr(self, "_" + kind)(event, where)
 
     def _message_delta(self, event: Event, where: str) -> None:
         if still_open := [str(number) for number, block in enumerate(self.blocks) if block.open]:
             self.problem(f"{where}: message_delta while content block {', '.join(still_open)} is open")
-        self.delta_seen = True
+        self.ended = True
         self.checked.stop_reason = event["delta"]["stop_reason"]
         self.checked.usage.update({key: value for key, value in event["usage"].items() if value is not None})
 
@@ -343,7 +337,7 @@ def check_events(events: Iterable[tuple[str, Event]]) -> CheckedMessage:
             continue
         if name != kind:
             checked.problems.append(f"{where}: it is named {name!r}, its type says {kind!r}")
-        fixed = _repaired(kind, event, checked)
+        fixed = _repair(kind, event, checked)
         if problems := _schema_problems(kind, fixed, where):
             checked.problems += problems
             return checked

@@ -76,7 +76,7 @@ def check(events: Events) -> Any:
     return check_events((event["type"], event) for event in events)
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
@@ -235,7 +235,7 @@ def test_blocks_that_close_late_are_accepted_and_named() -> None:
     assert checked.problems == [] and checked.deviations == [LATE_STOPS]
 
 
-def test_an_error_event_in_llama_servers_form_is_told() -> None:
+def test_an_error_event_in_llama_servers_form_is_reported() -> None:
     checked = check_events(
         [("message_start", start()), ("error", {"code": 500, "message": "boom", "type": "server_error"})]
     )
@@ -290,7 +290,7 @@ EVENTS = st.tuples(st.sampled_from(NAMES), st.dictionaries(st.sampled_from(KEYS)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(EVENTS, max_size=8))
-def test_no_nonsense_makes_it_stumble(events: list[tuple[str, dict[str, Any]]]) -> None:
+def test_any_events_are_judged_without_an_exception(events: list[tuple[str, dict[str, Any]]]) -> None:
     assert check_events(events).problems
 
 

@@ -103,6 +103,8 @@ def test_an_error_in_a_check_is_a_failure_not_a_traceback(tmp_path: Path) -> Non
 def test_what_a_check_leaves_running_is_ended(tmp_path: Path) -> None:
     def leaves(bench: Workbench) -> str:
         child = subprocess.Popen(["sleep", "300"], env=bench.environment(), start_new_session=True)
+        while child.pid not in processes.marked(bench.marker):  # its environment shows a moment after its start
+            time.sleep(0.01)
         bench.on_close(lambda: child.wait(timeout=5))
         return str(child.pid)
 
