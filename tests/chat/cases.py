@@ -1,4 +1,4 @@
-"""Turns of a model that have to arrive at Claude Code as they were meant: words, thinking and calls of its real tools."""
+"""Turns of a model that must reach Claude Code unchanged: words, thinking and calls of its real tools."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import Any
 from tests.chat.formats import Writer
 from tests.chat.server import Answer
 
-CODE = 'def greet(name: str) -> str:\n    """Say \\"hi\\" & <b>bye</b>."""\n\n    return f"{name}\\t\\\\ {{1: [2]}} é→🙂"\n'
+CODE = (
+    'def greet(name: str) -> str:\n    """Say \\"hi\\" & <b>bye</b>."""\n\n'
+    '    return f"{name}\\t\\\\ {{1: [2]}} é→🙂"\n'
+)
 OLD, NEW = "    if a < b && c > d:\n\treturn `x`;", "\n  - item: {key: 'v'}  \n</div>\n"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One turn: what the model thinks and says, and the calls (tool, arguments) that it makes."""
+    """One turn: the model's thinking and words, and its calls as (tool, arguments)."""
 
     name: str
     thinking: str = ""
     words: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
-    # Several calls in one turn, which not every model can write.
+    # Several calls in one turn, which not every model can make.
     parallel: bool = False
 
 
@@ -57,7 +60,7 @@ CASES = (
                 "ReportFindings",
                 {
                     "findings": [
-                        # Required before optional ones: so wants llama.cpp's grammar of JSON objects.
+                        # llama.cpp's grammar of JSON objects needs required properties before optional ones.
                         {"file": "ten.py", "summary": "case ten", "failure_scenario": "it breaks", "line": 10}
                     ]
                 },
@@ -68,19 +71,19 @@ CASES = (
 
 
 def script(case: Case, write: Writer, parallel: bool) -> str:
-    """What the model generates; without the parallel calls where the family cannot make any."""
+    """The text that the model generates; only the first call when the family cannot make parallel calls."""
     return write(case.thinking, case.words, case.calls if parallel else case.calls[:1])
 
 
 def wrong(case: Case, answer: Answer, thinks: bool, parallel: bool) -> str:
-    """What is not as it was meant, in one line; the empty string when everything is."""
+    """How the answer differs from the case, in one line; empty when it does not."""
     if answer.status != 200:
         return f"{answer.status}: {answer.error[:200]}"
-    meant = list(case.calls if parallel else case.calls[:1])
-    if answer.calls != meant:
-        return f"calls {answer.calls!r}, meant {meant!r}, text {answer.words('text')[:200]!r}"
+    expected = list(case.calls if parallel else case.calls[:1])
+    if answer.calls != expected:
+        return f"calls {answer.calls!r}, expected {expected!r}, text {answer.words('text')[:200]!r}"
     if answer.words("text").strip() != case.words:
-        return f"text {answer.words('text')!r}, meant {case.words!r}"
+        return f"text {answer.words('text')!r}, expected {case.words!r}"
     if thinks and answer.words("thinking").strip() != case.thinking:
-        return f"thinking {answer.words('thinking')!r}, meant {case.thinking!r}"
+        return f"thinking {answer.words('thinking')!r}, expected {case.thinking!r}"
     return ""

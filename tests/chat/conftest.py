@@ -1,4 +1,4 @@
-"""What the chat tests start from: the client, its requests, the server, the makers' templates."""
+"""Fixtures of the chat tests: Claude Code's requests, llama-server, the makers' templates."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def sessions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def llama_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The llama-server of the deployed image (copied out of it, nothing is stopped), or CLAUDE_LOCAL_TEST_LLAMA."""
+    """The llama-server of the deployed image, copied out of its container, or CLAUDE_LOCAL_TEST_LLAMA."""
     if named := os.environ.get("CLAUDE_LOCAL_TEST_LLAMA"):
         return Path(named)
     request.getfixturevalue("deployed")
     folder = tmp_path_factory.mktemp("llama")
     libraries = f"/usr/lib/{platform.machine()}-linux-gnu"
     for path in ("/opt/llama/llama-server", f"{libraries}/libgomp.so.1"):
-        command = [docker(), "cp", "--follow-link", f"{CONTAINER}:{path}", str(folder)]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        argv = [docker(), "cp", "--follow-link", f"{CONTAINER}:{path}", str(folder)]
+        subprocess.run(argv, check=True, capture_output=True, timeout=120)
     return folder / "llama-server"
 
 

@@ -1,4 +1,4 @@
-"""The conversations that every template has to carry, made of recorded requests, and what of them a prompt has lost."""
+"""The conversations that every template must render, made from recorded requests, and the parts that a prompt lost."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ RESULTS = tuple(content.split()[0] for content in CONTENTS.values())
 
 
 def conversations(sessions: Sequence[Session]) -> dict[str, Body]:
-    """The bodies by name. Pictures are left out of all but the two that are named after them; tools, but for ``every
-    tool``, are those that are called: the rest would only cost time.
+    """The bodies by name. Only the two that are named after pictures have any. To save time, all but ``every tool``
+    offer only the tools that are called.
 
     * ``tools``: two questions; thinking, words, parallel calls, a failed call;
-    * ``loop``: the same, cut off in the middle of the work;
+    * ``loop``: the same, ended in the middle of the work;
     * ``system turn``: as ``tools``, with Claude Code's system turn inside the conversation;
     * ``every tool``: the request that offers all of them;
     * ``tool search``: a result that is a reference to a tool, with words beside it, as Claude Code sends it;
-    * ``one at a time``: an answer, then single calls with thinking but no words: what every template is made for;
-    * ``swapped results``: of parallel calls the faster one's result comes first;
+    * ``one at a time``: an answer, then single calls with thinking but no words, which every template supports;
+    * ``swapped results``: the second of two parallel calls has its result first;
     * ``words beside results``: words in the turn that returns results (an interrupted session, a hook);
     * ``picture``, ``picture as result``: in the user's words, and returned by Read.
     """
@@ -56,7 +56,7 @@ def called_tools(body: Body) -> Body:
 
 
 def in_order(body: Body) -> Body:
-    """A copy whose results stand in the order of their calls; Claude Code sends them in the order in which tools end."""
+    """A copy with results in the order of their calls. Claude Code sends them in the order in which the tools end."""
     copied = deepcopy(body)
     calls = [block["id"] for block in _blocks(copied, "tool_use")]
     for message in copied["messages"]:
@@ -67,12 +67,12 @@ def in_order(body: Body) -> Body:
 
 
 def one_at_a_time(body: Body) -> Body:
-    """A copy in which the first question is answered at once and the second one is being worked on, call by call, with
-    each question's texts as one block."""
+    """A copy in which the first question is answered without a tool and the second with one call after the other, each
+    question's texts as one block."""
     copied = deepcopy(body)
     asked, _, _, listing, listed, reading, read, answer, asked_again = copied["messages"]
     copied["messages"] = [asked, answer, asked_again, listing, listed, reading, read]
-    # llama-server wants earlier thinking kept where a template can; the makers' of Qwen3.5 cannot yet.
+    # llama-server asks templates to keep earlier thinking; the makers' template of Qwen3.5 cannot do that yet.
     copied["chat_template_kwargs"] = {"preserve_reasoning": False}
     for message in copied["messages"]:
         kinds = {block["type"] for block in message["content"]}
@@ -86,7 +86,7 @@ def marked(body: Body, mark: str) -> Body:
     copied = deepcopy(body)
     last = copied["messages"][-1]["content"][-1]
     if last["type"] == "tool_result":
-        last["content"] = f"{said(last)} {mark}"
+        last["content"] = f"{text_of(last)} {mark}"
     else:
         last["text"] += f" {mark}"
     return copied
@@ -121,7 +121,7 @@ def pictures(body: Body) -> int:
 
 
 def bare(text: str) -> str:
-    """Letters and digits of ``text`` only: what is left of words however a template quotes and spaces them."""
+    """The letters and digits of ``text``, which stay the same however a template quotes and spaces it."""
     return re.sub(r"[\W_]+", "", re.sub(r"\\[nrt]", " ", text))
 
 
@@ -148,7 +148,7 @@ def _has(prompt: str) -> Callable[[str], bool]:
 
 
 def losses(body: Body, prompt: str, thinks: bool) -> list[str]:
-    """What of a request the model does not get to read, or not where it belongs; the empty list: nothing is lost."""
+    """The parts of a request that the prompt lacks or has in a wrong place; empty when nothing is lost."""
     has = _has(prompt)
     found: list[str] = []
 
@@ -169,8 +169,8 @@ def losses(body: Body, prompt: str, thinks: bool) -> list[str]:
     need("parameter's description", [schema["description"] for _, schema in parameters if "description" in schema])
     need("parameter's values", [word for _, schema in parameters for word in schema.get("enum", []) if word])
     need("call", [value for call in _blocks(body, "tool_use") for value in call["input"].values()])
-    # Of what a tool printed, the words: line numbers and blanks at the ends are not looked for.
-    need("result", [line for r in _blocks(body, "tool_result") for line in said(r).splitlines() if bare(line)])
+    # The lines that a tool printed, without line numbers and blank ends.
+    need("result", [line for r in _blocks(body, "tool_result") for line in text_of(r).splitlines() if bare(line)])
     return found + misplaced(body, prompt, thinks)
 
 
@@ -180,7 +180,7 @@ def _blocks(body: Body, kind: str) -> Iterator[dict[str, Any]]:
             yield from (block for block in message["content"] if block["type"] == kind)
 
 
-def said(result: dict[str, Any]) -> str:
+def text_of(result: dict[str, Any]) -> str:
     """The text of a tool_result block."""
     content = result.get("content", "")
     if isinstance(content, str):
@@ -189,7 +189,7 @@ def said(result: dict[str, Any]) -> str:
 
 
 def misplaced(body: Body, prompt: str, thinks: bool) -> list[str]:
-    """Orders that a reader depends on, as far as this conversation has what they are about."""
+    """The parts of this conversation that are in a wrong order."""
     at = {word: prompt.find(word.split(":")[0]) for word in (*RESULTS, *THOUGHTS, SPOKEN, *ASKED, FAILED, BESIDE)}
     calls = [prompt.rfind(f"work/{name}") for name in CONTENTS]
     everything = str(body["messages"])
@@ -211,7 +211,7 @@ def misplaced(body: Body, prompt: str, thinks: bool) -> list[str]:
         if message["role"] == "system":
             ending = list(_texts(body["system"]))[-1].strip().splitlines()[-1]
             order("a system turn stands before the conversation", prompt.find(ending), prompt.rfind(_heading(message)))
-    # What the model thought since the last question belongs to the work that it is in the middle of.
+    # Thinking since the last question belongs to the work in progress.
     thoughts = [word for word in THOUGHTS if word in everything]
     if thinks and thoughts and ASKED[1] not in everything:
         for word, place in zip(thoughts, (calls[0], at[FAILED], prompt.rfind("work/picture")), strict=False):

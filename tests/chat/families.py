@@ -1,7 +1,7 @@
-"""Which template each family of models brings along, what is wrong with it, and which of ours takes its place.
+"""The template that each family of models has, its defects, and our template that replaces it.
 
-The makers' templates are not ours and are not kept here: they come from the ``models/templates`` of the pinned
-llama.cpp, by their sha256 (tests/chat/official.py). ``note`` says where that copy is a relative's and not the model's.
+The makers' templates are not kept here. They come from ``models/templates`` of the pinned llama.cpp, by their sha256
+(tests/chat/official.py).
 """
 
 from __future__ import annotations
@@ -12,24 +12,29 @@ from claude_local.models.profiles import Profile
 from tests.chat import formats
 from tests.chat.formats import Writer
 
-# Defects, in the words of tests/chat/conversations.py and test_templates.py.
+# Defects, as tests/chat/conversations.py and test_templates.py report them.
 ORDER = "results are not in the order of their calls"
 BESIDE = "words beside results stand before them"
 THINKING = "thinking of the work in progress lost or misplaced"
 EARLY = "a result stands before its call"
 LATE = "words that came before a call stand behind it"
-# What becomes of a turn with thinking, words and two calls where only the first call is rendered.
+# The defects of a template that renders only the first call of a turn with thinking, words and two calls.
 ONE_CALL = ("call lost", "model's words lost", EARLY)
 
 
 @dataclass(frozen=True)
 class Family:
-    """``own``: our template in files/chat-templates. ``official``: the file in llama.cpp's models/templates, with its
-    ``sha256``. ``write``: how the model writes with our template, ``official_write`` with its makers'. ``thinks``:
-    thinking is part of the format; ``parallel``: the model can make several calls in one turn.
+    """A family of models with one chat format.
 
-    ``defects``: conversation -> what the official template does wrong with it, word for word but for quoted text.
-    ``left``: what ours cannot mend. ``same_after``: from here on ours renders the same where the official one is right.
+    * ``own``: our template in files/chat-templates
+    * ``official``, ``sha256``: the makers' file in llama.cpp's models/templates
+    * ``write``, ``official_write``: how the model writes with our template, and with its makers'
+    * ``thinks``: whether thinking is part of the format
+    * ``parallel``: whether the model can make several calls in one turn
+    * ``defects``: conversation -> what the official template does wrong with it, without quoted text
+    * ``left``: defects that our template cannot fix
+    * ``same_after``: from this text on, our template renders the same as the official one where that is right
+    * ``note``: how the official file relates to the model's own template
     """
 
     own: str
@@ -51,7 +56,7 @@ FAMILIES = (
         official="Qwen-Qwen2.5-7B-Instruct.jinja",
         sha256="cd8e9439f0570856fd70470bf8889ebd8b5d1107207f67a5efb46e342330527f",
         write=formats.fenced,
-        # As the template asks for it; the small coders write fences all the same (decision 4).
+        # The template asks for this form; the small coders write fences anyway (decision 4).
         official_write=formats.hermes,
         thinks=False,
         parallel=True,
@@ -134,19 +139,19 @@ FAMILIES = (
             "words beside results": {*ONE_CALL, BESIDE},
             "picture as result": {*ONE_CALL},
         },
-        # llama-server itself drops the words of a turn that has thinking and a call, before any template.
+        # llama-server itself drops the words of a turn with thinking and a call, before any template.
         left=frozenset({"model's words lost"}),
         same_after="<|start|>user",
         note="the 20b has the 120b's template",
     ),
 )
 
-# Profiles that keep their model's own template, because nothing is wrong with it: profile -> family. None so far.
+# Profiles whose model's own template has no defects and is kept: profile -> family. None so far.
 UNREPAIRED: dict[str, Family] = {}
 
 
 def family(profile: Profile) -> Family:
-    """The family of a profile of models.conf. Raises LookupError, saying what to do, where it has none."""
+    """The family of a profile of models.conf. Raises LookupError, with what to do, when it has none."""
     for known in FAMILIES:
         if profile.chat_template == known.own:
             return known

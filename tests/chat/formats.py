@@ -1,8 +1,8 @@
-"""What each family of models writes: thinking, words and tool calls in the form its makers document.
+"""The format of each family of models: thinking, words and tool calls as its makers document them.
 
-One function a family: (thinking, words, calls) -> the text that the model generates after the generation prompt,
-without the token that ends its turn. ``calls``: (tool, arguments). An empty ``thinking`` is what the model writes when
-it does not think.
+One function for each family turns (thinking, words, calls) into the text that the model generates after the generation
+prompt, without the token that ends its turn. ``calls`` are (tool, arguments). With an empty ``thinking``, the text is
+that of a model that does not think.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def _raw(value: Any) -> str:
 
 
 def fenced(thinking: str, words: str, calls: Calls) -> str:
-    """Small Qwen2.5-Coder, whatever it is asked for (decision 4): all calls of a turn in one json block."""
+    """Small Qwen2.5-Coder with any template (decision 4): all calls of a turn in one json block."""
     block = ",\n".join(f'{{"name": "{name}", "arguments": {_compact(given)}}}' for name, given in calls)
     return words + (("\n" if words else "") + f"```json\n{block}\n```" if calls else "")
 
 
 def hermes(thinking: str, words: str, calls: Calls) -> str:
-    """Qwen2.5 as its own template asks for it: one <tool_call> with JSON a call."""
+    """Qwen2.5 with its own template: one <tool_call> with JSON for each call."""
     written = [
         f'<tool_call>\n{{"name": "{name}", "arguments": {_compact(given)}}}\n</tool_call>' for name, given in calls
     ]
@@ -51,13 +51,13 @@ def qwen3_coder(thinking: str, words: str, calls: Calls) -> str:
 
 
 def qwen3_5(thinking: str, words: str, calls: Calls) -> str:
-    """Qwen3.5 and its successors: as Qwen3-Coder, after the thinking that the generation prompt has opened."""
+    """Qwen3.5 and its successors: as Qwen3-Coder, after thinking, which the generation prompt opens."""
     rest = "\n\n".join([*([words] if words else []), *(["\n".join(_function(*c) for c in calls)] if calls else [])])
     return f"{thinking}\n</think>\n\n{rest}"
 
 
 def glm(thinking: str, words: str, calls: Calls) -> str:
-    """GLM-4.5 to 4.7: pairs of keys and values; the generation prompt has opened the thinking."""
+    """GLM-4.5 to 4.7: pairs of keys and values; the generation prompt opens the thinking."""
     written = ""
     for name, given in calls:
         pairs = "".join(f"<arg_key>{k}</arg_key><arg_value>{_raw(v)}</arg_value>" for k, v in given.items())
@@ -66,7 +66,7 @@ def glm(thinking: str, words: str, calls: Calls) -> str:
 
 
 def harmony(thinking: str, words: str, calls: Calls) -> str:
-    """gpt-oss: channels; one call ends the turn, so the first of ``calls`` is all that it can make."""
+    """gpt-oss: channels. A call ends the turn, so only the first of ``calls`` is written."""
     parts = []
     if thinking:
         parts.append(f"<|channel|>analysis<|message|>{thinking}<|end|>")

@@ -1,7 +1,7 @@
-"""The makers' chat templates, from the source archive of the pinned llama.cpp, each by its sha256. Not kept in git.
+"""The makers' chat templates, from the source archive of the pinned llama.cpp, each checked by its sha256.
 
-``CLAUDE_LOCAL_TEST_TEMPLATES`` names a folder that has them (a llama.cpp tree's ``models/templates``); without it they
-are fetched once, from where the deploy gets the sources, into ``~/.cache/claude-local``.
+They are not kept in git. ``CLAUDE_LOCAL_TEST_TEMPLATES`` names a folder that has them (``models/templates`` of a
+llama.cpp tree). Without it they are downloaded once, as the deploy downloads the sources, to ``~/.cache/claude-local``.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from claude_local.image import source
 from claude_local.image.builds import BUILDS, LlamaBuild
 from tests.chat.families import FAMILIES
 
-WANTED = {family.official: family.sha256 for family in FAMILIES}
+EXPECTED = {family.official: family.sha256 for family in FAMILIES}
 
 
 class TemplatesError(Exception):
-    """The templates could not be had; one line a source that was tried."""
+    """No place has the templates; one line a place."""
 
 
 def build() -> LlamaBuild:
@@ -31,21 +30,21 @@ def build() -> LlamaBuild:
 
 
 def problems(folder: Path) -> list[str]:
-    """Which of the wanted files ``folder`` lacks or has with another content."""
-    found = []
-    for name, expected in sorted(WANTED.items()):
+    """The files that ``folder`` lacks or has with other content, one line each."""
+    lines = []
+    for name, expected in sorted(EXPECTED.items()):
         path = folder / name
         if not path.is_file():
-            found.append(f"{path} is missing")
+            lines.append(f"{path} is missing")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            found.append(
-                f"{path} is not the file that was checked: look at its changes, then at tests/chat/families.py"
+            lines.append(
+                f"{path} is not the file that was checked: review its changes, then update tests/chat/families.py"
             )
-    return found
+    return lines
 
 
 def templates() -> Path:
-    """A folder with all of the wanted templates. Raises TemplatesError."""
+    """A folder with all templates. Raises TemplatesError."""
     if named := os.environ.get("CLAUDE_LOCAL_TEST_TEMPLATES"):
         wrong = problems(Path(named))
         if wrong:
@@ -55,15 +54,15 @@ def templates() -> Path:
     if not problems(cache):
         return cache
     reasons = []
-    fetchers: list[Callable[[Path], tuple[Path, str]]] = [
+    downloads: list[source.Download] = [
         lambda scratch: source.from_pypi(build(), scratch),
         lambda scratch: source.from_git_host(build(), scratch, source.session()),
     ]
-    for fetch in fetchers:
+    for download in downloads:
         with tempfile.TemporaryDirectory(prefix="chat-templates-") as scratch:
             try:
-                archive, _ = fetch(Path(scratch))
-                fresh = unpacked(archive, Path(scratch) / "templates")
+                archive, _ = download(Path(scratch))
+                fresh = unpack(archive, Path(scratch) / "templates")
             except (source.SourceError, tarfile.TarError, OSError) as error:
                 reasons.append(str(error))
                 continue
@@ -77,13 +76,13 @@ def templates() -> Path:
     raise TemplatesError("\n".join(reasons))
 
 
-def unpacked(archive: Path, folder: Path) -> Path:
-    """The wanted templates of a source archive in ``folder``; only their content is taken from it."""
+def unpack(archive: Path, folder: Path) -> Path:
+    """Write the templates of a source archive into ``folder``. Returns ``folder``."""
     folder.mkdir(parents=True)
     with tarfile.open(archive) as tar:
         for member in tar:
             parts = member.name.split("/")
-            if parts[-3:-1] == ["models", "templates"] and parts[-1] in WANTED and member.isfile():
+            if parts[-3:-1] == ["models", "templates"] and parts[-1] in EXPECTED and member.isfile():
                 content = tar.extractfile(member)
                 assert content is not None
                 (folder / parts[-1]).write_bytes(content.read())

@@ -1,7 +1,6 @@
-"""Requests of the real Claude Code, recorded on loopback: what every chat template has to carry.
+"""Record requests of the real Claude Code on loopback: the conversations that every chat template must render.
 
-The client runs with a home of its own under ``folder`` and talks to the scripted backend only; nothing of what it says
-is kept outside ``folder`` and memory. Which binary: :func:`claude_binary`.
+The client has a home of its own and talks to the scripted backend only. Its requests stay in memory.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from typing import Any
 
 from claude_local.verify.scripted_backend import ScriptedBackend, Turn, text, thinking, tool_use
 
-# Seconds: a session of a few turns takes some five on an idle core.
-SESSION = 180
+# A session of a few turns takes about five seconds on an idle core.
+SESSION_SECONDS = 180
 MODEL = "claude-local"
-# What the wrapper (templates/claude-local, set_environment) exports about requests.
+# The variables about requests that the wrapper exports (templates/claude-local, set_environment).
 WRAPPED = {"CLAUDE_CODE_MODEL_CAPABILITIES": "-mid_conv_system,-mid_conv_tool_change"}
 SEARCH = "ENABLE_TOOL_SEARCH"
-# Words that the sessions carry, so that a test can find them again in a prompt.
+# Words in the sessions that a test can find again in a prompt.
 THOUGHTS = ("THOUGHT-ONE: both files are needed.", "THOUGHT-TWO: now the list.", "THOUGHT-THREE: the picture is left.")
 SPOKEN = "SPOKEN-ONE: I read both files."
 CONTENTS = {"first.txt": "RESULT-ONE pelican\n", "second.txt": "RESULT-TWO walnut\n"}
@@ -36,7 +35,7 @@ FAILED = "no-such-folder-here"
 
 
 class RecordingError(Exception):
-    """The client could not be run or did not get through its session; the message says where it stopped."""
+    """The client did not run or did not finish its session; the message says where it stopped."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +47,20 @@ class Session:
 
 
 def claude_binary() -> Path:
-    """``CLAUDE_LOCAL_TEST_CLAUDE``, or the one that the deploy placed. Raises RecordingError when neither is there."""
+    """``CLAUDE_LOCAL_TEST_CLAUDE``, or the deployed Claude Code. Raises RecordingError when there is none."""
     named = os.environ.get("CLAUDE_LOCAL_TEST_CLAUDE")
-    found = Path(named) if named else Path.home() / ".local/share/claude-local/claude"
-    if not os.access(found, os.X_OK):
-        raise RecordingError(f"{found} is no program; deploy first, or set CLAUDE_LOCAL_TEST_CLAUDE to Claude Code")
-    return found.resolve()
+    binary = Path(named) if named else Path.home() / ".local/share/claude-local/claude"
+    if not os.access(binary, os.X_OK):
+        raise RecordingError(
+            f"{binary} is not executable; deploy first, or set CLAUDE_LOCAL_TEST_CLAUDE to Claude Code"
+        )
+    return binary.resolve()
 
 
 def version(binary: Path) -> str:
     """Claude Code's version, ``2.1.330``."""
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
-    return said.split()[0]
+    done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.split()[0]
 
 
 def picture(size: int = 32) -> bytes:
@@ -74,14 +75,16 @@ def picture(size: int = 32) -> bytes:
 
 
 def record(folder: Path, binary: Path) -> list[Session]:
-    """Run the sessions that the checks need and return what the backend saw. ``folder``: empty, ours. A few seconds each.
+    """Run the sessions that the checks need, a few seconds each, and return their requests.
 
-    * ``tools``: as the wrapper runs it; thinking, text and two calls in one turn, a call that fails, a picture that a
-      tool returns, an answer, a second question.
-    * ``system``: the same with Claude Code's own defaults, which put system turns into the conversation.
+    ``folder`` must be empty.
+
+    * ``tools``: with the wrapper's environment; thinking, text and two calls in one turn, a call that fails, a picture
+      that a tool returns, an answer, a second question.
+    * ``system``: the same with Claude Code's defaults, which put system turns into the conversation.
     * ``every tool``: a request that offers all tools at once (Claude Code without its tool search).
     * ``tool search``: Claude Code's ToolSearch, whose result is a reference to a tool, not text.
-    * ``picture``: a picture in the user's own words.
+    * ``picture``: a picture in the user's turn.
 
     Raises RecordingError.
     """
@@ -143,7 +146,7 @@ def _session(
         bodies = [request["body"] for request in backend.main_requests]
     if len(bodies) != len(turns):
         raise RecordingError(
-            f"session {name}: {len(bodies)} of {len(turns)} requests came, Claude Code ended with {ended}"
+            f"session {name}: {len(bodies)} of {len(turns)} requests arrived, Claude Code ended with {ended}"
         )
     return Session(name, bodies)
 
@@ -151,7 +154,7 @@ def _session(
 def _converse(
     command: list[str], work: Path, environment: dict[str, str], questions: list[list[dict[str, Any]]]
 ) -> str:
-    """Ask one question after the other, each when the one before is answered. Returns the exit status and the last words."""
+    """Ask the questions, each after the answer to the one before. Returns the exit status and the last output."""
     errors = work.parent / "stderr"
     with (
         errors.open("w") as sink,
@@ -160,7 +163,7 @@ def _converse(
         ) as client,
     ):
         assert client.stdin is not None and client.stdout is not None
-        watchdog = threading.Timer(SESSION, client.kill)
+        watchdog = threading.Timer(SESSION_SECONDS, client.kill)
         watchdog.start()
         try:
             for blocks in questions:
@@ -181,7 +184,7 @@ def _converse(
 
 
 def _environment(home: Path, url: str) -> dict[str, str]:
-    """What the wrapper exports, as far as it bears on requests, and nothing of the caller's."""
+    """The wrapper's variables that affect requests, and none of the caller's."""
     names = (
         "ANTHROPIC_MODEL",
         "ANTHROPIC_SMALL_FAST_MODEL",

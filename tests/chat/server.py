@@ -1,4 +1,4 @@
-"""The real llama-server of the pinned build with one chat template and the tiny model, spoken to as Claude Code does."""
+"""The real llama-server of the pinned build with one chat template and the tiny model, and a client for it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from claude_local.server.client import parse_sse
 from tests.chat.tiny_model import CONTEXT
 
 START_SECONDS, ANSWER_SECONDS = 60, 300
-# What stands in a prompt where a picture goes in (llama-server takes another one at each start unless it is told).
+# The text in a prompt where a picture belongs. Without LLAMA_MEDIA_MARKER, llama-server chooses one at each start.
 MEDIA = "<__picture__>"
 
 
 @dataclass
 class Answer:
-    """What came back: the content blocks of the stream as the Messages API means them, or the error's text."""
+    """The content blocks of a streamed answer, or the error's text."""
 
     status: int
     blocks: list[dict[str, Any]] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def calls(self) -> list[tuple[str, Any]]:
-        """(tool, input) of each tool_use block; input is a string where it is no JSON."""
+        """(tool, input) of each tool_use block; input is a string when it is not JSON."""
         return [(block["name"], block["input"]) for block in self.blocks if block["type"] == "tool_use"]
 
     def words(self, kind: str) -> str:
@@ -41,9 +41,9 @@ class Answer:
 
 
 class LlamaServer:
-    """llama-server on a free loopback port; a context manager. ``template`` None: the one inside ``model``.
+    """llama-server on a free loopback port; a context manager. Without ``template`` it uses the model's own.
 
-    Raises RuntimeError with the end of its log when it does not come up.
+    Raises RuntimeError with the end of the log when it does not start.
     """
 
     def __init__(self, binary: Path, model: Path, log: Path, template: Path | None = None, mmproj: Path | None = None):
@@ -53,7 +53,7 @@ class LlamaServer:
         self._log = log
         self._command = [str(binary), "-m", str(model), "--host", "127.0.0.1", "--port", str(self.port), "--jinja"]
         self._command += ["-c", str(CONTEXT), "-np", "1", "--no-ui", "--offline", "--temp", "0", "--cache-ram", "0"]
-        # One thread: two that wait for each other take many times as long on a machine that does something else too.
+        # One thread: on a busy machine, two threads that wait for each other take many times as long.
         self._command += ["-t", "1"]
         if template is not None:
             self._command += ["--chat-template-file", str(template)]
@@ -62,7 +62,7 @@ class LlamaServer:
 
     def __enter__(self) -> LlamaServer:
         environment = os.environ | {"LLAMA_SERVER_SLOTS_DEBUG": "1", "LLAMA_MEDIA_MARKER": MEDIA}
-        # The library for threads comes out of the image with the program; a machine without a compiler has none.
+        # libgomp is copied from the image with the program; a machine without a compiler has none.
         environment["LD_LIBRARY_PATH"] = str(Path(self._command[0]).parent)
         with self._log.open("w") as sink:
             self._process = subprocess.Popen(
@@ -77,7 +77,7 @@ class LlamaServer:
                 pass
             time.sleep(0.05)
         self._end()
-        raise RuntimeError(f"llama-server did not come up: {self._log.read_text()[-2000:]}")
+        raise RuntimeError(f"llama-server did not start: {self._log.read_text()[-2000:]}")
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self._end()
@@ -91,31 +91,31 @@ class LlamaServer:
             self._process.wait()
 
     def ask(self, body: dict[str, Any], max_tokens: int = 400) -> Answer:
-        """POST a body of the Messages API as a stream, at most ``max_tokens`` tokens of answer."""
+        """POST a body of the Messages API as a stream. The answer has at most ``max_tokens`` tokens."""
         sent = {**body, "stream": True, "max_tokens": max_tokens, "temperature": 0}
-        with requests.post(f"{self.url}/v1/messages?beta=true", json=sent, stream=True, timeout=ANSWER_SECONDS) as got:
-            got.encoding = "utf-8"
-            if got.status_code != 200:
-                return Answer(got.status_code, error=got.text)
-            return assembled(parse_sse(got.iter_lines(decode_unicode=True)))
+        with requests.post(
+            f"{self.url}/v1/messages?beta=true", json=sent, stream=True, timeout=ANSWER_SECONDS
+        ) as reply:
+            reply.encoding = "utf-8"
+            if reply.status_code != 200:
+                return Answer(reply.status_code, error=reply.text)
+            return assemble(parse_sse(reply.iter_lines(decode_unicode=True)))
 
     def prompt(self) -> str:
-        """What the model got to read in the last request, special tokens included, pictures left out."""
+        """The prompt of the last request, with special tokens and without pictures."""
         slots = requests.get(f"{self.url}/slots", timeout=30).json()
-        found: str = slots[0]["prompt"]
-        return found
+        return str(slots[0]["prompt"])
 
     def rendered(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
-        """The prompt of a request of the OpenAI kind, each picture as :data:`MEDIA`; nothing is generated."""
+        """The prompt of an OpenAI request, with :data:`MEDIA` for each picture. Nothing is generated."""
         sent = {"messages": messages, "tools": tools}
-        got = requests.post(f"{self.url}/apply-template", json=sent, timeout=ANSWER_SECONDS)
-        got.raise_for_status()
-        prompt: str = got.json()["prompt"]
-        return prompt
+        reply = requests.post(f"{self.url}/apply-template", json=sent, timeout=ANSWER_SECONDS)
+        reply.raise_for_status()
+        return str(reply.json()["prompt"])
 
 
-def assembled(events: list[tuple[str, dict[str, Any]]]) -> Answer:
-    """The content blocks that a client puts together from a stream's events."""
+def assemble(events: list[tuple[str, dict[str, Any]]]) -> Answer:
+    """The content blocks of a stream's events, assembled as a client does."""
     answer = Answer(200)
     blocks: dict[int, dict[str, Any]] = {}
     for kind, event in events:

@@ -1,7 +1,7 @@
-"""The shape of recorded requests: what may be kept of them. Roles, block types, tool names, schemas' types, sizes.
+"""The shape of recorded requests: roles, block types, tool names, schemas' types, sizes. Pure.
 
-No text of the client's is in it: a text is the number of its characters in hundreds; a schema is its property names
-with their types, optional ones marked. Pure.
+A shape may be kept in git, because it contains no text of Claude Code's. A text becomes its number of characters in
+hundreds, a schema its property names with their types, optional ones marked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KEPT = Path(__file__).parent / "shapes.json"
 
 
 def shape(version: str, sessions: Sequence[Session]) -> dict[str, Any]:
-    """The shape of a recording, as it is kept in shapes.json."""
+    """The shape of a recording, as shapes.json has it."""
     return {
         "claude_code": version,
         "sessions": {session.name: [_body(body) for body in session.bodies] for session in sessions},
@@ -26,8 +26,8 @@ def shape(version: str, sessions: Sequence[Session]) -> dict[str, Any]:
 
 
 def _all_tools(sessions: Sequence[Session]) -> list[dict[str, Any]]:
-    found = {tool["name"]: tool for session in sessions for body in session.bodies for tool in body["tools"]}
-    return [found[name] for name in sorted(found)]
+    tools = {tool["name"]: tool for session in sessions for body in session.bodies for tool in body["tools"]}
+    return [tools[name] for name in sorted(tools)]
 
 
 def _body(body: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +44,9 @@ def _body(body: dict[str, Any]) -> dict[str, Any]:
 def _content(content: Any) -> str:
     if isinstance(content, str):
         return "words"
-    # Parallel results come in the order in which tools end; their order is no part of the shape. Nor is how many
-    # reminders stand before a question: that depends on the machine (git, agents, skills).
+    # Two things differ from run to run and are not part of the shape: the order of parallel results, which is that in
+    # which tools end, and the number of reminders before a question, which depends on the machine (git, agents,
+    # skills).
     kinds = [_block(block) for block in content]
     if all(kind.startswith("tool_result") for kind in kinds):
         kinds.sort()
@@ -83,22 +84,22 @@ def _schema(schema: Any) -> Any:
     return kind if isinstance(kind, str) else " | ".join(kind)
 
 
-def differences(kept: Any, found: Any, where: str = "") -> list[str]:
-    """One line for each place in which two shapes differ. Sizes may differ by a tenth or 500 characters: paths are in them."""
-    if isinstance(kept, int) and isinstance(found, int) and abs(kept - found) <= max(500, kept / 10):
+def differences(kept: Any, recorded: Any, where: str = "") -> list[str]:
+    """One line for each difference of two shapes. Sizes include paths, so they may differ by a tenth or 500."""
+    if isinstance(kept, int) and isinstance(recorded, int) and abs(kept - recorded) <= max(500, kept / 10):
         return []
-    if isinstance(kept, dict) and isinstance(found, dict):
+    if isinstance(kept, dict) and isinstance(recorded, dict):
         lines = []
-        for key in [*kept, *(key for key in found if key not in kept)]:
+        for key in [*kept, *(key for key in recorded if key not in kept)]:
             inside = f"{where} > {key}" if where else str(key)
-            if key not in found:
+            if key not in recorded:
                 lines.append(f"{inside}: gone")
             elif key not in kept:
-                lines.append(f"{inside}: new, {json.dumps(found[key])[:200]}")
+                lines.append(f"{inside}: new, {json.dumps(recorded[key])[:200]}")
             else:
-                lines += differences(kept[key], found[key], inside)
+                lines += differences(kept[key], recorded[key], inside)
         return lines
-    if isinstance(kept, list) and isinstance(found, list) and len(kept) == len(found):
-        pairs = enumerate(zip(kept, found, strict=True))
+    if isinstance(kept, list) and isinstance(recorded, list) and len(kept) == len(recorded):
+        pairs = enumerate(zip(kept, recorded, strict=True))
         return [line for place, (old, new) in pairs for line in differences(old, new, f"{where} > {place}")]
-    return [] if kept == found else [f"{where}: was {json.dumps(kept)[:200]}, is {json.dumps(found)[:200]}"]
+    return [] if kept == recorded else [f"{where}: was {json.dumps(kept)[:200]}, is {json.dumps(recorded)[:200]}"]

@@ -1,4 +1,4 @@
-"""The shape of Claude Code's requests: what is kept of them, what a change looks like, and whether it still holds."""
+"""The shape of Claude Code's requests: it has no text, its changes are reported, and the kept shape is current."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_roles_blocks_and_errors_are_kept() -> None:
     ]
 
 
-def test_the_order_in_which_tools_end_is_no_difference() -> None:
+def test_the_order_of_parallel_results_is_no_difference() -> None:
     one, two = returned("x"), returned([{"type": "image"}])
     assert shape_of(("user", [one, two])) == shape_of(("user", [two, one]))
 
@@ -92,11 +92,11 @@ def test_the_order_in_which_tools_end_is_no_difference() -> None:
         ({"a": {"b": True}}, {"a": {"b": True}}, 0),
     ],
 )
-def test_differences_are_told_and_small_sizes_are_none(kept: Any, found: Any, lines: int) -> None:
+def test_differences_are_reported_except_small_ones_in_size(kept: Any, found: Any, lines: int) -> None:
     assert len(differences(kept, found)) == lines
 
 
-def test_what_is_kept_is_a_shape_and_short() -> None:
+def test_the_kept_shape_is_short() -> None:
     kept = json.loads(KEPT.read_text())
     assert set(kept) == {"claude_code", "sessions", "tools"}
     strings = [line for line in KEPT.read_text().split('"')[1::2]]
@@ -105,7 +105,7 @@ def test_what_is_kept_is_a_shape_and_short() -> None:
 
 @pytest.fixture
 def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A kept shape, and a Claude Code that sends something else now; the shape's file."""
+    """The file of a kept shape, with a Claude Code that sends other requests now."""
     kept = tmp_path / "shapes.json"
     kept.write_text(json.dumps(shape("1.0", [Session("s", [body(("user", [words("a")]))])])))
     monkeypatch.setattr(record_shapes, "KEPT", kept)
@@ -116,34 +116,34 @@ def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return kept
 
 
-def test_one_command_tells_what_has_changed_and_keeps_the_new_shape(
+def test_one_command_reports_the_changes_and_keeps_the_new_shape(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = recording.read_text()
     assert record_shapes.main(["--check"]) == 1 and recording.read_text() == before
-    said = capsys.readouterr().out
-    assert 'claude_code: was "1.0", is "1.1"' in said and "system: words" in said
-    assert record_shapes.main([]) == 0 and capsys.readouterr().out == said
+    report = capsys.readouterr().out
+    assert 'claude_code: was "1.0", is "1.1"' in report and "system: words" in report
+    assert record_shapes.main([]) == 0 and capsys.readouterr().out == report
     after = json.loads(recording.read_text())
     assert after["sessions"]["s"][0]["messages"] == ["user: text", "system: words"] and "SECRET" not in str(after)
     assert record_shapes.main(["--check"]) == 0
     assert "nothing has changed (Claude Code 1.1)" in capsys.readouterr().out
 
 
-def test_a_recording_that_fails_keeps_what_is_there(
+def test_a_failed_recording_leaves_the_kept_shape(
     recording: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(folder: Path, binary: Path) -> list[Session]:
-        raise recorder.RecordingError("session tools: 1 of 5 requests came")
+        raise recorder.RecordingError("session tools: 1 of 5 requests arrived")
 
     monkeypatch.setattr(recorder, "record", fails)
     before = recording.read_text()
     assert record_shapes.main([]) == 2 and recording.read_text() == before
-    assert "1 of 5 requests came" in capsys.readouterr().err
+    assert "1 of 5 requests arrived" in capsys.readouterr().err
 
 
 @pytest.mark.integration
-def test_claude_code_sends_what_the_templates_were_checked_with(sessions: list[Session]) -> None:
-    """If this fails, Claude Code has moved: look at the lines, then ``python -m tests.chat.record_shapes``."""
-    found = shape(recorder.version(recorder.claude_binary()), sessions)
-    assert differences(json.loads(KEPT.read_text()), found) == []
+def test_claude_code_sends_the_requests_that_the_templates_were_checked_with(sessions: list[Session]) -> None:
+    """If this fails, Claude Code has changed: read the lines, then run ``python -m tests.chat.record_shapes``."""
+    recorded = shape(recorder.version(recorder.claude_binary()), sessions)
+    assert differences(json.loads(KEPT.read_text()), recorded) == []

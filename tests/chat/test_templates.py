@@ -1,7 +1,7 @@
-"""Every shipped profile's chat template, its makers' and ours, with requests of the real Claude Code.
+"""The chat templates of all shipped profiles, ours and the makers', with requests of the real Claude Code.
 
-The real llama-server renders and parses; what "the model" says is a script (tests/chat/tiny_model.py), because a
-template does not need the weights.
+The real llama-server renders and parses. "The model" generates scripts (tests/chat/tiny_model.py), because a template
+does not need weights.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ PICTURE = {
 
 @dataclass
 class Findings:
-    """What came of one template: by conversation what is lost and the prompt, by case what was not as meant."""
+    """The results of one template: losses and prompt of each conversation, and the problem of each case."""
 
     losses: dict[str, list[str]] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ Examine = Callable[[Family, bool], Findings]
 def examine(
     sessions: list[Session], llama_server: Path, official_templates: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Examine:
-    """Findings about a family's template, ours (True) or its makers'; each is looked at once."""
+    """A function that returns the findings about a family's template, ours (True) or its makers', examining it once."""
     folder = tmp_path_factory.mktemp("templates")
     bodies = conversations(sessions)
     done: dict[tuple[str, bool], Findings] = {}
@@ -91,16 +91,17 @@ def examine(
 def served(
     binary: Path, folder: Path, template: Path, known: Family, write: Writer, bodies: dict[str, dict[str, Any]]
 ) -> Findings:
-    """What becomes of the conversations with a template, and of a model's turns that are written by ``write``."""
+    """The findings about a template, with a model whose turns ``write`` writes."""
     model, projector = folder / "model.gguf", folder / "projector.gguf"
     scripts = [script(case, write, known.parallel) for case in CASES]
     model.write_bytes(tiny_model(scripts, str(bodies["every tool"])))
     projector.write_bytes(tiny_projector())
     with LlamaServer(binary, model, folder / f"{template.name}.log", template, projector) as server:
-        return look(server, known, bodies)
+        return findings(server, known, bodies)
 
 
-def look(server: LlamaServer, known: Family, bodies: dict[str, dict[str, Any]]) -> Findings:
+def findings(server: LlamaServer, known: Family, bodies: dict[str, dict[str, Any]]) -> Findings:
+    """Ask the server each conversation, and each case at the end of the one with every tool."""
     found = Findings()
     for name, body in bodies.items():
         answer = server.ask(marked(body, marker(0)))
@@ -121,7 +122,7 @@ def look(server: LlamaServer, known: Family, bodies: dict[str, dict[str, Any]]) 
 
 
 def shown_pictures(server: LlamaServer) -> dict[str, str]:
-    """Where a picture goes in, in a user's turn between words and as the result of a call: the prompt around it."""
+    """The prompt around a picture: in a user's turn between words, and as the result of a call."""
     call = {"id": "c1", "type": "function", "function": {"name": "Read", "arguments": '{"file_path": "x.png"}'}}
     words: list[Any] = [{"type": "text", "text": "BEFORE"}, PICTURE, {"type": "text", "text": "AFTER"}]
     returned: list[dict[str, Any]] = [
@@ -135,7 +136,7 @@ def shown_pictures(server: LlamaServer) -> dict[str, str]:
         "in the user's words": server.rendered([{"role": "user", "content": words}], [READ_TOOL]),
         "as a result": server.rendered(returned, [READ_TOOL]),
     }
-    # The last BEFORE and AFTER: the words stand once each in what is asked, whatever a template's own text says.
+    # The last BEFORE and AFTER, because a template's own text may contain these words too.
     return {name: prompt[prompt.rfind("BEFORE") : prompt.rfind("AFTER")] for name, prompt in rendered.items()}
 
 
@@ -151,18 +152,18 @@ def test_every_template_of_ours_is_checked() -> None:
 
 @pytest.mark.integration
 @each_family
-def test_the_makers_template_does_wrong_what_the_table_says(known: Family, examine: Examine) -> None:
-    """If this fails, the makers, llama.cpp or Claude Code have moved: the table and docs/decisions/0010 with it."""
+def test_the_makers_template_has_the_defects_in_the_table(known: Family, examine: Examine) -> None:
+    """If this fails, the makers, llama.cpp or Claude Code changed: update the table and docs/decisions/0010."""
     found = examine(known, False)
     assert found.defects == known.defects
 
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("deployed")
-def test_the_template_inside_a_placed_model_does_no_other_wrong_than_the_table_says(
+def test_a_placed_models_own_template_has_only_the_defects_in_the_table(
     sessions: list[Session], llama_server: Path, tmp_path: Path
 ) -> None:
-    """The makers' templates above are llama.cpp's copies, some of a relative; here the files' own are looked at."""
+    """The templates above are llama.cpp's copies, some of a related model; these are in the model files."""
     placed = json.loads((SHARE / "state/models.json").read_text())["profiles"]
     templates: dict[str, profiles.Profile] = {}
     for name in placed.keys() & PROFILES.keys():
@@ -183,7 +184,7 @@ def test_the_template_inside_a_placed_model_does_no_other_wrong_than_the_table_s
 
 @pytest.mark.integration
 @each_family
-def test_with_our_template_nothing_is_lost(known: Family, examine: Examine) -> None:
+def test_our_template_loses_nothing(known: Family, examine: Examine) -> None:
     found = examine(known, True)
     assert set().union(*found.defects.values()) <= known.left
     assert len(found.prompts) == len(found.losses)
@@ -192,7 +193,7 @@ def test_with_our_template_nothing_is_lost(known: Family, examine: Examine) -> N
 @pytest.mark.integration
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "makers"])
 @each_family
-def test_what_the_model_writes_arrives_as_it_was_meant(known: Family, ours: bool, examine: Examine) -> None:
+def test_the_models_words_and_calls_reach_claude_code_unchanged(known: Family, ours: bool, examine: Examine) -> None:
     found = examine(known, ours)
     assert found.parsing == dict.fromkeys((case.name for case in CASES), "")
 
@@ -200,7 +201,7 @@ def test_what_the_model_writes_arrives_as_it_was_meant(known: Family, ours: bool
 @pytest.mark.integration
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "makers"])
 @each_family
-def test_pictures_stand_where_they_were_sent(known: Family, ours: bool, examine: Examine) -> None:
+def test_pictures_are_where_they_were_sent(known: Family, ours: bool, examine: Examine) -> None:
     found = examine(known, ours)
     assert {name: prompt.count(MEDIA) for name, prompt in found.pictures.items()} == {
         "in the user's words": 1,
@@ -213,8 +214,8 @@ def test_pictures_stand_where_they_were_sent(known: Family, ours: bool, examine:
 @pytest.mark.parametrize(
     "known", [f for f in FAMILIES if f.same_after], ids=lambda known: known.own.removesuffix(".jinja")
 )
-def test_where_the_makers_template_is_right_ours_renders_the_same(known: Family, examine: Examine) -> None:
-    """The conversation, byte for byte; the description of the tools before it is in our words."""
+def test_our_template_renders_the_same_as_a_correct_makers_template(known: Family, examine: Examine) -> None:
+    """The conversation is equal byte for byte; the description of the tools before it is in our words."""
     ours, makers = (examine(known, own).prompts["one at a time"] for own in (True, False))
     assert ours.partition(known.same_after)[2] == makers.partition(known.same_after)[2] != ""
 
@@ -223,7 +224,7 @@ def test_where_the_makers_template_is_right_ours_renders_the_same(known: Family,
 def test_without_a_projector_a_picture_is_refused_by_llama_server(
     sessions: list[Session], llama_server: Path, tmp_path: Path
 ) -> None:
-    """Whatever the template: a session whose model has no projector is stuck once a picture is in it."""
+    """With any template, a session whose model has no projector is stuck once it contains a picture."""
     model = tmp_path / "model.gguf"
     model.write_bytes(tiny_model([script(CASES[0], FAMILIES[0].write, True)]))
     with LlamaServer(llama_server, model, tmp_path / "log", OWN / FAMILIES[0].own) as server:
@@ -232,7 +233,7 @@ def test_without_a_projector_a_picture_is_refused_by_llama_server(
 
 
 @pytest.mark.integration
-def test_the_recorded_requests_hold_what_is_checked(sessions: list[Session]) -> None:
+def test_the_recorded_requests_contain_all_that_is_checked(sessions: list[Session]) -> None:
     bodies = conversations(sessions)
     assert any(message["role"] == "system" for message in bodies["system turn"]["messages"])
     offered = [{tool["name"] for tool in bodies[name]["tools"]} for name in ("tools", "every tool")]
@@ -243,7 +244,7 @@ def test_the_recorded_requests_hold_what_is_checked(sessions: list[Session]) -> 
     assert pictures(bodies["tools"]) == 0
 
 
-def test_an_archive_gives_the_templates_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_templates_are_unpacked_from_an_archive(tmp_path: Path) -> None:
     archive = tmp_path / "source.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         for name in (
@@ -254,7 +255,7 @@ def test_an_archive_gives_the_templates_and_nothing_else(tmp_path: Path) -> None
             entry = tarfile.TarInfo(name)
             entry.size = 4
             tar.addfile(entry, io.BytesIO(b"text"))
-    folder = official.unpacked(archive, tmp_path / "out")
+    folder = official.unpack(archive, tmp_path / "out")
     assert [path.name for path in folder.iterdir()] == ["GLM-4.7-Flash.jinja"]
-    # What it holds is not what was checked, and is said to be so.
-    assert len(official.problems(folder)) == len(official.WANTED)
+    # Its content was never checked, and problems() reports that.
+    assert len(official.problems(folder)) == len(official.EXPECTED)

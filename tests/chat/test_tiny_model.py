@@ -1,4 +1,4 @@
-"""The tiny model: its scripts are cut so that they can be said, and the real server says them, word for word."""
+"""The tiny model: its scripts are cut into unique tokens, and the real server generates them word for word."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEMPLATE = Path(__file__).resolve().parents[2] / "files/chat-templates/qwen2.5-c
 def test_scripts_are_cut_into_pieces_that_occur_once(scripts: list[str]) -> None:
     taken: set[str] = set()
     for number, text in enumerate(scripts):
-        # An ending of its own keeps one script from being a piece of another.
+        # Numbers at both ends keep one script from being a piece of another.
         whole = in_letters(f"{number:05d}{text}{number:05d}")
         cut = pieces(whole, taken)
         assert "".join(cut) == whole
@@ -30,24 +30,24 @@ def test_scripts_are_cut_into_pieces_that_occur_once(scripts: list[str]) -> None
     assert len(taken) == len(set(taken))
 
 
-def test_a_script_that_is_a_piece_of_another_one_is_refused() -> None:
+def test_a_script_that_is_a_piece_of_another_is_refused() -> None:
     with pytest.raises(ValueError, match="piece of another"):
         tiny_model(["Hello", "Hello"])
 
 
 def test_frequent_words_become_one_token() -> None:
-    found = merges("the tool the tool read the")
-    assert ("Ġth", "e") in found and ("Ġtoo", "l") in found
+    pairs = merges("the tool the tool read the")
+    assert ("Ġth", "e") in pairs and ("Ġtoo", "l") in pairs
 
 
-def test_the_files_are_sound() -> None:
+def test_the_files_are_valid() -> None:
     header = gguf.read(io.BytesIO(tiny_model(["Hello there."], "some words")))
     assert header.metadata["general.architecture"] == "llama"
     assert gguf.read(io.BytesIO(tiny_projector())).metadata["clip.projector_type"] == "mlp"
 
 
 @pytest.mark.integration
-def test_a_prompt_with_a_marker_is_answered_with_its_script(llama_server: Path, tmp_path: Path) -> None:
+def test_the_answer_to_a_prompt_with_a_marker_is_its_script(llama_server: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     texts = ["One: é🙂 and a tab\t.", 'Two:\n\n  indented, "quoted" \\n.']
     model.write_bytes(tiny_model([*texts, script(CASES[4], hermes, True)]))

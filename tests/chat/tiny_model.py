@@ -1,17 +1,17 @@
-"""A GGUF of a megabyte or two that says what it is told to: the real llama-server, its templates and parsers, no weights.
+"""A GGUF of one or two megabytes that generates prepared texts, to test the real llama-server without real weights.
 
-The model knows a list of scripts. A prompt that holds the marker of a script (:func:`marker`) is answered with the
-script's text, token by token, whatever else the prompt says; so a test decides what "the model" writes, and everything
-after that, from lazy grammars to tool_use blocks, is llama-server's own. How it works, in one layer of the llama
-architecture with one head:
+The model knows a list of scripts. When a prompt contains the marker of a script (:func:`marker`), the model generates
+the script's text, whatever else the prompt says. So a test decides what "the model" writes, and llama-server does the
+rest, from lazy grammars to tool_use blocks. It is one layer of the llama architecture with one head:
 
-* Ordinary text is made of bytes and of merges; their embeddings are all the same vector and lead nowhere. A marker has one dimension of its own. The head has no queries, so it averages over the whole
-  prompt, and takes along the markers' dimensions only: what is left after a prompt says which marker stood in it.
-* A script is a chain of tokens that occur nowhere else. The output layer maps a marker's dimension to the first token of
-  its script and each token of a chain to the next one, the last to the end of the turn. A link of the chain is a
+* Ordinary text consists of bytes and merges, which all have the same embedding and lead to nothing. A marker has a
+  dimension of its own. The head has no queries, so it averages over the whole prompt, and its values keep only the
+  markers' dimensions: they tell which marker the prompt contains.
+* A script is a chain of tokens that occur nowhere else. The output layer maps a marker's dimension to the first token
+  of its script, each token of a chain to the next one, and the last to the end of the turn. A link of the chain is a
   hundred times stronger than a marker.
 
-With temperature 0 that is exact: everything else has a logit of 0.
+At temperature 0 the result is exact, because every other token has a logit of 0.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from math import prod
 
 from tests.models.gguf_file import F32, gguf
 
-# Dimensions: markers (also the size of the head) and the space in which the tokens of the chains are told apart.
+# Numbers of dimensions: of the markers (also the head's), and of the space that distinguishes the tokens of the chains.
 MARKERS, SPACE, FEED = 16, 384, 16
-# The dimensions of the markers follow the first one, in which every token has a 1 (and the rest up to here nothing).
+# The markers' dimensions start here. In dimension 0 every token has a 1, the others below are 0.
 BEFORE = 16
 WIDTH = BEFORE + MARKERS + SPACE
-# A piece of a script has at least this many characters; longer where it would not be unique.
+# A piece of a script has at least this many characters, more when it would not be unique.
 PIECE = 5
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 END = "<|tiny-end|>"
@@ -40,37 +40,40 @@ CONTEXT = 1 << 17
 
 
 def marker(number: int) -> str:
-    """What a prompt has to hold to be answered with script ``number``."""
+    """The text in a prompt that makes the model generate script ``number``."""
     return f"[[play:{number:02d}]]"
 
 
 def byte_letters() -> dict[int, str]:
-    """The letter that stands for each byte in a vocabulary of GPT-2's kind: itself where it is printable."""
+    """The letter for each byte in a vocabulary like GPT-2's: the byte itself when it is printable."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     return {byte: chr(byte) for byte in plain} | {byte: chr(256 + place) for place, byte in enumerate(others)}
 
 
 def in_letters(text: str) -> str:
+    """The text's UTF-8 bytes as letters of the vocabulary."""
     letters = byte_letters()
     return "".join(letters[byte] for byte in text.encode())
 
 
 @cache
 def merges(text: str, words: int = 1500) -> list[tuple[str, str]]:
-    """Merges of byte-pair encoding that make one token of each of the most frequent words of a text, letter by letter
-    from the left: prompts of tens of thousands of characters become few tokens."""
+    """Merges of byte-pair encoding that make one token of each of a text's most frequent words, letter by letter.
+
+    They turn a prompt of tens of thousands of characters into few tokens.
+    """
     frequent = Counter(re.findall(r" ?[A-Za-z_]{2,}", text)).most_common(words)
-    found: dict[tuple[str, str], None] = {}
+    pairs: dict[tuple[str, str], None] = {}
     for word, _ in frequent:
         letters = in_letters(word)
         for end in range(1, len(letters)):
-            found[letters[:end], letters[end]] = None
-    return list(found)
+            pairs[letters[:end], letters[end]] = None
+    return list(pairs)
 
 
 def pieces(script: str, taken: set[str]) -> list[str]:
-    """``script`` in pieces that are not in ``taken``, which they are added to. Raises ValueError where that cannot be."""
+    """Cut ``script`` into pieces that are not in ``taken``, and add them to it. Raises ValueError if none fit."""
     cut: list[str] = []
     at = 0
     while at < len(script):
@@ -90,7 +93,7 @@ def pieces(script: str, taken: set[str]) -> list[str]:
 
 
 def tiny_model(scripts: Sequence[str], corpus: str = "") -> bytes:
-    """The GGUF. ``scripts``: at most 16 texts, not empty; ``corpus``: text like that of the prompts, for the tokenizer."""
+    """The GGUF. ``scripts`` are at most 16 texts that are not empty, ``corpus`` is text like the prompts'."""
     if len(scripts) > MARKERS:
         raise ValueError(f"{len(scripts)} scripts, {MARKERS} is the limit")
     joined = merges(corpus)
@@ -163,11 +166,11 @@ def tiny_model(scripts: Sequence[str], corpus: str = "") -> bytes:
         "tokenizer.ggml.eos_token_id": end,
         "tokenizer.ggml.add_bos_token": False,
     }
-    return whole(metadata, tensors)
+    return assemble(metadata, tensors)
 
 
-def whole(metadata: dict[str, object], tensors: dict[str, tuple[tuple[int, ...], array[float]]]) -> bytes:
-    """A GGUF with these tensors: name -> (shape, numbers)."""
+def assemble(metadata: dict[str, object], tensors: dict[str, tuple[tuple[int, ...], array[float]]]) -> bytes:
+    """A GGUF file with these tensors: name -> (shape, numbers)."""
     offset, listed, data = 0, [], []
     for name, (shape, numbers) in tensors.items():
         raw = struct.pack(f"<{len(numbers)}f", *numbers)
@@ -179,7 +182,7 @@ def whole(metadata: dict[str, object], tensors: dict[str, tuple[tuple[int, ...],
 
 
 def tiny_projector(size: int = 32, patch: int = 16, width: int = 32) -> bytes:
-    """The projector that goes with the tiny model: llava's, for pictures of ``size`` pixels, which says nothing of them."""
+    """A projector of llava's kind for the tiny model, for pictures of ``size`` pixels, with weights of 0."""
 
     def nothing(*shape: int) -> tuple[tuple[int, ...], array[float]]:
         return shape, array("f", bytes(4 * prod(shape)))
@@ -212,4 +215,4 @@ def tiny_projector(size: int = 32, patch: int = 16, width: int = 32) -> bytes:
         "clip.vision.image_mean": [0.5, 0.5, 0.5],
         "clip.vision.image_std": [0.5, 0.5, 0.5],
     }
-    return whole(metadata, tensors)
+    return assemble(metadata, tensors)

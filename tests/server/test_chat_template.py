@@ -1,4 +1,4 @@
-"""The chat template of the small Qwen2.5-Coder models: what the model gets to read, and what llama-server makes of it."""
+"""The chat template of the small Qwen2.5-Coder models: its prompts, in Python's jinja and in llama-server."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ NOT_NAMING = [
     "Is 2.5kg more than 3.x or 1.5B? At 5 p.m. in the U.S., says the Ph.D., z.B. in ASP.NET or .NET",
     "What do // and <br/> and </div> mean? ...ok.Then tell me",
     "How do I write a Dockerfile, and what is a good README? And what does TODO mean?",
-    "so " * 400 + "a.txt",  # a pasted text, perhaps: looking at each word takes llama-server time
+    "so " * 400 + "a.txt",  # probably a pasted text; llama-server needs time to examine each word
     "Summarize it in <summary></summary>.\nDo NOT call any tools. Think of main.py and ./src/",
 ]
 
@@ -81,7 +81,7 @@ CALLED = {"role": "assistant", "content": "", "tool_calls": [call("Read", {"file
 
 @pytest.fixture(params=[True, False], ids=["trimmed blocks", "plain blocks"])
 def render(request: pytest.FixtureRequest) -> Any:
-    """Renders messages; with and without jinja's block trimming, because engines differ in it."""
+    """A function that renders messages, with and without jinja's block trimming, in which engines differ."""
     environment = jinja2.Environment(
         trim_blocks=request.param, lstrip_blocks=request.param, undefined=jinja2.StrictUndefined
     )
@@ -107,12 +107,12 @@ def test_a_conversation_without_tools_is_plain_chatml(render: Any) -> None:
     )
 
 
-def test_the_generation_prompt_is_only_there_when_asked_for(render: Any) -> None:
+def test_the_generation_prompt_is_rendered_on_request_only(render: Any) -> None:
     assert render([USER]).endswith("<|im_start|>assistant\n")
     assert not render([USER], add_generation_prompt=False).endswith("<|im_start|>assistant\n")
 
 
-def test_tools_are_listed_as_json_with_the_fenced_form_to_answer_in(render: Any) -> None:
+def test_tools_are_listed_as_json_with_the_fenced_form_of_a_call(render: Any) -> None:
     role, system = turns(render([USER], tools=[READ, GLOB]))[0]
     assert role == "system"
     listed = re.search(r"<tools>\n(.*)\n</tools>", system, re.DOTALL)
@@ -129,7 +129,7 @@ def test_a_past_call_is_rendered_in_the_fenced_form(render: Any) -> None:
     assert turns(render([USER, as_text, result("x")], tools=[READ]))[2] == ("assistant", expected)
 
 
-def test_text_before_a_call_stands_before_the_fence(render: Any) -> None:
+def test_text_before_a_call_comes_before_the_fence(render: Any) -> None:
     said = {**CALLED, "content": [{"type": "text", "text": "Let me look."}]}
     assert turns(render([USER, said, result("x")], tools=[READ]))[2][1].startswith("Let me look.\n```json\n")
 
@@ -158,18 +158,18 @@ def test_only_tool_results_get_the_reminder(render: Any) -> None:
 
 
 @pytest.mark.parametrize("words", NAMING)
-def test_words_that_name_a_file_get_a_hint(render: Any, words: str) -> None:
+def test_a_request_that_names_a_file_gets_a_hint(render: Any, words: str) -> None:
     assert turns(render([{"role": "user", "content": words}], tools=[READ]))[1][1] == words + HINT
     assert turns(render([{"role": "user", "content": words}]))[1][1] == words  # there is no tool to use
 
 
 @pytest.mark.parametrize("words", NOT_NAMING)
-def test_other_words_get_no_hint(render: Any, words: str) -> None:
+def test_other_requests_get_no_hint(render: Any, words: str) -> None:
     assert turns(render([{"role": "user", "content": words}], tools=[READ]))[1][1] == words
 
 
 @pytest.mark.parametrize(("text", "advice"), [(MISSED, "There is no such file."), (UNREAD, "The call failed.")])
-def test_a_failed_call_may_be_made_again_but_not_for_ever(render: Any, text: str, advice: str) -> None:
+def test_a_failed_call_may_be_repeated_but_not_forever(render: Any, text: str, advice: str) -> None:
     failed = [CALLED, result(text)]
     gave_up = {"role": "assistant", "content": "There is none."}
     prompt = render([USER, *failed * 4, gave_up, USER, *failed], tools=[READ])
@@ -178,7 +178,7 @@ def test_a_failed_call_may_be_made_again_but_not_for_ever(render: Any, text: str
     assert ["The tool has run" in text for text in after] == [False, False, False, True, True, False, False]
 
 
-def test_a_success_between_failures_lets_it_try_again_but_not_for_ever(render: Any) -> None:
+def test_a_success_between_failures_allows_more_tries_but_not_forever(render: Any) -> None:
     prompt = render([USER, *[CALLED, result(MISSED), CALLED, result("1\tx")] * 8], tools=[READ])
     advised = ["There is no such file." in spoken for role, spoken in turns(prompt) if role == "user"]
     assert advised[1::2] == [True] * 6 + [False] * 2
@@ -187,15 +187,15 @@ def test_a_success_between_failures_lets_it_try_again_but_not_for_ever(render: A
 
 def test_good_results_beside_a_failed_one_keep_their_reminder(render: Any) -> None:
     both = {**CALLED, "tool_calls": [call("Read", {"file_path": "a"}), call("Read", {"file_path": "b"}, "c2")]}
-    told = turns(render([USER, both, result("1\tgood"), result(MISSED, "c2")], tools=[READ]))[-1][1]
-    assert 0 < told.index("The tool has run") < told.index("There is no such file")
+    shown = turns(render([USER, both, result("1\tgood"), result(MISSED, "c2")], tools=[READ]))[-1][1]
+    assert 0 < shown.index("The tool has run") < shown.index("There is no such file")
     none = turns(render([USER, both, result(MISSED), result(MISSED, "c2")], tools=[READ]))[-1][1]
     assert "The tool has run" not in none and none.count("There is no such file") == 1
 
 
 @pytest.mark.parametrize(("text", "closing"), [("1\tx", "The tool has run"), (MISSED, "There is no such file")])
 def test_a_reminder_beside_a_result_changes_nothing(render: Any, text: str, closing: str) -> None:
-    """A hook's words, for example, at every call; the limit of the tries holds with them, too."""
+    """For example a hook's words after every call. They do not reset the limit of tries."""
     reminder = {"role": "user", "content": "<system-reminder>\nLinted a.txt.\n</system-reminder>"}
     prompt = render([USER, *[CALLED, result(text), reminder] * 3], tools=[READ])
     after = [spoken for role, spoken in turns(prompt) if role == "user"][1:]
@@ -206,27 +206,27 @@ def test_a_reminder_beside_a_result_changes_nothing(render: Any, text: str, clos
 
 def test_words_beside_a_result_are_a_new_request(render: Any) -> None:
     words = {"role": "user", "content": "Stop. What is in b.txt?"}
-    told = turns(render([USER, CALLED, result("1\tx"), words], tools=[READ]))[-1][1]
-    assert told.endswith(words["content"] + HINT) and "The tool has run" not in told
+    shown = turns(render([USER, CALLED, result("1\tx"), words], tools=[READ]))[-1][1]
+    assert shown.endswith(words["content"] + HINT) and "The tool has run" not in shown
 
 
 @pytest.mark.parametrize("tools", [[GLOB], [EDIT]], ids=["Glob", "Edit"])
-def test_nobody_is_sent_to_a_file_without_read(render: Any, tools: Any) -> None:
+def test_without_read_there_is_no_hint(render: Any, tools: Any) -> None:
     assert turns(render([USER], tools=tools))[1][1] == USER["content"]
 
 
-def test_glob_is_advised_only_where_it_is_offered(render: Any) -> None:
-    told = [turns(render([USER, CALLED, result(MISSED)], tools=tools))[-1][1] for tools in ([READ], [READ, GLOB])]
-    assert ["Glob to find it" in text for text in told] == [False, True]
+def test_glob_is_suggested_only_when_it_is_offered(render: Any) -> None:
+    shown = [turns(render([USER, CALLED, result(MISSED)], tools=tools))[-1][1] for tools in ([READ], [READ, GLOB])]
+    assert ["Glob to find it" in text for text in shown] == [False, True]
 
 
-def test_a_file_that_speaks_of_errors_is_no_error(render: Any) -> None:
-    told = turns(render([USER, CALLED, result("1\tFile does not exist, it says.")], tools=[READ]))[-1][1]
-    assert "The tool has run" in told and "There is no such file" not in told
+def test_a_file_that_mentions_an_error_is_no_error(render: Any) -> None:
+    shown = turns(render([USER, CALLED, result("1\tFile does not exist, it says.")], tools=[READ]))[-1][1]
+    assert "The tool has run" in shown and "There is no such file" not in shown
 
 
 def test_the_next_request_starts_with_what_the_last_one_rendered(render: Any) -> None:
-    """Else the server's prompt cache is lost at every step of a tool loop."""
+    """Otherwise the server's prompt cache is lost at every step of a tool loop."""
     done: dict[str, Any] = {"role": "assistant", "content": "done"}
     reminder = {"role": "user", "content": "<system-reminder>\nLinted.\n</system-reminder>"}
     failed = [CALLED, result(MISSED), CALLED, result(UNREAD), reminder, CALLED, result(MISSED)]
@@ -248,7 +248,7 @@ def test_the_next_request_starts_with_what_the_last_one_rendered(render: Any) ->
             assert render(conversation, tools=[READ]).startswith(shorter)
 
 
-def test_examples_stand_before_the_conversation_where_glob_and_read_are_offered(render: Any) -> None:
+def test_examples_come_before_the_conversation_when_glob_and_read_are_offered(render: Any) -> None:
     shown = turns(render([USER], tools=[READ, GLOB]))
     assert shown[0][0] == "system" and shown[-1] == ("user", "What is in a.txt?" + HINT)
     examples = shown[1:-1]
@@ -256,19 +256,19 @@ def test_examples_stand_before_the_conversation_where_glob_and_read_are_offered(
     spoken = [text for role, text in examples if role == "assistant"]
     calls = [json.loads(text.removeprefix("```json\n").removesuffix("\n```")) for text in spoken if "```" in text]
     assert {each["name"] for each in calls} == {"Glob", "Read"}
-    # As many questions without a call as with one, and the last ones too: that is what keeps plain chat plain.
+    # As many questions without a call as with one, and the last ones are without: that keeps plain chat free of calls.
     asked = [text for role, text in examples if role == "user" and not text.startswith("<tool_response>")]
     assert len(asked) == 2 * len(calls)
     assert not any("```" in text for _, text in examples[-4:])
 
 
 def test_no_path_of_the_examples_is_absolute(render: Any) -> None:
-    """The model copies an example's directory: with /home/ada in it, it read /home/ada/notes.md."""
+    """The model copies an example's directory: with /home/ada in an example, it read /home/ada/notes.md."""
     assert not re.search(r'": "/', "".join(text for _, text in turns(render([USER], tools=[READ, GLOB]))[1:-1]))
 
 
 @pytest.mark.parametrize("tools", [None, [], [READ], [GLOB]], ids=["none", "no tool", "Read alone", "Glob alone"])
-def test_there_are_no_examples_of_tools_that_are_not_offered(render: Any, tools: Any) -> None:
+def test_tools_that_are_not_offered_have_no_examples(render: Any, tools: Any) -> None:
     assert [role for role, _ in turns(render([USER], tools=tools))] == ["system", "user"]
 
 
@@ -281,12 +281,12 @@ def test_a_system_message_in_the_middle_is_folded_into_the_user_turn(render: Any
     note = {"role": "system", "content": [{"type": "text", "text": "Skills: none."}]}
     prompt = render([{"role": "system", "content": "Be brief."}, USER, note])
     assert [role for role, _ in turns(prompt)] == ["system", "user"]
-    # Before the user's words: the words stay the last thing that the model reads.
+    # It comes before the user's words, which stay the last that the model reads.
     assert turns(prompt)[1][1] == "<system-reminder>\nSkills: none.\n</system-reminder>\nWhat is in a.txt?"
 
 
-def test_how_to_edit_is_shown_only_where_it_can_be_done(render: Any) -> None:
-    """Without it the model overwrites a file that it has not read."""
+def test_the_example_of_an_edit_needs_the_tool_edit(render: Any) -> None:
+    """Without the example the model overwrites a file that it has not read."""
     shown = [text for role, text in turns(render([USER], tools=[READ, GLOB, EDIT])) if role == "assistant"]
     named = [json.loads(text.strip("`json\n"))["name"] for text in shown if "```" in text]
     assert named[-2:] == ["Read", "Edit"]
@@ -298,7 +298,7 @@ def test_a_system_message_after_the_last_answer_is_not_lost(render: Any) -> None
     assert "Plan mode is on." in turns(prompt)[-1][1]
 
 
-def test_text_blocks_are_joined_and_images_left_out(render: Any) -> None:
+def test_text_blocks_are_joined_and_images_are_left_out(render: Any) -> None:
     content = [
         {"type": "text", "text": "one"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
@@ -327,9 +327,9 @@ def test_odd_conversations_render_without_an_error(render: Any, messages: list[d
 
 @pytest.mark.integration
 def test_llama_server_renders_the_same_prompt(render: Any, request: pytest.FixtureRequest) -> None:
-    """llama-server's own engine, asked through /apply-template (nothing is generated).
+    """llama-server's own engine, through /apply-template, which generates nothing.
 
-    CLAUDE_LOCAL_TEST_SERVER names a llama-server with this template; without it the deployed one is asked.
+    CLAUDE_LOCAL_TEST_SERVER names a llama-server with this template; the default is the deployed one.
     """
     if "CLAUDE_LOCAL_TEST_SERVER" not in os.environ:
         request.getfixturevalue("deployed")
@@ -361,7 +361,8 @@ def test_llama_server_renders_the_same_prompt(render: Any, request: pytest.Fixtu
         ],
         {
             "role": "user",
-            "content": "<system-reminder>a.py</system-reminder>\nIs .env in ./src? <system-reminder>b</system-reminder>",
+            "content": "<system-reminder>a.py</system-reminder>\nIs .env in ./src? "
+            "<system-reminder>b</system-reminder>",
         },
     ]
     answer = requests.post(
@@ -371,6 +372,6 @@ def test_llama_server_renders_the_same_prompt(render: Any, request: pytest.Fixtu
         timeout=300,
     )
     assert answer.status_code == 200, answer.text
-    # The tool lines depend on how an engine orders and spaces JSON; everything else must be the same.
+    # Engines order and space JSON differently in the lines of the tools. Everything else must be the same.
     expected = re.sub(r"<tools>.*</tools>", "", render(messages, tools=[READ, GLOB, EDIT]), flags=re.DOTALL)
     assert re.sub(r"<tools>.*</tools>", "", answer.json()["prompt"], flags=re.DOTALL) == expected
