@@ -1,16 +1,16 @@
 #!/bin/sh
-# apt-get, patient and forgiving:
+# Run apt-get: wait for another apt, and finish what an interrupted one left.
 #
 #   apt.sh SECONDS ARGUMENT...     e.g. apt.sh 300 install --yes socat
 #
-# It waits SECONDS for another apt to finish. apt's own DPkg::Lock::Timeout is for dpkg's locks only; with the one on the
-# package lists, which apt's timer holds just after a machine has started, or on the archives it fails at once. What an
-# interrupted dpkg has left (a power cut, kill -9) is finished first; nothing is removed for that. Run it as root.
+# It waits at most SECONDS. apt's own DPkg::Lock::Timeout covers only dpkg's locks. On the lock of the package lists,
+# which apt's timer holds just after a boot, or of the archives, apt fails at once. An interrupted dpkg (a power cut,
+# kill -9) is finished first; no package is removed for that. Run it as root.
 set -eu
 
 deadline=$(($(date +%s) + $1))
 shift
-# The messages below are looked for in English.
+# The script searches apt's messages in English.
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -21,32 +21,32 @@ left() {
     echo $((seconds > 0 ? seconds : 0))
 }
 
-# Runs apt-get; what it says is shown and kept.
+# Run apt-get; show its output and keep it.
 try() {
     {
         status=0
         apt-get -q -o "DPkg::Lock::Timeout=$(left)" -o Dpkg::Use-Pty=0 "$@" 2>&1 || status=$?
         echo "$status" >"$scratch/status"
-    } | tee "$scratch/said"
+    } | tee "$scratch/output"
     return "$(cat "$scratch/status")"
 }
 
-said() { grep -q "^E: .*$1" "$scratch/said"; }
+reports() { grep -q "^E: .*$1" "$scratch/output"; }
 
 until try "$@"; do
     status=$(cat "$scratch/status")
-    if said 'ould not get lock' && [ "$(left)" -gt 0 ]; then
-        # One line in half a minute.
-        [ $((waits % 10)) -ne 0 ] || echo "another apt is at work, waiting for it (at most $(left) s more) ..."
+    if reports 'ould not get lock' && [ "$(left)" -gt 0 ]; then
+        # A line every half minute.
+        [ $((waits % 10)) -ne 0 ] || echo "waiting for another apt to finish (at most $(left) s more) ..."
         waits=$((waits + 1))
         sleep 3
-    elif said 'dpkg was interrupted' && [ -z "$configured" ]; then
+    elif reports 'dpkg was interrupted' && [ -z "$configured" ]; then
         configured=yes
-        echo "an earlier dpkg was interrupted, finishing its work ..."
+        echo "finishing an interrupted dpkg ..."
         dpkg --configure -a || :
-    elif said '--fix-broken' && [ -z "$repaired" ]; then
+    elif reports '--fix-broken' && [ -z "$repaired" ]; then
         repaired=yes
-        echo "an earlier apt was interrupted, finishing its work ..."
+        echo "finishing an interrupted apt ..."
         try --fix-broken --no-remove --yes install || :
     else
         exit "$status"

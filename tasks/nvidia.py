@@ -1,7 +1,7 @@
 """Give containers the NVIDIA GPUs: install the container toolkit, register its runtime with Docker, try it.
 
-Nothing on other machines. The driver is a precondition: without it, tasks/image.py says what is missing and takes another
-variant.
+Nothing on other machines. The driver is a precondition: without it, tasks/image.py says what is missing and takes
+another variant.
 """
 
 from posixpath import join

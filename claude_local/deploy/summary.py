@@ -60,7 +60,9 @@ class StageClock(BaseStateCallback):
         """Start the clock."""
         self.started, self.current = time.monotonic(), self._stage(state, op_hash)
 
-    def operation_host_error(self, state: State, host: Any, op_hash: str, *_: Any, **__: Any) -> None:  # type: ignore[override]
+    def operation_host_error(  # type: ignore[override]
+        self, state: State, host: Any, op_hash: str, *_: Any, **__: Any
+    ) -> None:
         """Mark the stage as failed."""
         self._stage(state, op_hash).failed = True
 

@@ -95,10 +95,9 @@ class RecordedMachine:
     # --- facts
 
     def _identity(self) -> list[str]:
+        user = ["uid 1000", "gid 1000", "user user", "home /home/user", f"arch {self.arch[0]}", "sudo yes"]
         lines = self.recorded["os_release"]
-        own = [lines.get(name, "") for name in ("ID", "VERSION_ID", "VERSION_CODENAME")]
-        base = [lines.get(name, "") for name in ("ID_LIKE", "UBUNTU_CODENAME", "DEBIAN_CODENAME", "PRETTY_NAME")]
-        return ["1000", "1000", "user", "/home/user", self.arch[0], *own, "yes", "yes", *base, self.arch[1]]
+        return [*user, f"userland {self.arch[1]}", *(f"{name} {value}" for name, value in lines.items())]
 
     def _preflight(self, arguments: list[str]) -> list[str]:
         places = arguments[3:]

@@ -1,1 +1,1 @@
-"""pyinfra facts, one module a stage. They only read."""
+"""pyinfra facts of our own, one module a stage. They only read."""

@@ -26,9 +26,9 @@ class Client(TypedDict):
     dockerd: bool
 
 
-# A client can build with BuildKit when its plugin "buildx" answers, or when DOCKER_BUILDKIT=1 makes "build" know --progress.
-# (Clients 18.09 to 22 have BuildKit built in; later ones without buildx print an error.) A snap's client does not count: it
-# cannot read hidden directories of the home directory (canonical/docker-snap 334).
+# A client can build with BuildKit when its plugin "buildx" answers, or when DOCKER_BUILDKIT=1 makes "build" know
+# --progress. (Clients 18.09 to 22 have BuildKit built in; later ones without buildx print an error.) A snap's client
+# does not count: it cannot read hidden directories of the home directory (canonical/docker-snap 334).
 CLIENT_SCRIPT = r"""
 first= chosen=
 IFS=:
@@ -78,7 +78,7 @@ class DockerClient(FactBase[Client]):
 
 
 class DockerPackages(FactBase[dict[str, list[str]]]):
-    """Those of ``names`` that are installed and those that apt could install: ``{"installed": [...], "candidates": [...]}``.
+    """``{"installed": [...], "candidates": [...]}``: which of ``names`` are installed, and which apt could install.
 
     pyinfra has no fact for what apt could install.
     """

@@ -1,4 +1,4 @@
-"""What bubblewrap can do on the workstation, as the user; and what only root sees of AppArmor."""
+"""What bubblewrap can do on the workstation as the user, and AppArmor's state as root sees it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from claude_local.deploy import shell
 from claude_local.fence import apparmor, plan
 from claude_local.fence.probe import BWRAP, COPY, AppArmor, Bubblewrap, Result, Symptoms
 
-# Needs sh, coreutils and util-linux; leaves nothing. $1 the distribution's bubblewrap, $2 our copy of it, $3 and $4 the
-# outer fence's words for a user and for root.
-# inner: as @anthropic-ai/sandbox-runtime 0.0.83 does around each command (dist/sandbox/linux-sandbox-utils.js), and in it
-# the namespaces that its apply-seccomp makes; that program is part of Claude Code, so unshare stands in for it, under
-# another name because AppArmor may know unshare by its path. As root a fresh /proc cannot be mounted in the outer fence:
-# bubblewrap covers parts of root's.
+# Needs sh, coreutils and util-linux; leaves no files. $1 the distribution's bubblewrap, $2 our copy of it, $3 and $4
+# the outer fence's arguments for a user and for root. The inner fence is that of @anthropic-ai/sandbox-runtime 0.0.83
+# around each command (dist/sandbox/linux-sandbox-utils.js), with the namespaces that its apply-seccomp makes inside. That
+# program is part of Claude Code, so unshare stands in for it, under another name because AppArmor may know unshare by
+# its path. As root a fresh /proc cannot be mounted in the outer fence: bubblewrap covers parts of root's.
 EXPERIMENTS = r"""
 LC_ALL=C; export LC_ALL
 bwrap=$1 copy=$2 outer=$3 as_root=$4
@@ -49,8 +48,8 @@ for place in /tmp /var/tmp /run; do
 done
 more='' proc='--proc /proc'
 if test "$uid" = 0; then outer=$as_root more='--cap-add CAP_SETFCAP' proc='--bind /proc /proc'; fi
-inner="--new-session --die-with-parent --unshare-net --ro-bind / / --dev /dev --unshare-pid --unshare-user --cap-drop ALL
-  --tmpfs /tmp"
+inner="--new-session --die-with-parent --unshare-net --ro-bind / / --dev /dev --unshare-pid --unshare-user
+  --cap-drop ALL --tmpfs /tmp"
 nested=true
 if unshare=$(command -v unshare); then
   inner="$inner --ro-bind $unshare /tmp/nested"
@@ -66,7 +65,7 @@ done
 true
 """
 
-# Wants root; without it, what it cannot see is not there. $1 our profile's file.
+# Needs root; without it, parts of the answer are missing. $1 our profile's file.
 ROOT = r"""
 for path in /proc/sys/kernel/unprivileged_userns_clone /proc/sys/user/max_*_namespaces; do
   if test -w "$path"; then echo "settable $(echo "${path#/proc/sys/}" | tr / .)"; fi
@@ -79,7 +78,7 @@ if test -e /etc/apparmor.d/abi/4.0; then echo abi_4; fi
 if test -f "$1"; then echo "profile $(sha256sum <"$1" | cut -d ' ' -f 1)"; fi
 for each in "$kernel"/policy/profiles/*; do
   name=$(cat "$each/name" 2>/dev/null) || continue
-  # Where the parser did not note the attachment, it reads <unknown>.
+  # It reads <unknown> where the parser did not note the attachment.
   case "$name $(cat "$each/attach" 2>/dev/null)" in *bwrap*) echo "loaded $name" ;; esac
 done
 true
@@ -88,7 +87,7 @@ true
 
 @dataclass(frozen=True)
 class RootView:
-    """What root sees: AppArmor's state, and which kernel settings it can change."""
+    """AppArmor's state, and the kernel settings that root can change here."""
 
     apparmor: AppArmor = field(default_factory=AppArmor)
     settable: frozenset[str] = field(default_factory=frozenset)
@@ -102,9 +101,12 @@ def _outer(accounts: tuple[int, int] | None = None) -> list[str]:
 
 
 class FenceExperiments(FactBase[Symptoms]):
-    """What the experiments did, as the user who runs them; without root's view (:class:`FenceRootView`).
+    """The results of the experiments, run as the current user.
 
-    Takes about a tenth of a second; an experiment that hangs is ended after 15 seconds.
+    They take about 0.1 s; one that hangs is ended after 15 s. :class:`FenceRootView` has root's part.
+
+    + bwrap: the distribution's bubblewrap
+    + copy: our copy of it
     """
 
     def command(self, bwrap: str = BWRAP, copy: str = COPY) -> StringCommand:
@@ -152,7 +154,10 @@ class FenceExperiments(FactBase[Symptoms]):
 
 
 class FenceRootView(FactBase[RootView]):
-    """AppArmor's state and the kernel settings that can be changed; ask it as root."""
+    """:class:`RootView` of the machine; it needs root.
+
+    + profile: file of our AppArmor profile
+    """
 
     def command(self, profile: str = apparmor.FILE) -> StringCommand:
         return shell.script(ROOT, profile)
@@ -174,4 +179,5 @@ class FenceRootView(FactBase[RootView]):
 
     @staticmethod
     def default() -> RootView:
+        """A machine without AppArmor."""
         return RootView()

@@ -1,4 +1,4 @@
-"""Whether the model files are in place on the workstation."""
+"""The model files on the workstation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from claude_local.deploy import shell
 
 
 def placement(command: str, python: str, plan: dict[str, Any], *options: str) -> StringCommand:
-    """``printf PLAN | python -m claude_local.models.placement COMMAND``: the plan travels on standard input."""
+    """``printf PLAN | python -m claude_local.models.placement COMMAND``: the program reads the plan on stdin."""
     text = json.dumps(plan, sort_keys=True, ensure_ascii=True)
     return StringCommand(
         "printf %s", QuoteString(text), "|", QuoteString(python), "-m claude_local.models.placement", command, *options
@@ -20,9 +20,12 @@ def placement(command: str, python: str, plan: dict[str, Any], *options: str) ->
 
 
 class PlacementCheck(FactBase[dict[str, Any] | None]):
-    """What ``placement check`` says: {"ok": bool, "files": [...]}; None while the runtime is not there yet.
+    """The answer of ``placement check``: {"ok": bool, "files": [...]}, or None before the runtime is installed.
 
-    Costs about 0.2 s; no file is read. + python: the runtime's interpreter + plan: ``placement_plan.plan_data``
+    It takes about 0.2 s and reads no model.
+
+    + python: the runtime's interpreter
+    + plan: the return value of ``placement_plan.plan_data``
     """
 
     def command(self, python: str, plan: dict[str, Any]) -> StringCommand:
@@ -39,13 +42,14 @@ class PlacementCheck(FactBase[dict[str, Any] | None]):
 
     @staticmethod
     def default() -> dict[str, Any] | None:
+        """No runtime."""
         return None
 
 
 class Placements(FactBase[dict[str, Any]]):
-    """models.json (``ws.paths.placements``): where each placed profile's files are; empty while nothing is placed.
+    """models.json: the files of each placed profile. Empty while nothing is placed.
 
-    + path: of models.json
+    + path: ``ws.paths.placements``
     """
 
     def command(self, path: str) -> StringCommand:
@@ -60,11 +64,12 @@ class Placements(FactBase[dict[str, Any]]):
 
     @staticmethod
     def default() -> dict[str, Any]:
+        """Nothing is placed."""
         return {}
 
 
-# Prints "size BYTES NAME" for each name (a line of $2) that is below one of the roots, a part of a download too; then what
-# the headers of the names in $3 say, by the runtime's interpreter $1.
+# Prints "size BYTES NAME" for each name (a line of $2) that exists below one of the roots, whole or in part. Then the
+# runtime's interpreter $1 prints what the headers of the names in $3 say.
 FILES = r"""
 python=$1; names=$2; unknown=$3; shift 3
 printf '%s\n' "$names" | while IFS= read -r name; do
@@ -85,10 +90,12 @@ true
 
 
 class ModelFiles(FactBase[dict[str, dict[str, Any]]]):
-    """Which model files are there: {"sizes": {name: bytes}, "shapes": {name: what its header says}}.
+    """The model files that exist: {"sizes": {name: bytes}, "shapes": {name: what its header says}}.
 
-    + python: the runtime's interpreter (without it there are no shapes) + roots: model_dir and the search directories
-    + names: of the profiles' files + unknown: the first files of profiles whose shape is not known otherwise
+    + python: the runtime's interpreter; without it there are no shapes
+    + roots: model_dir and the search directories
+    + names: file names of all profiles
+    + unknown: first files of the profiles whose shape models.conf does not give
     """
 
     def command(self, python: str, roots: Sequence[str], names: Sequence[str], unknown: Sequence[str]) -> StringCommand:
@@ -96,20 +103,21 @@ class ModelFiles(FactBase[dict[str, dict[str, Any]]]):
         return shell.script(FILES, python, *lists, *roots)
 
     def process(self, output: list[str]) -> dict[str, dict[str, Any]]:
-        found = self.default()
+        result = self.default()
         for line in output:
             tag, _, rest = line.partition(" ")
             size, _, name = rest.partition(" ")
             if tag == "size" and size.isdigit():
-                found["sizes"][name] = int(size)
+                result["sizes"][name] = int(size)
             elif line.startswith("{"):
                 try:
                     answer = json.loads(line)
                 except ValueError:
                     continue
-                found["shapes"].update(answer if isinstance(answer, dict) else {})
-        return found
+                result["shapes"].update(answer if isinstance(answer, dict) else {})
+        return result
 
     @staticmethod
     def default() -> dict[str, dict[str, Any]]:
+        """No files."""
         return {"sizes": {}, "shapes": {}}

@@ -1,4 +1,4 @@
-"""One look at what preflight judges: apt, sudo, ports, disks, what is already there."""
+"""What preflight judges: apt, sudo, ports, disks, the results of former deploys."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pyinfra.api import FactBase, FactProcessError, StringCommand
 
 from claude_local.deploy import shell
 
-# Prints tagged lines; every part tolerates a bare machine. /proc/net/tcp*: state 0A is LISTEN, ports are hexadecimal. Docker
-# is asked as root where that takes no password, else as this user (who may be in the group docker).
+# Prints tagged lines, also on a bare machine. In /proc/net/tcp*, state 0A is LISTEN and ports are hexadecimal. Docker
+# is asked as root where sudo needs no password, else as this user (who may be in the group docker).
 SCRIPT = r"""
 container=$1; files=$2; runtime=$3; shift 3
 test -e "$runtime" && echo 'runtime yes'
@@ -51,41 +51,43 @@ true
 
 class PreflightFindings(FactBase[dict[str, Any]]):
     """``{"apt", "root", "runtime", "snap", "unasked": bool, "listen", "ours": [port], "image": [tag],
-    "file": {path: bytes}, "mount": {path: [device, type, free bytes]}}``. ``unasked``: there is a docker that only root can
-    ask, with a password; run the fact again with ``_sudo`` then.
+    "file": {path: bytes}, "mount": {path: [device, type, free bytes]}}``.
 
-    Arguments: ``container`` our container's name; ``files`` absolute paths of model files; ``runtime`` a file that only
-    a finished deploy leaves; ``paths`` directories whose file systems matter (/var/lib/docker stands for the daemon's
-    real data directory).
+    ``unasked``: only root can ask docker, and sudo needs a password; read the fact again with ``_sudo``.
+
+    + container: name of our container
+    + files: absolute paths of model files
+    + runtime: a file that only a finished deploy leaves
+    + paths: directories whose file systems matter; /var/lib/docker stands for the daemon's real data directory
     """
 
     def command(self, container: str, files: Sequence[str], runtime: str, paths: Sequence[str]) -> StringCommand:
-        words = [container, "\n".join(files), runtime, *paths]
-        return shell.script(SCRIPT, *words)
+        return shell.script(SCRIPT, container, "\n".join(files), runtime, *paths)
 
     def process(self, output: list[str]) -> dict[str, Any]:
-        found = self.default()
+        findings = self.default()
         try:
             for line in output:
                 tag, _, rest = line.partition(" ")
                 if tag in ("apt", "root", "runtime", "snap", "unasked"):
-                    found[tag] = True
+                    findings[tag] = True
                 elif tag == "image":
-                    found[tag].append(rest)
+                    findings[tag].append(rest)
                 elif tag in ("listen", "ours"):
-                    found[tag].append(int(rest))
+                    findings[tag].append(int(rest))
                 elif tag == "file":
                     size, path = rest.split(" ", 1)
-                    found[tag][path] = int(size)
+                    findings[tag][path] = int(size)
                 elif tag == "mount":
                     device, kind, free, path = rest.split(" ", 3)
-                    found[tag][path] = [device, kind, int(free)]
+                    findings[tag][path] = [device, kind, int(free)]
         except ValueError as error:
             raise FactProcessError(f"preflight printed something unexpected: {json.dumps(line)}: {error}") from None
-        return found
+        return findings
 
     @staticmethod
     def default() -> dict[str, Any]:
+        """A machine that answers nothing."""
         return {
             "apt": False, "root": False, "runtime": False, "snap": False, "unasked": False,
             "listen": [], "ours": [], "image": [], "file": {}, "mount": {},

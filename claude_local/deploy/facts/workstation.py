@@ -1,4 +1,4 @@
-"""What a deploy needs to know of the machine and its user, and what nothing in the deploy changes."""
+"""The machine and its user: what nothing in the deploy changes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ from pyinfra.api import FactBase
 
 from claude_local.hardware.distribution import OsRelease, distribution
 
+# Prints "NAME VALUE" lines, also on a machine without /etc/os-release, sudo or dpkg.
+SCRIPT = """
+echo "uid $(id -u)"; echo "gid $(id -g)"; echo "user $(id -un)"; echo home ~; echo "arch $(uname -m)";
+echo "userland $(dpkg --print-architecture 2>/dev/null)";
+! command -v sudo >/dev/null 2>&1 || echo sudo yes;
+test ! -r /etc/os-release || . /etc/os-release;
+echo "ID ${ID:-unknown}"; echo "VERSION_ID ${VERSION_ID:-}"; echo "VERSION_CODENAME ${VERSION_CODENAME:-}";
+echo "ID_LIKE ${ID_LIKE:-}"; echo "UBUNTU_CODENAME ${UBUNTU_CODENAME:-}";
+echo "DEBIAN_CODENAME ${DEBIAN_CODENAME:-}"; echo "PRETTY_NAME ${PRETTY_NAME:-}"
+"""
+
 
 class Identity(TypedDict):
-    """The connecting user and the machine; ``systemd`` says whether systemd runs as PID 1.
+    """The connecting user and the machine.
 
-    ``distro``, ``release`` and ``codename`` are those of the Debian or Ubuntu release that the machine has or is made
-    from (claude_local.hardware.distribution), ``system`` is what it calls itself, ``derived`` whether that is something else.
-    ``arch`` is the kernel's, ``userland`` that of dpkg's packages (empty without dpkg).
+    ``distro``, ``release`` and ``codename``: the Debian or Ubuntu release that the machine has, or is derived from
+    (claude_local.hardware.distribution). ``system``: its name for itself. ``derived``: whether that is another
+    distribution. ``arch``: the kernel's. ``userland``: that of dpkg's packages, empty without dpkg. ``sudo``: whether
+    sudo is installed.
     """
 
     uid: int
@@ -22,52 +34,41 @@ class Identity(TypedDict):
     user: str
     home: str
     arch: str
+    userland: str
+    sudo: bool
     distro: str
     release: str
     codename: str
-    systemd: bool
-    sudo: bool
     system: str
     derived: bool
-    userland: str
 
 
 class WorkstationIdentity(FactBase[Identity]):
-    """User (uid, gid, name, home), machine (``uname -m``), distribution (/etc/os-release), systemd and sudo."""
+    """User (uid, gid, name, home), machine (``uname -m``), distribution (/etc/os-release) and sudo, in one command.
+
+    pyinfra's facts would take seven, and ``server.OsRelease`` fails on a machine without /etc/os-release.
+    """
 
     def command(self) -> str:
-        return (
-            "id -u; id -g; id -un; echo ~; uname -m; "
-            "( test ! -r /etc/os-release || . /etc/os-release; "
-            'for line in "${ID:-unknown}" "${VERSION_ID:-}" "${VERSION_CODENAME:-}"; do echo "$line"; done ); '
-            "test -d /run/systemd/system && echo yes || echo no; "
-            "command -v sudo >/dev/null 2>&1 && echo yes || echo no; "
-            "( test ! -r /etc/os-release || . /etc/os-release; "
-            'for line in "${ID_LIKE:-}" "${UBUNTU_CODENAME:-}" "${DEBIAN_CODENAME:-}" "${PRETTY_NAME:-}"; '
-            'do echo "$line"; done ); '
-            "dpkg --print-architecture 2>/dev/null || echo"
-        )
+        return f"( {SCRIPT.strip()} )"
 
     def process(self, output: list[str]) -> Identity:
-        lines = [line.strip() for line in output] + [""] * 15
-        uid, gid, user, home, arch, own, version, codename, systemd, sudo, like, ubuntu, debian, name, userland = lines[
-            :15
-        ]
-        found = distribution(OsRelease(own, like, version, codename, ubuntu, debian, name))
+        values = {name: value.strip() for name, _, value in (line.partition(" ") for line in output)}
+        names = ("ID", "ID_LIKE", "VERSION_ID", "VERSION_CODENAME", "UBUNTU_CODENAME", "DEBIAN_CODENAME", "PRETTY_NAME")
+        release = distribution(OsRelease(*(values.get(name, "") for name in names)))
         return Identity(
-            uid=int(uid),
-            gid=int(gid),
-            user=user,
-            home=home,
-            arch=arch,
-            distro=found.distro,
-            release=found.version,
-            codename=found.codename,
-            systemd=systemd == "yes",
-            sudo=sudo == "yes",
-            system=found.system,
-            derived=found.derived,
-            userland=userland,
+            uid=int(values["uid"]),
+            gid=int(values["gid"]),
+            user=values["user"],
+            home=values["home"],
+            arch=values["arch"],
+            userland=values.get("userland", ""),
+            sudo="sudo" in values,
+            distro=release.distro,
+            release=release.version,
+            codename=release.codename,
+            system=release.system,
+            derived=release.derived,
         )
 
     @staticmethod
@@ -79,12 +80,11 @@ class WorkstationIdentity(FactBase[Identity]):
             user="user",
             home="/home/user",
             arch="x86_64",
+            userland="amd64",
+            sudo=True,
             distro="debian",
             release="12",
             codename="bookworm",
-            systemd=True,
-            sudo=True,
             system="Debian GNU/Linux 12 (bookworm)",
             derived=False,
-            userland="amd64",
         )

@@ -94,7 +94,7 @@ def install(source: Source, tested: str, minimum: str, arch: str, paths: Paths) 
         failure=last_lines(
             f"Claude Code {tested} could not be installed",
             4,
-            "Install it by hand (https://claude.com/claude-code), or make one of the two sources reachable, and run again.",
+            "Install it by hand (https://claude.com/claude-code) or make one of the sources reachable, then run again.",
         ),
     )
 

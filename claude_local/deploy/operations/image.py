@@ -46,7 +46,8 @@ def base(image: Image, distro: str, codename: str, scratch: str, lock_timeout: i
     Example::
 
         image.base(
-            name="Get the base image", image=ws.image, distro="debian", codename="bookworm", scratch="/tmp/base", _sudo=True
+            name="Get the base image", image=ws.image, distro="debian", codename="bookworm", scratch="/tmp/base",
+            _sudo=True,
         )
     """
     if _exists(image.tag):
@@ -96,8 +97,8 @@ def _pull_advice(image: Base, variant: str) -> str:
     )
     tag = "" if image.name == image.pull else f", docker tag {image.pull} {image.name}"
     return (
-        f"{first}. Without a registry, bring the image here: docker pull and docker save {image.pull} on a machine that "
-        f"has one, docker load here{tag}"
+        f"{first}. Without a registry, bring the image here: docker pull and docker save {image.pull} on a machine "
+        f"that has one, docker load here{tag}"
         + ("" if variant == "cpu" else "; or do without the GPU: image_variant = 'cpu'")
     )
 

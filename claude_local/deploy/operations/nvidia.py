@@ -20,8 +20,8 @@ from claude_local.deploy.operations.docker import client
 from claude_local.deploy.operations.streaming import fail, last_lines, stream
 from claude_local.docker import nvidia
 
-# $1 client, $2 seconds to wait, $3 Docker's configuration, $4 its pid file. The daemon reads its runtimes anew on SIGHUP
-# (NVIDIA's own tool for Kubernetes does the same). A restart would end running containers and builds.
+# $1 client, $2 seconds to wait, $3 Docker's configuration, $4 its pid file. The daemon reads its runtimes anew on
+# SIGHUP (NVIDIA's own tool for Kubernetes does the same). A restart would end running containers and builds.
 CONFIGURE_SCRIPT = r"""
 set -eu
 client=$1 seconds=$2 config=$3 pidfile=$4
@@ -118,7 +118,7 @@ def check_gpus(images: Sequence[str], gpu_argv: Sequence[str], expected: int) ->
 
     Example::
 
-        nvidia.check_gpus(name="Check the GPUs", images=["claude-local/base:noble"], gpu_argv=["--gpus=all"], expected=1)
+        nvidia.check_gpus(name="Check the GPUs", images=["ubuntu:noble"], gpu_argv=["--gpus=all"], expected=1)
     """
     docker = client()
     image = next((name for name in images if host.get_fact(DockerImage, client=docker, reference=name)), None)

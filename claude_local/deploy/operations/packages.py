@@ -20,7 +20,7 @@ DPKG_JOURNAL = "/var/lib/dpkg/updates"
 
 
 def apt_get(arguments: list[str], lock_timeout: int) -> StringCommand:
-    """``apt-get ARGUMENTS`` through files/apt.sh, to be run as root. It waits ``lock_timeout`` seconds for another apt."""
+    """``apt-get ARGUMENTS`` through files/apt.sh; it needs root and waits ``lock_timeout`` seconds for another apt."""
     return shell.join(["sh", "-c", APT_SCRIPT, "apt.sh", str(int(lock_timeout)), *arguments])
 
 

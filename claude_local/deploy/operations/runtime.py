@@ -23,8 +23,8 @@ CONTROLLER_ONLY = {"deploy", "__pycache__"}
 RUN_PIP = PROJECT / "files" / "run-pip.py"
 
 
-# $1 the venv, $2 the lock file, $3 the folder to import from, $4 files/run-pip.py, $5 the stamp. The pip of a run that was
-# killed goes on for a moment; the lock on the folder around the venv ends with it.
+# $1 the venv, $2 the lock file, $3 the folder to import from, $4 files/run-pip.py, $5 the stamp. The pip of a killed
+# run goes on for a moment; the lock on the folder around the venv ends with it.
 VENV_SCRIPT = r"""
 set -e
 exec 8<"$(dirname "$1")"

@@ -94,8 +94,8 @@ def presets(
     Example::
 
         server.presets(
-            name="Write the presets", profiles=ws.profiles, active="small", paths=ws.paths, search_dirs=[], variant="cpu",
-            cache_ram_mib=1024,
+            name="Write the presets", profiles=ws.profiles, active="small", paths=ws.paths, search_dirs=[],
+            variant="cpu", cache_ram_mib=1024,
         )
     """
     placements = host.get_fact(Placements, path=paths.placements)
@@ -194,7 +194,8 @@ def wait(port: int, paths: Paths, container: str, timeout: int) -> Generator[Fun
     Example::
 
         server.wait(
-            name="Wait for the server", port=8080, paths=ws.paths, container="claude-local-server", timeout=600, _sudo=True
+            name="Wait for the server", port=8080, paths=ws.paths, container="claude-local-server", timeout=600,
+            _sudo=True,
         )
     """
     if host.get_fact(ServerAnswers, python=paths.python, port=port, token=paths.token, _sudo=False):

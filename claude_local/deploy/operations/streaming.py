@@ -1,4 +1,4 @@
-"""Commands that an operation yields where pyinfra's own would be silent: live output, and errors that say what to do."""
+"""Commands with live output and errors that say what to do; pyinfra's own would be silent."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ def run(parameters: dict[str, Any], python: str, deep: bool = False, only: str =
     + deep: hash every model again
     + only: patterns of row ids with commas between them; empty for all rows
 
-    Fails when a row failed. With ``_sudo``, only Docker is asked as root; the rest runs as the connecting user. It always
-    runs: a check has nothing to compare with.
+    Fails when a row failed. With ``_sudo``, only Docker is asked as root; the rest runs as the connecting user. The
+    operation always runs, because a check has no state to compare with.
 
     Example::
 
