@@ -24,8 +24,8 @@ from claude_local.hardware.variant import ImageVariant, VariantError, choose
 from claude_local.image import plan
 from claude_local.image.base import base_image
 from claude_local.image.builds import ImageError
-from claude_local.models import selection
-from claude_local.models.choice import Machine, ProfileChoice, disk_free, with_memory
+from claude_local.models.capacity import Machine, disk_free, with_memory
+from claude_local.models.choice import ProfileChoice, Selection, select, shape_from
 from claude_local.models.memory import MIB
 from claude_local.models.profiles import Profile
 from claude_local.paths import Paths, expand
@@ -145,7 +145,7 @@ def _memory_limit_mib(settings: Settings, hardware: Hardware) -> int:
 
 def _select(
     settings: Settings, profiles: dict[str, Profile], paths: Paths, hardware: Hardware, variant: ImageVariant
-) -> selection.Selection:
+) -> Selection:
     """The profiles for the current host, and the reason for the default one."""
     files = host.get_fact(
         ModelFiles,
@@ -165,9 +165,9 @@ def _select(
     shapes = {
         name: shape
         for name, profile in profiles.items()
-        if (shape := selection.shape_from(profile, files["shapes"], files["sizes"])) is not None
+        if (shape := shape_from(profile, files["shapes"], files["sizes"])) is not None
     }
-    return selection.select(
+    return select(
         canonical(settings.default_profile, profiles),
         [canonical(name, profiles) for name in settings.model_profiles],
         profiles,

@@ -201,27 +201,27 @@ def estimate(
 
 @dataclass(frozen=True)
 class Share:
-    """What one GPU would hold and has. Bytes; ``needed`` with its compute buffer, context and ``margin``, which is left
-    to others."""
+    """What one GPU would hold, in bytes. ``memory``: what it has. ``needed``: the model's part, the compute buffer, the
+    CUDA context and ``margin``, which is left to others."""
 
     name: str
-    there: int
+    memory: int
     needed: int
     margin: int
 
 
-def shares(wanted: Estimate, gpus: Sequence[tuple[str, int, int]]) -> tuple[list[Share], int]:
-    """How a model that is wholly on ``gpus`` divides, and the bytes that lack (negative: that stay free).
+def shares(needed: Estimate, gpus: Sequence[tuple[str, int, int]]) -> tuple[list[Share], int]:
+    """How a model that lies wholly on ``gpus`` is divided, and the bytes that are missing (negative: that stay free).
 
-    ``gpus``: name, memory and margin to leave free, in bytes. Layers go to GPUs by their room, as llama-server's --fit
-    does; each GPU has a whole compute buffer and a context of its own.
+    ``gpus``: name, memory and margin in bytes. Layers go to GPUs by their room, as llama-server's --fit does it; each
+    GPU has a whole compute buffer and a context of its own.
     """
-    fixed = wanted.compute + GPU_CONTEXT_MIB * MIB
-    rooms = [max(there - margin - fixed, 0) for _, there, margin in gpus]
+    fixed = needed.compute + GPU_CONTEXT_MIB * MIB
+    rooms = [max(memory - margin - fixed, 0) for _, memory, margin in gpus]
     room = sum(rooms)
     result = []
-    for (name, there, margin), mine in zip(gpus, rooms, strict=True):
+    for (name, memory, margin), own in zip(gpus, rooms, strict=True):
         # A GPU without room for more than its own gets no layers.
-        held = wanted.on_gpu * mine // room if room else wanted.on_gpu
-        result.append(Share(name, there, fixed + margin + held if held else 0, margin))
-    return result, wanted.on_gpu - room
+        held = needed.on_gpu * own // room if room else needed.on_gpu
+        result.append(Share(name, memory, fixed + margin + held if held else 0, margin))
+    return result, needed.on_gpu - room

@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_local.hardware.machine import Gpu
-from claude_local.models import choice, profiles, selection
-from claude_local.models.choice import GIB, Machine
+from claude_local.models import choice, fit, profiles
+from claude_local.models.architecture import shipped
+from claude_local.models.capacity import HEADLESS_MARGIN_MIB, Machine, disk_free, fit_target, with_memory
+from claude_local.models.choice import for_gpus, model_of
+from claude_local.models.fit import GIB
 from claude_local.models.memory import GPU_CONTEXT_MIB, MIB
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,8 +31,8 @@ def machine(*gpus: Gpu, cores: int = 8, memory: int = 48, disk: float | None = 5
     return Machine(gpus, cores, memory * GIB, None if disk is None else int(disk * GIB), {})
 
 
-def select(there: Machine, default: str = "auto", wanted: list[str] | None = None) -> selection.Selection:
-    return selection.select(default, wanted or [], SHIPPED, there)
+def select(there: Machine, default: str = "auto", wanted: list[str] | None = None) -> choice.Selection:
+    return choice.select(default, wanted or [], SHIPPED, there)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_the_guides_table_is_what_the_rule_gives(label: str, screen: int | None)
 def test_what_the_guide_calls_worth_naming_fits() -> None:
     def fits(profile: str, size: int, screen: bool) -> bool:
         there = machine(gpu(MIB_OF[size], screen))
-        return choice.fits_wholly(selection.model(SHIPPED[profile]), there, choice.MINIMUM_CONTEXT)
+        return fit.fits_wholly(model_of(SHIPPED[profile]), there, fit.MINIMUM_CONTEXT)
 
     worth = " ".join(GUIDE.split("With 24 GB or more, these fit too:\n\n")[1].split("\n\n")[0].split())
     for profile, least, not_yet in (
@@ -113,8 +116,8 @@ def test_what_the_guide_calls_worth_naming_fits() -> None:
 def test_the_guides_example_of_a_profile_is_judged_before_its_file_is_there() -> None:
     example = GUIDE.split("```ini\n", 1)[1].split("```", 1)[0].replace("OWNER/REPO@COMMIT", "o/r@" + "0" * 40)
     known = profiles.parse(example)
-    verdict = choice.judge(selection.model(known["my-model"]), machine(gpu(32607)))
-    assert verdict.estimate is not None and verdict.fits
+    judged_fit = fit.judge(model_of(known["my-model"]), machine(gpu(32607)))
+    assert judged_fit.estimate is not None and judged_fit.fits
     with pytest.raises(profiles.ProfilesError, match="40 hex digits"):
         profiles.parse(example.replace("0" * 40, "main"))
 
@@ -146,9 +149,9 @@ def test_named_profiles_limit_the_choice_and_all_of_them_are_placed() -> None:
 def test_a_named_default_is_used_whatever_the_rule_says_and_told_what_lacks() -> None:
     chosen = select(machine(gpu(16303)), "qwen3.6-35b-a3b-ud-q4").choice
     assert chosen.profile == "qwen3.6-35b-a3b-ud-q4" and not chosen.chosen
-    assert "GiB lack" in chosen.reason
+    assert "GiB short" in chosen.reason
     text = "\n".join(chosen.lines())
-    assert "served with 65,536 tokens, what lacks goes to main memory" in text and "card16303" in text
+    assert "served with 65,536 tokens, the rest goes to main memory" in text and "card16303" in text
     assert "name it" not in text and "named in default_profile" not in text
 
 
@@ -161,27 +164,27 @@ def test_every_profile_gets_the_context_that_fits_unless_it_says_what_goes_where
     assert select(machine(gpu(16303)), dense).profiles[dense].ctx_size == 65536
     for hand in ({"fit": "on"}, {"n_gpu_layers": "40"}, {"extra_args": ("--n-cpu-moe", "8")}):
         profile = replace(SHIPPED[dense], **hand)  # type: ignore[arg-type]
-        selected = selection.select(dense, (), {**SHIPPED, dense: profile}, there)
+        selected = choice.select(dense, (), {**SHIPPED, dense: profile}, there)
         assert selected.profiles[dense].ctx_size == 262144, hand
 
 
 def test_a_profile_whose_size_nobody_tells_says_what_to_write() -> None:
     source = replace(SHIPPED["gpt-oss-20b"].files[0], size=None)
-    verdict = choice.judge(
-        selection.model(replace(SHIPPED["gpt-oss-20b"], files=(source,), minimum_vram_mib=None)), machine(gpu(24564))
+    judged_fit = fit.judge(
+        model_of(replace(SHIPPED["gpt-oss-20b"], files=(source,), minimum_vram_mib=None)), machine(gpu(24564))
     )
-    assert not verdict.fits and "neither SIZE nor ABOUT_SIZE tells how large it is" in verdict.reason
+    assert not judged_fit.fits and "neither SIZE nor ABOUT_SIZE" in judged_fit.reason
 
 
 def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
-    verdicts = {v.profile: v for v in select(machine(gpu(24564, True))).choice.verdicts}
-    next_q5, coder = verdicts["qwen3-coder-next-ud-q5"], verdicts["qwen3-coder-30b-ud-q5"]
+    fits = {v.profile: v for v in select(machine(gpu(24564, True))).choice.fits}
+    next_q5, coder = fits["qwen3-coder-next-ud-q5"], fits["qwen3-coder-30b-ud-q5"]
     assert not next_q5.fits and next_q5.missing > 30 * GIB
-    assert f"{next_q5.missing / GIB:.1f} GiB lack" in next_q5.reason
+    assert f"{next_q5.missing / GIB:.1f} GiB short" in next_q5.reason
     assert coder.remedies == ("CTX_SIZE = 32768",)
     # With f16, the same coder's cache is twice as big: then a smaller cache is what helps on a 32 GB card.
     wide = replace(SHIPPED["qwen3-coder-30b-ud-q5"], flags={})
-    told = choice.judge(selection.model(wide), machine(gpu(26000)))
+    told = fit.judge(model_of(wide), machine(gpu(26000)))
     assert not told.fits and any("cache-type-k = q8_0" in remedy for remedy in told.remedies)
 
 
@@ -207,32 +210,32 @@ def test_the_run_prints_what_would_fit_in_the_place_of_a_named_profile(
 
 def test_a_gpu_of_the_size_that_is_named_is_big_enough() -> None:
     for name, profile in SHIPPED.items():
-        verdict = choice.judge(selection.model(profile), machine(gpu(2048)))
-        (remedy,) = verdict.remedies or ("a GPU with 0 GiB",)
+        judged_fit = fit.judge(model_of(profile), machine(gpu(2048)))
+        (remedy,) = judged_fit.remedies or ("a GPU with 0 GiB",)
         mib = math.ceil((float(remedy.split()[3]) + 0.05) * 1024)
-        assert verdict.fits or not choice.judge(selection.model(profile), machine(gpu(mib))).missing, (name, remedy)
+        assert judged_fit.fits or not fit.judge(model_of(profile), machine(gpu(mib))).missing, (name, remedy)
 
 
 def test_when_nothing_fits_the_run_says_how_much_would() -> None:
     assert select(machine(gpu(1000))).choice.lines()[-1].startswith("  would fit: a GPU with 1.7 GiB or more")
     own = profiles.parse("[own]\nMODEL = a.gguf\nMIN_VRAM = 20 GiB\n")
-    (line,) = selection.select("own", [], own, machine(gpu(16303))).choice.lines()[1:]
+    (line,) = choice.select("own", [], own, machine(gpu(16303))).choice.lines()[1:]
     assert line.startswith("  would fit: a GPU with 20.0 GiB or more")
 
 
-def test_a_dense_model_that_fits_is_left_to_those_who_name_it() -> None:
-    verdicts = {v.profile: v for v in select(machine(gpu(24564))).choice.verdicts}
-    assert not verdicts["qwen3.8-27b-ud-q4"].fits
-    assert "for each token" in verdicts["qwen3.8-27b-ud-q4"].reason
+def test_a_dense_model_that_fits_is_left_to_those_who_usable() -> None:
+    fits = {v.profile: v for v in select(machine(gpu(24564))).choice.fits}
+    assert not fits["qwen3.8-27b-ud-q4"].fits
+    assert "for each token" in fits["qwen3.8-27b-ud-q4"].reason
 
 
 def test_without_a_gpu_a_model_that_reads_the_prompt_too_slowly_is_passed_over() -> None:
     big = replace(SHIPPED["gpt-oss-20b"], minimum_vram_mib=None)
-    few, many = (choice.judge(selection.model(big), machine(cores=cores)) for cores in (2, 16))
+    few, many = (fit.judge(model_of(big), machine(cores=cores)) for cores in (2, 16))
     assert not few.fits and "too slow without a GPU: about 418 s" in few.reason
     assert many.fits
     # With four tools instead of all the prompt is a quarter.
-    assert choice.judge(selection.model(replace(big, tools=("Read",))), machine(cores=2)).fits
+    assert fit.judge(model_of(replace(big, tools=("Read",))), machine(cores=2)).fits
 
 
 def test_the_reason_names_what_was_preferred_but_not_what_could_not_be_meant() -> None:
@@ -242,17 +245,17 @@ def test_the_reason_names_what_was_preferred_but_not_what_could_not_be_meant() -
 
 def test_margins_follow_the_screens() -> None:
     cards = [gpu(1, False), gpu(1, True), gpu(1, None)]
-    assert choice.fit_target(cards, wholly=True) == "128,192,192"
+    assert fit_target(cards, wholly=True) == "128,192,192"
     # What --fit fills up beside a screen leaves the desktop llama-server's own margin.
-    assert choice.fit_target(cards, wholly=False) == "128,1024,1024"
-    assert choice.fit_target([], wholly=True) is None
+    assert fit_target(cards, wholly=False) == "128,1024,1024"
+    assert fit_target([], wholly=True) is None
     there = machine(gpu(24564), gpu(16303, True))
     mine = select(there).profiles["gpt-oss-20b"]
     assert (mine.n_gpu_layers, mine.fit, mine.fit_target) == ("auto", "on", "128,192")
     assert select(there).profiles["qwen3-coder-next-ud-q5"].fit_target == "128,1024"
     by_hand = replace(SHIPPED["gpt-oss-20b"], fit="off", n_gpu_layers="99")
-    assert selection.for_gpus(by_hand, there.gpus, wholly=True) == by_hand
-    assert selection.for_gpus(by_hand, (), wholly=False) == by_hand
+    assert for_gpus(by_hand, there.gpus, wholly=True) == by_hand
+    assert for_gpus(by_hand, (), wholly=False) == by_hand
 
 
 @pytest.mark.parametrize(
@@ -271,7 +274,7 @@ def test_what_fits_wholly_passes_llama_servers_own_check_beside_a_desktop(
     selected = select(machine(gpu(nominal, True)))
     assert selected.choice.profile == profile
     mine = selected.profiles[profile]
-    needed = selection.model(SHIPPED[profile]).needs(mine.ctx_size or 0)
+    needed = model_of(SHIPPED[profile]).needs(mine.ctx_size or 0)
     assert needed is not None and mine.fit_target is not None
     # common/fit.cpp: free less what the model uses must be the target or more, else experts or layers move away.
     assert free - desktop - (needed.on_gpu + needed.compute) / MIB >= int(mine.fit_target)
@@ -279,10 +282,10 @@ def test_what_fits_wholly_passes_llama_servers_own_check_beside_a_desktop(
 
 def test_a_margin_of_the_profiles_own_is_what_the_rule_keeps_free() -> None:
     there, wide = machine(gpu(24564)), replace(SHIPPED["qwen3.6-35b-a3b-ud-q4"], fit_target="1024")
-    selected = selection.select("auto", [], {wide.id: wide}, there)
+    selected = choice.select("auto", [], {wide.id: wide}, there)
     assert (selected.choice.context, selected.profiles[wide.id].fit_target) == (131072, "1024")
     narrow = replace(wide, fit_target="128,1024")  # one for each GPU: the second is for one that is not there
-    assert selection.select("auto", [], {wide.id: narrow}, there).choice.context == 196608
+    assert choice.select("auto", [], {wide.id: narrow}, there).choice.context == 196608
 
 
 HAND = """[hand]
@@ -296,8 +299,8 @@ cache-type-v = q8_0
 TWO = machine(gpu(24564), gpu(16303, True))
 
 
-def judged(lines: str, there: Machine = TWO) -> choice.Fit:
-    return choice.judge(selection.model(profiles.parse(HAND + lines)["hand"]), there)
+def judged(lines: str, there: Machine = TWO) -> fit.Fit:
+    return fit.judge(model_of(profiles.parse(HAND + lines)["hand"]), there)
 
 
 @pytest.mark.parametrize(
@@ -313,13 +316,13 @@ def judged(lines: str, there: Machine = TWO) -> choice.Fit:
     ],
 )
 def test_the_rule_counts_only_the_gpus_that_a_profiles_flags_leave_it(lines: str, on: list[str]) -> None:
-    verdict = judged(lines)
-    assert [share.name for share in verdict.shares] == on
-    assert verdict.fits == (len(on) == 2)
-    if verdict.fits:
-        assert f"wholly on {' + '.join(on)} with" in verdict.reason
+    judged_fit = judged(lines)
+    assert [share.name for share in judged_fit.shares] == on
+    assert judged_fit.fits == (len(on) == 2)
+    if judged_fit.fits:
+        assert f"wholly on {' + '.join(on)} with" in judged_fit.reason
     else:
-        assert "does not fit on the GPU: " in verdict.reason
+        assert "does not fit on the GPU: " in judged_fit.reason
 
 
 @pytest.mark.parametrize(
@@ -338,12 +341,12 @@ def test_the_rule_counts_only_the_gpus_that_a_profiles_flags_leave_it(lines: str
         ("split-mode = none\nmain-gpu = -1\n", "--main-gpu"),
     ],
 )
-def test_a_profile_that_places_its_layers_itself_is_left_to_those_who_name_it(lines: str, flag: str) -> None:
-    verdict = judged(lines)
-    assert not verdict.fits
-    assert verdict.lines()[0].endswith(f": not judged: it places its layers by hand ({flag}); name it to use it")
+def test_a_profile_that_places_its_layers_itself_is_left_to_those_who_usable(lines: str, flag: str) -> None:
+    judged_fit = judged(lines)
+    assert not judged_fit.fits
+    assert judged_fit.lines()[0].endswith(f": not judged: it places its layers by hand ({flag}); name it to use it")
     known = profiles.parse(HAND + lines)
-    named = selection.select("hand", [], known, TWO)
+    named = choice.select("hand", [], known, TWO)
     assert named.choice.reason == f"hand: named; not judged: it places its layers by hand ({flag})"
     assert named.profiles["hand"].ctx_size == 131072
 
@@ -365,7 +368,7 @@ def test_what_names_no_place_is_judged_as_ever() -> None:
 def test_margins_are_those_of_the_gpus_that_a_profile_uses() -> None:
     def margin(lines: str) -> str | None:
         known = profiles.parse(HAND + "MIN_VRAM = 1 GiB\n" + lines)
-        return selection.select("hand", [], known, TWO).profiles["hand"].fit_target
+        return choice.select("hand", [], known, TWO).profiles["hand"].fit_target
 
     # llama-server takes them by position among the devices that it was given.
     assert margin("device = CUDA1,CUDA0\n") == "192,128"
@@ -380,14 +383,14 @@ def test_a_chosen_context_below_the_profiles_own_is_what_is_served() -> None:
 
 def test_a_profile_of_which_nothing_is_known_goes_by_its_minimum() -> None:
     own = profiles.parse("[own]\nMODEL = a.gguf\nMIN_VRAM = 20 GiB\n[dark]\nMODEL = b.gguf\n")
-    assert selection.select("auto", ["own"], own, machine(gpu(24564))).choice.chosen
+    assert choice.select("auto", ["own"], own, machine(gpu(24564))).choice.chosen
     # A screen's share is no part of it.
-    assert selection.select("auto", ["own"], own, machine(gpu(21000))).choice.chosen
-    assert not selection.select("auto", ["own"], own, machine(gpu(21000, True))).choice.chosen
-    small = selection.select("auto", [], own, machine(gpu(16303))).choice
-    assert not small.chosen and {v.fits for v in small.verdicts} == {False}
-    assert "MIN_VRAM is not there: 4.1 GiB lack" in small.verdicts[0].reason
-    assert "neither ARCHITECTURE nor MIN_VRAM" in small.verdicts[1].reason
+    assert choice.select("auto", ["own"], own, machine(gpu(21000))).choice.chosen
+    assert not choice.select("auto", ["own"], own, machine(gpu(21000, True))).choice.chosen
+    small = choice.select("auto", [], own, machine(gpu(16303))).choice
+    assert not small.chosen and {v.fits for v in small.fits} == {False}
+    assert "MIN_VRAM: 4.1 GiB short" in small.fits[0].reason
+    assert "neither ARCHITECTURE nor MIN_VRAM" in small.fits[1].reason
 
 
 def test_a_header_on_the_machine_wins_over_no_record() -> None:
@@ -395,15 +398,15 @@ def test_a_header_on_the_machine_wins_over_no_record() -> None:
     record = {
         "architecture": "qwen2",
         "vocabulary": 151936,
-        "keys": dict(selection.shipped()["Qwen2.5-Coder-1.5B"].keys),
+        "keys": dict(shipped()["Qwen2.5-Coder-1.5B"].keys),
         "tied": False,
         "embedding": 131272704,
     }
-    shape = selection.shape_from(own["own"], {"a.gguf": record}, {"a.gguf": 1117320768})
+    shape = choice.shape_from(own["own"], {"a.gguf": record}, {"a.gguf": 1117320768})
     assert shape is not None and shape.weights == 1117320768
-    chosen = selection.select("auto", [], own, machine(gpu(8188)), {"own": shape}).choice
-    assert chosen.chosen and chosen.verdicts[0].estimate is not None
-    assert selection.shape_from(own["own"], {}, {}) is None
+    chosen = choice.select("auto", [], own, machine(gpu(8188)), {"own": shape}).choice
+    assert chosen.chosen and chosen.fits[0].estimate is not None
+    assert choice.shape_from(own["own"], {}, {}) is None
 
 
 @settings(deadline=None)
@@ -413,32 +416,32 @@ def test_whatever_the_machine_some_profile_is_chosen_and_none_that_does_not_fit(
 ) -> None:
     there = machine(*(gpu(size) for size in sizes if size), cores=cores, memory=memory, disk=disk)
     selected = select(there)
-    chosen = next(v for v in selected.choice.verdicts if v.profile == selected.choice.profile)
+    chosen = next(v for v in selected.choice.fits if v.profile == selected.choice.profile)
     assert selected.choice.chosen == chosen.fits
     if chosen.fits:
-        assert all(share.needed <= share.there for share in chosen.shares)
+        assert all(share.needed <= share.memory for share in chosen.shares)
     assert selected.choice.lines()
 
 
 @pytest.mark.parametrize("profile", [p for p in SHIPPED.values() if p.minimum_vram_mib], ids=lambda p: str(p.id))
 def test_min_vram_is_what_the_estimate_says_for_65536_tokens(profile: profiles.Profile) -> None:
-    wanted = selection.model(profile).needs(choice.MINIMUM_CONTEXT)
+    wanted = model_of(profile).needs(fit.MINIMUM_CONTEXT)
     assert wanted is not None and profile.minimum_vram_mib is not None
-    needed = (wanted.on_gpu + wanted.compute) / MIB + GPU_CONTEXT_MIB + choice.HEADLESS_MARGIN_MIB
+    needed = (wanted.on_gpu + wanted.compute) / MIB + GPU_CONTEXT_MIB + HEADLESS_MARGIN_MIB
     assert needed <= profile.minimum_vram_mib <= needed + 1024
 
 
 def test_the_disk_of_a_path_is_the_nearest_mount() -> None:
     mounts = {"/": 1, "/home": 2, "/home/big": 3}
-    assert choice.disk_free("/home/big/models", mounts) == 3
-    assert choice.disk_free("/homestead", mounts) == 1
-    assert choice.disk_free("/home", {}) is None
+    assert disk_free("/home/big/models", mounts) == 3
+    assert disk_free("/homestead", mounts) == 1
+    assert disk_free("/home", {}) is None
 
 
 def test_an_nvidia_gpu_that_tells_no_memory_shares_the_machines() -> None:
     spark = Gpu("nvidia", "GB10", driver="580.1")
-    assert choice.with_memory([spark], 96 * GIB) == (replace(spark, memory_mib=96 * 1024),)
-    assert select(machine(*choice.with_memory([spark], 90 * GIB))).choice.profile == "qwen3-coder-next-ud-q5"
+    assert with_memory([spark], 96 * GIB) == (replace(spark, memory_mib=96 * 1024),)
+    assert select(machine(*with_memory([spark], 90 * GIB))).choice.profile == "qwen3-coder-next-ud-q5"
 
 
 ARC = Gpu("intel", "Intel Arc A770", driver="xe", display=True, pci="0000:03:00.0")
@@ -447,17 +450,17 @@ NAVI = Gpu("amd", "Radeon RX 7900 XTX", 24560, driver="amdgpu", display=False)
 
 def test_a_gpu_of_unknown_memory_keeps_its_place_and_its_margin() -> None:
     # llama-server counts every device: the third margin must be the third card's.
-    there = machine(*choice.with_memory([NAVI, ARC, replace(NAVI, display=True)], 48 * GIB))
+    there = machine(*with_memory([NAVI, ARC, replace(NAVI, display=True)], 48 * GIB))
     assert [gpu.vendor for gpu in there.gpus] == ["amd", "intel", "amd"]
     mine = select(there).profiles["gpt-oss-20b"]
     assert mine.fit_target == "128,192,192"
     chosen = select(there).choice
     assert "the memory of Intel Arc A770 is not known, so the rule does not count on it" in chosen.reason
-    assert [share.name for share in chosen.verdicts[2].shares] == ["Radeon RX 7900 XTX"] * 2
+    assert [share.name for share in chosen.fits[2].shares] == ["Radeon RX 7900 XTX"] * 2
 
 
 def test_a_machine_of_which_only_the_gpus_memory_is_unknown_is_told_to_name_a_profile() -> None:
-    there = machine(*choice.with_memory([ARC], 48 * GIB))
+    there = machine(*with_memory([ARC], 48 * GIB))
     selected = select(there)
     assert selected.choice.profile == "qwen2.5-coder-1.5b"
     assert "the memory of Intel Arc A770 is not known" in selected.choice.reason
@@ -465,6 +468,6 @@ def test_a_machine_of_which_only_the_gpus_memory_is_unknown_is_told_to_name_a_pr
     # It serves from the card all the same.
     assert selected.profiles["qwen2.5-coder-1.5b"].n_gpu_layers == "auto"
     named = select(there, "gpt-oss-20b")
-    assert "the memory of Intel Arc A770 is not known, so nobody can say" in named.choice.reason
+    assert "the memory of Intel Arc A770 is not known, so what fits cannot be computed" in named.choice.reason
     assert "served with 65,536 tokens" in named.choice.reason and "without a GPU" not in named.choice.reason
     assert named.profiles["gpt-oss-20b"].ctx_size == 65536

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_local.hardware.machine import Gpu
-from claude_local.models import devices, profiles, selection
-from claude_local.models.choice import GIB, Machine
+from claude_local.models import choice, devices, profiles
+from claude_local.models.capacity import Machine
+from claude_local.models.fit import GIB
 from claude_local.models.profiles import Profile
 from claude_local.server import presets
 
@@ -34,10 +35,10 @@ def hand(**flags: str) -> Profile:
     return profiles.parse("[x]\nMODEL = a.gguf\n" + lines)["x"]
 
 
-def served(text: str, *gpus: Gpu, wanted: str = "hand") -> tuple[dict[str, str], selection.Selection]:
+def served(text: str, *gpus: Gpu, wanted: str = "hand") -> tuple[dict[str, str], choice.Selection]:
     """The preset of the profile on a machine with these GPUs."""
     machine = Machine(gpus, 8, 64 * GIB, 900 * GIB, {})
-    selected = selection.select(wanted, [], profiles.parse(text), machine)
+    selected = choice.select(wanted, [], profiles.parse(text), machine)
     variant = "cpu" if not gpus else "cuda" if gpus[0].vendor == "nvidia" else "vulkan"
     return presets.options(selected.profiles["hand"], model="/m", mmproj=None, variant=variant), selected
 
@@ -98,7 +99,7 @@ def test_only_profiles_that_are_placed_are_spoken_of() -> None:
     ],
 )
 def test_flags_for_other_gpus_are_named(flags: dict[str, str], says: str) -> None:
-    profile, notes = devices.fitted(hand(**flags), [NVIDIA, SCREEN])
+    profile, notes = devices.without_foreign_placement(hand(**flags), [NVIDIA, SCREEN])
     assert len(notes) == 1 and f"x: {says}, but this machine has CUDA0, CUDA1" in notes[0]
     assert profile.options == {}
 
@@ -117,17 +118,19 @@ def test_flags_for_other_gpus_are_named(flags: dict[str, str], says: str) -> Non
 )
 def test_flags_for_the_gpus_that_are_there_stay(flags: dict[str, str]) -> None:
     profile = hand(**flags)
-    assert devices.fitted(profile, [NVIDIA, SCREEN]) == (profile, [])
+    assert devices.without_foreign_placement(profile, [NVIDIA, SCREEN]) == (profile, [])
 
 
 def test_a_margin_for_each_of_other_gpus_gives_way_to_ours() -> None:
     profile = replace(hand(), fit_target="128,1024")
-    assert devices.fitted(profile, [NVIDIA, SCREEN])[0].fit_target == "128,1024"
-    alone, notes = devices.fitted(profile, [SCREEN])
+    assert devices.without_foreign_placement(profile, [NVIDIA, SCREEN])[0].fit_target == "128,1024"
+    alone, notes = devices.without_foreign_placement(profile, [SCREEN])
     assert alone.fit_target is None and "its FIT_TARGET is for 2 GPUs" in notes[0]
-    one, notes = devices.fitted(replace(hand(device="CUDA1"), fit_target="128,1024"), [NVIDIA, SCREEN])
+    one, notes = devices.without_foreign_placement(
+        replace(hand(device="CUDA1"), fit_target="128,1024"), [NVIDIA, SCREEN]
+    )
     assert one.fit_target is None and one.options == {"device": "CUDA1"}
-    assert devices.fitted(replace(profile, fit_target="1024"), [SCREEN])[1] == []
+    assert devices.without_foreign_placement(replace(profile, fit_target="1024"), [SCREEN])[1] == []
 
 
 cards = st.lists(st.sampled_from([NVIDIA, SCREEN]), min_size=1, max_size=3) | st.lists(
@@ -148,7 +151,7 @@ flags = st.fixed_dictionaries(
 
 @given(flags, cards)
 def test_what_is_served_never_names_a_gpu_that_is_not_there(chosen: dict[str, str], gpus: list[Gpu]) -> None:
-    profile, _ = devices.fitted(hand(**chosen), gpus)
-    assert devices.strangers(profile, gpus) == []
-    assert set(devices.used(profile, gpus)) <= set(gpus)
-    assert devices.fitted(profile, gpus) == (profile, [])
+    profile, _ = devices.without_foreign_placement(hand(**chosen), gpus)
+    assert devices.foreign_flags(profile, gpus) == []
+    assert set(devices.used_gpus(profile, gpus)) <= set(gpus)
+    assert devices.without_foreign_placement(profile, gpus) == (profile, [])

@@ -155,7 +155,7 @@ def test_layers_go_to_gpus_by_their_room_and_what_lacks_is_told() -> None:
     assert missing < 0 and one[0].needed <= 17 * GIB
     assert one[0].needed == wanted.total + 128 * MIB + GPU_CONTEXT_MIB * MIB
     two, missing = shares(wanted, [("a", 12 * GIB, 128 * MIB), ("b", 7 * GIB, 1024 * MIB)])
-    assert missing < 0 and all(share.needed <= share.there for share in two)
+    assert missing < 0 and all(share.needed <= share.memory for share in two)
     assert two[0].needed > two[1].needed
     _, missing = shares(wanted, [("a", 8 * GIB, 0)])
     assert missing == wanted.on_gpu + wanted.compute + GPU_CONTEXT_MIB * MIB - 8 * GIB

@@ -28,14 +28,14 @@ def test_a_machine_with_gpus_gets_the_profile_that_fits_and_the_reason(machine: 
     assert f"tasks/models.py | Place the models: {placed}" in names
 
 
-def test_a_named_profile_that_does_not_fit_is_placed_and_told_what_lacks() -> None:
+def test_a_named_profile_that_does_not_fit_is_placed_with_what_is_missing() -> None:
     done = pyinfra(
         "--json", "tests/plan/gpu_inventory.py", "deploy.py", "--limit", "@fake/two-generations",
         "--data", "default_profile=qwen3-coder-ud-q5",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "qwen3-coder-next-ud-q5: named; does not fit on the GPUs" in done.stderr
-    assert "served with 65,536 tokens, what lacks goes to main memory (--fit on)" in " ".join(done.stderr.split())
+    assert "served with 65,536 tokens, the rest goes to main memory (--fit on)" in " ".join(done.stderr.split())
     names = [operation["name"] for operation in json.loads(done.stdout)["plan"]]
     assert "tasks/models.py | Place the models: qwen3-coder-next-ud-q5" in names
 
