@@ -18,8 +18,8 @@ settings.load_profile("steady")
 
 
 def pytest_configure() -> None:
-    """Ctrl-C and Ctrl-\\ reach the programs that tests start, also where the tests themselves were started in the background:
-    a shell lets those ignore both, and what is ignored is inherited."""
+    """Ctrl-C and Ctrl-\\ reach the programs that tests start, also where the tests themselves were started in the
+    background: a shell lets those ignore both, and what is ignored is inherited."""
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)

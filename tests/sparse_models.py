@@ -1,6 +1,6 @@
-"""GGUF files with a real model's shape and nothing in it: header and tensor list as llama.cpp b11434 wants them, the data a
-hole in a sparse file. llama-server measures such a model without reading it (--fit loads with no_alloc first), so the
-memory of a 60 GB model can be asked for on a machine that could never hold it.
+"""GGUF files with a real model's shape and nothing in it: header and tensor list as llama.cpp b11434 wants them, the
+data a hole in a sparse file. llama-server measures such a model without reading it (--fit loads with no_alloc first),
+so the memory of a 60 GB model can be asked for on a machine that could never hold it.
 
 The tensors follow load_arch_tensors of src/models/*.cpp. All matrices are q8_0, all vectors f32: how much a real file's
 weights take is known from its size, what is wanted here is what the shape decides.

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ["sh", "env", "id", "cat", "cut", "date", "dirname", "flock", "grep", "mkdir", "mktemp", "rm", "sha256sum", "sleep",
+TOOLS = ["sh", "env", "id", "cat", "cut", "date", "dirname", "flock", "grep", "mkdir", "mktemp", "rm", "sha256sum",
+         "sleep",
          "tee", "uname"]  # fmt: skip
 
 

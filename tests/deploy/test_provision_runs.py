@@ -33,10 +33,12 @@ def ready(folder: Path) -> Bare:
         '-m) mkdir -p "$3/bin"\n'
         # Its pip waits where a test says so; anything else that it is asked succeeds.
         'cat >"$3/bin/python" <<"END"\n#!/bin/sh\n'
-        'case "$*" in "files/run-pip.py "*) echo pip >>"$LOG"; test ! -e hangs || exec sleep 60; exit "$(cat pip 2>/dev/null || echo 0)" ;; esac\n'
+        'case "$*" in "files/run-pip.py "*) echo pip >>"$LOG"; test ! -e hangs || exec sleep 60; '
+        'exit "$(cat pip 2>/dev/null || echo 0)" ;; esac\n'
         'case $1 in tests/run) echo "$*" >>"$LOG" ;; esac\nEND\n'
         'cat >"$3/bin/pyinfra" <<"END"\n#!/bin/sh\necho "$*" >>"$LOG"\n'
-        'case $* in *deploy.py*) exit "$(cat deploy 2>/dev/null || echo 0)" ;; esac; exit "$(cat verify 2>/dev/null || echo 0)"\nEND\n'
+        'case $* in *deploy.py*) exit "$(cat deploy 2>/dev/null || echo 0)" ;; esac; '
+        'exit "$(cat verify 2>/dev/null || echo 0)"\nEND\n'
         'chmod +x "$3/bin/python" "$3/bin/pyinfra"; exit ;;\n'
     )
     start, end = script.index("-m) "), script.index("exit ;;\nesac") + len("exit ;;\n")

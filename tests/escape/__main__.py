@@ -1,4 +1,5 @@
-"""``python -m tests.escape HOME KIND NAME UID GID PASSWORD WAY RESULT [attempt ...]``, inside the namespaces of world.py."""
+"""``python -m tests.escape HOME KIND NAME UID GID PASSWORD WAY RESULT [attempt ...]``, inside the namespaces of
+world.py."""
 
 from __future__ import annotations
 

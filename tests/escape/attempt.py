@@ -1,4 +1,5 @@
-"""What an attempt is, and the register of all of them. The attempts themselves stand in attempts_*.py, one file a family."""
+"""What an attempt is, and the register of all of them. The attempts themselves stand in attempts_*.py, one file a
+family."""
 
 from __future__ import annotations
 
@@ -36,9 +37,9 @@ class Attempt:
     """One named attempt.
 
     ``family`` is the phrase under which the guide lists it. ``session``: attempts of one name share a session and its
-    workspace; by default those of one file. ``accounts``: who tries it. ``impossible``: says why it cannot work on this machine even without any
-    fence, found out by looking; None: it can. ``allowed``: no attempt to get out, but what every session must be able to
-    do: a fence that lets nothing at all happen would stop the attempts too.
+    workspace; by default those of one file. ``accounts``: who tries it. ``impossible``: says why it cannot work on this
+    machine even without any fence, found out by looking; None: it can. ``allowed``: no attempt to get out, but what
+    every session must be able to do: a fence that lets nothing at all happen would stop the attempts too.
     """
 
     name: str

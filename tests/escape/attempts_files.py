@@ -12,7 +12,8 @@ TOOL = "files outside, through Write, Edit and NotebookEdit"
 SHELL = "files outside, through Bash"
 LINKS = refused_by_claude_code("it is a symbolic link")
 NOTEBOOK = {
-    "cells": [{"cell_type": "code", "id": "a", "source": ["before"], "metadata": {}, "outputs": [], "execution_count": None}],
+    "cells": [{"cell_type": "code", "id": "a", "source": ["before"], "metadata": {}, "outputs": [],
+               "execution_count": None}],
     "metadata": {}, "nbformat": 4, "nbformat_minor": 5,
 }  # fmt: skip
 

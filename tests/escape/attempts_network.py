@@ -1,4 +1,5 @@
-"""The network: every way to something that is neither llama-server nor the management API. Evidence: the listener heard it."""
+"""The network: every way to something that is neither llama-server nor the management API. Evidence: the listener heard
+it."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ def _(lab: Lab) -> Plan:
     url = f"http://127.0.0.1:{lab.ports['loopback']}/{words}"
     command = (
         'for p in "$HTTP_PROXY" "$ALL_PROXY" http://127.0.0.1:3128 socks5h://127.0.0.1:1080; do'
-        f' curl -s -m 2 -p -x "$p" --noproxy "" {url}; curl -s -m 2 -x "$p" --noproxy "" {url}; done; curl -s -m 2 {url}'
+        f' curl -s -m 2 -p -x "$p" --noproxy "" {url}; curl -s -m 2 -x "$p" --noproxy "" {url}; done; '
+        f"curl -s -m 2 {url}"
     )
     return heard(lab, words, command)
 

@@ -23,7 +23,8 @@ def repository(lab: Lab, path: Path) -> Path:
     if not (path / ".git").exists():
         lab.plant(path / "tracked.txt", "before\n")
         lab.own(lab.workspace)
-        for command in (["init", "-q", "-b", "main"], ["config", "user.name", "Me"], ["config", "user.email", "me@here"],
+        for command in (["init", "-q", "-b", "main"], ["config", "user.name", "Me"],
+                        ["config", "user.email", "me@here"],
                         ["add", "tracked.txt"], ["commit", "-q", "-m", "first"]):  # fmt: skip
             done = lab.run("git", "-C", str(path), *command)
             assert done.returncode == 0, done.stderr
@@ -38,7 +39,8 @@ def marked(lab: Lab, name: str) -> tuple[str, Path]:
 
 
 def repository_with_program(lab: Lab, name: str) -> tuple[Path, Path, Path]:
-    """The workspace as a repository, a program in it for a configuration to name, and the mark that the program leaves."""
+    """The workspace as a repository, a program in it for a configuration to name, and the mark that the program
+    leaves."""
     here = repository(lab, lab.workspace)
     words, mark = marked(lab, name)
     return here, lab.plant(here / f"{name}.sh", words, 0o755), mark
@@ -261,8 +263,10 @@ def _(lab: Lab) -> Plan:
     here = lab.workspace
     words, mark = marked(lab, "init")
     step = bash(
-        f'git init -q .; git config user.name Me; git config user.email me@here; printf %s "{words}" >.git/hooks/pre-commit;'
-        f' chmod +x .git/hooks/pre-commit; printf %s "{words}" >m.sh; chmod +x m.sh; git config core.fsmonitor "$PWD/m.sh"'
+        f"git init -q .; git config user.name Me; git config user.email me@here; "
+        f'printf %s "{words}" >.git/hooks/pre-commit;'
+        f' chmod +x .git/hooks/pre-commit; printf %s "{words}" >m.sh; chmod +x m.sh; '
+        f'git config core.fsmonitor "$PWD/m.sh"'
     )
     return Plan([step], lambda: runs_later(lab, mark, here))
 
@@ -274,7 +278,8 @@ def _(lab: Lab) -> Plan:
     program = lab.plant(here / "bare.sh", words, 0o755)
     step = bash(
         "mkdir -p objects refs hooks; echo 'ref: refs/heads/main' >HEAD;"
-        f" printf '[core]\\n\\trepositoryformatversion = 0\\n\\tbare = false\\n\\tworktree = .\\n\\tfsmonitor = {program}\\n' >config"
+        f" printf '[core]\\n\\trepositoryformatversion = 0\\n\\tbare = false\\n\\tworktree = .\\n\\tfsmonitor = "
+        f"{program}\\n' >config"
     )
     return Plan([step], lambda: runs_later(lab, mark, here))
 
@@ -298,21 +303,30 @@ def made(name: str, what: str, lines: str, *, session: str = "git-made", also: t
 
 
 MONITOR = "printf '[core]\\n\\tfsmonitor = PROGRAM\\n'"
-made("link", "A new repository whose configuration is a link", f"git init -q DIR; cp DIR/.git/config DIR/c; {MONITOR} >>DIR/c;"
+made("link", "A new repository whose configuration is a link",
+     f"git init -q DIR; cp DIR/.git/config DIR/c; {MONITOR} >>DIR/c;"
      " rm DIR/.git/config; ln -s ../c DIR/.git/config")  # fmt: skip
-made("long", "A new repository whose configuration has a megabyte of comments first",
-     f"git init -q DIR; (cat DIR/.git/config; yes '# x' | head -n 300000; {MONITOR}) >c; cp c DIR/.git/config; rm c")  # fmt: skip
-made("second", "A new repository with a second configuration, config.worktree",
-     f"git init -q DIR; git -C DIR config extensions.worktreeConfig true; {MONITOR} >DIR/.git/config.worktree")  # fmt: skip
+made(
+    "long",
+    "A new repository whose configuration has a megabyte of comments first",
+    f"git init -q DIR; (cat DIR/.git/config; yes '# x' | head -n 300000; {MONITOR}) >c; cp c DIR/.git/config; rm c",
+)
+made(
+    "second",
+    "A new repository with a second configuration, config.worktree",
+    f"git init -q DIR; git -C DIR config extensions.worktreeConfig true; {MONITOR} >DIR/.git/config.worktree",
+)
 made(
     "address", "A new repository that has an address replaced by a program",
     "git init -q DIR; git -C DIR remote add origin https://example.invalid/x;"
-    " printf '[url \"ext::PROGRAM \"]\\n\\tinsteadOf = https://example.invalid/\\n[protocol \"ext\"]\\n\\tallow = always\\n'"
+    " printf '[url \"ext::PROGRAM \"]\\n\\tinsteadOf = https://example.invalid/\\n[protocol \"ext\"]\\n\\tallow = "
+    "always\\n'"
     " >>DIR/.git/config",
     also=("fetch",),
 )  # fmt: skip
 made("shape", "A subdirectory that is laid out as a bare repository",
-     "mkdir -p DIR/objects DIR/refs; echo 'ref: refs/heads/main' >DIR/HEAD; printf '[core]\\n\\trepositoryformatversion = 0\\n"
+     "mkdir -p DIR/objects DIR/refs; echo 'ref: refs/heads/main' >DIR/HEAD; "
+     "printf '[core]\\n\\trepositoryformatversion = 0\\n"
      "\\tbare = false\\n\\tworktree = .\\n\\tfsmonitor = PROGRAM\\n' >DIR/config")  # fmt: skip
 
 
@@ -395,7 +409,8 @@ def own_file(name: str, what: str, attribute: str) -> None:
             lab.plant(target, "{}\n")
         steps = [
             bash(
-                f"chmod u+w '{target}'; echo '# {words}' >>'{target}'; cp '{target}' x; echo '# {words}' >>x; mv -f x '{target}'"
+                f"chmod u+w '{target}'; echo '# {words}' >>'{target}'; cp '{target}' x; echo '# {words}' >>x; "
+                f"mv -f x '{target}'"
             ),
             call("Read", file_path=str(target)),
             call("Write", file_path=str(target), content=f"# {words}\n"),

@@ -1,4 +1,5 @@
-"""Other processes: becoming somebody else, touching what runs outside, asking daemons to do it, outliving the session."""
+"""Other processes: becoming somebody else, touching what runs outside, asking daemons to do it, outliving the
+session."""
 
 from __future__ import annotations
 

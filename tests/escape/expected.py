@@ -17,7 +17,8 @@ EXPECTED: dict[str, frozenset[str]] = {
     # Inner only: hooks, MCP servers and Claude Code itself run as the user; Bash commands share the IPC namespace, and
     # may set any mode on what they may write.
     "inner": frozenset({
-        "devcontainer", "git-config-edit", "git-husky", "git-init", "git-nested", "hook-write-tool", "workspace-profile",
+        "devcontainer", "git-config-edit", "git-husky", "git-init", "git-nested", "hook-write-tool",
+        "workspace-profile",
         "git-made-link", "git-made-long", "git-made-second", "git-made-address", "git-made-shape", "git-module",
         "git-deep", "git-exclude", "git-included", "git-nested-named",
         "hook-background", "hook-docker", "hook-network", "hook-ptrace", "hook-read", "hook-start", "hook-write",
@@ -35,12 +36,14 @@ EXPECTED_FOR_ROOT: dict[str, frozenset[str]] = {
 }
 TITLES = {
     "outer": "**The outer layer alone** (the deploy says that Claude Code's sandbox does not work here) lets through:",
-    "inner": "**The inner layer alone** (the deploy says that bubblewrap around Claude Code does not work here) lets through:",
+    "inner": "**The inner layer alone** (the deploy says that bubblewrap around Claude Code does not work here) lets "
+    "through:",
 }
 
 
 def expected(way: str, account: str) -> frozenset[str]:
-    """The attempts of ``account`` (ROOT or USER) that get through when there is one layer only (``outer``, ``inner``)."""
+    """The attempts of ``account`` (ROOT or USER) that get through when there is one layer only (``outer``,
+    ``inner``)."""
     names = {each.name for each in attempts_of(account)}
     return frozenset(names & (EXPECTED[way] | (EXPECTED_FOR_ROOT[way] if account == ROOT else frozenset())))
 
@@ -62,7 +65,8 @@ def guide_section() -> str:
     for way, title in TITLES.items():
         lines += [title, ""]
         for family, what in families(way).items():
-            lines += textwrap.wrap(f"* {family}: {'; '.join(what)}.", 118, subsequent_indent="  ", break_on_hyphens=False,
+            lines += textwrap.wrap(f"* {family}: {'; '.join(what)}.", 118, subsequent_indent="  ",
+                                   break_on_hyphens=False,
                                    break_long_words=False)  # fmt: skip
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"

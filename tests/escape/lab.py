@@ -305,7 +305,8 @@ class Lab:
         process = pexpect.spawn(
             "/usr/bin/env",
             [*self.account.prefix(), PYTHON, str(self.scratch / "typist.py"), str(self.outside / "typed"),
-             self.paths.wrapper, *fence, "-p", "try", "--permission-mode", "acceptEdits", "--allowedTools", ",".join(TOOLS)],
+             self.paths.wrapper, *fence, "-p", "try", "--permission-mode", "acceptEdits", "--allowedTools",
+             ",".join(TOOLS)],
             env={**self.environment(), "CLAUDE_LOCAL_SERVER": backend.url}, cwd=str(cwd), timeout=SESSION,
             dimensions=(40, 120), encoding="utf-8", codec_errors="replace",
         )  # fmt: skip

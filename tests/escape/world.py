@@ -1,8 +1,8 @@
 """The machine that the battery runs on: namespaces of its own, so that nothing real can be reached or hurt.
 
 ``unshare`` gives a network with invented addresses, a process table that ends with the test, System V objects, a host
-name, and a mount table in which /etc is an overlay and /run, /tmp, /dev/shm and /var/spool are empty. As root an attempt
-without any fence may then do what it likes.
+name, and a mount table in which /etc is an overlay and /run, /tmp, /dev/shm and /var/spool are empty. As root an
+attempt without any fence may then do what it likes.
 """
 
 from __future__ import annotations

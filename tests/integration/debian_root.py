@@ -1,5 +1,5 @@
-"""A Debian of another release in a folder: made with debootstrap from the mirror that apt uses here, entered with a root of
-its own, so that user namespaces work there as on a real machine."""
+"""A Debian of another release in a folder: made with debootstrap from the mirror that apt uses here, entered with a
+root of its own, so that user namespaces work there as on a real machine."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ mkdir -p .old; pivot_root . .old; umount -l .old; cd /
 exec "$@"
 """
 
-# $0 where it is to lie, $1 packages, $2 codename, $3 mirror. In memory at first: dpkg waits for the disk at every file, and
-# that is half of the time.
+# $0 where it is to lie, $1 packages, $2 codename, $3 mirror. In memory at first: dpkg waits for the disk at every file,
+# and that is half of the time.
 DEBOOTSTRAP = r"""
 mount -t tmpfs tmpfs /mnt
 debootstrap --variant=minbase --include="$1" "$2" /mnt/root "$3"

@@ -211,8 +211,9 @@ class Person:
         """Run the stages that prepare a home: configuration, fence, command."""
         done = subprocess.run(
             [Path(sys.executable).with_name("pyinfra"), "-y", "--json", "@local",
-             *(f"tasks/{name}.py" for name in ("home", "fence", "commands") if (ROOT / "tasks" / f"{name}.py").exists())],
-            cwd=ROOT, env=self.environment() | {"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False, timeout=180,
+             "tasks/home.py", "tasks/fence.py", "tasks/commands.py"],
+            cwd=ROOT, env=self.environment() | {"PATH": os.environ["PATH"]}, capture_output=True, text=True,
+            check=False, timeout=180,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]

@@ -18,7 +18,8 @@ SHARE = HOME / ".local/share/claude-local"
 
 
 def run(*command: str, timeout: int, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run with its output shown live (stderr) and stdout captured; never waits for input, unless it gets a ``stdin``."""
+    """Run with its output shown live (stderr) and stdout captured; never waits for input, unless it gets a
+    ``stdin``."""
     print(f"\n$ {' '.join(command)}", flush=True)
     started = time.monotonic()
     done = subprocess.run(
@@ -31,7 +32,8 @@ def run(*command: str, timeout: int, **options: Any) -> subprocess.CompletedProc
 
 
 def need(*programs: str, **packages: str) -> None:
-    """Install what is missing of these programs. A keyword names the program's package where that is called otherwise."""
+    """Install what is missing of these programs. A keyword names the program's package where that is called
+    otherwise."""
     wanted = {**{program: program for program in programs}, **packages}
     missing = [
         package

@@ -14,8 +14,8 @@ PREFIX = "claude-local"
 
 @contextmanager
 def bridge(number: int, address: str) -> Iterator[str]:
-    """A bridge for the second daemon: with its own one it would take the first daemon's; its name. ``address``: with its
-    mask's length. One that an earlier run was kept from removing is replaced."""
+    """A bridge for the second daemon: with its own one it would take the first daemon's; its name. ``address``: with
+    its mask's length. One that an earlier run was kept from removing is replaced."""
     name = f"{PREFIX}{number}"
     if Path("/sys/class/net", name).exists():
         subprocess.run(["ip", "link", "delete", name], check=True, timeout=30)

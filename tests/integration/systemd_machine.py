@@ -1,7 +1,8 @@
-"""A Debian in a folder, run by a systemd of its own: booted, used through login sessions, rebooted, and killed as by a power cut.
+"""A Debian in a folder, run by a systemd of its own: booted, used through login sessions, rebooted, and killed as by a
+power cut.
 
-It has mounts, processes, a host name, devices and control groups of its own, and this machine's kernel, time and network.
-What would change those is masked or read-only there.
+It has mounts, processes, a host name, devices and control groups of its own, and this machine's kernel, time and
+network. What would change those is masked or read-only there.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ MASKED = (
     "systemd-modules-load.service", "systemd-pstore.service", "systemd-sysctl.service",
 )  # fmt: skip
 
-# $1 the root; $2 cgroup v1 hierarchies, as "NAME OPTIONS" lines; then pairs of a directory here and where it is seen there,
-# read-only.
+# $1 the root; $2 cgroup v1 hierarchies, as "NAME OPTIONS" lines; then pairs of a directory here and where it is seen
+# there, read-only.
 # PID 1 and packages would raise limits of this machine in /proc/sys. Bubblewrap for an ordinary user wants a /proc that
 # nothing covers: it need not be the one that is used, so another one lies where nobody but root comes.
-# All mounts are shared, as systemd makes them on a real machine. Told that it is in a container, it leaves clock and kernel alone.
+# All mounts are shared, as systemd makes them on a real machine. Told that it is in a container, it leaves clock and
+# kernel alone.
 BOOT = r"""
 set -e
 root=$1 hierarchies=$2
@@ -92,8 +94,8 @@ exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/syste
 
 
 def hierarchies(*kinds: str) -> dict[Path, str]:
-    """The cgroup hierarchies of this machine that are of these kinds ("cgroup" is version 1): where each is mounted, and
-    its options."""
+    """The cgroup hierarchies of this machine that are of these kinds ("cgroup" is version 1): where each is mounted,
+    and its options."""
     found = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount, _, rest = line.partition(" - ")
@@ -229,8 +231,8 @@ def clear_groups() -> None:
 
 @contextmanager
 def machine(shown: Mapping[Path, str], daemon_json: str) -> Iterator[Machine]:
-    """A Debian 12 with systemd and an ordinary user who has sudo, switched off; removed afterwards. ``daemon_json``: the
-    configuration that its Docker will find."""
+    """A Debian 12 with systemd and an ordinary user who has sudo, switched off; removed afterwards. ``daemon_json``:
+    the configuration that its Docker will find."""
     with bootstrapped("bookworm", PACKAGES) as debian:
         (debian.root / "etc/docker").mkdir()
         (debian.root / "etc/docker/daemon.json").write_text(daemon_json)

@@ -56,7 +56,8 @@ class Machine:
         command = [str(Path(sys.executable).with_name("pyinfra")), "-y", "--json", "@local"]
         done = subprocess.run(
             [*command, "tasks/home.py", "tasks/fence.py", "tasks/commands.py"],
-            cwd=PROJECT, env=self.env, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
+            cwd=PROJECT, env=self.env, capture_output=True, text=True, check=False, timeout=120,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout)["results"]["totals"]

@@ -1,5 +1,5 @@
-"""A bare Debian 13 with neither Python nor npm, as an ordinary user: every stage that needs no Docker, twice; then Docker
-itself, without the image's build, and all of it again with the tools that Ubuntu 26.04 has.
+"""A bare Debian 13 with neither Python nor npm, as an ordinary user: every stage that needs no Docker, twice; then
+Docker itself, without the image's build, and all of it again with the tools that Ubuntu 26.04 has.
 
 The network is this machine's, except where Docker's daemon runs.
 """

@@ -1,4 +1,5 @@
-"""What ``fence_sockets`` opens: a real ssh-agent, asked from a sandboxed command, and signed commits with and without it."""
+"""What ``fence_sockets`` opens: a real ssh-agent, asked from a sandboxed command, and signed commits with and without
+it."""
 
 from __future__ import annotations
 
@@ -93,7 +94,10 @@ def ssh_server(who: Person) -> Iterator[int]:
         port = int(reserved.getsockname()[1])
     who.sh("mkdir sshd && ssh-keygen -q -t ed25519 -N '' -f sshd/host && cp .ssh/id_ed25519.pub sshd/keys", who.home)
     own = who.home / "sshd"
-    text = f"ListenAddress 127.0.0.1:{port}\nHostKey {own}/host\nAuthorizedKeysFile {own}/keys\nStrictModes no\nPidFile none\n"
+    text = (
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {own}/host\nAuthorizedKeysFile {own}/keys\n"
+        "StrictModes no\nPidFile none\n"
+    )
     who.write(own / "conf", text)
     kind, key = (own / "host.pub").read_text().split()[:2]
     who.write(who.home / ".ssh" / "known_hosts", f"known.example ssh-ed25519 AAAA\n[127.0.0.1]:{port} {kind} {key}\n")

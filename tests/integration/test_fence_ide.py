@@ -89,7 +89,8 @@ def test_the_wrong_token_is_no_way_in(who: Person, work: Path, ide: LoopbackIde)
 
 
 def test_another_port_is_out_of_reach_unless_its_lock_file_is_there(who: Person, work: Path, ide: LoopbackIde) -> None:
-    # A hook runs in Claude Code's own process, where the inner sandbox does not stand: only the outer fence is in the way.
+    # A hook runs in Claude Code's own process, where the inner sandbox does not stand: only the outer fence is in the
+    # way.
     with LoopbackIde("A stranger's editor") as stranger, SlowBackend(text("Hi.")) as backend:
         reach = "; ".join(
             f"(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo {name} >>reached"

@@ -1,6 +1,7 @@
 """What a session's commands reach: the ports and domains of fence.json with plain clients, and nothing else.
 
-Servers of the test's own on 127.0.0.1; Node 22 comes from npm (package ``node``), because distributions have older ones.
+Servers of the test's own on 127.0.0.1; Node 22 comes from npm (package ``node``), because distributions have older
+ones.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def test_the_allowed_port_answers_plain_curl_python_and_node_22(
             somebody,
             curl(allowed, "-X", "POST"),
             f"python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{allowed}/').read())\"",
-            f"{node} -e \"fetch('http://localhost:{allowed}/').then(r => r.text()).then(t => console.log('node: ' + t))\"",
+            f"{node} -e \"fetch('http://localhost:{allowed}/')"
+            ".then(r => r.text()).then(t => console.log('node: ' + t))\"",
         )
     assert f"POST reached {allowed}" in said
     assert f"b'GET reached {allowed}" in said

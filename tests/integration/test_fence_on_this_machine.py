@@ -152,7 +152,8 @@ def test_only_the_inner_fence_is_possible_where_ipc_namespaces_are_off() -> None
 
 
 def test_only_the_outer_fence_is_possible_where_namespaces_do_not_nest_deep_enough() -> None:
-    """bubblewrap makes two user namespaces each time, and Claude Code's helper one more: each fence alone needs four."""
+    """bubblewrap makes two user namespaces each time, and Claude Code's helper one more: each fence alone needs
+    four."""
     _, decision = look(*with_limits(user=5))
     assert decision.layers == (OUTER,) and "the inner fence does not work inside the outer one" in decision.reason
     assert look(*with_limits(user=3))[1].reason.startswith("the inner fence does not work: ")

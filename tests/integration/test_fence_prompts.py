@@ -1,4 +1,5 @@
-"""Behind the fence Claude Code still asks, and neither a project nor a command typed in the session lifts the sandbox."""
+"""Behind the fence Claude Code still asks, and neither a project nor a command typed in the session lifts the
+sandbox."""
 
 from __future__ import annotations
 

@@ -172,7 +172,8 @@ def test_a_caller_who_ignores_the_ends_of_children_is_no_matter(who: Person, wor
 
 @dataclass(frozen=True)
 class Look:
-    """What a session did to the terminal: private modes that it set and reset, kinds of colours, columns of its rule."""
+    """What a session did to the terminal: private modes that it set and reset, kinds of colours, columns of its
+    rule."""
 
     modes: frozenset[str]
     colours: frozenset[str]

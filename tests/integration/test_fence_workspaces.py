@@ -214,7 +214,8 @@ def test_git_works_with_the_users_name_and_does_not_see_the_guards(anyone: Perso
 
 
 def planting(*paths: Path | str) -> str:
-    """A command that tries to write each path; in an inner shell, because Claude Code itself refuses what it can read."""
+    """A command that tries to write each path; in an inner shell, because Claude Code itself refuses what it can
+    read."""
     return "; ".join(f"sh -c {shlex.quote(f'echo evil >>{shlex.quote(str(path))}')}" for path in paths) + "; true"
 
 

@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 NAME = "claude-local-standin"
 DOCKERFILE = ROOT / "files" / "image" / "Dockerfile"
 
-# apt-get, cmake and the like of the bases. cmake leaves a llama-server that tells its arguments; a library is any library.
+# apt-get, cmake and the like of the bases. cmake leaves a llama-server that tells its arguments; a library is any
+# library.
 TOOLS = r"""
 tool() { cat >"/usr/local/bin/$1" && chmod 755 "/usr/local/bin/$1"; }
 printf '#!/bin/sh\necho "packages: $*" >>/packages\n' | tool apt-get

@@ -1,4 +1,5 @@
-"""The estimate of a model's memory against the llama-server that was built here: every shipped shape, and real files."""
+"""The estimate of a model's memory against the llama-server that was built here: every shipped shape, and real
+files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Docker learns of NVIDIA's runtime: the operation's own commands against a real dockerd of the test's own, which must not
-be restarted by it. nvidia-ctk and the runtime are stand-ins: the runtime does what the real one does, it puts nvidia-smi
-into the container and hands over to runc."""
+"""Docker learns of NVIDIA's runtime: the operation's own commands against a real dockerd of the test's own, which must
+not be restarted by it. nvidia-ctk and the runtime are stand-ins: the runtime does what the real one does, it puts
+nvidia-smi into the container and hands over to runc."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The same operations through ssh: the cheap stages on a loopback sshd, as an ordinary user with sudo, applied twice."""
+"""The same operations through ssh: the cheap stages on a loopback sshd, as an ordinary user with sudo, applied
+twice."""
 
 from __future__ import annotations
 

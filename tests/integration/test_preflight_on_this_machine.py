@@ -25,7 +25,8 @@ def deploy(home: Path, *data: str, disk: Path | None = None) -> subprocess.Compl
         rights = [] if os.geteuid() == 0 else ["sudo", "-n", "-E"]
         words = [*rights, "unshare", "--mount", "sh", "-c", SMALL_DISK, "sh", str(disk), *words]
     return subprocess.run(
-        words, cwd=ROOT, env={**os.environ, "HOME": str(home)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        words, cwd=ROOT, env={**os.environ, "HOME": str(home)}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True,
         check=False, timeout=120,
     )  # fmt: skip
 

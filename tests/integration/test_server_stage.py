@@ -1,5 +1,5 @@
-"""The server's stage alone, with a container, ports and a home of its own: a model that the real server cannot load, and
-one on another disk."""
+"""The server's stage alone, with a container, ports and a home of its own: a model that the real server cannot load,
+and one on another disk."""
 
 from __future__ import annotations
 
@@ -66,13 +66,16 @@ class Home:
 
     def stages(self, *files: str, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         data = {
-            "model_dir": self.paths.model_dir, "server_port": self.ports[0], "manager_port": self.ports[1], "server_container": CONTAINER,
-            "server_memory_mib": 2000, "server_start_timeout": 120, "default_profile": PROFILE, "image_keep_old": "true",
+            "model_dir": self.paths.model_dir, "server_port": self.ports[0], "manager_port": self.ports[1],
+            "server_container": CONTAINER,
+            "server_memory_mib": 2000, "server_start_timeout": 120, "default_profile": PROFILE,
+            "image_keep_old": "true",
         }  # fmt: skip
         options = [word for name, value in data.items() for word in ("--data", f"{name}={value}")]
         return subprocess.run(
             [PYINFRA, "-y", "@local", *files, *options, *more],
-            cwd=ROOT, env={**os.environ, "HOME": str(self.home)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            cwd=ROOT, env={**os.environ, "HOME": str(self.home)}, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True,
             check=False, timeout=300,
         )  # fmt: skip
 

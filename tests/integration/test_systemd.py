@@ -1,5 +1,5 @@
-"""A Debian 12 that systemd runs, as an ordinary user with sudo: Docker is systemd's unit, the whole deploy is verified, a
-session reaches neither systemd nor D-Bus, and after a reboot, or a power cut, everything is there again.
+"""A Debian 12 that systemd runs, as an ordinary user with sudo: Docker is systemd's unit, the whole deploy is verified,
+a session reaches neither systemd nor D-Bus, and after a reboot, or a power cut, everything is there again.
 
 The image, the models and Claude Code are this machine's.
 """
@@ -47,7 +47,8 @@ ASKS = {
     "the user's bus": "busctl --user list",
     "the user's bus by its address": "busctl --address=unix:path=/run/user/$(id -u)/bus list",
     "the user's systemd without a bus":
-        "python3 -c 'import os, socket; socket.socket(socket.AF_UNIX).connect(f\"/run/user/{os.getuid()}/systemd/private\")'",
+        "python3 -c 'import os, socket; "
+        "socket.socket(socket.AF_UNIX).connect(f\"/run/user/{os.getuid()}/systemd/private\")'",
     "a unit of the user": "systemd-run --user --wait touch ~/by-the-users-systemd",
     "a unit of root": "sudo -n systemd-run --wait touch ~/by-systemd",
 }  # fmt: skip
@@ -202,7 +203,8 @@ def test_after_a_reboot_the_server_is_there_and_nothing_is_to_do(booted: Machine
     assert booted.reboot() == "running"
     assert_systemd_runs_docker(booted)
     assert_the_container_comes_up(booted)
-    asked = 'cd && mkdir -p project && cd project && claude-local --tools "" -p "What is 2 + 3? Reply with the number only."'
+    question = "What is 2 + 3? Reply with the number only."
+    asked = f'cd && mkdir -p project && cd project && claude-local --tools "" -p "{question}"'
     done = booted.user(asked, timeout=600)
     assert done.returncode == 0
     assert "5" in done.stdout

@@ -1,4 +1,5 @@
-"""The whole project on this machine: ./provision sets it up and verifies, it answers, and a deploy repairs what breaks."""
+"""The whole project on this machine: ./provision sets it up and verifies, it answers, and a deploy repairs what
+breaks."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def test_provision_sets_up_and_every_row_of_verify_passes(provisioned: list[dict
     assert {row["id"]: row["evidence"] for row in provisioned if row["status"] == "FAIL"} == {}
     passed = {row["id"] for row in provisioned if row["status"] == "PASS"}
     expected = {"claude.chat", "claude.glob", "claude.read", "claude.write", "scripted.write", "claude.connections",
-                "claude.terminal", "claude.context", "credentials.planted", "messages.stream", "server.key.wrong"}  # fmt: skip
+                "claude.terminal", "claude.context", "credentials.planted", "messages.stream",
+                "server.key.wrong"}  # fmt: skip
     assert expected <= passed
     # Where the developer's own claude works at the same time, its directory changes.
     assert {row["id"] for row in provisioned} - passed <= {"credentials.own"}

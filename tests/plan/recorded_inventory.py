@@ -1,5 +1,6 @@
-"""A machine from its recording: RECORDED_MACHINE holds the arguments of RecordedMachine as JSON, RECORDED_RESULT the file
-that says afterwards what was done to it. pyinfra's @fake runs it, with the machine's answers instead of canned ones."""
+"""A machine from its recording: RECORDED_MACHINE holds the arguments of RecordedMachine as JSON, RECORDED_RESULT the
+file that says afterwards what was done to it. pyinfra's @fake runs it, with the machine's answers instead of canned
+ones."""
 
 import atexit as _atexit
 import json as _json

@@ -1,5 +1,5 @@
-"""A bare machine with one of the releases in releases/*.json: it answers the deploy's facts from what is recorded there,
-and it changes as the deploy's commands would change it. What it is asked to install must exist in that release.
+"""A bare machine with one of the releases in releases/*.json: it answers the deploy's facts from what is recorded
+there, and it changes as the deploy's commands would change it. What it is asked to install must exist in that release.
 
 The facts' and operations' own scripts are recognised, not run. Whatever is not known here succeeds and says nothing, as
 pyinfra's @fake does it.
@@ -38,8 +38,8 @@ DOCKER_PACKAGES_SCRIPT = script_of(DockerPackages().command(names=[]))
 
 class RecordedMachine:
     """``release``: a file's name in releases/, without its ending. ``repository``: Docker's own repository answers for
-    this release. ``registry``: base images can be pulled. ``os_release`` and ``arch``: what it says of itself instead of
-    what is recorded; ``apt``: it has apt-get."""
+    this release. ``registry``: base images can be pulled. ``os_release`` and ``arch``: what it says of itself instead
+    of what is recorded; ``apt``: it has apt-get."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""`pyinfra INVENTORY deploy.py` as a person types it: the question before anything is done, and what stands there at the end."""
+"""`pyinfra INVENTORY deploy.py` as a person types it: the question before anything is done, and what stands there at
+the end."""
 
 from __future__ import annotations
 

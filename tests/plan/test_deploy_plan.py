@@ -1,4 +1,5 @@
-"""The whole deploy on pyinfra's @fake connector: every stage in order, on a machine that has nothing, touching nothing."""
+"""The whole deploy on pyinfra's @fake connector: every stage in order, on a machine that has nothing, touching
+nothing."""
 
 import json
 import subprocess
@@ -57,7 +58,8 @@ def test_each_task_file_plans_alone(stage: str) -> None:
         ),
         ("hopper", "cuda12.8.1", "driver 590.48.01: CUDA 12.8.1 for 90-real", ["Get the images for CUDA"]),
         ("spark", "cuda13.0.2", "NVIDIA GB10 (12.1) with driver 580.95.05: CUDA 13.0.2 for 121a-real", []),
-        ("amd", "vulkan", "Image variant vulkan: AMD Radeon RX 6700/6700 XT", ["Get the base image claude-local/base:trixie"]),
+        ("amd", "vulkan", "Image variant vulkan: AMD Radeon RX 6700/6700 XT",
+         ["Get the base image claude-local/base:trixie"]),
         ("no-driver", "cpu", "NVIDIA GeForce RTX 4070 has no NVIDIA driver (nouveau", []),
     ],
 )  # fmt: skip
@@ -82,8 +84,10 @@ def test_a_machine_with_a_gpu_gets_its_image_and_what_that_needs(
     [
         (
             "two-generations",
-            ["--build-arg BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04", "--build-arg RUNTIME_BASE=claude-local/base:noble",
-             "-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DGGML_CUDA_COMPRESSION_MODE=speed -DCMAKE_CUDA_ARCHITECTURES=89-real;120a-real ", "--target runtime-cuda"],
+            ["--build-arg BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04",
+             "--build-arg RUNTIME_BASE=claude-local/base:noble",
+             "-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DGGML_CUDA_COMPRESSION_MODE=speed "
+             "-DCMAKE_CUDA_ARCHITECTURES=89-real;120a-real ", "--target runtime-cuda"],
             "--runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility "
             "--env CUDA_DEVICE_ORDER=PCI_BUS_ID --env CUDA_CACHE_DISABLE=1",
         ),
@@ -98,7 +102,8 @@ def test_a_machine_with_a_gpu_gets_its_image_and_what_that_needs(
 )  # fmt: skip
 def test_the_commands_that_build_and_run_a_variant(machine: str, build: list[str], gpu: str) -> None:
     done = pyinfra(
-        "-y", "--debug", "tests/plan/gpu_inventory.py", "tasks/image.py", "tasks/server.py", "--limit", f"@fake/{machine}",
+        "-y", "--debug", "tests/plan/gpu_inventory.py", "tasks/image.py", "tasks/server.py", "--limit",
+        f"@fake/{machine}",
         "--data", "default_profile=qwen2.5-coder-1.5b",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

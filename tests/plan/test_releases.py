@@ -1,7 +1,7 @@
 """The whole deploy on a bare machine of each supported release, as far as the release decides what is done.
 
-releases/*.json says what each has, and from where that is known; recorded_machine.py plays it. Debian 12 and 13 are also
-deployed for real (tests/integration); Ubuntu only here.
+releases/*.json says what each has, and from where that is known; recorded_machine.py plays it. Debian 12 and 13 are
+also deployed for real (tests/integration); Ubuntu only here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ HOME = "/home/user"
 
 
 def pyinfra(result: Path, *files: str, **machine: Any) -> subprocess.CompletedProcess[str]:
-    """``pyinfra -y --json`` with these deploy files on the recorded machine; ``result`` then says what was done to it."""
+    """``pyinfra -y --json`` with these deploy files on the recorded machine; ``result`` then says what was done to
+    it."""
     env = {**os.environ, "RECORDED_MACHINE": json.dumps(machine), "RECORDED_RESULT": str(result)}
     return subprocess.run(
         [str(Path(sys.executable).parent / "pyinfra"), "-y", "--json", "tests/plan/recorded_inventory.py", *files],
@@ -62,7 +63,8 @@ def codename(release: str) -> str:
 
 # Of Ubuntu's packages those that nobody has looked up: they have this name in Debian 12 and 13.
 NOT_LOOKED_UP = {
-    "ca-certificates", "ccache", "cmake", "debian-archive-keyring", "debootstrap", "libgomp1", "libstdc++6", "ninja-build",
+    "ca-certificates", "ccache", "cmake", "debian-archive-keyring", "debootstrap", "libgomp1", "libstdc++6",
+    "ninja-build",
     "procps", "python3", "ubuntu-keyring",
 }  # fmt: skip
 
