@@ -1,4 +1,4 @@
-"""files/image/base-image.sh when it is ended in the middle of a debootstrap, and the run after that."""
+"""files/image/base-image.sh ended in the middle of a debootstrap, and the run after that."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.deploy.operations.image import BASE_SCRIPT
-from tests.deploy.test_image import DEBOOTSTRAP, IMPORT
+from tests.image.test_base_image import BASE_SCRIPT, DEBOOTSTRAP, IMPORT
 
 pytestmark = pytest.mark.slow
 
-# A root that a namespace gives, where the tests' user is none.
-ALONE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-# Mounts something below its folder, as debootstrap does, and works on whatever a terminal sends.
+# A mount namespace, in which a user who is not root becomes root.
+MOUNT_NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+# Mounts a file system in its folder, as debootstrap does, and ignores a terminal's signals.
 HANGS = (
     DEBOOTSTRAP + 'mkdir -p "$root/proc"; mount -t tmpfs hangs "$root/proc"; trap "" INT TERM HUP; : >"$LOG.began"\n'
     "while :; do sleep 0.1; done"
@@ -27,73 +26,64 @@ HANGS = (
 
 
 def start(tmp_path: Path, debootstrap: str, before: str = "") -> subprocess.Popen[str]:
-    """The script with stand-ins, after the commands ``before``, in a mount namespace of its own."""
+    """Start the script with stand-ins in a mount namespace of its own, after the commands ``before``."""
     (tmp_path / "bin").mkdir(exist_ok=True)
     (tmp_path / "log.root").mkdir(exist_ok=True)
     targets = "printf '%s\\n' 'http://mirror.example/debian/ bookworm main Debian'"
     for name, script in {"docker": IMPORT, "debootstrap": debootstrap, "apt-get": targets}.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "bin" / name).chmod(0o755)
-    words = [
-        "sh",
-        "-c",
-        BASE_SCRIPT,
-        "base-image.sh",
-        "bootstrap",
-        "docker",
-        "base:b",
-        "debian",
-        "bookworm",
-        f"{tmp_path}/scratch",
-    ]
+    argv = ["sh", str(BASE_SCRIPT), "bootstrap", "docker", "base:b", "debian", "bookworm", f"{tmp_path}/scratch"]
     return subprocess.Popen(
-        [*ALONE, "sh", "-ec", f'{before}\nexec "$@"', "sh", *words], text=True, start_new_session=True,
+        [*MOUNT_NAMESPACE, "sh", "-ec", f'{before}\nexec "$@"', "sh", *argv], text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "LOG": str(tmp_path / "log")},
     )  # fmt: skip
 
 
-def comes_through(process: subprocess.Popen[str], tmp_path: Path) -> None:
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+def assert_succeeds(process: subprocess.Popen[str], tmp_path: Path) -> None:
+    """The script imports the image and removes its scratch folder."""
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
     assert "import base:b" in (tmp_path / "log").read_text() and not (tmp_path / "scratch").exists()
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait a minute for ``condition``; ``what`` is for the message."""
     for _ in range(600):
-        if true():
+        if condition():
             return
         time.sleep(0.1)
     raise AssertionError(f"waited for {what}")
 
 
-def at_work(tmp_path: Path) -> list[str]:
-    """The command lines of the script and of debootstrap."""
+def running(tmp_path: Path) -> list[str]:
+    """The command lines of the script's and debootstrap's processes."""
     lines = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True, timeout=30).stdout
     return [line for line in lines.splitlines() if f"{tmp_path}/scratch" in line]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_debootstrap_ends_with_the_script_and_the_next_run_begins_anew(tmp_path: Path, how: signal.Signals) -> None:
+def test_debootstrap_ends_with_the_script_and_the_next_run_starts_over(tmp_path: Path, how: signal.Signals) -> None:
     process = start(tmp_path, HANGS)
     wait_until(lambda: (tmp_path / "log.began").exists() or process.poll() is not None, "debootstrap")
-    assert any("debootstrap" in line for line in at_work(tmp_path))
+    assert any("debootstrap" in line for line in running(tmp_path))
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # what a terminal does on Ctrl-C
     else:
         process.send_signal(how)
     assert process.wait(60) == -how
-    wait_until(lambda: not at_work(tmp_path), "debootstrap's end")
-    comes_through(start(tmp_path, DEBOOTSTRAP), tmp_path)
+    wait_until(lambda: not running(tmp_path), "debootstrap's end")
+    assert_succeeds(start(tmp_path, DEBOOTSTRAP), tmp_path)
 
 
-def test_what_a_killed_debootstrap_has_mounted_does_not_stop_the_next_run(tmp_path: Path) -> None:
-    """As it is left where the kernel gives debootstrap no namespaces of its own."""
+def test_mounts_of_a_killed_debootstrap_do_not_stop_the_next_run(tmp_path: Path) -> None:
+    """They are left when the kernel gives debootstrap no namespaces of its own."""
     left = tmp_path / "scratch/root/proc"
-    comes_through(start(tmp_path, DEBOOTSTRAP, f'mkdir -p "{left}"; mount -t tmpfs left "{left}"'), tmp_path)
+    assert_succeeds(start(tmp_path, DEBOOTSTRAP, f'mkdir -p "{left}"; mount -t tmpfs left "{left}"'), tmp_path)
 
 
-def test_a_run_waits_for_an_earlier_one_that_still_works_in_the_folder(tmp_path: Path) -> None:
+def test_a_run_waits_for_an_earlier_one_in_the_same_folder(tmp_path: Path) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -103,4 +93,4 @@ def test_a_run_waits_for_an_earlier_one_that_still_works_in_the_folder(tmp_path:
         assert not (tmp_path / "scratch").exists()
     finally:
         os.close(folder)
-    comes_through(process, tmp_path)
+    assert_succeeds(process, tmp_path)
