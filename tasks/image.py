@@ -1,5 +1,6 @@
 """Build the image: llama-server of the pinned llama.cpp build, compiled on this machine for this machine."""
 
+from io import StringIO
 from posixpath import join
 
 from pyinfra import logger
@@ -42,6 +43,13 @@ files.put(
     name="Put .dockerignore into the build context",
     src="files/image/dockerignore",
     dest=join(ws.paths.image_context, ".dockerignore"),
+    mode="644",
+)
+
+files.put(
+    name="Put our patches of llama.cpp into the build context",
+    src=StringIO(ws.image_patches),
+    dest=join(ws.paths.image_context, "llama.patch"),
     mode="644",
 )
 

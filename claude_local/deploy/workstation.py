@@ -34,6 +34,7 @@ from claude_local.settings import Settings, SettingsError, canonical, load
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCKERFILE = PROJECT / "files" / "image" / "Dockerfile"
+PATCHES = PROJECT / "files" / "image" / "patches"
 # Taken for the memory of a machine that does not report it, MiB.
 UNKNOWN_MEMORY_MIB = 8192
 
@@ -76,6 +77,11 @@ class Workstation:
         return gpu_options(self.variant, self.hardware)
 
     @cached_property
+    def image_patches(self) -> str:
+        """Our patches of llama.cpp, one after the other, in the order of their file names."""
+        return "".join(path.read_text() for path in sorted(PATCHES.glob("*.patch")))
+
+    @cached_property
     def image(self) -> plan.Image:
         """The llama-server image of these settings on this machine.
 
@@ -86,6 +92,7 @@ class Workstation:
         try:
             return plan.plan(
                 dockerfile=DOCKERFILE.read_text(),
+                patches=self.image_patches,
                 build_number=self.settings.image_llama_build,
                 variant=self.variant.variant,
                 cpu=self.settings.image_cpu,

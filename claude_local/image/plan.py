@@ -1,7 +1,7 @@
 """The image to build on this machine, and its tag. Pure.
 
-The tag holds a hash of everything that goes into the image: the Dockerfile's instructions, llama.cpp, CMake's options,
-the base image and, for ``native``, the processor. An image with the planned tag needs no build, and a change of any
+The tag holds a hash of everything that goes into the image: the Dockerfile's instructions, llama.cpp and our patches,
+CMake's options, the base image and, for ``native``, the processor. An image with the planned tag needs no build, and a change of any
 input makes another tag.
 """
 
@@ -78,6 +78,7 @@ def superseded(images: Mapping[str, bool], current: str) -> list[str]:
 def plan(
     *,
     dockerfile: str,
+    patches: str,
     build_number: int,
     variant: str,
     cpu: str,
@@ -89,7 +90,7 @@ def plan(
 ) -> Image:
     """The image for these settings on this machine.
 
-    ``dockerfile`` is the Dockerfile's text, ``variant`` the variant chosen for this machine, ``cpu`` the setting
+    ``dockerfile`` is the Dockerfile's text, ``patches`` the text of our patches of llama.cpp, ``variant`` the variant chosen for this machine, ``cpu`` the setting
     image_cpu, ``arch`` the output of ``uname -m``, ``cuda`` the CUDA of that variant. ``cpu_flags`` are the flags of
     /proc/cpuinfo; they count for ``native``, and for a GPU's image on ARM. ``jobs`` is how many compilers run at a time
     (0: one a core) and not part of the tag. Raises ImageError.
@@ -114,6 +115,7 @@ def plan(
         "base": [base.name, base.pull, base.bootstrap],
         "cpu": compiled_for,
         "dockerfile": hashlib.sha256(used_instructions.encode()).hexdigest(),
+        "patches": hashlib.sha256(patches.encode()).hexdigest(),
         "tree": build.tree_sha256,
     }
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]

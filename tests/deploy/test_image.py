@@ -24,6 +24,7 @@ PATHS = Paths(home="/home/u", model_dir="/home/u/models", bin_dir="/home/u/bin")
 def planned(base: str = "auto") -> pure.Image:
     return pure.plan(
         dockerfile="FROM x",
+        patches="",
         build_number=max(BUILDS),
         variant="cpu",
         cpu="native",
@@ -36,6 +37,7 @@ def planned(base: str = "auto") -> pure.Image:
 def planned_cuda() -> pure.Image:
     return pure.plan(
         dockerfile=DOCKERFILE.read_text(),
+        patches="",
         build_number=max(BUILDS),
         variant="cuda",
         cpu="native",

@@ -20,6 +20,7 @@ def image(**changes: Any) -> Image:
     """The image for a Debian 12 machine without a GPU, except for ``changes`` of plan's arguments."""
     inputs: dict[str, Any] = {
         "dockerfile": "FROM x",
+        "patches": "",
         "build_number": BUILD,
         "variant": "cpu",
         "cpu": "native",

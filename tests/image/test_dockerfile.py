@@ -31,7 +31,7 @@ def test_a_cpu_images_instructions_are_pinned() -> None:
     """
     used = instructions(TEXT, "runtime", image().arguments)
     assert (
-        hashlib.sha256(used.encode()).hexdigest() == "ad7b6a3615b9937be3a5b4955692d2177b311deae22706ea56975387ee20e6be"
+        hashlib.sha256(used.encode()).hexdigest() == "f63bd29e39b1c8a45d2e542b96938c5aa6c6837365bfad9376b85c4db91827d8"
     )
 
 

@@ -16,6 +16,7 @@ from tests.image.images import BUILD, CUDA_12, CUDA_13, image
     "change",
     [
         {"dockerfile": "FROM y"},
+        {"patches": "--- a"},
         {"cpu": "all"},
         {"base": base_image("auto", "debian", "trixie")},
         {"base": base_image("debian@sha256:" + "0" * 64, "debian", "bookworm")},

@@ -29,6 +29,7 @@ tool() { cat >"/usr/local/bin/$1" && chmod 755 "/usr/local/bin/$1"; }
 printf '#!/bin/sh\necho "packages: $*" >>/packages\n' | tool apt-get
 printf '#!/bin/sh\necho "cache hits"\n' | tool ccache
 printf '#!/bin/sh\n' | tool strip
+printf '#!/bin/sh\n' | tool patch
 tool cmake <<'END'
 #!/bin/sh
 if test "$1" = --build; then echo "$*" >>/asked; else echo "$*" >/asked; exit 0; fi
@@ -82,6 +83,7 @@ def planned(variant: str, bases: dict[str, str], runtime: str) -> Image:
         cuda = Cuda(replace(TOOLKITS[0], devel=bases["whole"]), ("89-real", "120a-real"))
     return plan(
         dockerfile=DOCKERFILE.read_text(),
+        patches="",
         build_number=max(BUILDS),
         variant=variant,
         cpu="native",
@@ -98,6 +100,7 @@ def built(image: Image, folder: Path) -> tuple[subprocess.CompletedProcess[str],
     (folder / "llama.cpp").mkdir(exist_ok=True)
     (folder / "llama.cpp" / "CMakeLists.txt").write_text("")
     (folder / "Dockerfile").write_text(DOCKERFILE.read_text())
+    (folder / "llama.patch").write_text("")
     name = f"{NAME}/result:{folder.name}"
     command = words.build(docker(), str(folder), name, image.arguments, {}, image.target)
     return subprocess.run(command, capture_output=True, text=True, timeout=300), name
