@@ -1,8 +1,8 @@
 """A stand-in for llama-server that speaks the Messages API on loopback and replays a fixed script.
 
-It answers the n-th main request with the n-th turn of its script, whatever was asked, and records everything that
-reached it. So the real Claude Code, the real wrapper and the real fences can be driven without a model: what is on disk
-afterwards is the evidence. As a program it serves shell tests::
+It answers the n-th main request with the n-th turn of its script, whatever the request says, and records all requests.
+It drives the real Claude Code through the real wrapper and fences without a model; the files on disk are the evidence.
+As a program it serves shell tests::
 
     python -m claude_local.verify.scripted_backend --script turns.json --port 0 --record requests.jsonl
 
@@ -40,17 +40,17 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class ScriptError(ValueError):
-    """A script that cannot be replayed; the message names the turn and what is wrong with it."""
+    """A script that cannot be replayed; the message names the turn and its fault."""
 
 
-def text(words: str) -> Block:
+def text(content: str) -> Block:
     """A block of plain text."""
-    return {"type": "text", "text": words}
+    return {"type": "text", "text": content}
 
 
-def thinking(words: str) -> Block:
+def thinking(content: str) -> Block:
     """A block of thinking."""
-    return {"type": "thinking", "thinking": words}
+    return {"type": "thinking", "thinking": content}
 
 
 def tool_use(name: str, arguments: dict[str, Any]) -> Block:
@@ -85,7 +85,7 @@ def _blocks(turn: Turn, where: str) -> list[Block]:
     for block in blocks:
         kind = block.get("type") if isinstance(block, dict) else None
         if kind not in BLOCK_TYPES:
-            raise ScriptError(f"{where}: {block!r} is no block; its type must be one of {', '.join(BLOCK_TYPES)}")
+            raise ScriptError(f"{where}: {block!r} is not a block; its type must be one of {', '.join(BLOCK_TYPES)}")
         if kind == "tool_use" and not (isinstance(block.get("name"), str) and isinstance(block.get("input"), dict)):
             raise ScriptError(f"{where}: a tool_use block needs a name and an input object, found {block!r}")
         if kind in ("text", "thinking") and not isinstance(block.get(kind), str):
@@ -96,21 +96,21 @@ def _blocks(turn: Turn, where: str) -> list[Block]:
 
 
 def is_background(body: Any) -> bool:
-    """Whether a ``/v1/messages`` body is one of Claude Code's side requests, which no turn of a script is meant for.
+    """Whether a ``/v1/messages`` body is one of Claude Code's side requests, which take no turn of a script.
 
-    Seen with 2.1.330 when non-essential traffic is on: a quota probe (``max_tokens`` 1) and a title request
+    2.1.330 sends them when non-essential traffic is on: a quota probe (``max_tokens`` 1) and a title request
     (``output_config.format`` is a JSON schema with a ``title``); neither carries tools.
     """
     if not isinstance(body, dict) or body.get("tools"):
         return False
     if body.get("max_tokens") == 1:
         return True
-    wanted = (body.get("output_config") or {}).get("format") or {}
-    return "title" in ((wanted.get("schema") or {}).get("properties") or {})
+    output_format = (body.get("output_config") or {}).get("format") or {}
+    return "title" in ((output_format.get("schema") or {}).get("properties") or {})
 
 
 def estimate_tokens(body: Any) -> int:
-    """Tokens of a request, at four characters a token: a number that grows with the prompt, nothing more."""
+    """Tokens of a request, at four characters a token: only a number that grows with the prompt."""
     if not isinstance(body, dict):
         return 1
     counted = {key: body[key] for key in ("system", "messages", "tools") if key in body}
@@ -120,13 +120,13 @@ def estimate_tokens(body: Any) -> int:
 class ScriptedBackend:
     """A loopback server that replays ``turns``; a context manager.
 
-    ``n_ctx``: the context window that it claims, in tokens. ``models``: the names it knows, others are answered 400 as
-    llama-server's router does; None: every name. ``token``: requests without it are answered 401 (None: no check).
-    ``loading``: how many requests are answered 503 "Loading model" first. ``record``: a file that gets one JSON line a
-    request. ``port`` 0: any free one.
+    ``n_ctx``: the context window that it reports, in tokens. ``models``: the names that it knows; it answers 400 for
+    others, as llama-server's router does (None: it knows every name). ``token``: it answers 401 without it (None: no
+    check). ``loading``: it answers so many requests with 503 "Loading model" first. ``record``: a file that gets one
+    JSON line a request. ``port`` 0: any free one.
 
-    ``requests`` holds ``{"method", "path", "query", "headers", "body"}`` of everything that came, header names in lower
-    case, ``body`` decoded where it is JSON. Raises ScriptError for a bad script, OSError when the port is taken.
+    ``requests`` has ``{"method", "path", "query", "headers", "body"}`` of each request, header names in lower case,
+    ``body`` decoded if it is JSON. Raises ScriptError for a bad script, OSError when the port is taken.
     """
 
     def __init__(
@@ -170,10 +170,12 @@ class ScriptedBackend:
         return [r for r in self.requests if _is_messages(r["method"], r["path"]) and not is_background(r["body"])]
 
     def start(self) -> ScriptedBackend:
+        """Begin to answer."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
+        """Stop answering, and free the port."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(timeout=10)
@@ -225,8 +227,8 @@ class ScriptedBackend:
                     file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def _authorised(self, request: Request) -> bool:
-        given = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
-        return given.removeprefix("Bearer ") == self.token
+        key = request.headers.get("authorization") or request.headers.get("x-api-key") or ""
+        return key.removeprefix("Bearer ") == self.token
 
     def _names(self) -> list[str]:
         return self.models if self.models is not None else ["claude-local"]
@@ -250,7 +252,7 @@ class ScriptedBackend:
 
     def _messages(self, body: Any) -> Response:
         if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-            return _refusal(400, "the body is no JSON object with a list of messages", "invalid_request_error")
+            return _refusal(400, "the body is not a JSON object with a list of messages", "invalid_request_error")
         if refused := self._unknown(body.get("model")):
             return refused
         blocks = [text('{"title": "A scripted session"}')] if is_background(body) else self._next_turn()
@@ -274,8 +276,8 @@ class ScriptedBackend:
         content = []
         for place, block in enumerate(blocks):
             if block["type"] == "tool_use":
-                given = block.get("id", f"toolu_scripted_{number:04d}_{place}")
-                content.append({"type": "tool_use", "id": given, "name": block["name"], "input": block["input"]})
+                call_id = block.get("id", f"toolu_scripted_{number:04d}_{place}")
+                content.append({"type": "tool_use", "id": call_id, "name": block["name"], "input": block["input"]})
             elif block["type"] == "thinking":
                 content.append({"type": "thinking", "thinking": block["thinking"], "signature": ""})
             else:
@@ -326,8 +328,8 @@ async def stream(message: dict[str, Any]) -> AsyncIterator[bytes]:
     yield _event("message_stop")
 
 
-def _pieces(words: str, size: int = 24) -> list[str]:
-    return [words[at : at + size] for at in range(0, len(words), size)]
+def _pieces(content: str, size: int = 24) -> list[str]:
+    return [content[at : at + size] for at in range(0, len(content), size)]
 
 
 def _event(kind: str, **fields: Any) -> bytes:
