@@ -8,7 +8,7 @@ from claude_local.fence import policy
 from tests.fence.world import World, write
 
 
-def test_secrets_in_the_home_directory_are_hidden_as_directories_or_as_files(world: World) -> None:
+def test_secrets_in_the_home_directory_are_masked(world: World) -> None:
     write(world.home / ".ssh" / "id_rsa")
     write(world.home / ".bash_history")
     fence = world.hide()
@@ -19,7 +19,7 @@ def test_secrets_in_the_home_directory_are_hidden_as_directories_or_as_files(wor
     )
 
 
-def test_a_secret_behind_a_link_is_hidden_where_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_behind_a_symlink_is_masked_at_its_target(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "TMPFS", ())  # this test's directory lies in one of them
     write(world.base / "elsewhere" / "key")
     write(world.base / "netrc")
@@ -29,19 +29,19 @@ def test_a_secret_behind_a_link_is_hidden_where_it_is(world: World, monkeypatch:
     assert str(world.base / "elsewhere") in fence.masked_directories and str(world.base / "netrc") in fence.masked_files
 
 
-def test_a_hidden_name_that_leads_to_the_home_directory_does_not_empty_it(world: World) -> None:
+def test_a_symlink_to_the_home_directory_does_not_mask_it(world: World) -> None:
     (world.home / ".ssh").symlink_to(world.home)
     (world.home / ".aws").symlink_to("/")
     assert not {str(world.home), "/"} & set(world.hide().masked_directories)
 
 
-def test_a_broken_link_is_no_reason_to_stop(world: World) -> None:
+def test_a_broken_symlink_is_ignored(world: World) -> None:
     (world.home / ".ssh").symlink_to("nowhere")
     (world.home / ".aws").symlink_to(".aws")
     assert str(world.home / "nowhere") not in world.hide().masked_directories
 
 
-def test_what_the_user_wants_to_see_is_seen(world: World) -> None:
+def test_paths_in_fence_visible_stay_visible(world: World) -> None:
     write(world.home / ".docker" / "config.json")
     write(world.home / ".kube" / "config")
     write(world.home / ".kube" / "secret")
@@ -51,24 +51,24 @@ def test_what_the_user_wants_to_see_is_seen(world: World) -> None:
     assert str(world.home / ".kube" / "config") in fence.unmasked
 
 
-def test_what_the_user_wants_hidden_is_hidden(world: World) -> None:
+def test_paths_in_fence_hidden_are_masked(world: World) -> None:
     write(world.home / "papers" / "tax")
     assert str(world.home / "papers") in world.hide(hidden=[str(world.home / "papers")]).masked_directories
 
 
-def test_programs_are_not_hidden_with_what_they_lie_in(world: World) -> None:
+def test_a_directory_that_holds_claude_code_is_not_masked(world: World) -> None:
     program = write(world.home / "snap" / "claude")
     world.places.programs.append(str(program))
     assert str(world.home / "snap") not in world.hide().masked_directories
 
 
-def test_the_other_claude_is_empty_but_for_its_ide_files(world: World) -> None:
+def test_the_other_claude_directory_is_empty_except_for_its_ide_files(world: World) -> None:
     (world.home / ".claude" / "ide").mkdir(parents=True)
     fence = world.hide()
     assert str(world.home / ".claude") in fence.private_tmpfs
     assert str(world.home / ".claude" / "ide") in fence.unmasked
 
 
-def test_the_other_claude_is_not_emptied_when_it_is_the_sessions_own(world: World) -> None:
+def test_the_other_claude_directory_stays_when_it_is_the_sessions_own(world: World) -> None:
     (world.home / ".claude").symlink_to(world.config_dir)
     assert world.hide().private_tmpfs == []

@@ -1,4 +1,4 @@
-"""What the launcher says, and does all the same, when something that keeps the fence whole fails while it is at work."""
+"""What the launcher reports when the kernel, the remounter or the watch fails during a session."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def station(tmp_path: Path) -> Station:
 
 
 def changed(station: Station, change: str) -> None:
-    """Let the launcher be one that runs ``change`` first: Python that has the launcher's modules."""
+    """Start a launcher that first runs ``change``, Python with some of the launcher's modules."""
     driver = station.add(
         station.share / "driver.py",
         f"import os, signal, sys\nsys.path.insert(0, {str(PROJECT)!r})\n"
-        f"from claude_local.fence import bubblewrap, files, launch, remount, session_report\n{change}\nsys.exit(launch.main(sys.argv[1:]))\n",
+        f"from claude_local.fence import bubblewrap, files, launch, remount, session_report\n{change}\n"
+        "sys.exit(launch.main(sys.argv[1:]))\n",
     )
     words = station.words
     station.words = lambda *a, **k: [  # type: ignore[method-assign]
@@ -54,8 +55,8 @@ remount.{0} = nothing
 
 @pytest.mark.parametrize("number", [1, 38], ids=["EPERM", "ENOSYS"])
 @pytest.mark.parametrize("call", ["open_tree", "mount_setattr", "move_mount", "fsopen", "fsmount"])
-def test_a_kernel_without_the_calls_for_mounts_is_told_of(station: Station, call: str, number: int) -> None:
-    """An old one, or one whose calls a container filters: the session runs, and its user knows."""
+def test_a_kernel_without_the_mount_calls_is_reported(station: Station, call: str, number: int) -> None:
+    """An old kernel, or a container that filters the calls. The session runs, and the user is warned."""
     changed(station, NO_CALL.format(call, number))
     done = station.run("#\nseen['ran'] = 1")
     assert done.returncode == 0 and station.record()["ran"] == 1
@@ -63,22 +64,22 @@ def test_a_kernel_without_the_calls_for_mounts_is_told_of(station: Station, call
 
 
 @pytest.mark.parametrize("name", ["enter_namespaces", "make_mounts_private"])
-def test_mounts_that_cannot_be_joined_or_cut_off_are_told_of(station: Station, name: str) -> None:
+def test_a_namespace_that_cannot_be_entered_is_reported(station: Station, name: str) -> None:
     changed(station, NOTHING.format(name))
     done = station.run()
     assert done.returncode == 0 and WORDS in done.stderr and "a disk, a vault" in done.stderr
 
 
-def test_a_fence_that_is_kept_whole_says_nothing(station: Station) -> None:
+def test_a_session_without_problems_prints_nothing(station: Station) -> None:
     assert station.run().stderr == ""
 
 
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "raise MemoryError"])
-def test_an_early_end_of_what_keeps_the_fence_whole_is_told_of(station: Station, end: str) -> None:
-    """In its second round."""
+def test_an_early_end_of_the_remounter_is_reported(station: Station, end: str) -> None:
     changed(
         station,
-        f"real, rounds = remount.mount_points, []\ndef mount_points(table):\n    rounds.append(1)\n    if len(rounds) > 1:\n        {end}\n"
+        f"real, rounds = remount.mount_points, []\ndef mount_points(table):\n    rounds.append(1)\n"
+        f"    if len(rounds) > 1:\n        {end}\n"
         "    return real(table)\nremount.mount_points = mount_points",
     )
     with station.running("") as process:
@@ -89,16 +90,16 @@ def test_an_early_end_of_what_keeps_the_fence_whole_is_told_of(station: Station,
 
 
 def helpers(launcher: int) -> list[str]:
-    """The launcher's children that are no bubblewrap, and that live."""
-    found = []
+    """The launcher's running children, without bubblewrap."""
+    children = []
     for number in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
         status = Path(f"/proc/{number}/status").read_text()
         if "python" in status.splitlines()[0] and "State:\tZ" not in status:
-            found.append(number)
-    return found
+            children.append(number)
+    return children
 
 
-# As a session that waits for its chance: what it plants, as soon as that can be made.
+# A session that makes a file as soon as it can.
 PLANTS = """
 def plant():
     while True:
@@ -114,8 +115,8 @@ threading.Thread(target=plant, daemon=True).start()
 
 
 @pytest.mark.parametrize("filled", [True, False], ids=["guarded", "stub"])
-def test_what_came_into_a_place_whose_guard_was_removed_outside_is_named(station: Station, filled: bool) -> None:
-    """A removed file or directory takes the mount on it with it, and a session that tries all the time may be first."""
+def test_a_file_that_a_session_made_where_a_guard_was_removed_is_reported(station: Station, filled: bool) -> None:
+    """A removed file takes its mount with it. A session that tries all the time may be faster than the remounter."""
     settings = station.workspace / ".vscode"
     if filled:
         station.add(settings / "settings.json", "{}")
@@ -134,16 +135,16 @@ def test_what_came_into_a_place_whose_guard_was_removed_outside_is_named(station
 
 
 def guarded_of(launcher: int) -> set[str]:
-    """The names of what is mounted in the session."""
-    found: set[str] = set()
+    """The names of the mount points in the session."""
+    names: set[str] = set()
     for number in helpers(launcher):
         table = os.open(f"/proc/{number}/mountinfo", os.O_RDONLY)
-        found |= {os.path.basename(path) for path in remount.mount_points(table)}
+        names |= {os.path.basename(path) for path in remount.mount_points(table)}
         os.close(table)
-    return found
+    return names
 
 
-def test_a_guarded_file_that_an_editor_replaces_is_no_cause_for_words(station: Station) -> None:
+def test_a_guarded_file_that_an_editor_replaces_is_not_reported(station: Station) -> None:
     guarded = station.add(station.workspace / ".envrc", "mine")
     with station.running("") as process:
         for number in range(50):
@@ -153,8 +154,8 @@ def test_a_guarded_file_that_an_editor_replaces_is_no_cause_for_words(station: S
     assert said == "" and guarded.read_text() == "49"
 
 
-def test_the_last_look_comes_when_nothing_of_the_session_is_left(station: Station) -> None:
-    """bubblewrap ends with its first child, and what that left in the background is killed a moment later."""
+def test_the_last_look_waits_for_the_sessions_last_process(station: Station) -> None:
+    """bubblewrap ends with its first child; the kernel kills the child's own children a moment later."""
     changed(
         station,
         "real_wait, real_look = bubblewrap.wait, session_report.last_look\n"
@@ -176,7 +177,7 @@ def test_the_last_look_comes_when_nothing_of_the_session_is_left(station: Statio
         assert station.run("#\n" + busy).stderr == "claude-local: 0 are left\n"
 
 
-def test_a_last_look_that_fails_is_told_of_and_so_is_what_it_found(station: Station) -> None:
+def test_a_last_look_that_fails_is_reported_with_what_it_found(station: Station) -> None:
     changed(
         station,
         "from claude_local.fence import watch\n"
@@ -190,7 +191,7 @@ def test_a_last_look_that_fails_is_told_of_and_so_is_what_it_found(station: Stat
     assert "lib/.git/hooks/pre-commit" in done.stderr
 
 
-def test_notes_are_no_more_than_anybody_reads(station: Station) -> None:
+def test_a_thousand_hooks_make_a_short_report(station: Station) -> None:
     done = station.run(
         "#\nos.makedirs('.git/hooks')\nfor each in range(1000): open(f'.git/hooks/h{each}', 'w').close()"
     )
@@ -198,7 +199,7 @@ def test_notes_are_no_more_than_anybody_reads(station: Station) -> None:
     assert not [name for name in os.listdir(station.workspace / ".git" / "hooks") if "blocked" not in name]
 
 
-def test_where_a_killed_session_was_besides_is_looked_at_before_the_next(station: Station) -> None:
+def test_an_added_directory_of_a_killed_session_is_checked_before_the_next(station: Station) -> None:
     other = station.home / "projects" / "other"
     other.mkdir()
     plant = (
@@ -206,7 +207,7 @@ def test_where_a_killed_session_was_besides_is_looked_at_before_the_next(station
     )
     words = station.words
     station.words = lambda *a, **k: words("--add-dir", str(other), *a, **k)  # type: ignore[method-assign]
-    # It would be put aside by the session's own watch.
+    # Otherwise the session's own watch would rename the hook.
     changed(station, "from claude_local.fence.watch import Watch\nWatch.look = lambda self: None")
     with station.running(plant) as process:
         station.kill(process)
@@ -215,14 +216,14 @@ def test_where_a_killed_session_was_besides_is_looked_at_before_the_next(station
     assert "was cut short" in done.stderr and not (other / ".git" / "hooks" / "pre-commit").exists()
 
 
-def test_a_repository_that_the_session_hid_in_claudes_own_directory_runs_nothing(station: Station) -> None:
-    """A link in the workspace would lead there."""
+def test_a_repository_in_claude_codes_own_directory_runs_nothing(station: Station) -> None:
+    """A symlink in the workspace could lead there."""
     hook = station.config_dir / "x" / ".git" / "hooks" / "pre-commit"
     done = station.run(f"#\nos.makedirs({str(hook.parent)!r}); open({str(hook)!r}, 'w').close()")
     assert str(hook) in done.stderr and not hook.exists()
 
 
-def test_a_repository_that_the_session_hid_in_the_one_around_its_workspace_runs_nothing(station: Station) -> None:
+def test_a_repository_in_the_git_directory_above_the_workspace_runs_nothing(station: Station) -> None:
     top = station.workspace.parent
     subprocess.run(["git", "init", "-q", str(top)], check=True, timeout=30)
     hook = top / ".git" / "objects" / "x" / ".git" / "hooks" / "pre-commit"
@@ -230,7 +231,7 @@ def test_a_repository_that_the_session_hid_in_the_one_around_its_workspace_runs_
     assert str(hook) in done.stderr and not hook.exists()
 
 
-def test_the_systems_accounts_may_have_any_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_passwd_file_may_hold_bytes_that_are_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
     """As root the session gets a passwd file of its own."""
     monkeypatch.setattr(files, "read_bytes", lambda *_, **__: b"x:x:1000:1000:J\xf6rg:/home/x:/bin/sh\ny:x:7:7::/:\n")
     first, second = bubblewrap.account_files("/root")

@@ -65,14 +65,15 @@ def test_a_configuration_is_read_as_git_reads_it(tmp_path: Path, text: str) -> N
 
 
 PIECES = st.sampled_from([
-    "[core]", '[filter "x"]', '[a "b\\"]c"]', "[old.style]", "\n", "\n", "\r\n", " ", "\t", "hooksPath", "clean", "key-1",
+    "[core]", '[filter "x"]', '[a "b\\"]c"]', "[old.style]", "\n", "\n", "\r\n", " ", "\t", "hooksPath", "clean",
+    "key-1",
     " = ", "=", "value", ".git/hooks", '"', '"', "\\", "\\\n", "\\n", "\\t", '\\"', "#", ";", "!", "é", "\u2028",
 ])  # fmt: skip
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PIECES, max_size=24).map(lambda pieces: "[core]\n" + "".join(pieces)))
-def test_nothing_that_git_reads_is_missed(tmp_path: Path, text: str) -> None:
+def test_every_entry_that_git_reads_is_read(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config"
     file.write_bytes(text.encode())
     expected = git_reads(file)
@@ -84,7 +85,7 @@ def test_nothing_that_git_reads_is_missed(tmp_path: Path, text: str) -> None:
 
 
 @given(st.text())
-def test_no_text_makes_the_reader_fail(text: str) -> None:
+def test_any_text_can_be_read(text: str) -> None:
     for section, below, key, value in entries(text):
         assert isinstance(section + below, str) and key == key.lower() and isinstance(value, str)
     assert all(named_directories(text)) and all(named_files(text)) and all(unsafe_entries(text))
@@ -105,7 +106,7 @@ def test_no_text_makes_the_reader_fail(text: str) -> None:
         "gitdir: " + " " * 10**6 + "x",
     ],
 )
-def test_a_megabyte_of_nonsense_is_read_at_once(text: str) -> None:
+def test_a_megabyte_of_nonsense_is_read_quickly(text: str) -> None:
     """Not in the square of its length: that would be hours."""
     program = (
         "import resource, sys\n"
@@ -159,24 +160,28 @@ def test_an_everyday_configuration_names_no_file(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n\tignorecase\n",
+        "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n"
+        "\tignorecase\n",
         "[core]\n\tsparseCheckout = true\n\tsparseCheckoutCone = true\n\tfsmonitor = false\n\tpager = cat\n",
-        "[extensions]\n\tworktreeConfig = true\n\tobjectFormat = sha256\n\trefStorage = reftable\n\tpartialClone = origin\n",
+        "[extensions]\n\tworktreeConfig = true\n\tobjectFormat = sha256\n\trefStorage = reftable\n"
+        "\tpartialClone = origin\n",
         '[remote "origin"]\n\turl = git@example.org:x/y.git\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n'
         "\tpromisor = true\n\tpartialclonefilter = blob:none\n\tgh-resolved = base\n",
         '[branch "main"]\n\tremote = origin\n\tmerge = refs/heads/main\n\tvscode-merge-base = origin/main\n',
         '[submodule "s"]\n\tactive = true\n\turl = ../s\n\tupdate = rebase\n[submodule]\n\trecurse = true\n',
         '[remote "forge"]\n\turl = http://[::1]:3000/x.git\n[url "http://[::1]:3000/"]\n\tinsteadOf = forge:\n',
         "[user]\n\tname = A\n\temail = a@example.org\n\tsigningkey = k\n[commit]\n\tgpgsign = false\n",
-        "[diff]\n\talgorithm = histogram\n\trenames = copies\n\tcolorMoved = zebra\n[merge]\n\tconflictStyle = zdiff3\n\tff = only\n",
+        "[diff]\n\talgorithm = histogram\n\trenames = copies\n\tcolorMoved = zebra\n"
+        "[merge]\n\tconflictStyle = zdiff3\n\tff = only\n",
         '[diff "python"]\n\txfuncname = "^def"\n\tbinary = true\n[merge "ours"]\n\tname = keep mine\n',
         "[pull]\n\trebase = true\n[push]\n\tautoSetupRemote = true\n[gc]\n\tauto = 0\n[rerere]\n\tenabled\n",
-        '[filter "lfs"]\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\tprocess = git-lfs filter-process\n'
+        '[filter "lfs"]\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n'
+        "\tprocess = git-lfs filter-process\n"
         '\trequired = true\n[lfs]\n\trepositoryformatversion = 0\n[lfs "https://example.org"]\n\taccess = basic\n',
         '[url "git@example.org:"]\n\tinsteadOf = https://example.org/\n',
     ],
 )
-def test_an_everyday_configuration_is_nothing_unusual(text: str) -> None:
+def test_an_everyday_configuration_is_safe(text: str) -> None:
     assert entries(text) and unsafe_entries(text) == []
 
 
@@ -185,11 +190,13 @@ def test_an_everyday_configuration_is_nothing_unusual(text: str) -> None:
     [
         "core.fsmonitor=./m.sh", "core.hooksPath=x", "core.sshCommand=x", "core.editor=./e", "core.pager=./p",
         "core.askPass=x", "core.gitProxy=x", "core.alternateRefsCommand=x", "alias.st=-c core.fsmonitor=x status",
-        "alias.st=!x", "diff.external=x", "diff.a.textconv=x", "diff.a.command=x", "merge.a.driver=x", "filter.a.clean=x",
+        "alias.st=!x", "diff.external=x", "diff.a.textconv=x", "diff.a.command=x", "merge.a.driver=x",
+        "filter.a.clean=x",
         "filter.lfs.process=git-lfs-evil", "include.path=x", "includeIf.gitdir:/.path=x", "credential.helper=x",
         "credential.https://x.helper=x", "gpg.program=x", "gpg.ssh.program=x", "gpg.ssh.defaultKeyCommand=x",
         "gc.recentObjectsHook=x", "sequence.editor=x", "pager.log=x", "difftool.a.cmd=x", "mergetool.a.path=x",
-        "remote.o.uploadpack=x", "remote.o.receivepack=x", "remote.o.vcs=x", "remote.o.url=ext::x", "remote.o.pushurl=ext::x",
+        "remote.o.uploadpack=x", "remote.o.receivepack=x", "remote.o.vcs=x", "remote.o.url=ext::x",
+        "remote.o.pushurl=ext::x",
         "url.ext::x.insteadOf=https://", "url.ext::x.pushInsteadOf=https://", "protocol.ext.allow=always",
         "protocol.allow=always", "submodule.s.update=!x", "submodule.s.url=ext::x", "branch.main.mergeOptions=-s x",
         "branch.main.remote=x::y", "branch.main.pushRemote=x::y", "remote.pushDefault=x::y",
@@ -198,7 +205,7 @@ def test_an_everyday_configuration_is_nothing_unusual(text: str) -> None:
         "sendemail.smtpServer=x", "web.browser=x", "man.x.cmd=x", "gitflow.path.hooks=x", "somebody.elses=x",
     ],
 )  # fmt: skip
-def test_what_runs_a_program_or_nobody_knows_is_unusual(tmp_path: Path, entry: str) -> None:
+def test_an_entry_that_runs_a_program_or_is_unknown_is_unsafe(tmp_path: Path, entry: str) -> None:
     """As git writes it."""
     file = tmp_path / "config"
     name, _, value = entry.partition("=")
@@ -220,5 +227,5 @@ def test_what_runs_a_program_or_nobody_knows_is_unusual(tmp_path: Path, entry: s
         ("gitdir: /a \n", "/a "),
     ],
 )
-def test_where_a_git_file_points(text: str, target: str | None) -> None:
+def test_the_target_of_a_git_file_is_read(text: str, target: str | None) -> None:
     assert gitfile_target(text) == target

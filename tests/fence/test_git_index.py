@@ -28,7 +28,7 @@ def index(tmp_path: Path, version: int, *words: str, form: str = "sha1") -> byte
 
 @pytest.mark.parametrize("version", [2, 3, 4])
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_kept_out_of_the_diff_is_named(tmp_path: Path, version: int, name: str) -> None:
+def test_files_that_git_hides_are_listed(tmp_path: Path, version: int, name: str) -> None:
     data = index(tmp_path, version, "--skip-worktree", name)
     assert hidden_paths(data) == {name} and hidden_paths(data, sparse=True) == set()
     git("update-index", "--no-skip-worktree", name, cwd=tmp_path)
@@ -38,16 +38,16 @@ def test_what_is_kept_out_of_the_diff_is_named(tmp_path: Path, version: int, nam
 
 
 @pytest.mark.parametrize("version", [2, 4])
-def test_nothing_is_named_where_nothing_is_marked(tmp_path: Path, version: int) -> None:
+def test_without_marks_nothing_is_listed(tmp_path: Path, version: int) -> None:
     assert hidden_paths(index(tmp_path, version)) == set()
 
 
-def test_longer_object_names_are_read(tmp_path: Path) -> None:
+def test_sha256_indexes_are_read(tmp_path: Path) -> None:
     data = index(tmp_path, 2, "--skip-worktree", "b/c/d", form="sha256")
     assert hidden_paths(data, name_size=32) == {"b/c/d"}
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_make_the_reader_fail(data: bytes) -> None:
+def test_any_bytes_can_be_read(data: bytes) -> None:
     for version in (b"", b"DIRC\0\0\0\2\0\0\1\0", b"DIRC\0\0\0\4\0\0\1\0"):
         assert isinstance(hidden_paths(version + data), set)

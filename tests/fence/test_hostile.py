@@ -103,7 +103,8 @@ def very_deep(workspace: Path) -> None:
 
 @pytest.mark.parametrize(
     "plant",
-    [common_directory_with_a_blank, entry_with_a_blank, entry_with_a_strange_letter, behind_a_link_inside_the_git_directory,
+    [common_directory_with_a_blank, entry_with_a_blank, entry_with_a_strange_letter,
+     behind_a_link_inside_the_git_directory,
      module_beside_the_modules, very_deep],
     ids=lambda plant: plant.__name__,
 )  # fmt: skip

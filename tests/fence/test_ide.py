@@ -17,7 +17,7 @@ def lock(directory: Path, name: str, content: object) -> None:
     write(directory / name, content if isinstance(content, str) else json.dumps(content))
 
 
-def test_the_ports_of_living_ides_and_of_this_terminals_are_found(tmp_path: Path) -> None:
+def test_the_ports_of_running_ides_and_of_this_terminals_are_returned(tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as ended:
         pass
     lock(tmp_path, "1111.lock", {"pid": os.getpid()})
@@ -33,7 +33,8 @@ def test_a_terminal_without_a_lock_file_opens_no_port(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "null", '{"pid": "x"}', '{"pid": null}', '{"pid": 0}', '{"pid": -1}', '{"pid": true}', '{"pid": 1.5}',
+    ["", "{", "[]", "null", '{"pid": "x"}', '{"pid": null}', '{"pid": 0}', '{"pid": -1}', '{"pid": true}',
+     '{"pid": 1.5}',
      '{"pid": 99999999999999999999}', "[" * 100_000],
 )  # fmt: skip
 def test_nonsense_in_a_lock_file_opens_no_port(tmp_path: Path, content: str) -> None:

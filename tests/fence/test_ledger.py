@@ -53,7 +53,7 @@ def git(place: Place, *words: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["2", "3", "4"])
-def test_what_git_came_to_know_meanwhile_stays(place: Place, version: str) -> None:
+def test_a_stub_that_git_tracks_by_now_stays(place: Place, version: str) -> None:
     """``git add -A`` in another terminal takes the stubs with it; a file that git knows must not vanish."""
     git(place, "init", "-q")
     git(place, "config", "index.version", version)
@@ -64,7 +64,7 @@ def test_what_git_came_to_know_meanwhile_stays(place: Place, version: str) -> No
     assert place.names == {".git", ".envrc", "kept", "sub"}
 
 
-def test_what_git_knows_in_a_worktree_stays(place: Place) -> None:
+def test_a_stub_that_git_tracks_in_a_worktree_stays(place: Place) -> None:
     git(place, "init", "-q", "--separate-git-dir", "../elsewhere")
     session = place.session(".envrc", ".mcp.json")
     git(place, "add", ".envrc")
@@ -77,7 +77,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def test_a_sessions_stubs_go_with_it(place: Place) -> None:
+def test_the_stubs_of_a_session_are_removed_at_its_end(place: Place) -> None:
     session = place.session(".claude/", ".envrc")
     session.record([str(place.workspace / "never-made")])
     assert place.names == {".claude", ".envrc"}
@@ -85,7 +85,7 @@ def test_a_sessions_stubs_go_with_it(place: Place) -> None:
     assert place.names == set()
 
 
-def test_the_stubs_of_several_sessions_go_with_the_last_one(place: Place) -> None:
+def test_shared_stubs_are_removed_with_the_last_session(place: Place) -> None:
     first, second = place.session(".claude/", ".envrc"), place.session(".claude/", ".idea/")
     assert {os.path.basename(path.rstrip("/")) for path in second.recorded()} == {".claude", ".envrc", ".idea"}
     first.close()
@@ -103,17 +103,17 @@ def test_the_order_in_which_sessions_end_does_not_matter(place: Place) -> None:
     assert place.names == set()
 
 
-def test_stubs_in_stubs_go_too(place: Place) -> None:
+def test_stubs_in_stubs_are_removed(place: Place) -> None:
     place.session(".claude/", ".claude/hooks/", ".claude/x").close()
     assert place.names == set()
 
 
-def test_the_next_session_knows_no_stub_of_an_ended_one(place: Place) -> None:
+def test_the_stubs_of_an_ended_session_are_forgotten(place: Place) -> None:
     place.session(".claude/").close()
     assert place.session().recorded() == []
 
 
-def test_a_session_in_another_workspace_clears_away_its_own_stubs_only(place: Place, tmp_path: Path) -> None:
+def test_a_session_removes_no_stub_of_another_workspace(place: Place, tmp_path: Path) -> None:
     session = place.session(".claude/")
     other = Ledger(str(place.state), str(tmp_path))
     assert other.recorded() == session.recorded() != []
@@ -125,9 +125,7 @@ def test_a_session_in_another_workspace_clears_away_its_own_stubs_only(place: Pl
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_stub_that_sessions_in_two_workspaces_need_goes_with_the_last(
-    place: Place, tmp_path: Path, first: int
-) -> None:
+def test_a_stub_of_two_workspaces_is_removed_with_the_last_session(place: Place, tmp_path: Path, first: int) -> None:
     """In a repository that both are in, or a directory added to both."""
     shared = place.workspace / ".git" / "commondir"
     shared.parent.mkdir()
@@ -142,13 +140,13 @@ def test_a_stub_that_sessions_in_two_workspaces_need_goes_with_the_last(
     assert not shared.exists()
 
 
-def test_the_stubs_of_a_killed_session_elsewhere_are_nobodys(place: Place, tmp_path: Path) -> None:
+def test_the_stubs_of_a_killed_session_elsewhere_do_not_count(place: Place, tmp_path: Path) -> None:
     killed = place.session(".claude/")
     os.close(killed._file)
     assert Ledger(str(place.state), str(tmp_path)).recorded() == []
 
 
-def test_a_stopped_session_keeps_nobody_waiting_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_session_does_not_block_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("claude_local.fence.ledger.LOCK_TIMEOUT", 0.05)
     stopped = Ledger(str(place.state), str(place.workspace))
     session = place.session(".claude/")
@@ -159,7 +157,7 @@ def test_a_stopped_session_keeps_nobody_waiting_for_ever(place: Place, monkeypat
     assert place.names == set()
 
 
-def test_what_a_killed_session_left_goes_at_the_next_start(place: Place) -> None:
+def test_the_stubs_of_killed_sessions_are_removed_at_the_next_start(place: Place) -> None:
     program = (
         "import sys, time\n"
         "from claude_local.fence.ledger import Ledger\n"
@@ -181,7 +179,7 @@ def test_what_a_killed_session_left_goes_at_the_next_start(place: Place) -> None
     assert place.names == set() and session.recorded() == []
 
 
-def test_what_somebody_has_filled_stays(place: Place) -> None:
+def test_a_stub_that_holds_something_stays(place: Place) -> None:
     session = place.session(".claude/", ".envrc", ".idea/")
     (place.workspace / ".claude" / "settings.json").write_text("{}")
     (place.workspace / ".envrc").write_text("x")
@@ -189,7 +187,7 @@ def test_what_somebody_has_filled_stays(place: Place) -> None:
     assert place.names == {".claude", ".envrc"}
 
 
-def test_nothing_is_removed_through_a_link(place: Place, tmp_path: Path) -> None:
+def test_nothing_is_removed_behind_a_symlink(place: Place, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     (outside / "empty").mkdir(parents=True)
     (outside / "file").touch()
@@ -210,21 +208,21 @@ def test_pipes_and_sockets_stay(place: Place) -> None:
     assert place.names == {"pipe"}
 
 
-def test_what_sessions_leave_word_of_is_nobody_elses(place: Place) -> None:
+def test_only_the_user_can_read_the_ledger(place: Place) -> None:
     session = place.session(".claude/")
     assert place.state.stat().st_mode & 0o777 == 0o700
     assert [file.stat().st_mode & 0o777 for file in place.state.iterdir()] == [0o600]
     session.close()
 
 
-def test_a_path_is_written_down_once(place: Place) -> None:
+def test_a_stub_is_recorded_once(place: Place) -> None:
     session = place.session(".claude/")
     session.record([str(place.workspace / ".claude/"), str(place.workspace / ".claude")])
     assert len(session.recorded()) == len(set(session.recorded()))
     session.close()
 
 
-def test_a_session_that_ended_well_is_not_looked_after(place: Place) -> None:
+def test_a_session_that_ended_is_not_interrupted(place: Place) -> None:
     first = place.session(".envrc")
     second = place.session(".claude/")
     assert first.interrupted is None and second.interrupted is None
@@ -233,7 +231,7 @@ def test_a_session_that_ended_well_is_not_looked_after(place: Place) -> None:
     assert place.session().interrupted is None
 
 
-def test_a_session_that_was_killed_is_known_to_the_next_one(place: Place) -> None:
+def test_the_next_session_knows_a_killed_one(place: Place) -> None:
     """Since when it ran, when it was last alive, and which repositories were there before."""
     before = time.time()
     session = place.session(".envrc")
@@ -250,7 +248,7 @@ def test_a_session_that_was_killed_is_known_to_the_next_one(place: Place) -> Non
     assert place.session().interrupted is None
 
 
-def test_a_session_that_was_killed_beside_another_one_is_known_to_the_next_one(place: Place) -> None:
+def test_the_next_session_knows_one_that_was_killed_beside_another(place: Place) -> None:
     """And what it made is its own, even where the other one took it for somebody's."""
     killed = place.session(".envrc")
     killed.know(["/old/.git"])
@@ -266,7 +264,7 @@ def test_a_session_that_was_killed_beside_another_one_is_known_to_the_next_one(p
     assert place.session().interrupted is None
 
 
-def test_where_killed_sessions_were_is_known_to_the_next_one(place: Place) -> None:
+def test_the_next_session_knows_the_workspaces_of_killed_ones(place: Place) -> None:
     for number in range(2):
         session = Ledger(str(place.state), str(place.workspace))
         session.record([], [], [str(place.workspace), f"/added {number}"])
@@ -275,7 +273,7 @@ def test_where_killed_sessions_were_is_known_to_the_next_one(place: Place) -> No
     assert found is not None and found.workspaces == (str(place.workspace), "/added 1")
 
 
-def test_a_damaged_file_is_no_session(place: Place) -> None:
+def test_a_damaged_ledger_holds_no_session(place: Place) -> None:
     place.forget(place.session())
     (file,) = place.state.iterdir()
     file.write_bytes(b"\0\0@x\0@\0+\0=1 x\0\xff\0-")
@@ -284,7 +282,7 @@ def test_a_damaged_file_is_no_session(place: Place) -> None:
     session.close()
 
 
-def test_a_sign_of_life_is_what_the_next_session_goes_by(place: Place) -> None:
+def test_a_beat_sets_the_time_of_the_ledger(place: Place) -> None:
     session = place.session()
     (file,) = place.state.iterdir()
     os.utime(file, (1, 1))

@@ -36,38 +36,38 @@ def test_names_with_spaces_and_optional_fields_are_read() -> None:
     assert parse(HOST)[2].source == ("254:1", "/vol")
 
 
-def test_a_fence_as_planned_is_sound() -> None:
+def test_the_planned_mounts_are_accepted() -> None:
     assert find_problem(HOST, SESSION, FENCE) is None
 
 
-def test_a_secret_mounted_over_its_own_cover_is_found() -> None:
+def test_a_secret_that_is_visible_again_is_noticed() -> None:
     revealed = SESSION + "20 16 254:1 /vol/u/.ssh /home/u/.ssh ro - ext4 /dev/vdb rw\n"
     assert find_problem(HOST, revealed, FENCE) == "something is mounted at /home/u/.ssh"
 
 
-def test_a_directory_outside_that_became_writable_is_found() -> None:
+def test_a_writable_directory_outside_the_workspace_is_noticed() -> None:
     opened = SESSION + "20 12 254:1 /vol/u/other /home/u/other rw - ext4 /dev/vdb rw\n"
     assert find_problem(HOST, opened, FENCE) == "something is mounted at /home/u/other"
 
 
-def test_another_directory_in_the_place_of_the_workspace_is_found() -> None:
+def test_another_directory_in_place_of_the_workspace_is_noticed() -> None:
     swapped = SESSION.replace("/vol/u/p\\040q /home", "/vol/u/.ssh /home")
     assert find_problem(HOST, swapped, FENCE) == "/home/u/p q shows another file or directory"
 
 
-def test_a_cover_that_is_not_there_is_found() -> None:
+def test_a_secret_without_its_mask_is_noticed() -> None:
     without = "".join(line + "\n" for line in SESSION.splitlines() if "/home/u/.ssh" not in line)
     assert find_problem(HOST, without, FENCE) == "/home/u/.ssh is visible"
 
 
-def test_a_guarded_file_that_can_be_written_counts_as_part_of_its_workspace_only() -> None:
+def test_a_writable_masked_file_is_noticed() -> None:
     writable = SESSION.replace("/vol /home ro master:7", "/vol /home ro").replace(
         "/home/u/.netrc ro", "/home/u/.netrc rw"
     )
     assert find_problem(HOST, writable, FENCE) == "/home/u/.netrc is writable"
 
 
-def test_a_guard_that_is_not_there_is_found() -> None:
+def test_a_missing_guard_is_noticed() -> None:
     assert find_problem(HOST, SESSION[: SESSION.index("19 18")], FENCE) == "/home/u/p q/.git/config is not guarded"
 
 
@@ -78,7 +78,7 @@ def test_a_socket_may_be_hidden_or_gone() -> None:
     assert find_problem(HOST, SESSION, FENCE, ["/home/u/s"]) is None
 
 
-def test_a_disk_that_is_mounted_while_the_fence_comes_up_must_not_be_writable() -> None:
+def test_a_disk_that_is_mounted_during_the_setup_must_not_be_writable() -> None:
     """bubblewrap has made read-only what was there before; the mounts of both sides look alike afterwards."""
     late = "4 1 254:2 / /media/disk rw - ext4 /dev/vdc rw\n"
     inside = SESSION + "20 10 254:2 / /media/disk rw master:1 - ext4 /dev/vdc rw\n"

@@ -114,13 +114,11 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
-def test_no_shipped_workspace_opens_anything_outside_itself(
-    world: World, attack: Callable[[World, Path], None]
-) -> None:
+def test_no_shipped_workspace_gets_mounts_outside_itself(world: World, attack: Callable[[World, Path], None]) -> None:
     secret = world.home / "secret"
     write(secret / "file")
     attack(world, secret)
-    fence = world.found().fence
+    fence = world.survey().fence
     outside = [path for path in all_paths(fence) if not covers(str(world.workspace), os.path.realpath(path))]
     assert outside == []
     for name in ("self_bind", "nested_rw_bind"):
@@ -138,32 +136,30 @@ def test_no_shipped_workspace_opens_anything_outside_itself(
     ],
     ids=lambda attack: attack.__name__,
 )
-def test_a_repository_that_is_not_believed_is_named_and_stays_as_it_is(
-    world: World, attack: Callable[[World, Path], None]
-) -> None:
+def test_an_untrusted_repository_is_reported_and_read_only(world: World, attack: Callable[[World, Path], None]) -> None:
     secret = world.home / "secret"
     secret.mkdir()
     attack(world, secret)
-    found = world.found()
+    survey = world.survey()
     link = str(world.workspace / ".git")
-    assert len(found.remarks) == 1 and link in found.remarks[0]
-    assert link in found.fence.ro_bind or link in found.symlinks
+    assert len(survey.remarks) == 1 and link in survey.remarks[0]
+    assert link in survey.fence.ro_bind or link in survey.symlinks
 
 
-def test_a_half_made_repository_stays_as_it_is(world: World) -> None:
+def test_an_incomplete_repository_is_read_only(world: World) -> None:
     """An empty .git is git's to ignore today; filled by a session it would be obeyed tomorrow."""
     (world.workspace / ".git").mkdir()
-    assert str(world.workspace / ".git") in world.found().fence.ro_bind
+    assert str(world.workspace / ".git") in world.survey().fence.ro_bind
 
 
-def test_a_git_link_within_the_workspace_is_watched(world: World) -> None:
+def test_a_git_symlink_within_the_workspace_is_watched(world: World) -> None:
     repository(world.workspace)
     (world.workspace / ".git").rename(world.workspace / "store")
     (world.workspace / ".git").symlink_to("store")
-    found = world.found()
-    assert found.symlinks == {str(world.workspace / ".git"): "store"}
-    assert str(world.workspace / "store" / "hooks") in found.fence.ro_bind
-    assert str(world.workspace / "store") in found.fence.self_bind
+    survey = world.survey()
+    assert survey.symlinks == {str(world.workspace / ".git"): "store"}
+    assert str(world.workspace / "store" / "hooks") in survey.fence.ro_bind
+    assert str(world.workspace / "store") in survey.fence.self_bind
 
 
 def ends(act: Callable[[], object]) -> bool:
@@ -174,14 +170,14 @@ def ends(act: Callable[[], object]) -> bool:
     return not thread.is_alive()
 
 
-def test_pipes_and_devices_in_the_place_of_files_do_not_keep_us_waiting(world: World) -> None:
+def test_pipes_in_place_of_files_do_not_block(world: World) -> None:
     repository(world.workspace)
     (world.workspace / ".git" / "config").unlink()
     for name in (".git/config", ".git/commondir", ".envrc", ".mcp.json"):
         os.mkfifo(world.workspace / name)
     (world.home / "projects" / "two").mkdir()
     os.mkfifo(world.home / "projects" / "two" / ".git")
-    assert ends(world.found) and ends(lambda: world.found(world.home / "projects" / "two"))
+    assert ends(world.survey) and ends(lambda: world.survey(world.home / "projects" / "two"))
 
 
 @pytest.mark.parametrize("name", [".git", ".git/config", ".git/commondir"])
@@ -190,4 +186,4 @@ def test_huge_files_are_not_read_to_their_end(world: World, name: str) -> None:
         repository(world.workspace)
     with open(world.workspace / name, "wb") as file:
         file.truncate(1 << 40)
-    assert ends(world.found)
+    assert ends(world.survey)

@@ -23,12 +23,12 @@ def test_listening_sockets_are_read_from_the_kernels_table(tmp_path: Path) -> No
         bound.bind(path)
         bound.listen()
         abstract.bind("\0a-claude-local-test")
-        found = bound_sockets(read_text("/proc/net/unix"))
-    assert path in found and not [each for each in found if "claude-local-test" in each and each != path]
+        sockets = bound_sockets(read_text("/proc/net/unix"))
+    assert path in sockets and not [each for each in sockets if "claude-local-test" in each and each != path]
     assert bound_sockets("") == []
 
 
-def test_sockets_are_blanked_where_nothing_hides_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sockets_are_masked_where_nothing_hides_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read-only mount does not stop a connection."""
     monkeypatch.setattr(policy, "TMPFS", ())  # this test's directory lies in one of them
     names = ["open", "workspace/own", ".ssh/agent"]
@@ -41,21 +41,19 @@ def test_sockets_are_blanked_where_nothing_hides_them(world: World, monkeypatch:
         rows = "\n".join(
             f"0000: 00000002 00000000 00010000 0001 01 1234 {world.home / name}" for name in [*names, "gone"]
         )
-        found = Survey(fence=Fence(masked_directories=[str(world.home / ".ssh")]))
-        mask_sockets(found, "Num RefCount ...\n" + rows, [str(world.home / "workspace")])
+        survey = Survey(fence=Fence(masked_directories=[str(world.home / ".ssh")]))
+        mask_sockets(survey, "Num RefCount ...\n" + rows, [str(world.home / "workspace")])
     finally:
         for each in sockets:
             each.close()
-    assert found.fence.masked_files == [str(world.home / "open")]
+    assert survey.fence.masked_files == [str(world.home / "open")]
 
 
 def kernels_table() -> str:
     return read_text("/proc/net/unix")
 
 
-def test_a_control_socket_of_sshs_is_blanked_though_its_name_in_the_kernel_is_gone(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_ssh_control_socket_is_masked_under_its_new_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenSSH binds a temporary name, links it to the real one and removes it (muxserver_listen in its mux.c)."""
     monkeypatch.setattr(policy, "TMPFS", ())
     there = world.home / "masters"
@@ -66,25 +64,25 @@ def test_a_control_socket_of_sshs_is_blanked_though_its_name_in_the_kernel_is_go
         master.listen()
         (there / "host-22").hardlink_to(there / "host-22.XyZ")
         (there / "host-22.XyZ").unlink()
-        found = Survey()
-        mask_sockets(found, kernels_table(), [])
-    assert [path for path in found.fence.masked_files if path.startswith(str(world.home))] == [str(there / "host-22")]
+        survey = Survey()
+        mask_sockets(survey, kernels_table(), [])
+    assert [path for path in survey.fence.masked_files if path.startswith(str(world.home))] == [str(there / "host-22")]
 
 
-def test_a_socket_that_was_bound_by_a_relative_name_is_blanked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_that_was_bound_by_a_relative_path_is_masked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "TMPFS", ())
     bind = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('a.sock'); s.listen(); print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", bind], cwd=world.home, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as it:
         assert it.stdout is not None and it.stdout.readline() == b"\n"
-        found = Survey()
-        mask_sockets(found, kernels_table(), [])
+        survey = Survey()
+        mask_sockets(survey, kernels_table(), [])
         it.communicate(b"\n", timeout=20)
-    assert str(world.home / "a.sock") in found.fence.masked_files
+    assert str(world.home / "a.sock") in survey.fence.masked_files
 
 
-def test_the_directories_of_sshs_control_sockets_are_taken_from_its_configuration(world: World) -> None:
+def test_the_directories_of_control_sockets_come_from_the_ssh_configuration(world: World) -> None:
     write(world.home / ".ssh" / "config", """
 Include conf.d/*.conf ~/.ssh/more
 Host *

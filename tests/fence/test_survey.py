@@ -10,7 +10,7 @@ from claude_local.fence.survey import Survey
 from tests.fence.world import write
 
 
-def test_settling_keeps_only_what_lies_in_a_root_under_its_own_name(tmp_path: Path) -> None:
+def test_settling_keeps_only_real_paths_in_a_root(tmp_path: Path) -> None:
     base = Path(os.path.realpath(tmp_path))
     root, outside = base / "root", base / "outside"
     write(root / "a" / "file")
@@ -19,15 +19,15 @@ def test_settling_keeps_only_what_lies_in_a_root_under_its_own_name(tmp_path: Pa
     (root / "alias").symlink_to("a")
     names = ["a", "link", "alias", "a/file", "link/file", "alias/file", "missing", "../outside", "../root", ".."]
     paths = [os.path.join(root, name) for name in names]
-    found = Survey(
+    survey = Survey(
         fence=Fence(
             rw_bind=[str(root)], self_bind=list(paths), ro_bind=list(paths), nested_rw_bind=list(paths),
             stub_directories=[os.path.join(path, "new") for path in paths],
             stub_files=[os.path.join(path, "new") for path in paths],
         )
     )  # fmt: skip
-    found.settle([str(root)])
-    fence = found.fence
+    survey.settle([str(root)])
+    fence = survey.fence
     assert fence.self_bind == [str(root / "a")]
     assert set(fence.ro_bind) == {str(root / "a"), str(root / "a" / "file")}
     assert fence.nested_rw_bind == [str(root / "a")]
@@ -35,9 +35,9 @@ def test_settling_keeps_only_what_lies_in_a_root_under_its_own_name(tmp_path: Pa
     assert fence.stub_directories == []
 
 
-def test_settling_drops_no_stub_that_is_needed(tmp_path: Path) -> None:
+def test_settling_keeps_the_stubs_that_are_needed(tmp_path: Path) -> None:
     root = os.path.realpath(tmp_path)
-    found = Survey(fence=Fence(rw_bind=[root], stub_files=[root + "/.envrc"] * 2, stub_directories=[root + "/no/x"]))
-    found.settle([root])
-    assert found.fence.stub_files == [root + "/.envrc"]
-    assert found.fence.stub_directories == [], "bubblewrap would make the directory on the way to it"
+    survey = Survey(fence=Fence(rw_bind=[root], stub_files=[root + "/.envrc"] * 2, stub_directories=[root + "/no/x"]))
+    survey.settle([root])
+    assert survey.fence.stub_files == [root + "/.envrc"]
+    assert survey.fence.stub_directories == [], "bubblewrap would make the directory on the way to it"

@@ -187,8 +187,10 @@ def test_config_worktree_is_checked_too(workspace: Path) -> None:
 def test_honest_settings_of_a_new_repository_stay(workspace: Path) -> None:
     running = start_watch(workspace)
     new = repository(workspace)
-    for key, value in (("diff.algorithm", "histogram"), ("merge.conflictStyle", "zdiff3"), ("core.fsmonitor", "false"),
-                       ("filter.lfs.process", "git-lfs filter-process"), ("remote.origin.gh-resolved", "base")):  # fmt: skip
+    for key, value in (
+        ("diff.algorithm", "histogram"), ("merge.conflictStyle", "zdiff3"), ("core.fsmonitor", "false"),
+        ("filter.lfs.process", "git-lfs filter-process"), ("remote.origin.gh-resolved", "base"),
+    ):  # fmt: skip
         git("config", key, value, cwd=new)
     git("clone", "--no-local", "--filter=blob:none", new, workspace / "partial")
     assert renamed(running) == set()

@@ -17,9 +17,9 @@ from claude_local.fence.workspace import WorkspaceRefused, check_workspace, guar
 from tests.fence.world import World, git, repository, write
 
 
-def refused(world: World, path: str | Path, found: Survey | None = None) -> str:
+def refused(world: World, path: str | Path, survey: Survey | None = None) -> str:
     with pytest.raises(WorkspaceRefused) as raised:
-        check_workspace(str(path), world.places, found or Survey())
+        check_workspace(str(path), world.places, survey or Survey())
     assert raised.value.fix
     return str(raised.value)
 
@@ -42,15 +42,15 @@ def test_our_own_directories_are_refused_from_above_and_from_below(world: World)
 
 
 def test_a_workspace_around_or_in_a_secret_is_refused_and_the_setting_is_named(world: World) -> None:
-    found = Survey(
+    survey = Survey(
         fence=Fence(
             masked_directories=[str(world.home / "work" / "keys")], masked_files=[str(world.home / "x" / "token")]
         )
     )
     for path in ("work", "work/keys", "work/keys/deep", "x"):
-        assert "must not see" in refused(world, world.home / path, found)
+        assert "must not see" in refused(world, world.home / path, survey)
     with pytest.raises(WorkspaceRefused) as raised:
-        check_workspace(str(world.home / "x"), world.places, found)
+        check_workspace(str(world.home / "x"), world.places, survey)
     assert f'fence_visible=["{world.home}/x/token"]' in raised.value.fix
 
 
@@ -59,7 +59,7 @@ def test_ordinary_directories_are_accepted(world: World) -> None:
         check_workspace(str(path), world.places, Survey())
 
 
-def test_a_home_directory_below_a_system_directory_has_workspaces(world: World) -> None:
+def test_a_home_directory_below_a_system_directory_may_hold_workspaces(world: World) -> None:
     """As the accounts of services have it."""
     places = Places("/var/lib/someone", "/var/lib/someone/.claude-local", [], [])
     check_workspace("/var/lib/someone/project", places, Survey())
@@ -67,10 +67,10 @@ def test_a_home_directory_below_a_system_directory_has_workspaces(world: World) 
         check_workspace("/var/lib/another", places, Survey())
 
 
-def test_what_runs_later_is_read_only_and_what_is_missing_cannot_appear(world: World) -> None:
+def test_settings_that_run_later_are_read_only_and_missing_ones_become_stubs(world: World) -> None:
     write(world.workspace / ".vscode" / "tasks.json")
     write(world.workspace / ".envrc")
-    fence = world.found().fence
+    fence = world.survey().fence
     assert {str(world.workspace / ".vscode"), str(world.workspace / ".envrc")} <= set(fence.ro_bind)
     assert set(fence.stub_directories) == {
         str(world.workspace / name) for name in (".claude", ".idea", ".cursor", ".zed")
@@ -79,9 +79,9 @@ def test_what_runs_later_is_read_only_and_what_is_missing_cannot_appear(world: W
 
 
 @pytest.mark.parametrize("name", sorted(policy.GUARDED))
-def test_each_guarded_name_is_found_further_down_and_the_way_to_it_is_pinned(world: World, name: str) -> None:
+def test_each_guarded_name_counts_in_subdirectories_which_cannot_be_renamed(world: World, name: str) -> None:
     write(world.workspace / "a" / "b" / name)
-    fence = world.found().fence
+    fence = world.survey().fence
     assert str(world.workspace / "a" / "b" / name) in fence.ro_bind
     assert {str(world.workspace / "a"), str(world.workspace / "a" / "b")} <= set(fence.self_bind)
 
@@ -90,8 +90,8 @@ def test_the_scan_ends_at_its_depth(world: World) -> None:
     levels = [f"l{number}" for number in range(policy.SCAN_DEPTH + 2)]
     for depth in range(len(levels) + 1):
         write(world.workspace.joinpath(*levels[:depth], ".envrc"))
-    found = {path for path in world.found().fence.ro_bind if path.endswith(".envrc")}
-    assert len(found) == policy.SCAN_DEPTH + 1
+    envrcs = {path for path in world.survey().fence.ro_bind if path.endswith(".envrc")}
+    assert len(envrcs) == policy.SCAN_DEPTH + 1
 
 
 def test_the_scan_ends_at_its_limit_and_the_top_comes_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,50 +104,50 @@ def test_the_scan_ends_at_its_limit_and_the_top_comes_first(world: World, monkey
     assert len(scanning.scan(str(world.workspace)).guarded) == 2
 
 
-def test_a_workspace_that_is_too_large_is_said_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workspace_that_is_too_large_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(60):
         write(world.workspace / f"f{number}")
-    assert world.found().remarks == []
+    assert world.survey().remarks == []
     scan = workspaces.scan
     monkeypatch.setattr(workspaces, "scan", lambda *words, **more: scan(*words, limit=30, **more))
-    (remark,) = world.found().remarks
+    (remark,) = world.survey().remarks
     assert str(world.workspace) in remark and "not guarded" in remark
 
 
 def test_dependencies_are_not_scanned(world: World) -> None:
     write(world.workspace / "node_modules" / "x" / ".vscode" / "tasks.json")
-    assert not [path for path in world.found().fence.ro_bind if "node_modules" in path]
+    assert not [path for path in world.survey().fence.ro_bind if "node_modules" in path]
 
 
-def test_the_scan_follows_no_link(world: World) -> None:
+def test_the_scan_follows_no_symlink(world: World) -> None:
     write(world.home / "other" / ".envrc")
     (world.workspace / "link").symlink_to(world.home / "other")
     (world.workspace / "loop").symlink_to(".")
     assert scanning.scan(str(world.workspace)) == scanning.Scan()
 
 
-def test_a_guarded_link_within_the_workspace_is_watched_and_its_target_read_only(world: World) -> None:
+def test_a_guarded_symlink_is_watched_and_its_target_is_read_only(world: World) -> None:
     write(world.workspace / "env")
     (world.workspace / ".envrc").symlink_to("env")
-    found = world.found()
-    assert found.symlinks == {str(world.workspace / ".envrc"): "env"}
-    assert str(world.workspace / "env") in found.fence.ro_bind
+    survey = world.survey()
+    assert survey.symlinks == {str(world.workspace / ".envrc"): "env"}
+    assert str(world.workspace / "env") in survey.fence.ro_bind
 
 
-def test_another_sessions_stubs_are_stubs_and_not_the_users_files(world: World) -> None:
+def test_another_sessions_stubs_are_not_the_users_files(world: World) -> None:
     (world.workspace / ".claude").mkdir()
     write(world.workspace / ".envrc", "")
     stubs = [str(world.workspace / name) for name in (".claude", ".envrc")]
-    fence = world.found(stubs=stubs).fence
+    fence = world.survey(stubs=stubs).fence
     assert fence.ro_bind == [] and stubs[0] in fence.stub_directories and stubs[1] in fence.stub_files
     write(world.workspace / ".envrc", "now it is the user's")
-    fence = world.found(stubs=stubs).fence
+    fence = world.survey(stubs=stubs).fence
     assert fence.ro_bind == [stubs[1]] and stubs[1] not in fence.stub_files
 
 
 def test_worktrees_of_claude_code_stay_writable_in_its_guarded_directory(world: World) -> None:
     (world.workspace / ".claude" / "worktrees").mkdir(parents=True)
-    fence = world.found().fence
+    fence = world.survey().fence
     assert fence.nested_rw_bind == [str(world.workspace / ".claude" / "worktrees")]
     assert str(world.workspace / ".claude") in fence.ro_bind
 
@@ -159,7 +159,7 @@ def test_each_worktree_of_claude_code_is_guarded_like_a_workspace(world: World) 
     git("worktree", "add", tree, cwd=world.workspace)
     write(tree / "sub" / ".envrc")
     repository(tree / "vendor" / "y")
-    fence = world.found().fence
+    fence = world.survey().fence
     assert {str(tree / name) for name in (".git", "sub/.envrc", "vendor/y/.git/hooks")} <= set(fence.ro_bind)
     stubs = {*policy.STUB_DIRECTORIES, *policy.STUB_FILES}
     assert {str(tree / name) for name in stubs} <= {*fence.stub_directories, *fence.stub_files}
@@ -168,7 +168,7 @@ def test_each_worktree_of_claude_code_is_guarded_like_a_workspace(world: World) 
     assert not on_the_way & set(fence.self_bind), "it would be covered again"
 
 
-def test_a_bare_repository_has_the_shape_that_git_obeys(tmp_path: Path) -> None:
+def test_a_bare_repository_is_recognized(tmp_path: Path) -> None:
     assert not is_bare_repository(str(tmp_path))
     git("init", "--bare", tmp_path)
     assert is_bare_repository(str(tmp_path))
@@ -177,21 +177,21 @@ def test_a_bare_repository_has_the_shape_that_git_obeys(tmp_path: Path) -> None:
 def test_bubblewraps_arguments_for_a_real_workspace_name_each_guard(world: World) -> None:
     repository(world.workspace)
     words = plan.bubblewrap_argv(
-        "bwrap", world.found().fence, str(world.workspace), own_network=True, runtime_dir="/run/user/1"
+        "bwrap", world.survey().fence, str(world.workspace), own_network=True, runtime_dir="/run/user/1"
     )
     hooks = str(world.workspace / ".git" / "hooks")
     assert words[words.index(hooks) - 1] == "--ro-bind"
 
 
-def test_a_workspace_full_of_repositories_guards_the_first_and_says_so(
+def test_in_a_workspace_full_of_repositories_the_first_are_guarded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "REPOSITORIES", 2)
     for name in ("a", "b", "c"):
         subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True, timeout=30)
-    found = Survey()
-    guard_workspace(found, str(tmp_path))
-    guarded = {Path(path).parent.parent.name for path in found.fence.ro_bind if path.endswith("/.git/config")}
+    survey = Survey()
+    guard_workspace(survey, str(tmp_path))
+    guarded = {Path(path).parent.parent.name for path in survey.fence.ro_bind if path.endswith("/.git/config")}
     assert len(guarded) == 2
-    assert any("3 repositories" in remark and "1 of them" in remark for remark in found.remarks)
-    assert len(found.repositories) == 3, "none of them counts as made by the session"
+    assert any("3 repositories" in remark and "1 of them" in remark for remark in survey.remarks)
+    assert len(survey.repositories) == 3, "none of them counts as made by the session"

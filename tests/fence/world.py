@@ -54,28 +54,28 @@ class World:
         self.places = Places(str(self.home), str(self.config_dir), [str(self.config_dir), str(self.share)], [])
 
     def hide(self, hidden: list[str] | None = None, visible: list[str] | None = None) -> Fence:
-        found = Survey()
-        hide(found, self.places, hidden or [], visible or [])
-        return found.fence
+        survey = Survey()
+        hide(survey, self.places, hidden or [], visible or [])
+        return survey.fence
 
-    def found(self, workspace: Path | None = None, stubs: list[str] | None = None) -> Survey:
+    def survey(self, workspace: Path | None = None, stubs: list[str] | None = None) -> Survey:
         """All that a session in ``workspace`` gets."""
-        found = Survey()
-        keep_programs(found, self.places)
-        hide(found, self.places, [], [])
-        outside = survey_workspaces(found, [str(workspace or self.workspace)], self.places, stubs or [])
-        found.settle([*found.fence.rw_bind, *outside])
-        return found
+        survey = Survey()
+        keep_programs(survey, self.places)
+        hide(survey, self.places, [], [])
+        outside = survey_workspaces(survey, [str(workspace or self.workspace)], self.places, stubs or [])
+        survey.settle([*survey.fence.rw_bind, *outside])
+        return survey
 
     def guarded(self, workspace: Path | None = None) -> set[str]:
         """What a session cannot write, relative to the home directory."""
-        fence = self.found(workspace).fence
+        fence = self.survey(workspace).fence
         paths = [*fence.ro_bind, *fence.stub_directories, *fence.stub_files]
         return {os.path.relpath(path, self.home) for path in paths}
 
-    def opened(self, workspace: Path | None = None) -> set[str]:
+    def writable(self, workspace: Path | None = None) -> set[str]:
         """What a session may write."""
-        fence = self.found(workspace).fence
+        fence = self.survey(workspace).fence
         return {*fence.rw_bind, *fence.self_bind, *fence.nested_rw_bind}
 
 
