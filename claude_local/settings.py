@@ -20,7 +20,7 @@ from claude_local.claude.versions import compare
 from claude_local.image.builds import BUILDS
 from claude_local.models import lock, profiles
 from claude_local.models.choice import OLD_IDS
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 
 SCHEMA = json.loads((Path(__file__).parent / "settings.schema.json").read_text())
 NAMES = tuple(SCHEMA["properties"])

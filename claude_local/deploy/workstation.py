@@ -27,7 +27,7 @@ from claude_local.image.builds import ImageError
 from claude_local.models.capacity import Machine, disk_free, with_memory
 from claude_local.models.choice import ProfileChoice, Selection, select, shape_from
 from claude_local.models.memory import MIB
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 from claude_local.paths import Paths, expand
 from claude_local.server import container
 from claude_local.settings import Settings, SettingsError, canonical, load

@@ -24,7 +24,7 @@ from claude_local.models.fit import (
     judge,
     largest_context,
 )
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 
 # Ids of the hand-made setup that meant another model than their name says: old id -> (our id, the explanation).
 OLD_IDS = {

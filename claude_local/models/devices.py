@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from claude_local.hardware.machine import Gpu
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 
 # Options of llama-server that put some of a model's tensors elsewhere than --fit and -ngl auto would.
 TENSOR_OPTIONS = ("override-tensor", "cpu-moe", "n-cpu-moe", "n-cpu-ffn")

@@ -20,7 +20,7 @@ from claude_local.models import devices
 from claude_local.models.architecture import Architecture, ArchitectureError
 from claude_local.models.capacity import DESKTOP_MIB, HEADLESS_MARGIN_MIB, Machine, has_screen, reserved_mib
 from claude_local.models.memory import GPU_CONTEXT_MIB, MIB, Estimate, Serving, Share, estimate, gib, shares
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 
 GIB = 1 << 30
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from posixpath import basename
 from typing import Any
 
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 
 NAME = "models.lock"
 VERSION = 1

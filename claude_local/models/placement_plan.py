@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from claude_local.models import hub
 
 if TYPE_CHECKING:
-    from claude_local.models.profiles import Profile
+    from claude_local.models.profile import Profile
 
 
 class PlacementError(Exception):

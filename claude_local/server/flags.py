@@ -3,7 +3,7 @@
 flags.json holds three parts. ``flags`` is generated from the build. The other two are written by hand and kept:
 
 * ``removed``: flags of former builds that this one refuses, with the replacement. Profiles written for an older
-  llama-server still have them; claude_local/models/profiles.py replaces or reports them.
+  llama-server still have them; claude_local/models/profile_flags.py replaces or reports them.
 * ``reserved``: flags of this build that the deploy sets itself, with the key or setting to use instead.
 
 To generate ``flags`` anew for another build:

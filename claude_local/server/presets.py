@@ -12,7 +12,7 @@ from posixpath import join, normpath
 from typing import Any
 
 from claude_local.models.devices import PLACEMENT
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 
 ACTIVE = "claude-local"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 from tests.chat import formats
 from tests.chat.formats import Writer
 

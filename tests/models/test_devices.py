@@ -10,7 +10,7 @@ from claude_local.hardware.machine import Gpu
 from claude_local.models import choice, devices, profiles
 from claude_local.models.capacity import Machine
 from claude_local.models.fit import GIB
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 from claude_local.server import presets
 
 NVIDIA = Gpu("nvidia", "RTX 4090", 24564, driver="580.1", display=False)

@@ -5,7 +5,7 @@ import configparser
 import pytest
 
 from claude_local.models import profiles
-from claude_local.server import presets
+from claude_local.server import flags, presets
 
 CONF = """
 [big]
@@ -99,7 +99,7 @@ def test_the_prompt_cache_can_be_limited() -> None:
 
 
 def test_every_rendered_option_is_a_flag_of_the_pinned_build() -> None:
-    known = set(profiles.llama_flags.load().by_spelling) | {"load-on-startup"}
+    known = set(flags.load().by_spelling) | {"load-on-startup"}
     for section in rendered(variant="cuda", cache_ram_mib=1).values():
         assert set(section) <= known
 

@@ -15,7 +15,7 @@ from claude_local.deploy.facts.models import PlacementCheck, Placements, placeme
 from claude_local.deploy.operations.streaming import fail, print_error, stream
 from claude_local.models import lock as models_lock
 from claude_local.models.lock import LockEntry, LockError
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 
 
 def _failure(tail: list[str]) -> str:

@@ -19,7 +19,7 @@ from claude_local.deploy.facts.server import ApiKey, Hashes, ServerAnswers
 from claude_local.deploy.operations.docker import client
 from claude_local.deploy.operations.streaming import connector_arguments, fail, print_error, stream
 from claude_local.docker import commands as docker
-from claude_local.models.profiles import Profile
+from claude_local.models.profile import Profile
 from claude_local.paths import Paths
 from claude_local.server import presets as server_presets
 from claude_local.server.container import CONFIG_LABEL, Container
