@@ -19,7 +19,7 @@ from claude_local.hardware.machine import Gpu, Hardware
 LAST_DRIVERS = {470: "Kepler (GeForce 600 and 700)", 390: "Fermi (GeForce 400 and 500)"}
 # The driver branches of Debian's own packages.
 DEBIAN_DRIVERS = {"bookworm": 535, "trixie": 550}
-# Blackwell needs at least this driver branch, with the open kernel modules (NVIDIA's driver installation guide).
+# Blackwell needs at least this driver branch, with the open kernel modules (NVIDIA/open-gpu-kernel-modules #872).
 BLACKWELL = (
     "GeForce RTX 50 and newer need driver 570 or newer with the open kernel modules, from NVIDIA's own repository"
 )

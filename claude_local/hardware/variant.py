@@ -12,8 +12,8 @@ from claude_local.hardware.machine import Gpu, Hardware
 from claude_local.hardware.missing import Missing, why_unused
 
 VARIANTS = ("cpu", "cuda", "vulkan")
-# An AMD GPU with less memory than this (MiB) counts as the one inside the processor: firmware gives those 512 MiB to
-# 2 GiB of main memory.
+# An AMD GPU with less memory than this (MiB) counts as the one inside the processor: most of those get
+# 512 MiB to 2 GiB of main memory.
 LEAST_VULKAN_MIB = 3072
 
 

@@ -15,7 +15,7 @@ from claude_local.server.presets import CONFIGURATION, EXTRA_MODELS, MODELS
 
 # The port inside the container. It is always named: b11434 logs that llama-server will change its default.
 PORT = 8080
-# The server's user and group when root deploys. No user of the workstation has this number.
+# The server's user and group when root deploys: a number that no user of the workstation has.
 UNPRIVILEGED = 10001
 CONFIG_LABEL = "claude-local.config"
 

@@ -45,8 +45,8 @@ pull() {
     start=$(received)
     mark=$start
     # Docker prints "Pulling from" when the registry has answered. From then on a pull may take any time while data
-    # arrives, because docker drops a layer that is not complete. Docker prints nothing while it loads a layer, so the
-    # network interfaces are watched.
+    # arrives, because docker keeps nothing of a pull that is broken off. Docker prints nothing while it loads a layer,
+    # so the network interfaces are watched.
     while kill -0 "$pulling" 2>/dev/null; do
         if grep -q "Pulling from" "$log"; then
             now=$(received)
