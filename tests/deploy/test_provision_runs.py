@@ -1,4 +1,4 @@
-"""`./provision` from the virtual environment on: what it runs, when it stops, and the run after an interrupted one."""
+"""`./provision` from the virtual environment on: what it runs, when it stops, how it continues when interrupted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ready(folder: Path) -> Bare:
     script = (made.bin / "python3").read_text()
     environment = (
         '-m) mkdir -p "$3/bin"\n'
-        # Its pip waits where a test says so; anything else that it is asked succeeds.
+        # Its pip hangs while the file "hangs" exists. Everything else succeeds.
         'cat >"$3/bin/python" <<"END"\n#!/bin/sh\n'
         'case "$*" in "files/run-pip.py "*) echo pip >>"$LOG"; test ! -e hangs || exec sleep 60; '
         'exit "$(cat pip 2>/dev/null || echo 0)" ;; esac\n'
@@ -47,68 +47,73 @@ def ready(folder: Path) -> Bare:
 
 
 def status_of(bare: Bare, name: str, status: int) -> None:
+    """Let ``name`` (deploy, verify or pip) exit with ``status`` from now on."""
     (bare.project / name).write_text(str(status))
 
 
 def test_it_deploys_and_then_verifies_with_the_same_options(bare: Bare) -> None:
-    status, said, ran = bare.provision("--data", "server_port=18080", "-v")
-    assert status == 0, said
-    assert ran == ["pip", f"{DEPLOY} --data server_port=18080 -v", f"{VERIFY} --data server_port=18080 -v"]
+    status, messages, log = bare.provision("--data", "server_port=18080", "-v")
+    assert status == 0, messages
+    assert log == ["pip", f"{DEPLOY} --data server_port=18080 -v", f"{VERIFY} --data server_port=18080 -v"]
 
 
-def test_the_environment_is_made_once_a_lock_file(bare: Bare) -> None:
+def test_the_environment_is_created_once_per_lock_file(bare: Bare) -> None:
     assert bare.provision()[2] == ["pip", DEPLOY, VERIFY]
     assert bare.provision()[2][3:] == [DEPLOY, VERIFY]
     (bare.project / "requirements.lock").write_text("another\n")
     assert bare.provision()[2][5:] == ["pip", DEPLOY, VERIFY]
 
 
-def test_what_is_asked_for_is_run_and_nothing_else(bare: Bare) -> None:
+def test_each_command_runs_its_own_steps_only(bare: Bare) -> None:
     assert bare.provision("--dry")[2] == ["pip", "@local deploy.py --dry"]
     assert bare.provision("verify", "--data", "verify_deep=true")[2][2:] == [f"{VERIFY} --data verify_deep=true"]
-    # The tests' environment has more in it; it serves a deploy too.
+    # The tests' environment serves a deploy too.
     assert bare.provision("test", "tests/unit")[2][3:] == ["pip", "tests/run tests/unit"]
     assert bare.provision()[2][5:] == [DEPLOY, VERIFY]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], ["verify", "--help"]])
-def test_the_help_changes_nothing(bare: Bare, words: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], ["verify", "--help"]])
+def test_the_help_changes_nothing(bare: Bare, arguments: list[str]) -> None:
     env = {"PATH": str(bare.bin), "LOG": str(bare.log)}
     done = subprocess.run(
-        ["sh", "provision", *words], cwd=bare.project, env=env, capture_output=True, text=True, check=True, timeout=60
+        ["sh", "provision", *arguments],
+        cwd=bare.project,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert done.stdout.startswith("usage: ./provision [--dry]")
     assert not bare.log.exists() and not (bare.project / ".venv").exists()
 
 
-def test_an_unknown_word_is_refused(bare: Bare) -> None:
-    status, said, ran = bare.provision("verfy")
-    assert (status, ran) == (1, [])
-    assert said.endswith("provision: unknown command 'verfy'\n")
+def test_an_unknown_command_is_refused(bare: Bare) -> None:
+    status, messages, log = bare.provision("verfy")
+    assert (status, log) == (1, [])
+    assert messages.endswith("provision: unknown command 'verfy'\n")
 
 
 def test_a_failed_deploy_is_not_verified(bare: Bare) -> None:
     status_of(bare, "deploy", 1)
-    status, said, ran = bare.provision()
-    assert (status, ran) == (1, ["pip", DEPLOY])
-    assert said.endswith("provision: the deploy failed (see above); mend it and run ./provision again\n")
+    status, messages, log = bare.provision()
+    assert (status, log) == (1, ["pip", DEPLOY])
+    assert "the deploy failed" in messages and "run ./provision again" in messages
 
 
-def test_a_red_verify_is_a_failure(bare: Bare) -> None:
+def test_failed_checks_are_a_failure(bare: Bare) -> None:
     status_of(bare, "verify", 1)
-    status, said, _ = bare.provision()
+    status, messages, _ = bare.provision()
     assert status == 1
-    assert said.endswith("provision: set up, but verify found something wrong (see the table above)\n")
+    assert "some checks failed" in messages and "see the table above" in messages
     assert bare.provision("verify")[0] == 1
 
 
-def test_without_a_network_it_says_so_and_the_next_run_begins_anew(bare: Bare) -> None:
+def test_without_a_network_it_fails_and_the_next_run_starts_over(bare: Bare) -> None:
     status_of(bare, "pip", 1)
-    status, said, ran = bare.provision()
-    assert (status, ran) == (1, ["pip"])
-    assert said.endswith(
-        "provision: pip could not install requirements.lock (see above); check the network and run again\n"
-    )
+    status, messages, log = bare.provision()
+    assert (status, log) == (1, ["pip"])
+    assert "pip could not install requirements.lock" in messages and "check the network" in messages
     status_of(bare, "pip", 0)
     assert bare.provision()[2][1:] == ["pip", DEPLOY, VERIFY]
 
@@ -123,6 +128,7 @@ def hanging(bare: Bare) -> subprocess.Popen[str]:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
+    """Wait up to 30 seconds for a condition."""
     for _ in range(300):
         if true():
             return
@@ -130,7 +136,7 @@ def wait_until(true: Callable[[], bool]) -> None:
     raise AssertionError("waited 30 s")
 
 
-def test_a_pip_that_takes_long_does_not_look_hung(tmp_path: Path) -> None:
+def test_a_slow_pip_does_not_look_hung(tmp_path: Path) -> None:
     (tmp_path / "pip.py").write_text("import sys, time; time.sleep(1); print(*sys.argv[1:])")
     done = subprocess.run(
         [sys.executable, ROOT / "files/run-pip.py", "install", "--quiet"], text=True, capture_output=True, check=True,
@@ -141,7 +147,7 @@ def test_a_pip_that_takes_long_does_not_look_hung(tmp_path: Path) -> None:
     assert last == "install --quiet"
 
 
-def test_nothing_that_it_starts_keeps_its_output_open(tmp_path: Path) -> None:
+def test_no_process_it_starts_keeps_its_output_open(tmp_path: Path) -> None:
     machines = []
     for number in range(20):
         (tmp_path / str(number)).mkdir()
@@ -149,7 +155,7 @@ def test_nothing_that_it_starts_keeps_its_output_open(tmp_path: Path) -> None:
     processes = [machine.start() for machine in machines]
     try:
         for process in processes:
-            process.communicate(timeout=60)  # waits for the end of the pipe, so also for whatever else holds it
+            process.communicate(timeout=60)  # returns when every process that holds the pipe has ended
     finally:
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
@@ -157,21 +163,21 @@ def test_nothing_that_it_starts_keeps_its_output_open(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0] * len(processes)
 
 
-def test_interrupted_while_it_makes_the_environment_it_says_so_and_carries_on(bare: Bare) -> None:
+def test_after_an_interrupted_pip_the_next_run_continues(bare: Bare) -> None:
     process = hanging(bare)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-    _, said = process.communicate(timeout=60)
+    _, messages = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.endswith("provision: interrupted; run it again and it carries on\n")
+    assert messages.endswith("provision: interrupted; run it again to continue\n")
     assert bare.provision()[2][1:] == ["pip", DEPLOY, VERIFY]
 
 
-def test_two_at_once_do_not_get_in_each_others_way_and_a_killed_one_holds_nothing(bare: Bare) -> None:
+def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(bare: Bare) -> None:
     process = hanging(bare)
     try:
-        status, said, ran = bare.provision()
-        assert (status, ran) == (1, ["pip"])
-        assert said == "provision: another ./provision is running here\n"
+        status, messages, log = bare.provision()
+        assert (status, log) == (1, ["pip"])
+        assert messages.startswith("provision: another ./provision is running here")
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
