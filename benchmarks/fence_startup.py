@@ -6,8 +6,8 @@
 
 The real Claude Code starts with a prompt in a temporary home and a small git repository, in a terminal (``claude "Say
 hello."``) and without one (``claude -p``); a scripted backend on loopback sees its first request to /v1/messages and
-answers. The variants take turns, each round in another order, so that a machine that others use at the same time is unfair
-to all of them alike:
+answers. The variants take turns, each round in another order, so that a machine that others use at the same time is
+unfair to all of them alike:
 
     alone     claude itself: the same environment and settings, the sandbox switched off
     unfenced  claude-local --unfenced: arguments, the question to the server, and meanwhile the start of the launcher
@@ -16,9 +16,9 @@ to all of them alike:
     both      claude-local as it is installed: both
 
 All but the first are the whole command, this project's templates/claude-local and launcher. Two ratios, of the medians:
-``whole`` is a variant : alone; ``fence`` is (alone + what the variant takes longer than unfenced) : alone, which leaves the
-launcher's start out (some 10 ms more than the question to the server takes). Nothing is left behind. Exit status: 0 when
-the ``whole`` of both is at most ``--aim`` in each way, else 1.
+``whole`` is a variant : alone; ``fence`` is (alone + what the variant takes longer than unfenced) : alone, which leaves
+the launcher's start out (some 10 ms more than the question to the server takes). Nothing is left behind. Exit status: 0
+when the ``whole`` of both is at most ``--aim`` in each way, else 1.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What the fence around a session lets through and what not. Pure: no pyinfra, no I/O; stdlib only, it runs at each start."""
+"""The fence around a session; README.md describes it. No pyinfra; the standard library only."""

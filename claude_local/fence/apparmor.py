@@ -12,8 +12,8 @@ def profile(path: str, abi_4: bool) -> str:
     """The profile that lets the program at ``path``, and nothing else, make user namespaces.
 
     It confines nothing (``unconfined``): bubblewrap and Claude Code's sandbox do that. ``abi_4``: the parser knows
-    AppArmor 4, which has a rule for user namespaces; an older one needs no rule. The profile is attached to ``path`` only,
-    so it never competes with another profile for bubblewrap.
+    AppArmor 4, which has a rule for user namespaces; an older one needs no rule. The profile is attached to ``path``
+    only, so it never competes with another profile for bubblewrap.
     """
     version, rules = ("4.0", "  userns,\n") if abi_4 else ("3.0", "")
     return (

@@ -60,8 +60,8 @@ def control_sockets() -> tuple[socket.socket, socket.socket]:
 
 
 def start(argv: list[str], env: Mapping[str, str]) -> int:
-    """Start bubblewrap in this process group and return its process id. It ignores the signals that Claude Code must get,
-    because it would end before Claude Code does."""
+    """Start bubblewrap in this process group and return its process id. It ignores the signals that Claude Code must
+    get, because it would end before Claude Code does."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *FORWARDED})
     for number in FORWARDED:
         signal.signal(number, signal.SIG_IGN)
@@ -115,8 +115,8 @@ def first_process(claude: int) -> int | None:
 
 
 def are_gone(first: int | None) -> bool:
-    """Wait for the end of all processes of a session, at most GONE seconds; bubblewrap itself does not wait for what the
-    session left in the background. ``first``: from ``first_process``."""
+    """Wait for the end of all processes of a session, at most GONE seconds; bubblewrap itself does not wait for what
+    the session left in the background. ``first``: from ``first_process``."""
     return first is None or bool(select.select([first], [], [], GONE)[0])
 
 

@@ -1,4 +1,5 @@
-"""The settings that a session gets with ``--settings``: the enforced ones and those of Claude Code's own sandbox. Pure."""
+"""The settings that a session gets with ``--settings``: the enforced ones and those of Claude Code's own sandbox.
+Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 class ClaudeSandbox:
     """Claude Code's own sandbox around each command, for one session.
 
-    ``enabled``: whether this layer is used. ``weaker_nested``: do not mount /proc anew (bubblewrap covers parts of root's
-    /proc in the outer layer, and the kernel then refuses a new mount of it). ``allow_write``: paths besides the workspace
-    that commands may write. ``allowed_domains``: ``HOST:PORT`` or domains that they may reach. ``all_unix_sockets``:
-    commands may use every Unix socket that they can see. ``proxy_port``: the port of our proxy (proxy.py) in place of
-    Claude Code's own. ``deny_write``, ``deny_read``: paths closed to commands and to the file tools, where no outer layer
-    closes them.
+    ``enabled``: whether this layer is used. ``weaker_nested``: do not mount /proc anew (bubblewrap covers parts of
+    root's /proc in the outer layer, and the kernel then refuses a new mount of it). ``allow_write``: paths besides the
+    workspace that commands may write. ``allowed_domains``: ``HOST:PORT`` or domains that they may reach.
+    ``all_unix_sockets``: commands may use every Unix socket that they can see. ``proxy_port``: the port of our proxy
+    (proxy.py) in place of Claude Code's own. ``deny_write``, ``deny_read``: paths closed to commands and to the file
+    tools, where no outer layer closes them.
     """
 
     enabled: bool = True

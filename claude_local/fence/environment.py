@@ -1,12 +1,14 @@
-"""The environment that Claude Code is started with, and the programs that its own sandbox is made of."""
+"""The environment of a session: which variables it gets, and the PATH with the programs of Claude Code's own
+sandbox."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from os.path import dirname, isfile, islink, join
 
-from claude_local.fence import policy
 from claude_local.fence.config import FenceConfig
 from claude_local.fence.files import realpath
 from claude_local.fence.plan import covers
@@ -15,16 +17,75 @@ from claude_local.fence.plan import covers
 SYSTEM_PATH = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/usr/local/sbin")
 
 
+# Variables that name sockets and sessions outside, or a directory that does not exist inside (TMPDIR).
+POINTERS = frozenset({
+    "SSH_AUTH_SOCK", "SSH_AGENT_PID", "SSH_ASKPASS", "SUDO_ASKPASS", "GIT_ASKPASS", "GPG_AGENT_INFO",
+    "DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS", "DBUS_STARTER_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY",
+    "XAUTHORITY", "ICEAUTHORITY", "SESSION_MANAGER", "TMUX", "TMUX_PANE", "TMUX_TMPDIR", "STY", "ZELLIJ",
+    "ZELLIJ_SESSION_NAME", "DOCKER_HOST", "DOCKER_CONFIG", "CONTAINER_HOST", "KUBECONFIG", "PULSE_SERVER",
+    "GNOME_KEYRING_CONTROL", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "JOURNAL_STREAM", "INVOCATION_ID",
+    "VSCODE_IPC_HOOK_CLI", "VSCODE_GIT_IPC_HANDLE", "VSCODE_GIT_ASKPASS_NODE", "VSCODE_GIT_ASKPASS_MAIN",
+    "VSCODE_GIT_ASKPASS_EXTRA_ARGS", "NVIM", "NVIM_LISTEN_ADDRESS", "EMACS_SERVER_FILE", "KITTY_LISTEN_ON",
+    "ALACRITTY_SOCKET", "WEZTERM_UNIX_SOCKET", "SWAYSOCK", "I3SOCK", "HYPRLAND_INSTANCE_SIGNATURE", "TMPDIR", "TMP",
+    "TEMP", "LD_PRELOAD", "LD_AUDIT",
+})  # fmt: skip
+_CREDENTIAL = re.compile(
+    r"(^|_)(TOKEN|TOKENS|SECRET|SECRETS|PASS|CREDENTIAL|CREDENTIALS|PAT|COOKIE|APIKEY)(_|$)"
+    r"|(PASSWORD|PASSWORDS|PASSWD|PASSPHRASE|SSHPASS)(_|$)|_PWD(_|$)|CONNECTION_?STRING(_|$)|_SESSION$|^OP_SESSION_"
+    r"|(^|_)(API|ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|AUTH|MASTER|ACCOUNT|SERVICE)_?KEY(_|$)|_KEY$|^AWS_|_DSN$|_AUTH$"
+    r"|(^|_)(DATABASE|DB|MONGO|MONGODB|REDIS|POSTGRES|POSTGRESQL|MYSQL|AMQP|RABBITMQ|BROKER)_UR[LI]$",
+    re.IGNORECASE,
+)
+# Names that match the pattern above but are no secrets, or that the session needs.
+_NO_SECRETS = re.compile(
+    r"^(ANTHROPIC_|CLAUDE_|MAX_.*TOKENS|AWS_(DEFAULT_)?REGION$|AWS_PAGER$|(XDG|DESKTOP|GNOME|KDE|KONSOLE|TMUX|SHELL)\w*SESSION$"
+    r"|(\w+_)?(PUBLIC|PUB|CACHE|SORT|PRIMARY|FOREIGN|PARTITION|PREFIX|META|MOD|COMPOSE)_KEY$)",
+    re.IGNORECASE,
+)
+# An address with a password in it, or with something as long as a token in place of the user's name.
+_LOGIN_IN_ADDRESS = re.compile(r"://([^/\s@:]*:[^/\s@]+|[^/\s@:]{20,})@")
+# The values of ``fence_sockets``, and the variables that name these sockets.
+SOCKET_VARIABLES = {
+    "ssh-agent": ("SSH_AUTH_SOCK",),
+    "gpg-agent": (),
+    "display": ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
+}
+
+
+def looks_like_a_credential(name: str) -> bool:
+    """Whether a variable's name says that its value is a secret."""
+    return _CREDENTIAL.search(name) is not None and _NO_SECRETS.match(name) is None
+
+
+def holds_a_login(value: str) -> bool:
+    """Whether a variable's value is an address with a password (``https://user:password@host``)."""
+    return "://" in value and _LOGIN_IN_ADDRESS.search(value) is not None
+
+
+def filtered(env: Mapping[str, str], keep: Iterable[str] = (), sockets: Iterable[str] = ()) -> dict[str, str]:
+    """``env`` without credentials and without what points outside the session.
+
+    ``keep``: names that stay in any case. ``sockets``: keys of SOCKET_VARIABLES, whose variables stay.
+    """
+    kept = {*keep, *(name for each in sockets for name in SOCKET_VARIABLES[each])}
+    return {
+        name: value
+        for name, value in env.items()
+        if name in kept or not (name in POINTERS or looks_like_a_credential(name) or holds_a_login(value))
+    }
+
+
 def layers_name(config: FenceConfig) -> str:
     """The layers as the status line and the session see them, such as ``outer+inner``."""
     return "+".join(config.layers) or "none"
 
 
 def session_environment(config: FenceConfig, sandbox_bin: str = "") -> dict[str, str]:
-    """The part of our environment that a session gets; all of it when there is no fence. ``sandbox_bin``: see Options."""
+    """The part of our environment that a session gets; all of it when there is no fence. ``sandbox_bin``: see
+    Options."""
     env = dict(os.environ)
     if config.layers:
-        env = policy.environment(env, config.environment, config.sockets)
+        env = filtered(env, config.environment, config.sockets)
         # Only Claude Code's own sandbox needs these; files/bash-env.sh takes them off the PATH of commands.
         if config.inner and sandbox_bin:
             env["CLAUDE_LOCAL_SANDBOX_BIN"] = sandbox_bin
@@ -35,9 +96,9 @@ def session_environment(config: FenceConfig, sandbox_bin: str = "") -> dict[str,
 def link_programs(config: FenceConfig, sandbox_bin: str) -> list[str]:
     """Link the system's bwrap and socat (or the bwrap copy that AppArmor wants) into ``sandbox_bin``.
 
-    Claude Code's sandbox runs the first bwrap and socat on PATH, and a project's ``.venv/bin`` or ``node_modules/.bin`` may
-    be on it. Returns the directories to put first on PATH: ``sandbox_bin``, preceded by the programs' own directories
-    where no links can be made (verify starts sessions on a read-only home).
+    Claude Code's sandbox runs the first bwrap and socat on PATH, and a project's ``.venv/bin`` or ``node_modules/.bin``
+    may be on it. Returns the directories to put first on PATH: ``sandbox_bin``, preceded by the programs' own
+    directories where no links can be made (verify starts sessions on a read-only home).
     """
     candidates = {"bwrap": config.bwrap, "socat": system_program("socat")}
     programs = {name: program for name, program in candidates.items() if program is not None}
@@ -55,8 +116,8 @@ def link_programs(config: FenceConfig, sandbox_bin: str) -> list[str]:
 
 
 def system_program(name: str) -> str | None:
-    """The path of the program ``name``: in the system's directories, else in a directory on PATH that no session can have
-    written, so not below the home directory or the current one. None when there is none."""
+    """The path of the program ``name``: in the system's directories, else in a directory on PATH that no session can
+    have written, so not below the home directory or the current one. None when there is none."""
     elsewhere = [each for each in os.environ.get("PATH", "").split(os.pathsep) if each.startswith("/")]
     for directory in [*SYSTEM_PATH, *elsewhere]:
         path = join(directory, name)

@@ -1,8 +1,8 @@
 """The first program behind the outer fence: listens on the session's ports, hands the sockets out, becomes Claude Code.
 
-``inside.py CONTROL ADDRESSES COMMAND...``: CONTROL is the descriptor of a socket to the launcher. ADDRESSES are ``HOST PORT``
-pairs with commas between them (``127.0.0.1 8080,::1 8080``), or empty. The launcher learns this process's id from the
-message, and Claude Code keeps it. The launcher answers with one byte when the fence's mounts are as planned.
+``inside.py CONTROL ADDRESSES COMMAND...``: CONTROL is the descriptor of a socket to the launcher. ADDRESSES are ``HOST
+PORT`` pairs with commas between them (``127.0.0.1 8080,::1 8080``), or empty. The launcher learns this process's id
+from the message, and Claude Code keeps it. The launcher answers with one byte when the fence's mounts are as planned.
 """
 
 import os
@@ -24,7 +24,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def main(argv: list[str]) -> None:
-    """Become the command in ``argv``. Ends with status 1 when a port cannot be offered or the fence is not as planned."""
+    """Become the command in ``argv``. Status 1: a port cannot be offered, or the fence is not as planned."""
     control, addresses, command = int(argv[1]), argv[2], argv[3:]
     pairs = [pair.split(" ") for pair in addresses.split(",") if pair]
     try:

@@ -1,8 +1,8 @@
 """The fence's launcher: starts Claude Code behind the fence that this machine allows, and stays as its parent.
 
-templates/claude-local runs it as a program: ``python -I -S launch.py --config FILE --home DIR ... -- CLAUDE ARGUMENTS``.
-Exit status 1: the fence cannot be set up, or the workspace is refused. Otherwise Claude Code's own, or 128 + the number of
-the signal that ended it. README.md in this directory describes the order of a start.
+templates/claude-local runs it as a program: ``python -I -S launch.py --config FILE --home DIR ... -- CLAUDE
+ARGUMENTS``. Exit status 1: the fence cannot be set up, or the workspace is refused. Otherwise Claude Code's own, or 128
++ the number of the signal that ended it. README.md in this directory describes the order of a start.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def check_programs(config: FenceConfig) -> None:
 
 
 def closed_paths(config: FenceConfig, home: str) -> tuple[list[str], list[str]]:
-    """What a session must not read and must not write where only the inner layer works: existing paths, and names in the
-    workspace."""
+    """What a session must not read and must not write where only the inner layer works: existing paths, and names in
+    the workspace."""
     try:
         workspace = os.getcwd()
     except OSError as error:

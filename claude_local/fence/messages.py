@@ -13,7 +13,7 @@ PROVISION = "./provision   (in the claude-local project)"
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters escaped: strangers choose file names, and a terminal obeys control characters."""
+    """``text`` with control characters escaped: strangers choose file names, and a terminal obeys these."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 

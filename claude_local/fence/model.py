@@ -8,10 +8,10 @@ from contextlib import suppress
 
 
 def server_answer(place: str) -> int | None:
-    """Wait until the server is ready, and return the model's context window in tokens; None when the server does not say.
+    """Wait until the server is ready; the model's context window in tokens, None when the server does not say.
 
-    ``place``: the descriptor on which the wrapper's child writes the server's /props, and the child's process id. Raises
-    SystemExit when the child wrote nothing: it has then printed why.
+    ``place``: the descriptor on which the wrapper's child writes the server's /props, and the child's process id.
+    Raises SystemExit when the child wrote nothing: it has then printed why.
     """
     descriptor, process = (int(word) for word in place.split(" "))
     with open(descriptor, "rb") as file:
@@ -29,8 +29,8 @@ def server_answer(place: str) -> int | None:
 
 
 def tools_of(profiles: str, profile: str) -> list[str]:
-    """The tool set of ``profile`` (of the default profile when that is empty) in the file ``profiles``. Empty when the profile
-    gets all tools, or does not exist."""
+    """The tool set of ``profile`` (of the default profile when that is empty) in the file ``profiles``. Empty when the
+    profile gets all tools, or does not exist."""
     try:
         with open(profiles, encoding="utf-8") as file:
             known = json.load(file)
@@ -42,8 +42,8 @@ def tools_of(profiles: str, profile: str) -> list[str]:
 
 def defaults(window: int, tools: list[str]) -> dict[str, str]:
     """The environment variables that Claude Code gets unless the user has set them. ``window``: in tokens."""
-    # Claude Code assumes a million tokens for an unknown model. It compacts at window - output - 13000 tokens, so the output
-    # takes an eighth of the window: a quarter of 32768 would leave room only for the prompt.
+    # Claude Code assumes a million tokens for an unknown model. It compacts at window - output - 13000 tokens, so the
+    # output takes an eighth of the window: a quarter of 32768 would leave room only for the prompt.
     variables = {
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(window),
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(min(window // 8, 8192)),
@@ -51,8 +51,8 @@ def defaults(window: int, tools: list[str]) -> dict[str, str]:
     # Below 24000 tokens this rule would compact at every turn: the user can still type /compact.
     if window < 24000:
         variables["DISABLE_AUTO_COMPACT"] = "1"
-    # A model with a reduced tool set cannot write a memory. The memory's path is another one in each directory, and would
-    # make the server read most of the prompt anew there.
+    # A model with a reduced tool set cannot write a memory. The memory's path is another one in each directory, and
+    # would make the server read most of the prompt anew there.
     if tools:
         variables["CLAUDE_CODE_DISABLE_AUTO_MEMORY"] = "1"
     return variables

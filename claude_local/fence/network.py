@@ -18,8 +18,9 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True)
 class Network:
-    """``own_namespace``: the session has a network namespace with loopback only. ``addresses``: what the launcher relays
-    into it. ``proxy_port``: the port there of the proxy for sandboxed commands; None when there is no proxy of ours."""
+    """``own_namespace``: the session has a network namespace with loopback only. ``addresses``: what the launcher
+    relays into it. ``proxy_port``: the port there of the proxy for sandboxed commands; None when there is no proxy of
+    ours."""
 
     own_namespace: bool
     addresses: list[Address]
@@ -32,7 +33,8 @@ class Network:
 
 
 def session_network(config: FenceConfig, options: Options, places: Places) -> Network:
-    """The network of a session. It shares the machine's where ``fence_domains`` is set, and for commands that download."""
+    """The network of a session. It shares the machine's where ``fence_domains`` is set, and for commands that
+    download."""
     if config.domains or options.downloads:
         return Network(False, [], None)
     addresses = relayed_addresses(config, places, options.server, os.environ)

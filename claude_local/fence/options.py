@@ -19,10 +19,10 @@ class Options:
     """What templates/claude-local passes to the launcher.
 
     ``config``: fence.json. ``home``: the user's home directory. ``config_dir``: Claude Code's configuration directory.
-    ``own``: claude-local's own directories. ``state``: the directory of the ledgers. ``sandbox_bin``: the directory that
-    comes first on Claude Code's PATH. ``server``: llama-server's address; empty when this command does not use it.
-    ``answer``, ``profiles``, ``profile``: see :mod:`claude_local.fence.model`. ``settings``: the enforced settings, a file
-    or JSON. ``unfenced``: start without any fence. ``command``: claude and its arguments.
+    ``own``: claude-local's own directories. ``state``: the directory of the ledgers. ``sandbox_bin``: the directory
+    that comes first on Claude Code's PATH. ``server``: llama-server's address; empty when this command does not use it.
+    ``answer``, ``profiles``, ``profile``: see :mod:`claude_local.fence.model`. ``settings``: the enforced settings, a
+    file or JSON. ``unfenced``: start without any fence. ``command``: claude and its arguments.
     """
 
     config: str = ""

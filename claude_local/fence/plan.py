@@ -8,9 +8,9 @@ from itertools import repeat
 
 from claude_local.fence.policy import TMPFS
 
-# root's session runs under this uid of a user namespace of its own: files look as if they belonged to it, and the kernel
-# gives it nothing that is root's. (As uid 0 there it could not make the inner sandbox's namespace: mapping uid 0 needs
-# CAP_SETFCAP.)
+# root's session runs under this uid of a user namespace of its own: files look as if they belonged to it, and the
+# kernel gives it nothing that is root's. (As uid 0 there it could not make the inner sandbox's namespace: mapping uid 0
+# needs CAP_SETFCAP.)
 MAPPED_UID = 1000
 
 
@@ -100,18 +100,19 @@ def bubblewrap_argv(
 ) -> list[str]:
     """bubblewrap's arguments up to the program that it runs.
 
-    ``own_network``: a network namespace with loopback only. ``runtime_dir``: XDG_RUNTIME_DIR, made empty. ``seccomp``: a
-    descriptor with the filter. ``accounts``: descriptors with the passwd and group files of a session of root; also says
-    that the caller is root. ``empty``: descriptors that read as nothing, a new one each time; masked files become empty
-    files, not devices, because some tools give up when they cannot open their own configuration.
+    ``own_network``: a network namespace with loopback only. ``runtime_dir``: XDG_RUNTIME_DIR, made empty. ``seccomp``:
+    a descriptor with the filter. ``accounts``: descriptors with the passwd and group files of a session of root; also
+    says that the caller is root. ``empty``: descriptors that read as nothing, a new one each time; masked files become
+    empty files, not devices, because some tools give up when they cannot open their own configuration.
     """
     empty = repeat(0) if empty is None else empty
     as_root = accounts is not None
     argv = [bwrap, *_namespaces(own_network, as_root), "--cap-drop", "ALL"]
     argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     if as_root:
-        # For /proc/sys the kernel asks only for the owner, and outside the namespace this user is root: through core_pattern
-        # a session could get out. (bubblewrap covers it only when the caller may write the directory itself.)
+        # For /proc/sys the kernel asks only for the owner, and outside the namespace this user is root: through
+        # core_pattern a session could get out. (bubblewrap covers it only when the caller may write the directory
+        # itself.)
         argv += ["--ro-bind", "/proc/sys", "/proc/sys"]
     for path in fence.tmpfs:
         argv += ["--perms", "1777" if path != "/run" else "0755", "--tmpfs", path]
@@ -156,8 +157,8 @@ def _mounts(fence: Fence, empty: Iterator[int]) -> list[str]:
 
 
 def proxy_port(taken: Iterable[int]) -> int:
-    """A port for the proxy of commands (proxy.py) in a session's network namespace, other than the ``taken`` ones. It lies
-    above the ports that Linux assigns by itself (ip_local_port_range)."""
+    """A port for the proxy of commands (proxy.py) in a session's network namespace, other than the ``taken`` ones. It
+    lies above the ports that Linux assigns by itself (ip_local_port_range)."""
     used = set(taken)
     return next(port for port in range(61128, 65536) if port not in used)
 

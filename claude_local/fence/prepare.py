@@ -1,4 +1,4 @@
-"""Decides what a session sees and writes, before it starts: its places, its workspaces and what the user's settings add."""
+"""Decides what a session sees and writes: its places, its workspaces and what the user's settings add."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def survey_home(config: FenceConfig, places: Places, workspaces: Sequence[str]) 
 
 
 def writable_workspaces(survey: Survey, places: Places, workspaces: list[str], *, required: bool) -> list[str]:
-    """The workspaces that a session may write. Raises WorkspaceRefused when one may not be written and all are ``required``:
-    ``claude-local doctor`` works in the home directory, and writes nothing there."""
+    """The workspaces that a session may write. Raises WorkspaceRefused when one may not be written and all are
+    ``required``: ``claude-local doctor`` works in the home directory, and writes nothing there."""
     writable = []
     for workspace in workspaces:
         try:
@@ -71,8 +71,8 @@ def writable_workspaces(survey: Survey, places: Places, workspaces: list[str], *
 
 
 def survey_workspaces(survey: Survey, workspaces: list[str], places: Places, stubs: list[str]) -> list[str]:
-    """Guard the workspaces and their repositories. ``stubs``: paths of other sessions' stubs. Returns the git directories
-    that a session may write, wherever they are."""
+    """Guard the workspaces and their repositories. ``stubs``: paths of other sessions' stubs. Returns the git
+    directories that a session may write, wherever they are."""
     git_dirs = []
     # All of them first: a link may lead from one to another.
     survey.fence.rw_bind += workspaces
@@ -115,7 +115,7 @@ def add_writable_paths(survey: Survey, config: FenceConfig, places: Places) -> N
             survey.remarks.append(f"fence_writable names {path}, which does not exist")
         elif inside:
             survey.remarks.append(
-                f"fence_writable names {path}, which stays read-only: it holds {inside[0]}, which runs outside the fence"
+                f"fence_writable names {path}, which stays read-only: {inside[0]} in it runs outside the fence"
             )
         else:
             survey.fence.rw_bind.append(real)

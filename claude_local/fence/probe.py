@@ -1,7 +1,7 @@
 """Which layers of the fence work on a machine, and the least that would make the missing ones work. Pure.
 
-Judged by what experiments with bubblewrap did (claude_local.deploy.facts.fence runs them), not by versions or distributions.
-docs/decisions/0005-fence-fits-the-machine.md has the reasons.
+Judged by what experiments with bubblewrap did (claude_local.deploy.facts.fence runs them), not by versions or
+distributions. docs/decisions/0005-fence-fits-the-machine.md has the reasons.
 """
 
 from __future__ import annotations

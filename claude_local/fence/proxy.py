@@ -32,7 +32,8 @@ class _Denied(Exception):
 
 
 def proxy(listener: socket.socket, ports: Collection[int]) -> None:
-    """Serve ``listener`` (in the session's network namespace) as a proxy to ``ports`` of this machine. Returns at once."""
+    """Serve ``listener`` (in the session's network namespace) as a proxy to ``ports`` of this machine. Returns at
+    once."""
     answer(listener, partial(_answer, ports=frozenset(ports)))
 
 
@@ -85,8 +86,9 @@ def _more(inside: socket.socket, data: bytes, size: int) -> bytes:
 
 def _connected(host: str, port: int, ports: Collection[int]) -> socket.socket:
     if host.lower() not in HOSTS or port not in ports:
-        raise _Denied("403 Forbidden", _NOT_ALLOWED, f"this session may not reach {host}:{port}, only "
-                      + ", ".join(f"127.0.0.1:{each}" for each in sorted(ports)) + "; more ports need the setting fence_ports")  # fmt: skip
+        allowed = ", ".join(f"127.0.0.1:{each}" for each in sorted(ports))
+        why = f"this session may not reach {host}:{port}, only {allowed}; the setting fence_ports adds ports"
+        raise _Denied("403 Forbidden", _NOT_ALLOWED, why)
     try:
         return socket.create_connection(("127.0.0.1", port), timeout=CONNECT)
     except OSError as error:

@@ -94,7 +94,8 @@ def carry(
 ) -> None:
     """Carry both directions until both have ended or one breaks.
 
-    ``request``, ``reply``: change the first HTTP head of their direction. ``first``: bytes already read from ``inside``.
+    ``request``, ``reply``: change the first HTTP head of their direction. ``first``: bytes already read from
+    ``inside``.
     """
     ways = (_Way(inside, outside, request), _Way(outside, inside, reply))
     ways[0].waiting += first
@@ -133,9 +134,11 @@ def answer(
     handle: Callable[[socket.socket], None],
     room: threading.BoundedSemaphore = _ROOM,
 ) -> None:
-    """Call ``handle`` with each connection to ``listener``, in a thread of its own, and close the connection afterwards.
+    """Call ``handle`` with each connection to ``listener``, in a thread of its own, and close the connection
+    afterwards.
 
-    ``room``: one place for each connection; further connections wait. Returns at once; the threads end with the program.
+    ``room``: one place for each connection; further connections wait. Returns at once; the threads end with the
+    program.
     """
 
     def one(inside: socket.socket) -> None:
@@ -167,7 +170,8 @@ def relay(
     room: threading.BoundedSemaphore = _ROOM,
     swap: tuple[bytes, bytes] | None = None,
 ) -> None:
-    """Connect each connection to ``listener`` (in the session's network namespace) to ``address`` in ours. Returns at once.
+    """Connect each connection to ``listener`` (in the session's network namespace) to ``address`` in ours. Returns at
+    once.
 
     ``swap``: the session's stand-in for the token, and the token.
     """

@@ -7,9 +7,9 @@
   programs have a way out (Docker's own profile refuses it too). openat2 has its mode in memory, where no filter looks,
   and bubblewrap 0.12 cannot do without it: that way stays open (docs/guide.md says so).
 * keyctl, add_key, request_key: the kernel's keyrings belong to the user, not to a namespace.
-* socket: of a network namespace are the internet's protocols and netlink. AF_VSOCK is not, and leads from a virtual machine
-  to its host. What is left is local (AF_UNIX). 32-bit x86 asks for sockets with socketcall too, whose arguments are in
-  memory: there it is told that there are none (socketpair, which is local, stays).
+* socket: of a network namespace are the internet's protocols and netlink. AF_VSOCK is not, and leads from a virtual
+  machine to its host. What is left is local (AF_UNIX). 32-bit x86 asks for sockets with socketcall too, whose arguments
+  are in memory: there it is told that there are none (socketpair, which is local, stays).
 
 Numbers are the kernel's own tables, <asm/unistd.h> and <linux/seccomp.h>.
 """

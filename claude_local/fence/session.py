@@ -1,4 +1,4 @@
-"""Runs Claude Code behind the outer fence: sets it up, checks its mounts, serves its ports, waits, and reports at the end."""
+"""Runs Claude Code behind the outer fence: sets it up, checks its mounts, serves its ports, waits and reports."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ from claude_local.fence.watch import Watch
 
 # How often the fence is set up anew when its mounts are not as planned.
 TRIES = 3
-# How often, and after how many seconds, the mounts are checked again: a file that was replaced just now is covered again
-# in a moment.
+# How often, and after how many seconds, the mounts are checked again: a file that was replaced just now is covered
+# again in a moment.
 CHECKS, CHECK_PAUSE = 5, 0.02
 
 
 class MountsChanged(Exception):
-    """The mounts behind the fence are not as planned, and nothing runs there yet. A container was started just then, a disk
-    was mounted, or another session replaces directories with links. The message says which mount."""
+    """The mounts behind the fence are not as planned, and nothing runs there yet. A container was started just then, a
+    disk was mounted, or another session replaces directories with links. The message says which mount."""
 
 
 @dataclass
@@ -126,8 +126,11 @@ def start_and_wait(session: FencedSession) -> int:
             return run_once(session)
         except MountsChanged as changed:
             wrong = str(changed)
-    fail(f"the fence could not be set up: its mounts changed {TRIES} times in a row ({wrong}). Something changes the "
-         "workspace or mounts disks meanwhile", "end the other sessions in this workspace, and start again")  # fmt: skip
+    fail(
+        f"the fence could not be set up: its mounts changed {TRIES} times in a row ({wrong}). Something changes the "
+        "workspace or mounts disks meanwhile",
+        "end the other sessions in this workspace, and start again",
+    )
 
 
 def run_once(session: FencedSession) -> int:
@@ -143,8 +146,10 @@ def run_once(session: FencedSession) -> int:
     theirs.close()
     # While bubblewrap works: forked before there are threads.
     remounter = start_remounting(survey)
-    watch = Watch(session.workspaces, survey.forbidden, survey.symlinks, survey.repositories, survey.unguarded, session.ledger,
-                  [*session.git_dirs, session.places.config_dir])  # fmt: skip
+    watch = Watch(
+        session.workspaces, survey.forbidden, survey.symlinks, survey.repositories, survey.unguarded, session.ledger,
+        [*session.git_dirs, session.places.config_dir],
+    )  # fmt: skip
     message = bubblewrap.receive(ours, len(network.listeners))
     if message is None:
         remounter.stop()
@@ -165,7 +170,8 @@ def run_once(session: FencedSession) -> int:
     status = bubblewrap.wait(process, claude)
     if not bubblewrap.are_gone(first):
         note(
-            "a process that this session started cannot be killed, and may still write in the workspace: look for it with ps"
+            "a process that this session started cannot be killed and may still write in the workspace: "
+            "look for it with ps"
         )
     # Before the ledger removes the stubs: it would make them again.
     complete, unguarded = remounter.stop()
@@ -207,7 +213,8 @@ def claude_settings(session: FencedSession, network: Network) -> dict[str, objec
 
 
 def bubblewrap_argv(session: FencedSession, network: Network, control: socket) -> list[str]:
-    """The whole command: bubblewrap, inside.py in it, and Claude Code. ``control``: inside.py's end of the control socket."""
+    """The whole command: bubblewrap, inside.py in it, and Claude Code. ``control``: inside.py's end of the control
+    socket."""
     claude, *arguments = session.options.command
     rules = seccomp.program(os.uname().machine)
     argv = plan.bubblewrap_argv(
@@ -234,8 +241,8 @@ def start_remounting(survey: Survey) -> remount.Remounter:
 
 
 def wrong_mount(survey: Survey, claude: int, before: str) -> str | None:
-    """What is mounted behind the fence and should not be, or the other way round; None when all is as planned. ``before``:
-    the launcher's mountinfo from before bubblewrap started."""
+    """What is mounted behind the fence and should not be, or the other way round; None when all is as planned.
+    ``before``: the launcher's mountinfo from before bubblewrap started."""
     passing, wrong = [*survey.masked_sockets, *survey.future_secrets], None
     for _ in range(CHECKS):
         outside, inside = bubblewrap.mounts_of("self"), bubblewrap.mounts_of(claude)

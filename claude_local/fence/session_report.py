@@ -18,7 +18,8 @@ def report_weaknesses(protection: Protection, sockets: Sequence[str]) -> None:
     """What remount.py cannot do here. ``sockets``: the ones that only remount.py closes."""
     if not protection.private_mounts:
         note(
-            "this session can write what is mounted on this machine while it runs (a disk, a vault), if you can write it"
+            "this session can write what is mounted on this machine while it runs (a disk, a vault), "
+            "if you can write it"
         )
     if not protection.remounts:
         note("this session can read logins that you make while it runs")
@@ -46,20 +47,20 @@ def report_programs(before: dict[str, set[str]], after: dict[str, set[str]]) -> 
 def report_guards(complete: bool, unguarded: Sequence[str]) -> None:
     """Whether the guards held. ``complete``: remount.py ran to the end; ``unguarded``: paths that lost their guard."""
     if not complete:
-        note("the process that restores this session's guards ended early: files that other programs replaced after that "
-             "had no guard")  # fmt: skip
+        note("the process that restores this session's guards ended early: files that other programs replaced after "
+             "that had no guard")  # fmt: skip
     report(f"while this session ran, {path} was removed or replaced outside and lost its guard: the session can have "
            "changed it. Read it before you use it" for path in unguarded)  # fmt: skip
 
 
 def last_look(watch: Watch, interrupted: Interrupted | None = None) -> list[Blocked]:
-    """What the watch renamed: path, reason and new path of each. An error in it is reported, and does not hide what it found
-    before."""
+    """What the watch renamed: path, reason and new path of each. An error in it is reported, and does not hide what it
+    found before."""
     try:
         watch.stop() if interrupted is None else watch.look_back(interrupted.began, interrupted.ended)
     except Exception as error:
-        note(f"not everything that a session left here could be checked ({type(error).__name__}: {error}). Look for new "
-             "git hooks and git settings before you use git here")  # fmt: skip
+        note(f"not everything that a session left here could be checked ({type(error).__name__}: {error}). Look for "
+             "new git hooks and git settings before you use git here")  # fmt: skip
     return watch.blocked
 
 
@@ -78,10 +79,10 @@ def report_watch(watch: Watch) -> None:
 
 def report_changes(watch: Watch) -> None:
     """What changed during a session and git runs, obeys or no longer shows; and what could not be searched."""
-    report(f"while this session ran, {path} changed or appeared, which git runs or obeys. Read it before you use git there"
-           for path in dict.fromkeys(watch.changed))  # fmt: skip
+    report(f"while this session ran, {path} changed or appeared, which git runs or obeys. Read it before you use git "
+           "there" for path in dict.fromkeys(watch.changed))  # fmt: skip
     report(f"this session made git hide changes to {', '.join(names[:5])}{' and more' * (len(names) > 5)} ({git_dir}). "
            "To see them again: git update-index --no-skip-worktree --no-assume-unchanged NAME"
            for git_dir, names in watch.hidden_files.items())  # fmt: skip
-    report(f"{path} is too large, or not readable, to search for repositories that this session made deep in it: git would "
-           "run their hooks" for path in watch.unsearched)  # fmt: skip
+    report(f"{path} is too large, or not readable, to search for repositories that this session made deep in it: git "
+           "would run their hooks" for path in watch.unsearched)  # fmt: skip

@@ -10,8 +10,8 @@ from claude_local.deploy.facts.fence import EXPERIMENTS
 from claude_local.fence.plan import Fence, bubblewrap_argv
 
 # Every option in bubblewrap.c at the tag v0.6.1 (github.com/containers/bubblewrap), Ubuntu 22.04's. Later ones brought
-# --size (0.7), --disable-userns, --assert-userns-disabled (0.8), --argv0 (0.9), --overlay (0.11) and others.
-# A binary compiled from that tag ran all three experiments of claude_local/deploy/facts/fence.py, as root and as a user.
+# --size (0.7), --disable-userns, --assert-userns-disabled (0.8), --argv0 (0.9), --overlay (0.11) and others. A binary
+# compiled from that tag ran all three experiments of claude_local/deploy/facts/fence.py, as root and as a user.
 OPTIONS_0_6_1 = set(
     re.findall(
         r"--\S+",

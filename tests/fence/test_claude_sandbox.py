@@ -1,4 +1,5 @@
-"""The settings that a session gets: the enforced ones are kept, and Claude Code's sandbox gets what the session needs."""
+"""The settings that a session gets: the enforced ones are kept, and Claude Code's sandbox gets what the session
+needs."""
 
 from __future__ import annotations
 

@@ -395,7 +395,7 @@ def test_the_ide_directory_of_claudes_own_cannot_be_filled_by_a_session(station:
     assert found["written"] == "Read-only file system"
 
 
-# --- what cannot be started --------------------------------------------------------------------------------------------
+# --- what cannot be started -------------------------------------------------------------------------------------------
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:

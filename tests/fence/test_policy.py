@@ -1,104 +1,13 @@
-"""Which environment a session gets, and that the lists are lists of what they should be."""
+"""The lists of what the fence masks and guards."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from claude_local.fence import policy
-from claude_local.fence.policy import POINTERS, SOCKET_VARIABLES, environment, holds_a_login, looks_like_a_credential
-
-SECRETS = [
-    "GITHUB_TOKEN", "GH_TOKEN", "GITLAB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NPM_TOKEN", "CARGO_REGISTRY_TOKEN",
-    "VAULT_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN", "CI_JOB_TOKEN", "SLACK_BOT_TOKEN", "github_token",
-    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AZURE_CLIENT_SECRET",
-    "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENAI_APIKEY", "MISTRAL_API_KEY", "STRIPE_SECRET_KEY", "DJANGO_SECRET_KEY",
-    "PRIVATE_KEY", "SSH_PRIVATE_KEY", "SIGNING_KEY", "ENCRYPTION_KEY", "RAILS_MASTER_KEY", "AZURE_STORAGE_ACCOUNT_KEY",
-    "PGPASSWORD_PASSWORD", "DB_PASSWORD", "MYSQL_PASSWORD", "PASSWORD", "ROOT_PASSWD", "KEY_PASSPHRASE", "DB_PASS",
-    "GOOGLE_APPLICATION_CREDENTIALS", "SESSION_COOKIE", "GITHUB_PAT", "SENTRY_DSN", "NPM_CONFIG__AUTH",
-    "DATABASE_URL", "REDIS_URL", "MONGO_URI", "POSTGRES_URL", "PGPASSWORD", "MYSQL_PWD", "DB_PWD", "SSHPASS", "OPENAI_KEY",
-    "STRIPE_KEY", "BW_SESSION", "OP_SESSION_my_account", "AZURE_STORAGE_CONNECTION_STRING", "CELERY_BROKER_URL",
-    "REDISCLI_PASSWORD", "APP_DATABASE_URL",
-]  # fmt: skip
-HARMLESS = [
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLORTERM", "LANG", "LC_ALL", "TZ", "EDITOR", "PAGER", "PWD",
-    "VIRTUAL_ENV", "PYTHONPATH", "NVM_DIR", "JAVA_HOME", "GOPATH", "CARGO_HOME", "XDG_CONFIG_HOME", "HISTSIZE",
-    "http_proxy", "NO_PROXY", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PAGER", "MAX_THINKING_TOKENS",
-    "KEYBOARD", "KEYMAP", "MONKEY", "COMPASS", "PATIENCE", "TOKENIZERS_PARALLELISM", "SECRETARY", "BYPASS_CACHE",
-    "OLDPWD", "XDG_SESSION_ID", "XDG_SESSION_TYPE", "DESKTOP_SESSION", "GDMSESSION", "TERM_SESSION_ID", "KDE_FULL_SESSION",
-    "SSH_PUBLIC_KEY", "CACHE_KEY", "HOTKEY", "INIT_CWD", "PIP_INDEX_URL", "HTTPS_PROXY", "GOPROXY",
-    # Claude Code's own, which the wrapper sets
-    "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_MAX_CONTEXT_TOKENS", "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
-    "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_SSE_PORT", "API_TIMEOUT_MS", "SSL_CERT_FILE",
-]  # fmt: skip
-OUTSIDE = [
-    "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "TMUX", "STY", "DOCKER_HOST",
-    "KUBECONFIG", "GPG_AGENT_INFO", "VSCODE_IPC_HOOK_CLI", "VSCODE_GIT_IPC_HANDLE", "NVIM", "TMPDIR", "LD_PRELOAD",
-    "GIT_ASKPASS", "SSH_ASKPASS", "NOTIFY_SOCKET",
-]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*SECRETS, *OUTSIDE])
-def test_secrets_and_pointers_to_the_outside_do_not_pass(name: str) -> None:
-    assert environment({name: "x", "PATH": "/bin"}) == {"PATH": "/bin"}
-
-
-@pytest.mark.parametrize("name", HARMLESS)
-def test_what_programs_need_passes(name: str) -> None:
-    assert environment({name: "x"}) == {name: "x"}
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["https://me:secret@example.org/simple", "a http://:secret@proxy:3128", "https://0123456789abcdef0123@example.org"],
-)
-def test_an_address_with_a_login_does_not_pass(value: str) -> None:
-    assert environment({"PIP_INDEX_URL": value, "HTTPS_PROXY": value}) == {}
-    assert environment({"HTTPS_PROXY": value}, keep=["HTTPS_PROXY"]) == {"HTTPS_PROXY": value}
-
-
-@pytest.mark.parametrize(
-    "value", ["https://example.org/a:b@c", "ssh://git@example.org/x", "http://[::1]:3128", "a:b@c", "file:///a@b"]
-)
-def test_an_address_without_one_passes(value: str) -> None:
-    assert environment({"REMOTE": value}) == {"REMOTE": value}
-
-
-@pytest.mark.parametrize("name", ["GITHUB_TOKEN", "DISPLAY", "DATABASE_URL"])
-def test_what_the_user_names_passes(name: str) -> None:
-    assert environment({name: "x", "NPM_TOKEN": "y"}, keep=[name]) == {name: "x"}
-
-
-@pytest.mark.parametrize("socket", SOCKET_VARIABLES)
-def test_a_socket_that_the_user_asks_for_brings_its_variables_and_no_others(socket: str) -> None:
-    given_all = {name: "x" for names in SOCKET_VARIABLES.values() for name in names}
-    assert set(environment(given_all, sockets=[socket])) == set(SOCKET_VARIABLES[socket])
-
-
-NAMES = st.one_of(st.text(), st.sampled_from([*SECRETS, *HARMLESS, *OUTSIDE]))
-
-
-@given(st.dictionaries(NAMES, st.text()), st.lists(NAMES))
-def test_the_environment_only_loses_and_never_what_is_kept(given_all: dict[str, str], keep: list[str]) -> None:
-    found = environment(given_all, keep)
-    assert found.items() <= given_all.items()
-    assert set(keep) & set(given_all) <= set(found)
-    lost = set(given_all) - set(found)
-    assert all(name in POINTERS or looks_like_a_credential(name) or holds_a_login(given_all[name]) for name in lost)
-    assert not any(looks_like_a_credential(name) for name in set(found) - set(keep))
-
-
-@given(st.sampled_from(["TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIALS"]), st.from_regex(r"\A[B-Z]{1,8}\Z"))
-def test_any_products_credential_is_recognised(what: str, product: str) -> None:
-    if f"{product}_".startswith(("ANTHROPIC_", "CLAUDE_", "MAX_")):
-        return
-    assert looks_like_a_credential(f"{product}_{what}") and looks_like_a_credential(f"{product}_{what}_FILE".lower())
-
-
-def test_the_lists_name_what_the_plan_asks_for() -> None:
+def test_the_best_known_secrets_and_settings_are_listed() -> None:
     wanted = {".ssh", ".gnupg", ".aws", ".config/gh", ".docker", ".kube", ".bash_history", ".mozilla", ".claude.json"}
     assert wanted <= set(policy.MASKED_IN_HOME)
     assert {".claude", ".mcp.json", ".vscode", ".idea", ".envrc", ".bashrc", ".profile"} <= policy.GUARDED

@@ -1,7 +1,8 @@
 """What works of the fence on a machine and what would help, from recorded symptoms.
 
-The texts are what bubblewrap, unshare and Claude Code's seccomp helper print in the situations of the tests' names; those
-of AppArmor are from public reports (anthropics/claude-code 14719, 17727, 43454, 81799), the others were made to happen.
+The texts are what bubblewrap, unshare and Claude Code's seccomp helper print in the situations of the tests' names;
+those of AppArmor are from public reports (anthropics/claude-code 14719, 17727, 43454, 81799), the others were made to
+happen.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The filter on system calls: followed instruction by instruction for each machine, and loaded by bubblewrap on this one."""
+"""The system call filter: run instruction by instruction for each machine, and loaded by bubblewrap on this one."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_the_numbers_are_those_of_the_kernels_header(name: str) -> None:
     assert seccomp._CALLS["x86_64"][1][name] == numbers[name]
 
 
-# --- on this machine ---------------------------------------------------------------------------------------------------
+# --- on this machine --------------------------------------------------------------------------------------------------
 
 # Each line: a name, and the number of the error, or 0.
 TRIALS = r"""
