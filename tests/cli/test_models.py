@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import io
 import json
 import os
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from claude_local.cli import models
 from claude_local.models import profiles
 from claude_local.models.placement_plan import PlacementError
+from claude_local.models.stored import Inventory, Stored
 from claude_local.paths import Paths
 from claude_local.server import presets
 from tests.models.gguf_file import gguf, model
@@ -134,6 +137,19 @@ def test_prune_deletes_only_our_orphaned_files(full: Home, capsys: pytest.Captur
 def test_prune_deletes_unfinished_downloads_only_with_the_option(full: Home) -> None:
     assert full.llama_local("prune", "--yes", "--unfinished") == 0
     assert sorted(path.name for path in full.models.iterdir()) == [".placing.lock", "mine.gguf", "used.gguf"]
+
+
+def test_the_table_fits_80_columns() -> None:
+    name = "/data/models/Qwen3-Coder-Next-UD-Q5_K_XL-00001-of-00003.gguf"
+    rows = (
+        Stored(name, 49_000_000_000, "verified", True, ("qwen3-coder-next-ud-q5",), "a" * 64, False),
+        Stored("/elsewhere" + name, 49_000_000_000, "unfinished", False, (), None, False),
+    )
+    text = io.StringIO()
+    models.show(Inventory("/data/models", 10**12, rows), Console(width=80, file=text))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "qwen3-coder-next-ud-q5" in text.getvalue() and "unfinished" in text.getvalue(), "only the path is folded"
 
 
 @pytest.mark.parametrize(
