@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -92,8 +93,6 @@ def write(path: str | Path, text: str | bytes, mode: int = 0o600) -> Path:
 
 def deployed(home: Path, **changed: Any) -> Workbench:
     """A home as a deploy leaves it (token, settings, one placed model), and a workbench for it."""
-    import hashlib
-
     given = parameters(home, **changed)
     paths = given.paths
     write(paths.token, TOKEN + "\n")
