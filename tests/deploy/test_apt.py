@@ -1,4 +1,4 @@
-"""files/apt.sh with the real apt-get on package lists and a dpkg database of its own; only dpkg itself is a stand-in."""
+"""files/apt.sh with the real apt-get, package lists and dpkg database of its own; only dpkg is a stand-in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Apt = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def apt(tmp_path: Path) -> Apt:
-    """Starts the script on an empty system below ``tmp_path``; what dpkg was asked for is in ``tmp_path/dpkg.log``."""
+    """Starts the script on an empty system below ``tmp_path``; dpkg's arguments go to ``tmp_path/dpkg.log``."""
     for folder in ("state/lists/partial", "state/dpkg/updates", "cache/archives/partial", "bin", "tmp"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "state/dpkg/status").touch()
@@ -53,7 +53,7 @@ def apt(tmp_path: Path) -> Apt:
 
 
 def ended(process: subprocess.Popen[str], tmp_path: Path) -> tuple[int, str]:
-    """The script's status and what it said; it has left nothing in the directory for temporary files."""
+    """The script's status and output. It must leave no temporary files."""
     said, _ = process.communicate(timeout=60)
     assert list((tmp_path / "tmp").iterdir()) == []
     return process.returncode, said

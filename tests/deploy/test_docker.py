@@ -1,4 +1,4 @@
-"""Docker: which client, what is installed, how the daemon is started. The scripts run for real, with stand-ins on PATH."""
+"""Docker: which client is used, what is installed, how the daemon starts. The scripts run with stand-ins on PATH."""
 
 import os
 import subprocess
@@ -145,7 +145,7 @@ def test_the_setting_keeps_dockers_repository_out(monkeypatch: Any) -> None:
     run(monkeypatch, install, host, distro="debian", codename="bookworm", upstream=False)
 
 
-def test_no_package_is_an_error_that_says_what_to_add(monkeypatch: Any) -> None:
+def test_an_apt_without_a_docker_package_is_an_error_with_a_fix(monkeypatch: Any) -> None:
     host = StrictHost(
         {"DockerClient": NOTHING, "DockerPackages": {"installed": [], "candidates": []}, "Answers": False}
     )

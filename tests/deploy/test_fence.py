@@ -82,7 +82,7 @@ def test_a_machine_where_everything_works_is_left_as_it_is(monkeypatch: Any) -> 
 
 
 def test_the_experiments_run_as_the_user_and_only_apparmor_is_looked_at_as_root(monkeypatch: Any) -> None:
-    """The operation itself runs with sudo, which its facts would inherit: root can do what the user cannot."""
+    """The operation runs with sudo, and its facts would inherit that. Root can do what the user cannot."""
     host = StrictHost({"FenceExperiments": GOOD, "FenceRootView": RootView()}, root=True)
     run(monkeypatch, fence.prepare, host)
     assert host.asked == [("FenceExperiments", False), ("FenceRootView", True)]

@@ -85,7 +85,7 @@ def test_the_registry_is_enough_where_it_answers(monkeypatch: Any) -> None:
     assert "pull /usr/bin/docker claude-local/base:bookworm debian:bookworm-slim" in pull
 
 
-def test_debootstrap_is_installed_and_used_where_the_registry_says_no(monkeypatch: Any) -> None:
+def test_debootstrap_is_installed_and_used_where_the_registry_does_not_answer(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "DebPackages": {}, "FindFiles": []}, root=True)
     pull, install, bootstrap = run(monkeypatch, image.base, host, image=planned(), **BASE)
     assert "|| test $? -eq 3" in pull
@@ -187,7 +187,7 @@ def test_an_image_that_finds_no_gpu_is_not_taken(monkeypatch: Any) -> None:
     assert "finds no GPU in its container" in host.logged[0] and "(none)" in host.logged[0]
 
 
-def test_sources_that_are_there_are_not_fetched(monkeypatch: Any) -> None:
+def test_existing_sources_are_not_downloaded_again(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "LlamaSource": True})
     assert run(monkeypatch, image.source, host, image=planned(), paths=PATHS) == []
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(), "LlamaSource": False}, root=True)
@@ -196,7 +196,7 @@ def test_sources_that_are_there_are_not_fetched(monkeypatch: Any) -> None:
     assert host.sudo == [False], "the sources belong to the user"
 
 
-def test_the_tag_is_given_only_after_the_image_has_said_its_build_number(monkeypatch: Any) -> None:
+def test_the_image_gets_its_tag_only_after_it_reports_its_build_number(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()}, root=True)
     build, check = run(monkeypatch, image.build, host, image=planned(), paths=PATHS)
     tag = planned().tag
@@ -206,7 +206,7 @@ def test_the_tag_is_given_only_after_the_image_has_said_its_build_number(monkeyp
     assert host.sudo == [True, True]
 
 
-def test_a_failing_build_says_that_the_next_run_carries_on(monkeypatch: Any) -> None:
+def test_a_failing_build_advises_to_run_again(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
     host.succeeds = False
     run(monkeypatch, image.build, host, image=planned(), paths=PATHS)
@@ -248,7 +248,7 @@ def test_images_in_use_and_the_servers_own_stay(monkeypatch: Any, there: dict[st
     assert commands == [] and host.noop_reason == "no image is superseded"
 
 
-def test_old_images_stay_where_they_are_wanted(monkeypatch: Any) -> None:
+def test_old_images_stay_with_image_keep_old(monkeypatch: Any) -> None:
     commands, _ = prune(monkeypatch, {CURRENT: True, OLD: False}, keep=True)
     assert commands == []
 
@@ -260,7 +260,8 @@ def test_whether_an_image_is_used_is_asked_of_every_container(tmp_path: Path) ->
         "'ps --all --quiet --no-trunc') echo c1; echo c2 ;;\n"
         "'inspect --format used {{.Image}} c1 c2') echo used sha256:aa; echo used sha256:cc ;;\n"
         "'image ls --no-trunc --filter label=claude-local.image --format image {{.ID}} {{.Repository}}:{{.Tag}} "
-        "claude-local/llama-server') echo image sha256:aa r:new; echo image sha256:bb r:old; echo 'image sha256:dd r:<none>' ;;\n"
+        "claude-local/llama-server') echo image sha256:aa r:new; echo image sha256:bb r:old;\n"
+        "echo 'image sha256:dd r:<none>' ;;\n"
         "*) exit 1 ;;\nesac\n"
     )
     client.chmod(0o755)

@@ -51,7 +51,7 @@ def test_a_failure_says_why(monkeypatch: Any) -> None:
     ]
 
 
-def test_without_a_runtime_the_fact_has_its_default_and_the_run_says_what_is_missing(monkeypatch: Any) -> None:
+def test_without_a_runtime_the_fact_has_its_default_and_the_run_names_the_stage(monkeypatch: Any) -> None:
     assert fact_on_this_machine(PlacementCheck(), python="/nowhere/python", plan=PLAN) is None
 
     def really(command: StringCommand, print_output: bool = False, **_: Any) -> Any:

@@ -45,14 +45,15 @@ def test_what_the_machine_hashed_is_kept_and_another_file_later_is_an_error(monk
     assert json.loads(path.read_text())["files"] == [entry]
 
 
-def test_the_files_that_are_there_are_found_with_their_sizes_and_shapes(tmp_path: Path) -> None:
+def test_existing_files_have_their_sizes_and_shapes(tmp_path: Path) -> None:
     root, disk = tmp_path / "mo dels", tmp_path / "disk"
     (disk / "sub").mkdir(parents=True)
     root.mkdir()
     (root / "a.gguf").write_bytes(model(4096))
     (disk / "sub" / "b.gguf.part").write_bytes(b"123")
     keys = {
-        "block_count": 2, "embedding_length": 64, "feed_forward_length": 128, "attention.head_count": 2, "context_length": 99,
+        "block_count": 2, "embedding_length": 64, "feed_forward_length": 128, "attention.head_count": 2,
+        "context_length": 99,
     }  # fmt: skip
     sparse_models.write(disk / "c.gguf", "qwen2", {**keys, "attention.head_count_kv": 1}, 50)
     names = ["a.gguf", "sub/b.gguf", "deep/c.gguf", "absent.gguf"]

@@ -1,4 +1,4 @@
-"""NVIDIA's container toolkit: from its repository by its pinned key, known to Docker once, tried with a real nvidia-smi."""
+"""NVIDIA's container toolkit: installed from its repository, registered with Docker, tried with nvidia-smi."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stand_in(path: Path, script: str) -> Path:
 # --- the toolkit ----------------------------------------------------------------------------------------------------
 
 
-def test_a_toolkit_that_is_there_stays(monkeypatch: Any) -> None:
+def test_an_installed_toolkit_stays(monkeypatch: Any) -> None:
     host = StrictHost({"Which": "/usr/bin/nvidia-ctk"})
     assert run(monkeypatch, install_toolkit, host, machine="x86_64") == []
     assert host.noop_reason
@@ -69,7 +69,7 @@ def test_a_toolkit_that_apt_knows_needs_no_repository_of_ours(monkeypatch: Any) 
     assert "gpgkey" not in install
 
 
-def test_a_machine_that_nvidia_has_no_toolkit_for_is_told_so(monkeypatch: Any) -> None:
+def test_a_machine_without_a_toolkit_of_nvidias_is_an_error(monkeypatch: Any) -> None:
     host = StrictHost({"Which": None, "DockerPackages": {"installed": [], "candidates": []}})
     run(monkeypatch, install_toolkit, host, machine="riscv64")
     assert "no container toolkit for riscv64" in host.logged[0]
@@ -83,7 +83,8 @@ def repository(tmp_path: Path, *, key: str, update: int = 0) -> tuple[subprocess
     stand_in(tools / "gpg", f"printf '%b' 'pub:-:4096\\nfpr:::::::::{key}:\\nsub:-\\nfpr:::::::::OTHER:\\n'")
     stand_in(tools / "apt-get", f"exit {update}")
     words = [
-        nvidia.KEY_ADDRESS, nvidia.KEY, nvidia.KEYRING, nvidia.SOURCES, nvidia.sources_file("aarch64"), "5", "1", str(etc)
+        nvidia.KEY_ADDRESS, nvidia.KEY, nvidia.KEYRING, nvidia.SOURCES, nvidia.sources_file("aarch64"), "5", "1",
+        str(etc),
     ]  # fmt: skip
     done = subprocess.run(
         ["sh", "-c", apt_repository.SCRIPT, "sh", *words],
@@ -266,7 +267,7 @@ def test_gpus_that_a_container_sees_are_enough(monkeypatch: Any) -> None:
         ("something new", "nvidia-ctk cdi list"),
     ],
 )
-def test_what_a_container_says_instead_comes_with_advice(monkeypatch: Any, said: str, advice: str) -> None:
+def test_an_error_from_the_container_comes_with_advice(monkeypatch: Any, said: str, advice: str) -> None:
     host = try_it(monkeypatch, ContainerGpus(gpus=[], error=said), "claude-local/base:noble")
     assert said in host.logged[0] and advice in host.logged[0] and "image_variant = 'cpu'" in host.logged[0]
 

@@ -13,7 +13,7 @@ PACKAGES = {"bubblewrap": "bwrap", "ca-certificates": None}
 
 
 def machine(*installed: str, damaged: bool = False, journal: tuple[str, ...] = (), root: bool = False) -> StrictHost:
-    """A machine with these packages; ``damaged``: their commands are missing; ``journal``: what a dpkg left."""
+    """A machine with these packages; ``damaged``: their commands are missing; ``journal``: files that a dpkg left."""
     facts = {
         "DebPackages": {name: {"1"} for name in installed},
         "Which": lambda command: None if damaged else f"/usr/bin/{command}",

@@ -103,7 +103,7 @@ def test_docker_is_asked_by_a_user_of_its_group_and_else_as_root(
     assert not found["unasked"] and found["root"] is bool(denied)
 
 
-def test_a_docker_that_wants_a_password_for_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_docker_behind_a_sudo_password_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DENIED", "yes")
     found = seen_by_a_user(tmp_path, monkeypatch, "echo 'sudo: a password is required' >&2; exit 1")
     assert found["unasked"] and not found["root"] and found["ours"] == []

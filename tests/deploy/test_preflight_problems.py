@@ -32,7 +32,7 @@ def test_a_good_machine_has_no_problem() -> None:
     assert problems(GOOD, PORTS, needs(GOOD, {"m.gguf": GIB})) == []
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     old = Distribution("debian", "10", "buster", "Debian GNU/Linux 10 (buster)", derived=False)
     bad = replace(GOOD, distribution=old, arch="riscv64", sudo=False, listening=frozenset({8080}))
     lines = problems(bad, PORTS, needs(bad))
@@ -70,7 +70,7 @@ def test_needs_on_one_disk_are_summed_and_shown() -> None:
     assert "runtime and Claude Code 2.0 GiB + image build 4.0 GiB + models 2.0 GiB + margin 1.0 GiB" in line
 
 
-def test_what_is_there_already_needs_no_space() -> None:
+def test_existing_files_need_no_space() -> None:
     found = replace(GOOD, image_built=True, runtime_installed=True, present={"m.gguf": 2 * GIB})
     assert needs(found, {"m.gguf": 2 * GIB}) == []
     assert needs(found, {"m.gguf": 3 * GIB}) == [("models", "/data/models", GIB)]
@@ -107,11 +107,11 @@ FEDORA = OsRelease("fedora", "", "40", "", "", "", "Fedora Linux 40 (Workstation
         ),
     ],
 )
-def test_what_cannot_be_set_up_is_told_in_one_line(release: OsRelease, says: str) -> None:
+def test_an_unsupported_release_is_one_line(release: OsRelease, says: str) -> None:
     assert problems(replace(GOOD, distribution=distribution(release)), PORTS, []) == [says]
 
 
-def test_a_distribution_without_apt_is_told_which_would_do() -> None:
+def test_a_distribution_without_apt_gets_the_list_of_supported_ones() -> None:
     (line,) = problems(replace(GOOD, distribution=distribution(FEDORA), apt=False), PORTS, [])
     assert line == f"distribution: found Fedora Linux 40 (Workstation Edition), which has no apt-get; {WANTED}"
 

@@ -33,7 +33,8 @@ CONTAINER = Container(
     server_dir="/home/u/server",
 )
 PROFILES = parse(
-    "[small]\nNAME = Small\nMODEL = small.gguf\nCTX_SIZE = 4096\nTOOLS = Read, Write\n\n[large]\nNAME = Large\nMODEL = large.gguf\n"
+    "[small]\nNAME = Small\nMODEL = small.gguf\nCTX_SIZE = 4096\nTOOLS = Read, Write\n\n"
+    "[large]\nNAME = Large\nMODEL = large.gguf\n"
 )
 PLACED = {
     "files": {"/data/models/small.gguf": {"sha256": "1", "size": 2, "mtime_ns": 3, "inode": 4, "placed": True}},
@@ -46,7 +47,7 @@ PLACED = {
 TOKEN = {"paths": PATHS, "uid": 10001, "gid": 10001, "chown": True}
 
 
-def test_a_key_that_is_there_is_kept(monkeypatch: Any) -> None:
+def test_an_existing_key_is_kept(monkeypatch: Any) -> None:
     host = StrictHost({"ApiKey": Key(token="600", copy="400 10001:10001", same=True)})
     assert run(monkeypatch, server.token, host, **TOKEN) == []
 
@@ -120,7 +121,7 @@ def test_presets_and_profiles_list_what_is_placed(tmp_path: Path) -> None:
     }
 
 
-def test_without_the_active_model_the_stage_says_what_to_run(monkeypatch: Any) -> None:
+def test_without_the_active_model_the_stage_names_the_task_to_run(monkeypatch: Any) -> None:
     host = StrictHost({"Placements": {}})
     run(monkeypatch, server.presets, host, **PRESETS)
     assert "tasks/models.py" in host.logged[0]
@@ -195,7 +196,7 @@ def test_somebody_elses_container_is_not_touched(monkeypatch: Any) -> None:
         ("Unable to find image 'image:tag' locally", "run tasks/image.py"),
     ],
 )
-def test_a_container_that_does_not_start_says_what_to_do(monkeypatch: Any, said: str, advice: str) -> None:
+def test_a_container_that_does_not_start_comes_with_a_fix(monkeypatch: Any, said: str, advice: str) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerContainer": {}, **READ})
     host.succeeds, host.output = False, [said]
     run(monkeypatch, server.run_container, host, container=CONTAINER, paths=PATHS)

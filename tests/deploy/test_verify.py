@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from typing import Any
 
@@ -17,18 +18,18 @@ PYTHON = "/home/o'neil/venv/bin/python"
 
 
 class Host(StrictHost):
-    """Also takes what verify is told on stdin, and answers Docker's questions."""
+    """Also keeps the parameters that verify gets on stdin, and answers for Docker."""
 
     def __init__(self, *, root: bool = False) -> None:
         super().__init__({}, root=root)
-        self.told: list[dict[str, Any]] = []
+        self.parameters: list[dict[str, Any]] = []
 
     def run_shell_command(self, command: StringCommand, print_output: bool = False, **arguments: Any) -> Any:
         self.ran.append(command.get_raw_value())
         self.sudo.append(bool(arguments.get("_sudo")))
         if "_stdin" in arguments:
             assert print_output, "the rows must be shown as they come"
-            self.told.append(json.loads(arguments["_stdin"]))
+            self.parameters.append(json.loads(arguments["_stdin"]))
             return self.succeeds, None
         return True, type("Answer", (), {"stdout_lines": ["@@ version 0", '{"Version": "1"}']})
 
@@ -37,7 +38,7 @@ def test_root_lets_verify_ask_docker_itself(monkeypatch: Any) -> None:
     host = Host()
     (command,) = run(monkeypatch, verify.run, host, parameters=PARAMETERS, python=PYTHON)
     assert "-m claude_local.verify --parameters -" in command and "--deep" not in command
-    assert host.told == [PARAMETERS] and host.sudo == [False] and host.logged == []
+    assert host.parameters == [PARAMETERS] and host.sudo == [False] and host.logged == []
 
 
 def test_a_user_has_docker_asked_with_sudo_and_all_else_done_as_the_user(monkeypatch: Any) -> None:
@@ -45,7 +46,7 @@ def test_a_user_has_docker_asked_with_sudo_and_all_else_done_as_the_user(monkeyp
     asked, command = run(monkeypatch, verify.run, host, parameters=PARAMETERS, python=PYTHON)
     assert "docker container inspect" in asked and "claude_local.verify" in command
     assert host.sudo == [True, False]
-    assert parse(host.told[0]["docker"])["version"].decoded == {"Version": "1"}
+    assert parse(host.parameters[0]["docker"])["version"].decoded == {"Version": "1"}
 
 
 def test_deep_and_chosen_rows_are_passed_on(monkeypatch: Any) -> None:
@@ -53,8 +54,8 @@ def test_deep_and_chosen_rows_are_passed_on(monkeypatch: Any) -> None:
         monkeypatch, verify.run, Host(), parameters=PARAMETERS, python=PYTHON, deep=True, only="server.*, claude.chat,"
     )  # fmt: skip
     assert "--deep" in command
-    assert subprocess.run(["sh", "-c", f"set -- {command.split('verify', 1)[1].split('2>&1')[0]}; printf '%s\n' \"$@\""],
-                          capture_output=True, text=True).stdout.split()[-4:] == ["--only", "server.*", "--only", "claude.chat"]  # fmt: skip
+    arguments = shlex.split(command.split("claude_local.verify", 1)[1].split("2>&1")[0])
+    assert arguments[-4:] == ["--only", "server.*", "--only", "claude.chat"]
 
 
 def test_a_red_row_fails_the_operation_with_words(monkeypatch: Any) -> None:

@@ -27,5 +27,5 @@ def apply(operation: Any, **arguments: Any) -> bool:
 
 
 def changes(operation: Any, **arguments: Any) -> tuple[bool, bool]:
-    """What :func:`apply` says the first and the second time."""
+    """The results of applying it twice."""
     return apply(operation, **arguments), apply(operation, **arguments)

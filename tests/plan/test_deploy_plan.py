@@ -151,7 +151,7 @@ def test_bad_data_stops_everything_with_all_problems_and_no_operation(tmp_path: 
     assert "Traceback" not in done.stderr and "Starting operation" not in done.stderr
 
 
-def test_a_claude_code_that_cannot_be_installed_is_told_before_anything_is_changed() -> None:
+def test_a_claude_code_that_cannot_be_installed_is_refused_before_anything_is_changed() -> None:
     done = pyinfra("-y", "tests/plan/fake_inventory.py", "deploy.py", "--data", "claude_version=9.9.9")
     assert done.returncode == 1
     assert "nothing has been changed: claude_version is 9.9.9, but no sha256 of that version is known" in done.stderr

@@ -69,7 +69,7 @@ NOT_LOOKED_UP = {
 }  # fmt: skip
 
 
-def test_every_recording_says_where_its_facts_are_from() -> None:
+def test_every_recording_names_its_sources() -> None:
     assert sorted(path.stem for path in RELEASES.glob("*.json")) == NAMES
     for name in NAMES:
         assert set(recorded(name)["sources"]) >= {"os_release", "packages", "docker", "fence", "docker_repository"}
@@ -175,7 +175,7 @@ def test_both_layers_of_the_fence_work_in_the_end(release: str) -> None:
 
 
 @pytest.mark.parametrize("release", NAMES)
-def test_only_where_apparmor_restricts_namespaces_there_is_a_profile_of_ours(release: str) -> None:
+def test_only_where_apparmor_restricts_namespaces_we_install_a_profile(release: str) -> None:
     profiles = deployed(release, *WHOLE)["profiles"]
     if release not in RESTRICTED:
         assert profiles == []
@@ -236,7 +236,7 @@ def test_linux_mint_gets_what_the_ubuntu_in_it_gets(tmp_path: Path) -> None:
         ({"arch": ["aarch64", "armhf"]}, "architecture: found packages for armhf on aarch64; "),
     ],
 )
-def test_what_cannot_be_set_up_is_told_in_a_line_and_left_as_it_was(
+def test_an_unsupported_machine_is_refused_in_a_line_and_left_unchanged(
     machine: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
     done = pyinfra(tmp_path / "r", *WHOLE, release="ubuntu-24.04", **machine)
