@@ -33,7 +33,7 @@ def guard_untrusted(survey: Survey, workspace: str) -> None:
 def guard_repository(survey: Survey, repo: Repository, places: Places) -> None:
     """Let the session write objects, refs and index of the workspace's repository; guard hooks and configuration."""
     survey.repositories |= {repo.git_dir, repo.common_dir}
-    survey.guard_way(repo.link)
+    survey.watch_symlinks(repo.link)
     for directory in dict.fromkeys([repo.git_dir, repo.common_dir]):
         survey.fence.self_bind.append(directory)
         _guard_git_dir(survey, directory)
@@ -59,7 +59,7 @@ def _guard_inner_git_dirs(survey: Survey, common_dir: str, home: str) -> None:
     for module in submodule_git_dirs(common_dir):
         survey.repositories.add(module)
         if islink(module):
-            survey.guard_way(module)
+            survey.watch_symlinks(module)
             continue
         survey.self_bind_parents(join(module, "HEAD"), common_dir)
         _guard_git_dir(survey, module)
@@ -94,7 +94,7 @@ def _guard_git_dir(survey: Survey, git_dir: str, names: Sequence[str] = policy.G
     for name in names:
         path = join(git_dir, name)
         if islink(path):
-            survey.guard_way(path)
+            survey.watch_symlinks(path)
         if survey.is_stub(path):
             (fence.stub_directories if isdir(path) else fence.stub_files).append(path)
         elif exists(path):
@@ -125,13 +125,13 @@ def _guard_named(survey: Survey, top: str, configs: Sequence[str], home: str) ->
         missing = [join(dirname(config), expand_home(value, home)) for value in git_config.includes(text)]
         missing += [join(top, expand_home(value, home)) for value in git_config.programs(text)]
         for path in missing:
-            survey.keep_away(resolve(path, top), f"git would obey it, because {config} names it")
+            survey.forbid(resolve(path, top), f"git would obey it, because {config} names it")
 
 
 def _guard_named_directory(survey: Survey, top: str, value: str) -> None:
     """Guard a directory of hooks that a configuration names. Where it does not exist, the first missing directory on
     the way to it becomes a stub."""
-    survey.guard_way(join(top, value))
+    survey.watch_symlinks(join(top, value))
     path = resolve(value, top)
     if not survey.is_writable(path) or covers(path, top):
         return
@@ -147,6 +147,6 @@ def _guard_named_directory(survey: Survey, top: str, value: str) -> None:
 def _guard_named_file(survey: Survey, named: str, base: str) -> None:
     path = resolve(named, base)
     if isfile(path) and survey.is_writable(path) and not survey.is_stub(path):
-        survey.guard_way(named)
+        survey.watch_symlinks(named)
         survey.fence.ro_bind.append(path)
         survey.self_bind_parents(path)

@@ -45,10 +45,10 @@ def scan(
         below: list[str] = []
         for directory in level:
             entries = _read(directory, limit + 1, result)
-            for entry in entries[:limit]:
+            for entry, is_directory in entries[:limit]:
                 if entry.name in guarded or f"{basename(directory)}/{entry.name}" in guarded:
                     result.guarded.append(entry.path)
-                elif entry.is_dir(follow_symlinks=False):
+                elif is_directory:
                     if entry.name == ".git":
                         result.repositories.append(entry.path)
                     if entry.name not in skip:
@@ -60,25 +60,27 @@ def scan(
                 result.incomplete.append(workspace)
                 return result
             limit -= len(entries)
-            if basename(directory) != ".git" and _is_shape({entry.name for entry in entries}):
+            if basename(directory) != ".git" and _is_shape({entry.name for entry, _ in entries}):
                 result.repositories.append(directory)
         level = below
     return result
 
 
-def _read(directory: str, count: int, result: Scan) -> list[os.DirEntry[str]]:
-    """The first ``count`` entries of ``directory``. A directory that cannot be read is noted as incomplete, unless
-    the user who runs this may not read it and does not own it."""
+def _read(directory: str, count: int, result: Scan) -> list[tuple[os.DirEntry[str], bool]]:
+    """The first ``count`` entries of ``directory``, and whether each is a directory itself. A directory that cannot be
+    read is noted as incomplete, unless the user who runs this may not read it and does not own it."""
+    entries = []
     try:
-        with os.scandir(directory) as entries:
-            return list(islice(entries, count))
+        with os.scandir(directory) as names:
+            for entry in islice(names, count):
+                entries.append((entry, entry.is_dir(follow_symlinks=False)))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         # The path is too long, too many files are open ...
         if not isinstance(error, PermissionError) or _is_own(directory):
             result.incomplete.append(directory)
-    return []
+    return entries
 
 
 def _is_own(path: str) -> bool:

@@ -70,7 +70,7 @@ class Survey:
             (fence.nested_rw_bind if inside else fence.self_bind).append(parent)
             parent = dirname(parent)
 
-    def guard_way(self, path: str) -> None:
+    def watch_symlinks(self, path: str) -> None:
         """Watch the symlinks on the way to ``path``, because no mount can hold a symlink in place, and keep the
         session from renaming the directories that hold them and their target."""
         ends = [*symlinks_on(path), realpath(path)]
@@ -81,9 +81,9 @@ class Survey:
                 if islink(end):
                     self.symlinks[end] = os.readlink(end)
                 self.self_bind_parents(end)
-        self.keep_away(ends[-1], f"{ends[0]} leads to it")
+        self.forbid(ends[-1], f"{ends[0]} leads to it")
 
-    def keep_away(self, path: str, what: str) -> None:
+    def forbid(self, path: str, what: str) -> None:
         """Keep the session from making ``path``, if it does not exist. ``what``: what the path would do."""
         if (os.path.lexists(path) and not self.is_stub(path)) or not self.is_writable(path):
             return

@@ -107,7 +107,7 @@ def _guard_files(survey: Survey, workspace: str, paths: Iterable[str]) -> None:
         if survey.is_stub(path):
             continue
         if islink(path):
-            survey.guard_way(path)
+            survey.watch_symlinks(path)
         survey.fence.ro_bind.append(realpath(path))
         survey.self_bind_parents(path, workspace)
 
