@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Settings and fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.integration import machine
 
-# Machines are slow at times, and no test may depend on that or on luck: the same inputs each time.
-# `./provision test --hypothesis-profile=explore` looks for new ones.
+# Each run uses the same inputs and no time limits, so that no test depends on luck or on a fast machine.
+# `./provision test --hypothesis-profile=explore` tries new inputs.
 QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large)
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=QUIET)
 settings.register_profile("explore", deadline=None, suppress_health_check=QUIET)
@@ -18,8 +18,10 @@ settings.load_profile("steady")
 
 
 def pytest_configure() -> None:
-    """Ctrl-C and Ctrl-\\ reach the programs that tests start, also where the tests themselves were started in the
-    background: a shell lets those ignore both, and what is ignored is inherited."""
+    """Let programs that tests start react to Ctrl-C and Ctrl-\\, even if the tests run in the background.
+
+    A shell makes background jobs ignore both, and their children inherit that.
+    """
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
@@ -27,20 +29,20 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def deployed() -> None:
-    """This machine as a deploy leaves it: the image, the models, a running server, Claude Code, the commands.
+    """A deployed machine: the image, the models, a running server, Claude Code and the commands.
 
-    A bare machine takes the time of a first deploy, one that is set up some seconds.
+    Takes seconds if the machine is deployed already, else the time of a first deploy.
     """
     machine.deploy_json()
 
 
 @pytest.fixture(scope="session")
 def claude_code() -> None:
-    """Claude Code on this machine, with the programs that a fenced session needs; no Docker, no model."""
+    """Claude Code and the programs that a fenced session needs. No Docker, no model."""
     machine.stages("packages", "runtime", "claude")
 
 
 @pytest.fixture(scope="session")
 def docker_daemon() -> None:
-    """The programs that the fence needs, and a Docker daemon that answers."""
+    """A running Docker daemon, and the programs that the fence needs."""
     machine.stages("packages", "docker")

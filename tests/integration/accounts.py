@@ -16,7 +16,7 @@ def _sh(script: str) -> None:
 
 @contextmanager
 def sudoer(name: str) -> Iterator[Path]:
-    """An account with passwordless sudo; its home directory. Removed afterwards, with its processes ended."""
+    """Create an account with passwordless sudo, yield its home directory, and remove both it and its processes."""
     need("sudo")
     _sh(
         f"userdel -rf {name} 2>/dev/null || true; useradd --create-home --shell /bin/bash --password '*' {name};"

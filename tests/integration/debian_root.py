@@ -1,5 +1,7 @@
-"""A Debian of another release in a folder: made with debootstrap from the mirror that apt uses here, entered with a
-root of its own, so that user namespaces work there as on a real machine."""
+"""A Debian of another release in a directory, made by debootstrap from the mirror that apt uses here.
+
+Commands enter it with pivot_root, so user namespaces work in it as on a real machine.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from tests.integration.machine import copy_project, need, run
 
 USER = "tester"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
-# How this machine reaches package registries.
+# The variables through which this machine reaches package registries.
 NETWORK = ("http_proxy", "https_proxy", "no_proxy", "PIP_CERT", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 
 # $0 the new root, then the command. The mounts vanish with the namespace.
@@ -30,8 +32,8 @@ mkdir -p .old; pivot_root . .old; umount -l .old; cd /
 exec "$@"
 """
 
-# $0 where it is to lie, $1 packages, $2 codename, $3 mirror. In memory at first: dpkg waits for the disk at every file,
-# and that is half of the time.
+# $0 the target directory, $1 packages, $2 codename, $3 mirror. It is built in memory: dpkg syncs every file, which on
+# a disk takes half of the time.
 DEBOOTSTRAP = r"""
 mount -t tmpfs tmpfs /mnt
 debootstrap --variant=minbase --include="$1" "$2" /mnt/root "$3"
@@ -49,7 +51,7 @@ class Debian:
     def enter(
         self, *words: str, home: str = "/root", timeout: int = 60, network: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run something there as root; it ends with all that it has started. ``network``: this machine's, else none."""
+        """Run a command in it as root, and end everything the command started. ``network``: whether it has one."""
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         env = {name: os.environ[name] for name in NETWORK if name in os.environ}
         env |= {"HOME": home, "PATH": path, "TERM": "dumb", "LANG": "C.UTF-8"}
@@ -57,13 +59,13 @@ class Debian:
         return run(*namespaces, "bash", "-c", ENTER, str(self.root), *words, env=env, cwd="/", timeout=timeout)
 
     def user(self, script: str, timeout: int = 60, network: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a script there as the user, in the copy of the project."""
+        """Run a script in it as the user, in the copy of the project."""
         words = ["runuser", "-u", USER, "--", "sh", "-c", f"cd ~/claude-local && {script}"]
         return self.enter(*words, home=f"/home/{USER}", timeout=timeout, network=network)
 
 
 def mirror() -> str:
-    """Where this machine's apt gets Debian from."""
+    """The mirror that this machine's apt gets Debian from. Skips the test if there is none."""
     form = "$(REPO_URI) $(ORIGIN) $(COMPONENT)"
     words = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
     listed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
@@ -75,7 +77,7 @@ def mirror() -> str:
 
 @contextmanager
 def bootstrapped(codename: str, packages: Sequence[str] = ("ca-certificates", "sudo")) -> Iterator[Debian]:
-    """A bare Debian with ``packages``, an ordinary user who has sudo and a copy of the project; removed afterwards.
+    """Create a bare Debian with ``packages``, a user with sudo and a copy of the project, and remove it afterwards.
 
     Its apt has deb822 sources, as the installer of Debian 13 writes them. Services are not started when a package is
     installed: they would run on this machine's network.

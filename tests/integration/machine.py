@@ -1,4 +1,4 @@
-"""How the integration tests drive the real thing: pyinfra on this machine, its JSON, verify's report."""
+"""How the integration tests run pyinfra on this machine and read its JSON and verify's report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ SHARE = HOME / ".local/share/claude-local"
 
 
 def run(*command: str, timeout: int, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run with its output shown live (stderr) and stdout captured; never waits for input, unless it gets a
-    ``stdin``."""
+    """Run a program: stderr is shown live, stdout is captured, and stdin is empty unless ``stdin`` is given."""
     print(f"\n$ {' '.join(command)}", flush=True)
     started = time.monotonic()
     done = subprocess.run(
@@ -32,8 +31,7 @@ def run(*command: str, timeout: int, **options: Any) -> subprocess.CompletedProc
 
 
 def need(*programs: str, **packages: str) -> None:
-    """Install what is missing of these programs. A keyword names the program's package where that is called
-    otherwise."""
+    """Install these programs if they are missing. A keyword is a program whose package has another name."""
     wanted = {**{program: program for program in programs}, **packages}
     missing = [
         package
@@ -52,7 +50,7 @@ def stages(*names: str) -> None:
 
 
 def deploy_json(*arguments: str, target: tuple[str, ...] = ("@local",), timeout: int = 3600) -> dict[str, Any]:
-    """``pyinfra --json -y TARGET deploy.py``: the totals; fails the test when the deploy fails."""
+    """Run ``pyinfra --json -y TARGET deploy.py`` and return its totals. Fails the test if the deploy fails."""
     done = run(PYINFRA, "--json", "-y", *target, "deploy.py", *arguments, timeout=timeout)
     assert done.returncode == 0, "the deploy failed, see above"
     report = json.loads(done.stdout)
@@ -65,7 +63,7 @@ def deploy_json(*arguments: str, target: tuple[str, ...] = ("@local",), timeout:
 
 
 def verify(*arguments: str, timeout: int = 1800) -> tuple[int, dict[str, dict[str, Any]]]:
-    """``pyinfra -y @local tasks/verify.py``: exit status and the report's rows by id."""
+    """Run ``pyinfra -y @local tasks/verify.py``. Returns its exit status and the report's rows by id."""
     report = SHARE / "state/verify.json"
     report.unlink(missing_ok=True)
     done = run(PYINFRA, "-y", "@local", "tasks/verify.py", *arguments, timeout=timeout)
@@ -74,7 +72,7 @@ def verify(*arguments: str, timeout: int = 1800) -> tuple[int, dict[str, dict[st
 
 
 def copy_project(folder: Path) -> None:
-    """Put into ``folder`` what is being worked on, not only what is committed."""
+    """Copy the working tree into ``folder``, uncommitted changes included."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, check=True, timeout=60,
@@ -86,5 +84,5 @@ def copy_project(folder: Path) -> None:
 
 
 def docker() -> str:
-    """A docker client; /usr/bin's when there is one."""
+    """A docker client, preferably the one in /usr/bin."""
     return "/usr/bin/docker" if os.access("/usr/bin/docker", os.X_OK) else "docker"

@@ -1,4 +1,4 @@
-"""A second Docker daemon on this machine's network, which the first one must not notice."""
+"""A second Docker daemon on this machine's network that leaves the first one alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What the names of tests' bridges begin with.
+# The prefix of the test bridges' names.
 PREFIX = "claude-local"
 
 
 @contextmanager
 def bridge(number: int, address: str) -> Iterator[str]:
-    """A bridge for the second daemon: with its own one it would take the first daemon's; its name. ``address``: with
-    its mask's length. One that an earlier run was kept from removing is replaced."""
+    """Create a bridge for the second daemon and yield its name. The daemon's default would be the first one's bridge.
+
+    ``address``: with the length of its mask. A bridge that an earlier run left behind is replaced.
+    """
     name = f"{PREFIX}{number}"
     if Path("/sys/class/net", name).exists():
         subprocess.run(["ip", "link", "delete", name], check=True, timeout=30)
@@ -28,12 +30,12 @@ def bridge(number: int, address: str) -> Iterator[str]:
 
 
 def configuration(bridge: str) -> str:
-    """daemon.json for a daemon that keeps its hands off packet filters and other bridges."""
+    """The daemon.json of a daemon that changes no packet filter and no other bridge."""
     return json.dumps({"bridge": bridge, "iptables": False, "ip6tables": False, "ip-forward": False, "ip-masq": False})
 
 
 def others() -> list[str]:
-    """This machine's bridges that no test made, with their addresses."""
+    """This machine's other bridges, with their addresses."""
     command = ["ip", "-brief", "address", "show", "type", "bridge"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
     return [line for line in lines if not line.startswith(PREFIX)]

@@ -1,4 +1,4 @@
-"""A scripted backend whose answers can be held back, so that a test meets Claude Code in the middle of a turn."""
+"""A scripted backend that can hold back its answers, so that a test can act in the middle of a turn."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SlowBackend(ScriptedBackend):
         super().stop()
 
     def results(self) -> list[str]:
-        """What the last request tells the model about its tool calls, in order."""
+        """The tool results in the last request, in order."""
         found = []
         for message in self.main_requests[-1]["body"]["messages"]:
             for block in message["content"] if isinstance(message["content"], list) else []:

@@ -1,4 +1,4 @@
-"""The real Claude Code through the real wrapper, in a home of its own, against the scripted backend.
+"""The real Claude Code through the real wrapper, in a temporary home, against the scripted backend.
 
 Changes nothing outside a temporary home. Skipped, with the reason, where Claude Code is not installed.
 """
@@ -52,7 +52,7 @@ class Machine:
         (Path(self.paths.lib) / "claude_local").symlink_to(PROJECT / "claude_local")
 
     def deploy(self) -> dict[str, int]:
-        """Run the three stages; pyinfra's totals."""
+        """Run the three stages and return pyinfra's totals."""
         command = [str(Path(sys.executable).with_name("pyinfra")), "-y", "--json", "@local"]
         done = subprocess.run(
             [*command, "tasks/home.py", "tasks/fence.py", "tasks/commands.py"],
@@ -78,7 +78,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 
 def tool_results(backend: ScriptedBackend) -> str:
-    """What the last request tells the model about its tools."""
+    """The tool results in the last request."""
     return json.dumps(
         [
             block
@@ -113,14 +113,14 @@ def test_what_claude_sends_is_what_llama_server_understands(machine: Machine) ->
 
 
 @pytest.mark.parametrize("n_ctx", [32768, 65536])
-def test_claude_believes_in_the_servers_context_window(machine: Machine, n_ctx: int) -> None:
+def test_claude_uses_the_servers_context_window(machine: Machine, n_ctx: int) -> None:
     with ScriptedBackend([text("Hi.")], n_ctx=n_ctx, token=TOKEN) as backend:
         done = machine.ask(backend, "--output-format", "json")
     assert json.loads(done.stdout)["modelUsage"]["claude-local"]["contextWindow"] == n_ctx
 
 
 @pytest.mark.parametrize("off", [False, True], ids=["as deployed", "switched off by the project"])
-def test_bash_is_sandboxed_whatever_the_project_says(machine: Machine, off: bool) -> None:
+def test_bash_is_sandboxed_whatever_the_project_sets(machine: Machine, off: bool) -> None:
     settings = machine.workspace / ".claude" / "settings.json"
     settings.parent.mkdir(exist_ok=True)
     settings.write_text(json.dumps({"sandbox": {"enabled": not off}}))
@@ -162,7 +162,7 @@ class Terminal:
         return self.text
 
     def press_until(self, key: str, words: str) -> None:
-        """Press ``key`` until ``words`` are seen: a dialog that was just drawn does not listen yet."""
+        """Press ``key`` until ``words`` appear. A dialog ignores keys for a moment after it is drawn."""
         for _ in range(20):
             self.send(key)
             try:

@@ -1,4 +1,4 @@
-"""What the server's container really can do, asked from inside it; verify reads what Docker was told."""
+"""The server's container, tested from inside. (verify reads the container's configuration instead.)"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTAINER = "claude-local-server"
 
 
 def inside(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in the container, as the server's user and with all that holds for the server."""
+    """Run a script in the container, with the server's user and restrictions."""
     words = [docker(), "exec", CONTAINER, "bash", "-c", script]
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL)
 
@@ -33,7 +33,7 @@ def status() -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
 
 
-def test_the_server_is_nobody_without_capabilities_and_can_gain_none(status: dict[str, str]) -> None:
+def test_the_server_has_no_root_and_no_capabilities_and_can_gain_none(status: dict[str, str]) -> None:
     for uids in (status["Uid"], status["Gid"]):
         assert "0" not in uids.split()
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
@@ -41,7 +41,7 @@ def test_the_server_is_nobody_without_capabilities_and_can_gain_none(status: dic
     assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
 
 
-def test_nothing_can_be_written_but_its_own_tmp_where_nothing_can_be_run() -> None:
+def test_only_its_tmp_is_writable_and_nothing_runs_from_there() -> None:
     for path in ("/x", "/models/x", "/etc/claude-local/x", "/usr/local/bin/x"):
         done = inside(f"echo 1 >{path}")
         assert done.returncode != 0 and ("Read-only" in done.stderr or "denied" in done.stderr), path
@@ -52,7 +52,7 @@ def test_nothing_can_be_written_but_its_own_tmp_where_nothing_can_be_run() -> No
     assert done.stdout.split() == ["126"]
 
 
-def test_init_is_the_first_process_and_memory_and_processes_are_bounded() -> None:
+def test_it_runs_under_init_with_limits_on_memory_and_processes() -> None:
     assert inside("cat /proc/1/comm").stdout.strip() in ("docker-init", "tini")
     memory, pids = inside(
         "cd /sys/fs/cgroup; cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes;"
@@ -63,7 +63,7 @@ def test_init_is_the_first_process_and_memory_and_processes_are_bounded() -> Non
     assert int(pids) == 512
 
 
-def test_it_is_reached_at_one_loopback_address_and_holds_no_key_in_its_arguments() -> None:
+def test_it_listens_on_one_loopback_address_and_has_no_key_in_its_arguments() -> None:
     words = [docker(), "container", "inspect", CONTAINER]
     found: dict[str, Any] = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)[0]
     port = found["HostConfig"]["PortBindings"]["8080/tcp"][0]["HostPort"]

@@ -1,5 +1,7 @@
-"""A bare Debian 13 with neither Python nor npm, as an ordinary user: every stage that needs no Docker, twice; then
-Docker itself, without the image's build, and all of it again with the tools that Ubuntu 26.04 has.
+"""A bare Debian 13 without Python and npm, as an ordinary user.
+
+It runs every stage that needs no Docker, twice. Then it installs Docker (but builds no image), and repeats the stages
+with the Rust tools of Ubuntu 26.04. The tests are one story and run in order.
 
 The network is this machine's, except where Docker's daemon runs.
 """
@@ -17,10 +19,10 @@ from tests.integration.debian_root import Debian, bootstrapped
 pytestmark = pytest.mark.integration
 
 STAGES = [f"tasks/{stage}.py" for stage in ("preflight", "packages", "runtime", "fence", "claude", "home", "commands")]
-# This machine's own server has the usual ones.
+# This machine's own server uses the default ports.
 PORTS = "--data server_port=18090 --data manager_port=18091"
 
-# A session in the user's home against the scripted backend; prints what the model was told of its command.
+# Runs a session in the user's home against the scripted backend, and prints the result of its command.
 SESSION = r"""
 import json, os, subprocess
 from pathlib import Path
@@ -47,7 +49,7 @@ with ScriptedBackend([tool_use("Bash", {"command": command}), text("Done.")], to
 """
 
 
-# Build and run an image as the image stage does, with what our Dockerfile uses of BuildKit. busybox is static.
+# Builds and runs an image the way the image stage does, with the BuildKit features of our Dockerfile.
 SMALL_IMAGE = r"""
 import subprocess
 from pathlib import Path
@@ -85,7 +87,7 @@ sudo --version 2>&1; ls --version; stat --version
 
 
 def deploy(debian: Debian, *files: str, network: bool = True) -> dict[str, int]:
-    """Deploy; pyinfra's totals."""
+    """Deploy and return pyinfra's totals."""
     done = debian.user(f".venv/bin/pyinfra --json -y @local {' '.join(files)} {PORTS}", timeout=600, network=network)
     assert done.returncode == 0
     totals: dict[str, int] = json.loads(done.stdout)["results"]["totals"]
@@ -98,7 +100,7 @@ def debian() -> Iterator[Debian]:
         yield made
 
 
-def test_dry_brings_python_and_plans_every_stage(debian: Debian) -> None:
+def test_dry_installs_python_and_plans_every_stage(debian: Debian) -> None:
     assert not any((debian.root / "usr/bin" / name).exists() for name in ("python3", "npm"))
     done = debian.user(f"./provision --dry {PORTS} </dev/null", timeout=600)
     assert done.returncode == 0
@@ -106,7 +108,7 @@ def test_dry_brings_python_and_plans_every_stage(debian: Debian) -> None:
     assert not (debian.home / ".local").exists() and not (debian.home / ".claude-local").exists()
 
 
-def test_claude_code_is_installed_though_there_was_no_npm(debian: Debian) -> None:
+def test_claude_code_is_installed_without_npm_present(debian: Debian) -> None:
     assert deploy(debian, *STAGES)["error"] == 0
     assert (debian.root / "usr/bin/npm").exists()
     assert debian.user("~/.local/bin/claude --version").stdout.startswith("2.1.330")
@@ -117,7 +119,7 @@ def test_both_layers_of_the_fence_work(debian: Debian) -> None:
     assert found["layers"] == ["outer", "inner"]
 
 
-def test_a_login_shell_finds_the_command_which_says_what_is_missing(debian: Debian) -> None:
+def test_a_login_shell_finds_the_command_and_it_names_what_is_missing(debian: Debian) -> None:
     done = debian.user("bash -lc 'claude-local -p hi' 2>&1 </dev/null")
     assert done.returncode == 1
     assert "./provision" in done.stdout
@@ -139,7 +141,7 @@ def test_a_second_deploy_changes_nothing(debian: Debian) -> None:
 # --- Docker: Debian's packages, its daemon, and what the image stage asks of it
 
 
-def test_docker_is_three_packages_here_and_its_daemon_answers(debian: Debian) -> None:
+def test_docker_comes_from_three_packages_and_its_daemon_answers(debian: Debian) -> None:
     with second_docker.bridge(0, "198.18.77.1/24") as bridge:
         before = second_docker.others()
         (debian.root / "etc/docker").mkdir()
@@ -153,11 +155,11 @@ def test_docker_is_three_packages_here_and_its_daemon_answers(debian: Debian) ->
     assert sorted(asked.stdout.splitlines()) == sorted(f"{name} installed" for name in packages)
 
 
-def test_this_docker_builds_and_runs_an_image_as_the_image_stage_does(debian: Debian) -> None:
+def test_its_docker_builds_and_runs_an_image_the_way_the_image_stage_does(debian: Debian) -> None:
     install = ("apt-get", "-q", "install", "-y", "--no-install-recommends", "busybox-static")
     assert debian.enter(*install, timeout=300).returncode == 0
     (debian.home / "small_image.py").write_text(SMALL_IMAGE)
-    # The daemon of the last step has ended with it; what is installed is seen to be there.
+    # The previous step's daemon ended with it. The stage finds Docker installed and starts it.
     script = (
         f".venv/bin/pyinfra --json -y @local tasks/docker.py {PORTS} >~/docker.json "
         "&& PYTHONPATH=. .venv/bin/python ~/small_image.py"
@@ -173,8 +175,8 @@ def test_this_docker_builds_and_runs_an_image_as_the_image_stage_does(debian: De
     assert changed == ["Start the Docker daemon"]
 
 
-def test_the_base_image_would_come_from_the_sources_that_apt_has_here(debian: Debian) -> None:
-    """apt's own view of its deb822 sources; debootstrap and docker are stand-ins."""
+def test_the_base_image_uses_the_sources_of_this_machines_apt(debian: Debian) -> None:
+    """apt reads its real deb822 sources; debootstrap and docker are stand-ins."""
     tools = debian.home / "tools"
     tools.mkdir()
     made = "etc/apt/sources.list.d etc/dpkg/dpkg.cfg.d usr/share/doc usr/share/keyrings"
@@ -200,14 +202,14 @@ def test_the_base_image_would_come_from_the_sources_that_apt_has_here(debian: De
 # --- the tools of Ubuntu 26.04
 
 
-def test_with_sudo_and_coreutils_written_in_rust_the_deploy_still_sees_that_nothing_is_to_do(debian: Debian) -> None:
+def test_with_rust_sudo_and_coreutils_a_deploy_changes_nothing(debian: Debian) -> None:
     tools = debian.enter("sh", "-c", RUST_TOOLS, timeout=300)
     assert tools.returncode == 0 and "sudo-rs" in tools.stdout and "GNU coreutils" not in tools.stdout
     totals = deploy(debian, *STAGES)
     assert (totals["success"], totals["error"]) == (0, 0)
 
 
-def test_with_them_the_runtime_and_the_fence_are_made_anew(debian: Debian) -> None:
+def test_with_rust_tools_the_runtime_and_the_fence_can_be_rebuilt(debian: Debian) -> None:
     assert debian.user("rm -r ~/.local/share/claude-local").returncode == 0
     assert deploy(debian, "tasks/runtime.py", "tasks/fence.py")["error"] == 0
     found = json.loads((debian.home / ".local/share/claude-local/fence.json").read_text())

@@ -1,5 +1,8 @@
-"""The one Dockerfile builds every variant: the real BuildKit with the planned arguments, on bases whose tools only tell
-what they were asked. What CUDA and Vulkan themselves do needs their compilers, and a GPU to show it."""
+"""The Dockerfile builds every variant with the planned arguments, in the real BuildKit.
+
+The base images hold stand-ins that record their arguments in place of cmake and apt-get. Building for real needs
+the compilers of CUDA and Vulkan, and a GPU.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 NAME = "claude-local-standin"
 DOCKERFILE = ROOT / "files" / "image" / "Dockerfile"
 
-# apt-get, cmake and the like of the bases. cmake leaves a llama-server that tells its arguments; a library is any
-# library.
+# The stand-ins. cmake leaves a llama-server that prints the arguments, and some libraries under the right names.
 TOOLS = r"""
 tool() { cat >"/usr/local/bin/$1" && chmod 755 "/usr/local/bin/$1"; }
 printf '#!/bin/sh\necho "packages: $*" >>/packages\n' | tool apt-get
@@ -48,7 +50,7 @@ LDD = """printf '#!/bin/sh\\necho "\\t%s"\\n' >/usr/local/bin/ldd; chmod 755 /us
 
 
 def base(folder: Path, tag: str, script: str) -> str:
-    """Make an image out of the base image that the deploy left on this machine and a script."""
+    """Build an image from this machine's base image and a script. Returns its name."""
     name = f"{NAME}/{tag}"
     listed = [docker(), "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY]
     start = subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
@@ -61,7 +63,7 @@ def base(folder: Path, tag: str, script: str) -> str:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The bases by what their ldd says."""
+    """The base images, by what their ldd prints."""
     folder = tmp_path_factory.mktemp("bases")
     names = {
         "whole": base(folder / "a", "whole", TOOLS),
@@ -77,7 +79,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 def planned(variant: str, bases: dict[str, str], runtime: str) -> Image:
-    """The image as the deploy plans it, on stand-ins for its bases."""
+    """The image as the deploy plans it, on the stand-in base images."""
     cuda = None
     if variant == "cuda":
         cuda = Cuda(replace(TOOLKITS[0], devel=bases["whole"]), ("89-real", "120a-real"))
@@ -96,7 +98,7 @@ def planned(variant: str, bases: dict[str, str], runtime: str) -> Image:
 
 
 def built(image: Image, folder: Path) -> tuple[subprocess.CompletedProcess[str], str]:
-    """The real build of the stage that the variant takes, and the name of the result."""
+    """Build the variant's stage. Returns the finished process and the image's name."""
     (folder / "llama.cpp").mkdir(exist_ok=True)
     (folder / "llama.cpp" / "CMakeLists.txt").write_text("")
     (folder / "Dockerfile").write_text(DOCKERFILE.read_text())
@@ -112,7 +114,7 @@ def inside(name: str, script: str) -> str:
 
 
 @pytest.mark.parametrize("variant", ["cpu", "cuda", "vulkan"])
-def test_every_variant_is_built_by_the_dockerfile_with_its_own_arguments(
+def test_the_dockerfile_builds_every_variant_with_its_own_arguments(
     made: dict[str, str], tmp_path: Path, variant: str
 ) -> None:
     image = planned(variant, made, "whole")
@@ -139,7 +141,7 @@ def test_every_variant_is_built_by_the_dockerfile_with_its_own_arguments(
 @pytest.mark.parametrize(
     ("variant", "runtime", "fails"), [("cuda", "driver", False), ("cuda", "broken", True), ("vulkan", "broken", True)]
 )
-def test_a_library_that_the_driver_does_not_bring_ends_the_build(
+def test_a_missing_library_that_the_driver_does_not_provide_fails_the_build(
     made: dict[str, str], tmp_path: Path, variant: str, runtime: str, fails: bool
 ) -> None:
     done, _ = built(planned(variant, made, runtime), tmp_path)

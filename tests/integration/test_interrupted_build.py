@@ -1,4 +1,4 @@
-"""The image stage interrupted in the middle of a real compile, three ways, while the server goes on running.
+"""The image stage, interrupted three ways in the middle of a real compile, while the server keeps running.
 
 A copy of the project whose Dockerfile differs in one compiler option makes another tag, so nothing of the installed
 image is touched; the compiler cache keeps it to a minute.
@@ -27,7 +27,7 @@ LABEL = "claude-local.interrupted"
 
 
 class Project:
-    """A copy of the project; ``mark`` is in the command line of every process of its build, on both sides of Docker."""
+    """A copy of the project. ``mark`` is in the command line of every process of its build, in Docker too."""
 
     def __init__(self, folder: Path) -> None:
         copy_project(folder)
@@ -37,7 +37,7 @@ class Project:
         self.mark = ""
 
     def begin_anew(self) -> None:
-        """Change the Dockerfile by a macro that nothing reads: the compiler cache has to look at each file again."""
+        """Add an unused macro to the Dockerfile, so that the compiler cache must check each file again."""
         wanted = "-DCMAKE_BUILD_TYPE=Release"
         assert self.text.count(wanted) == 1
         self.mark = f"INTERRUPTED={time.time_ns()}"
@@ -45,7 +45,7 @@ class Project:
         self.dockerfile.write_text(f"{text}LABEL {LABEL}={self.mark}\n")
 
     def start(self) -> tuple[Any, int]:
-        """The stage in a terminal, as the child of a shell that outlives it; the terminal and pyinfra's pid."""
+        """Start the stage in a terminal, under a shell that outlives it. Returns the terminal and pyinfra's pid."""
         script = 'trap : INT; sh -c \'echo "pid $$"; exec "$@"\' sh "$@"; echo "the shell is back: $?"; read -r _'
         words = ["-c", script, "sh", PYINFRA, *STAGE]
         terminal: Any = pexpect.spawn(
@@ -55,7 +55,7 @@ class Project:
         return terminal, int(terminal.match[1])
 
     def processes(self) -> dict[int, str]:
-        """Everything that still builds: pid -> command line."""
+        """The processes of the build: pid -> command line."""
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -68,13 +68,13 @@ class Project:
 
 
 def tags() -> list[str]:
-    """The images that such a Dockerfile made, finished or not."""
+    """The images built from such a Dockerfile, finished or not."""
     words = [docker(), "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"label={LABEL}"]
     return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout.split()
 
 
 def server() -> tuple[str, str]:
-    """Which server runs, and since when."""
+    """The server's container id and start time."""
     words = [docker(), "container", "inspect", "claude-local-server"]
     (found,) = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)
     return found["Id"], found["State"]["StartedAt"]
@@ -88,7 +88,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGKILL"])
-def test_an_interrupted_build_leaves_nothing_that_builds_on(project: Project, how: str) -> None:
+def test_an_interrupted_build_leaves_no_process_building(project: Project, how: str) -> None:
     before = server()
     project.begin_anew()
     terminal, pyinfra = project.start()
@@ -110,7 +110,7 @@ def test_an_interrupted_build_leaves_nothing_that_builds_on(project: Project, ho
     assert server() == before
 
 
-def test_the_next_run_carries_on_and_ends_right(project: Project) -> None:
+def test_the_next_run_continues_and_succeeds(project: Project) -> None:
     before = server()
     assert run(PYINFRA, *STAGE, cwd=project.folder, timeout=900).returncode == 0
     (tag,) = tags()
@@ -122,14 +122,14 @@ def test_the_next_run_carries_on_and_ends_right(project: Project) -> None:
 
 
 def server_stage(*arguments: str) -> dict[str, int]:
-    """``tasks/server.py`` of the installed project; pyinfra's totals."""
+    """Run ``tasks/server.py`` and return pyinfra's totals."""
     done = run(PYINFRA, "--json", "-y", "@local", "tasks/server.py", *arguments, timeout=300)
     assert done.returncode == 0
     totals: dict[str, int] = json.loads(done.stdout)["results"]["totals"]
     return totals
 
 
-def test_the_servers_stage_removes_the_image_once_nothing_uses_it(project: Project) -> None:
+def test_the_server_stage_removes_an_unused_image(project: Project) -> None:
     (tag,) = tags()
     before = server()
     made = subprocess.run([docker(), "create", tag], capture_output=True, text=True, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""claude_local/server/flags.json against the llama-server that was built here."""
+"""claude_local/server/flags.json matches the llama-server in this machine's image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 CONTAINER = "claude-local-server"
 
 
-def test_the_data_file_is_what_the_built_server_says_of_itself() -> None:
+def test_flags_json_matches_the_built_servers_help() -> None:
     words = [docker(), "exec", CONTAINER, "/opt/llama/llama-server"]
     said = subprocess.run([*words, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
     kept = json.loads(llama_flags.DATA.read_text())

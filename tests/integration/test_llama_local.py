@@ -1,4 +1,4 @@
-"""The installed llama-local: in ~/bin after the deploy, on the runtime's own Python."""
+"""The installed llama-local in ~/bin, on the runtime's own Python."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The estimate of a model's memory against the llama-server that was built here: every shipped shape, and real
-files."""
+"""The memory estimate agrees with llama-server, for every shipped shape and for the placed models."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ CONTAINER = "claude-local-server"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    """A sparse file of every shipped shape: 300 GB that take no room."""
+    """A sparse file for every shipped shape: 300 GB that take no disk space."""
     folder = tmp_path_factory.mktemp("shapes")
     folder.chmod(0o755)
     for parent in (folder.parent, folder.parent.parent):
@@ -31,7 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
 
 
 def server(folder: Path, name: str) -> list[str]:
-    """The words that start the image's llama-server with ``folder`` at /m, with little memory: it must load nothing."""
+    """The argv that runs the image's llama-server with ``folder`` at /m. Little memory: it must not load a model."""
     image = subprocess.run(
         [docker(), "inspect", "--format", "{{.Config.Image}}", CONTAINER],
         capture_output=True, text=True, check=True, timeout=60,
@@ -54,7 +53,7 @@ def test_every_shipped_shape_is_within_15_percent(files: dict[str, Path], name: 
         row = compare(command, name, path, setting, f"/m/{path.name}", lambda box=box: end(box))  # type: ignore[misc]
         print("  ".join(row.cells()))
         assert abs(row.error) <= TOLERANCE, row.cells()
-        # The weights of a big model would hide everything else: what the context takes must be right too.
+        # A big model's weights would hide an error in the context's share, so that is compared on its own too.
         assert abs(row.beside_weights) <= TOLERANCE, row.cells()
 
 

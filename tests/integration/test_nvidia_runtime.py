@@ -1,6 +1,7 @@
-"""Docker learns of NVIDIA's runtime: the operation's own commands against a real dockerd of the test's own, which must
-not be restarted by it. nvidia-ctk and the runtime are stand-ins: the runtime does what the real one does, it puts
-nvidia-smi into the container and hands over to runc."""
+"""The operation adds NVIDIA's runtime to a real dockerd without restarting it.
+
+nvidia-ctk and the runtime are stand-ins. Like the real one, the runtime mounts nvidia-smi and then runs runc.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ LISTED = "GPU 0: Stand-in (UUID: GPU-1)"
 
 
 class Daemon:
-    """A dockerd with a data directory, a socket and a configuration of its own, and no network."""
+    """A dockerd with its own data directory, socket and configuration, and no network."""
 
     def __init__(self, folder: Path) -> None:
         self.config, self.pidfile = folder / "daemon.json", folder / "pid"
@@ -114,7 +115,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     assert bridges() == before, "this machine's own network is left alone"
 
 
-def test_docker_learns_of_the_runtime_while_a_container_runs_on(daemon: Daemon, monkeypatch: Any) -> None:
+def test_docker_gets_the_runtime_without_stopping_a_container(daemon: Daemon, monkeypatch: Any) -> None:
     listed = [docker(), "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY]
     image = subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
     with subprocess.Popen([docker(), "save", image], stdout=subprocess.PIPE) as saved:

@@ -1,4 +1,4 @@
-"""./provision as an ordinary user with sudo, beside root's installation: interrupted first, then carried through."""
+"""./provision as an ordinary user with sudo, next to root's installation. The tests are one story and run in order."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def provision(home: Path, arguments: str = DATA, timeout: int = 1800) -> subproc
     return run("su", "-", USER, "-c", f"cd claude-local && ./provision {arguments}", timeout=timeout)
 
 
-def test_dry_on_a_new_account_raises_nothing_and_leaves_only_the_venv(home: Path) -> None:
+def test_dry_on_a_new_account_creates_only_the_venv(home: Path) -> None:
     assert provision(home, f"--dry {DATA}").returncode == 0
     assert not (home / ".claude-local").exists() and not (home / ".local/share/claude-local").exists()
 
 
-def test_an_interrupted_run_says_so_and_does_not_pretend(home: Path) -> None:
+def test_an_interrupted_run_reports_it_and_exits_130(home: Path) -> None:
     process = subprocess.Popen(
         ["su", "-", USER, "--session-command", f"cd claude-local && exec ./provision {DATA}"],
         stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, start_new_session=True,
@@ -67,22 +67,22 @@ def test_an_interrupted_run_says_so_and_does_not_pretend(home: Path) -> None:
     assert "interrupted; run it again" in "".join(seen[-5:])
 
 
-def test_the_next_run_carries_on_and_ends_verified(home: Path) -> None:
+def test_the_next_run_continues_and_verifies(home: Path) -> None:
     assert provision(home).returncode == 0
     report = json.loads((home / ".local/share/claude-local/state/verify.json").read_text())
     assert [row["id"] for row in report["rows"] if row["status"] == "FAIL"] == []
 
 
-def test_a_sudo_password_is_asked_for_once_and_the_next_run_is_not_kept_waiting(home: Path) -> None:
+def test_sudo_asks_once_and_the_next_run_does_not_wait(home: Path) -> None:
     rules = Path("/etc/sudoers.d") / USER
     before = rules.read_text()
     subprocess.run(["chpasswd"], input=f"{USER}:{PASSWORD}\n", text=True, check=True, timeout=60)
     rules.write_text(f"{USER} ALL=(ALL) ALL\n")
     try:
-        # In a login of its own: `su -c` would have no terminal to ask on.
+        # An interactive login: `su -c` has no terminal to ask on.
         with pexpect.spawn("su", ["-", USER], encoding="utf-8", timeout=60, dimensions=(40, 200)) as login:
             login.expect(r"\$ ")
-            # The pipe ends with the run: nothing that is left behind holds it.
+            # The pipe to cat ends with the run only if no leftover process holds it.
             for arguments in ("--dry ", ""):
                 login.sendline(
                     f"cd ~/claude-local && ./provision {arguments}{DATA} | cat; echo status=${{PIPESTATUS[0]}}"
@@ -97,7 +97,7 @@ def test_a_sudo_password_is_asked_for_once_and_the_next_run_is_not_kept_waiting(
         rules.write_text(before)
 
 
-def test_everything_of_the_user_is_the_users_and_the_token_is_private(home: Path) -> None:
+def test_the_user_owns_every_file_and_the_token_is_private(home: Path) -> None:
     token = home / ".config/claude-local/token"
     assert oct(token.stat().st_mode & 0o777) == "0o600" and token.stat().st_uid == home.stat().st_uid
     strangers = [str(p) for p in home.rglob("*") if p.lstat().st_uid != home.stat().st_uid]
@@ -125,7 +125,7 @@ def test_a_second_provision_changes_nothing(home: Path) -> None:
     assert (totals["success"], totals["error"]) == (0, 0)
 
 
-def test_the_docker_group_is_joined_where_the_setting_says_so_and_once(home: Path) -> None:
+def test_the_docker_group_setting_adds_the_user_once(home: Path) -> None:
     def groups() -> list[str]:
         return subprocess.run(["id", "-nG", USER], capture_output=True, text=True, check=True).stdout.split()
 

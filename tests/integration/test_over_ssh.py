@@ -1,5 +1,4 @@
-"""The same operations through ssh: the cheap stages on a loopback sshd, as an ordinary user with sudo, applied
-twice."""
+"""The cheap stages over ssh to a loopback sshd, as an ordinary user with sudo, twice."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def inventory(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An inventory with one ssh host: an sshd of our own on a free loopback port."""
+    """An inventory with one host: an sshd that this fixture runs on a free loopback port."""
     folder = tmp_path_factory.mktemp("ssh")
     need(sshd="openssh-server")
     for name in ("host", "user"):
@@ -93,7 +92,7 @@ def test_the_cheap_stages_run_over_ssh_and_the_second_run_changes_nothing(invent
     assert (second["success"], second["error"]) == (0, 0)
 
 
-def test_what_it_left_belongs_to_the_ssh_user(home: Path) -> None:
+def test_the_ssh_user_owns_every_file(home: Path) -> None:
     uid = home.stat().st_uid
     config = home / ".claude-local"
     assert stat.S_IMODE(config.stat().st_mode) == 0o700

@@ -1,4 +1,4 @@
-"""Preflight looks at a real port and a real disk: one line for each, and nothing has been changed."""
+"""Preflight refuses a real occupied port and a real small disk, one line each, and changes nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.integration.machine import PYINFRA, ROOT
 
 pytestmark = pytest.mark.integration
 
-# In a mount namespace of its own a small disk at $1, then the command.
+# Mounts a small disk at $1 in a new mount namespace, then runs the command.
 SMALL_DISK = 'mount -t tmpfs -o size=64m small "$1" && shift && exec "$@"'
 
 
 def deploy(home: Path, *data: str, disk: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The whole deploy in a new home; it must not come further than preflight."""
+    """Run the whole deploy in a new home. It must stop at preflight."""
     options = [word for each in ("server_container=claude-local-preflight", *data) for word in ("--data", each)]
     words = [PYINFRA, "-y", "@local", "deploy.py", *options]
     if disk is not None:
@@ -32,7 +32,7 @@ def deploy(home: Path, *data: str, disk: Path | None = None) -> subprocess.Compl
 
 
 def told(done: subprocess.CompletedProcess[str], home: Path) -> list[str]:
-    """The lines of the refusal."""
+    """Check that preflight refused and changed nothing. Returns its lines."""
     assert done.returncode == 1
     assert "this machine is not ready, nothing has been changed:" in done.stderr
     assert "Starting operation" not in done.stderr and "Traceback" not in done.stderr
@@ -40,7 +40,7 @@ def told(done: subprocess.CompletedProcess[str], home: Path) -> list[str]:
     return [line.strip() for line in done.stderr.splitlines()]
 
 
-def test_a_port_of_another_program_is_named_with_its_setting(tmp_path: Path) -> None:
+def test_a_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
     with socket.socket() as first, socket.socket() as second:
         ports = []
         for listener in (first, second):
@@ -52,7 +52,7 @@ def test_a_port_of_another_program_is_named_with_its_setting(tmp_path: Path) -> 
         assert len([line for line in lines if line.startswith(f"{setting}: port {port} is in use by another")]) == 1
 
 
-def test_a_disk_that_is_too_small_is_named_with_the_sum(tmp_path: Path) -> None:
+def test_a_disk_that_is_too_small_is_named_with_what_is_needed(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     ports = ("server_port=19080", "manager_port=19081")

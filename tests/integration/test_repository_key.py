@@ -1,4 +1,4 @@
-"""A vendor's key as the real gpg shows it: the pinned fingerprint is that of the one key in the file, of nothing else.
+"""The real gpg accepts a vendor's key only if the file holds one key, with the pinned fingerprint.
 
 Keys are made here; the address they come from and apt are stand-ins (curl, apt-get).
 """
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 class Keyring:
-    """Keys of the test's own."""
+    """A keyring for the test."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700)
@@ -30,14 +30,14 @@ class Keyring:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
     def make(self, name: str) -> str:
-        """A key with a subkey, as vendors have them; its fingerprint."""
+        """Create a key with a subkey, as vendors have. Returns the key's fingerprint."""
         self._gpg("--quick-generate-key", name, "ed25519", "sign", "never")
         fingerprint = self.fingerprints(name)[0]
         self._gpg("--quick-add-key", fingerprint, "cv25519", "encr", "never")
         return fingerprint
 
     def fingerprints(self, name: str) -> list[str]:
-        """That of the key, then those of its subkeys."""
+        """The fingerprints of the key and then of its subkeys."""
         lines = self._gpg("--with-colons", "--with-subkey-fingerprint", "--list-keys", name).splitlines()
         return [line.split(":")[9] for line in lines if line.startswith("fpr:")]
 
@@ -57,7 +57,7 @@ def keys(tmp_path: Path) -> Iterator[Keyring]:
 
 
 def added(tmp_path: Path, served: str, pinned: str) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """Add a repository whose address serves this; its sources file, whether it is there or not."""
+    """Add a repository whose address serves ``served``. Returns the process and the sources file's path."""
     tools, etc = tmp_path / "bin", tmp_path / "etc"
     tools.mkdir()
     (etc / "apt/sources.list.d").mkdir(parents=True)
@@ -88,14 +88,14 @@ def test_another_key_beside_the_pinned_one_is_refused(tmp_path: Path, keys: Keyr
     assert done.returncode == 1 and f"is unreadable, expected {pinned}" in done.stdout and not sources.exists()
 
 
-def test_the_fingerprint_of_a_subkey_is_no_pin(tmp_path: Path, keys: Keyring) -> None:
+def test_a_subkeys_fingerprint_is_refused(tmp_path: Path, keys: Keyring) -> None:
     fingerprint = keys.make("vendor")
     (subkey,) = set(keys.fingerprints("vendor")) - {fingerprint}
     done, sources = added(tmp_path, keys.exported(fingerprint), subkey)
     assert done.returncode == 1 and f"is {fingerprint}, expected {subkey}" in done.stdout and not sources.exists()
 
 
-def test_a_web_page_in_the_place_of_the_key_is_refused(tmp_path: Path) -> None:
+def test_a_web_page_instead_of_the_key_is_refused(tmp_path: Path) -> None:
     done, sources = added(tmp_path, "<html>please log in</html>", "A" * 40)
     assert done.returncode == 1 and "is unreadable" in done.stdout and not sources.exists()
     assert not (tmp_path / "etc/apt/keyrings").exists()

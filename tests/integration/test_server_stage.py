@@ -1,5 +1,4 @@
-"""The server's stage alone, with a container, ports and a home of its own: a model that the real server cannot load,
-and one on another disk."""
+"""The server stage alone, with its own container, ports and home: a model that cannot load, one on another disk."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ def free_port() -> int:
 
 
 class Home:
-    """A home of its own with the runtime of these tests and a models directory; the image is this machine's."""
+    """A temporary home with a runtime and a models directory. The image is this machine's."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -47,7 +46,7 @@ class Home:
         self.ports = free_port(), free_port()
 
     def place(self, size: int | None = None) -> None:
-        """Put the first ``size`` bytes of the model there, and note it as the models stage does it."""
+        """Copy the first ``size`` bytes of the model, and record it the way the models stage does."""
         shutil.copyfile(MODEL, self.model)
         self.model.chmod(0o644)
         if size is not None:
@@ -89,7 +88,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         subprocess.run([docker(), "rm", "--force", CONTAINER], capture_output=True, check=False, timeout=60)
 
 
-def test_the_stage_fails_with_the_servers_last_lines_and_what_to_try(home: Home) -> None:
+def test_the_stage_fails_with_the_servers_last_lines_and_a_fix(home: Home) -> None:
     home.place(size=64 * 2**20)
     done = home.server_stage()
     print(done.stderr[-3000:])
@@ -101,14 +100,14 @@ def test_the_stage_fails_with_the_servers_last_lines_and_what_to_try(home: Home)
     assert "Traceback" not in said
 
 
-def test_once_the_model_is_whole_the_next_run_ends_right(home: Home) -> None:
+def test_with_the_whole_model_the_next_run_succeeds(home: Home) -> None:
     home.place()
     done = home.server_stage()
     assert done.returncode == 0, done.stderr[-3000:]
     assert "answers" in done.stderr
 
 
-def test_a_model_on_another_disk_is_served_where_it_is(home: Home) -> None:
+def test_a_model_on_another_disk_is_served_from_there(home: Home) -> None:
     other = home.home / "another disk"
     other.mkdir(mode=0o755)
     home.model = home.model.rename(other / home.model.name)
@@ -122,7 +121,7 @@ def test_a_model_on_another_disk_is_served_where_it_is(home: Home) -> None:
     assert list(Path(home.paths.model_dir).iterdir()) == [], "nothing was copied"
 
 
-def test_a_stopped_server_is_started_by_the_command_which_then_answers(home: Home) -> None:
+def test_the_command_starts_a_stopped_server_and_answers(home: Home) -> None:
     Path(home.paths.claude).symlink_to(real_claude())
     done = home.stages("tasks/fence.py", "tasks/home.py", "tasks/commands.py")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""Each shell finds the command: tasks/commands.py in a home of its own, then real shells started in it."""
+"""After tasks/commands.py in a temporary home, real shells find the command."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SHELLS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def shells() -> None:
-    """zsh and fish, installed where they are missing."""
+    """Install zsh and fish if they are missing."""
     need(*SHELLS)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with start-up files of the user's own, after two deploys."""
+    """A home with the user's own start-up files, after two deploys."""
     path = tmp_path_factory.mktemp("a home")
     (path / ".bashrc").write_text("export FROM_BASHRC=yes\n")
     (path / ".zshrc").write_text("export FROM_ZSHRC=yes")
@@ -47,7 +47,7 @@ def deploy(home: Path) -> dict[str, int]:
 
 
 def new_shell(home: Path, *words: str) -> list[str]:
-    """What a shell prints that is started with nothing but a home and a system's PATH."""
+    """The output lines of a shell that starts with only HOME and a system PATH."""
     env = {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "TERM": "dumb", "LANG": "C.UTF-8"}
     done = subprocess.run(
         words, env=env, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
@@ -59,13 +59,13 @@ def new_shell(home: Path, *words: str) -> list[str]:
 
 @pytest.mark.parametrize("how", [INTERACTIVE, LOGIN, LOGIN_COMMAND])
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_new_shell_finds_the_command_and_has_its_folder_on_path_once(home: Path, shell: str, how: str) -> None:
+def test_a_new_shell_finds_the_command_and_has_its_directory_on_path_once(home: Path, shell: str, how: str) -> None:
     found, path = new_shell(home, shell, how, SHELLS[shell])
     assert found == str(home / "bin/claude-local")
     assert path.split(":").count(str(home / "bin")) == 1
 
 
-def test_shells_in_shells_add_nothing(home: Path) -> None:
+def test_nested_shells_add_nothing_to_path(home: Path) -> None:
     script = 'bash -ic \'zsh -lic "fish -lic \\"bash -lic env\\""\''
     lines = new_shell(home, "sh", "-c", script)
     (path,) = (line for line in lines if line.startswith("PATH="))

@@ -1,5 +1,7 @@
-"""A Debian 12 that systemd runs, as an ordinary user with sudo: Docker is systemd's unit, the whole deploy is verified,
-a session reaches neither systemd nor D-Bus, and after a reboot, or a power cut, everything is there again.
+"""A Debian 12 that runs systemd, as an ordinary user with sudo.
+
+Docker is a systemd unit, ./provision verifies, a session reaches neither systemd nor D-Bus, and everything comes back
+after a reboot and a power cut. The tests are one story and run in order.
 
 The image, the models and Claude Code are this machine's.
 """
@@ -30,14 +32,14 @@ pytestmark = [
 ]
 
 MODELS = "/srv/models"
-# This machine's own server has the usual ports; test_debian_13 has others of its own.
+# This machine's own server uses the default ports, and test_debian_13 another pair.
 DATA = (
     "--data server_port=18290 --data manager_port=18291 --data docker_upstream_repository=False "
     f"""--data 'model_search_dirs=["{MODELS}"]'"""
 )
 CONTAINER = "claude-local-server"
 
-# What asks systemd or a bus to do something: works in a login session, must not in the fence.
+# Requests to systemd and D-Bus. They work in a login session and must fail in the fence.
 ASKS = {
     "systemctl": "systemctl show-environment",
     "loginctl": "loginctl list-sessions",
@@ -57,7 +59,7 @@ ASKING = "".join(
     for name, command in ASKS.items()
 )
 
-# A session against the scripted backend, whose Bash asks; prints what the model was told of it.
+# Runs a session against the scripted backend whose Bash tool makes the requests, and prints the tool's result.
 SESSION = r"""
 import json, os, shutil, subprocess
 from pathlib import Path
@@ -80,7 +82,7 @@ with ScriptedBackend(turns, token=Path(paths.token).read_text().strip()) as back
 
 @pytest.fixture(scope="module")
 def booted() -> Iterator[Machine]:
-    # Not test_debian_13's: both may run at a time.
+    # Another bridge than test_debian_13's: both may run at the same time.
     with (
         second_docker.bridge(1, "198.18.78.1/24") as bridge,
         machine({SHARE / "models": MODELS}, second_docker.configuration(bridge)) as made,
@@ -92,7 +94,7 @@ def booted() -> Iterator[Machine]:
 
 
 def deploy(booted: Machine, file: str = "deploy.py", timeout: int = 600) -> tuple[list[str], dict[str, Any]]:
-    """Deploy; the names of the operations that changed something, and pyinfra's totals."""
+    """Deploy. Returns the names of the operations that changed something, and pyinfra's totals."""
     done = booted.user(f".venv/bin/pyinfra --json -y @local {file} {DATA}", timeout=timeout)
     assert done.returncode == 0
     results = json.loads(done.stdout)["results"]
@@ -100,7 +102,7 @@ def deploy(booted: Machine, file: str = "deploy.py", timeout: int = 600) -> tupl
 
 
 def docker_unit(booted: Machine) -> dict[str, str]:
-    """What systemd says of docker.service, and whether the daemon that runs is that unit's."""
+    """systemd's properties of docker.service, and the running daemons."""
     wanted = "ActiveState,UnitFileState,MainPID"
     said = booted.root("systemctl", "show", f"--property={wanted}", "docker.service").stdout
     found = dict(line.split("=", 1) for line in said.splitlines())
@@ -115,7 +117,7 @@ def assert_systemd_runs_docker(booted: Machine) -> None:
 
 
 def assert_the_container_comes_up(booted: Machine) -> None:
-    """Nobody but Docker starts it: that is waited for without asking anything of the server."""
+    """Wait until Docker has started the container, without a request to the server."""
     inspect = ["docker", "inspect", "--format", "{{.State.Running}}", CONTAINER]
     for _ in range(120):
         if booted.root(*inspect).stdout.strip() == "true":
@@ -125,16 +127,16 @@ def assert_the_container_comes_up(booted: Machine) -> None:
     raise AssertionError("the container does not run after the start")
 
 
-def test_systemd_is_there_and_no_docker(booted: Machine) -> None:
+def test_it_starts_with_systemd_and_without_docker(booted: Machine) -> None:
     assert booted.root("readlink", "/proc/1/exe").stdout.strip() == "/usr/lib/systemd/systemd"
     assert booted.user("systemctl --user is-system-running --wait").stdout.strip() == "running"
     assert not (booted.debian.root / "usr/bin/docker").exists()
 
 
-def test_the_stage_installs_docker_as_systemds_unit(booted: Machine) -> None:
+def test_the_docker_stage_installs_a_systemd_unit(booted: Machine) -> None:
     assert booted.user(f"./provision --dry {DATA} </dev/null", timeout=600).returncode == 0
     changed, totals = deploy(booted, "tasks/docker.py")
-    # Its package has started it.
+    # The package starts it.
     assert (changed, totals["error"]) == (["Install Docker"], 0)
     assert_systemd_runs_docker(booted)
     assert booted.root("docker", "info", "--format", "{{.Driver}}").stdout.strip() == "overlay2"
@@ -151,7 +153,7 @@ def test_a_stopped_and_disabled_docker_is_started_through_systemd(booted: Machin
 
 
 def test_provision_sets_up_and_verifies(booted: Machine) -> None:
-    # The deploy itself says which image it would build.
+    # A dry run prints the tag of the image.
     planned = booted.user(f".venv/bin/pyinfra --dry @local tasks/image.py {DATA} 2>&1")
     tags = set(re.findall(r"claude-local/llama-server:[\w.-]+", planned.stdout))
     assert planned.returncode == 0 and len(tags) == 1
@@ -199,7 +201,7 @@ def test_a_session_reaches_neither_systemd_nor_a_bus(booted: Machine) -> None:
     assert not any(path.exists() for path in made)
 
 
-def test_after_a_reboot_the_server_is_there_and_nothing_is_to_do(booted: Machine) -> None:
+def test_after_a_reboot_the_server_runs_and_a_deploy_changes_nothing(booted: Machine) -> None:
     assert booted.reboot() == "running"
     assert_systemd_runs_docker(booted)
     assert_the_container_comes_up(booted)
@@ -212,13 +214,13 @@ def test_after_a_reboot_the_server_is_there_and_nothing_is_to_do(booted: Machine
     assert (changed, totals["success"], totals["error"]) == ([], 0, 0)
 
 
-def test_after_a_power_cut_verify_finds_everything(booted: Machine) -> None:
+def test_after_a_power_cut_verify_passes(booted: Machine) -> None:
     booted.cut_power()
     assert booted.boot() == "running"
     assert_systemd_runs_docker(booted)
     assert_the_container_comes_up(booted)
     changed, totals = deploy(booted, "tasks/server.py")
-    # It may have to wait until the default profile is loaded.
+    # The default profile may still be loading.
     assert totals["error"] == 0 and set(changed) <= {"Wait until the default profile answers"}
     verified = booted.user(f"./provision verify {DATA} --data 'verify_only=container.*,server.*'", timeout=600)
     assert verified.returncode == 0

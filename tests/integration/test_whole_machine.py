@@ -1,5 +1,4 @@
-"""The whole project on this machine: ./provision sets it up and verifies, it answers, and a deploy repairs what
-breaks."""
+"""The whole project on this machine: ./provision works, the model answers, and a deploy repairs what breaks."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ MODEL = SHARE / "models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"
 TOKEN = HOME / ".config/claude-local/token"
 SETTINGS = HOME / ".claude-local/settings.json"
 WRAPPER = HOME / "bin/claude-local"
-# All rows but those that wait for the real model's answers.
+# Every row except those that wait for the real model.
 QUICK = "verify_only=tool.*,fence.*,runtime.*,docker.*,image.*,container.*,model.*,token,wrapper,settings*,server.*"
 
 
@@ -36,13 +35,13 @@ QUICK = "verify_only=tool.*,fence.*,runtime.*,docker.*,image.*,container.*,model
     ],
     ids=" ".join,
 )
-def test_dry_raises_nothing(words: list[str]) -> None:
+def test_dry_succeeds(words: list[str]) -> None:
     assert run(PYINFRA, "--dry", *words, timeout=300).returncode == 0
 
 
 @pytest.fixture(scope="module")
 def provisioned() -> list[dict[str, Any]]:
-    """./provision on whatever this machine is; the rows of verify's report."""
+    """Run ./provision on the machine as it is. Returns the rows of verify's report."""
     assert run("./provision", timeout=3600).returncode == 0
     rows: list[dict[str, Any]] = json.loads((SHARE / "state/verify.json").read_text())["rows"]
     return rows
@@ -57,7 +56,7 @@ def test_provision_sets_up_and_every_row_of_verify_passes(provisioned: list[dict
                 "claude.terminal", "claude.context", "credentials.planted", "messages.stream",
                 "server.key.wrong"}  # fmt: skip
     assert expected <= passed
-    # Where the developer's own claude works at the same time, its directory changes.
+    # credentials.own is skipped when the developer's own claude runs at the same time.
     assert {row["id"] for row in provisioned} - passed <= {"credentials.own"}
 
 
@@ -68,7 +67,7 @@ def test_a_second_deploy_changes_nothing() -> None:
 
 
 @pytest.mark.usefixtures("deployed")
-def test_each_stage_alone_changes_nothing_either() -> None:
+def test_each_stage_run_alone_changes_nothing() -> None:
     first = ["preflight", "packages", "runtime", "fence", "docker", "nvidia"]
     for stage in [*first, "image", "models", "server", "claude", "home", "commands"]:
         done = run(PYINFRA, "--json", "-y", "@local", f"tasks/{stage}.py", timeout=300)
@@ -95,7 +94,7 @@ def test_another_profile_answers_under_its_own_name() -> None:
     assert "qwen2.5-coder-0.5b" in json.loads(done.stdout)["modelUsage"]
 
 
-# --- sabotage: each turns its own row red, and the next deploy repairs it --------------------------------------------
+# --- sabotage: each fails its own row, and the next deploy repairs it -------------------------------------------------
 
 
 def stop_container() -> None:
@@ -156,19 +155,19 @@ def sabotaged(breaks: Callable[[], None], row: str) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-def test_sabotage_is_seen_in_its_row_and_repaired(breaks: Callable[[], None], row: str) -> None:
+def test_sabotage_fails_its_row_and_a_deploy_repairs_it(breaks: Callable[[], None], row: str) -> None:
     sabotaged(breaks, row)
 
 
 @pytest.mark.usefixtures("deployed")
-def test_a_missing_bubblewrap_is_seen_in_its_row_and_repaired() -> None:
+def test_a_missing_bubblewrap_fails_its_row_and_a_deploy_repairs_it() -> None:
     with moved_away(Path("/usr/bin/bwrap")):
         sabotaged(lambda: None, "tool.bwrap")
         assert os.access("/usr/bin/bwrap", os.X_OK)
 
 
 @pytest.mark.usefixtures("deployed")
-def test_what_the_user_changed_in_settings_survives_a_deploy() -> None:
+def test_the_users_settings_survive_a_deploy() -> None:
     before = SETTINGS.read_text()
     settings = json.loads(before)
     settings["permissions"]["defaultMode"] = "acceptEdits"
@@ -183,7 +182,7 @@ def test_what_the_user_changed_in_settings_survives_a_deploy() -> None:
 
 
 @pytest.mark.usefixtures("deployed")
-def test_a_foreign_file_with_the_wrong_content_is_never_replaced(tmp_path: Path) -> None:
+def test_a_users_model_file_with_wrong_content_is_never_replaced(tmp_path: Path) -> None:
     wrong = tmp_path / MODEL.name
     wrong.write_bytes(b"GGUF" + b"\0" * (MODEL.stat().st_size - 4))
     done = run(

@@ -1,4 +1,4 @@
-"""A person's terminal: a pseudo-terminal with a shell or claude-local on it, its screen, and every byte it was sent."""
+"""A pseudo-terminal that runs a shell or claude-local, with its screen and every byte it received."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Tty:
             self.child.send(keys)
 
     def type(self, words: str) -> None:
-        """Type ``words`` at Claude Code's prompt and wait until they stand there, then press Enter."""
+        """Type ``words`` at Claude Code's prompt, wait until they appear, then press Enter."""
         self.send(words)
         self.wait(lambda: words[-30:] in self.text, f"the typed {words!r}")
         self.send("\r")
 
     def press_until(self, key: str, seen: Callable[[], bool], what: str) -> None:
-        """Press ``key`` again and again until ``seen`` holds: a dialog that was just drawn does not listen yet."""
+        """Press ``key`` until ``seen`` is true. A dialog ignores keys for a moment after it is drawn."""
         for _ in range(20):
             self.send(key)
             with suppress(AssertionError):
@@ -59,7 +59,7 @@ class Tty:
         raise AssertionError(f"pressed {key!r} twenty times for {what}; the screen:\n{self.text}")
 
     def read(self, seconds: float = 0.1) -> None:
-        """Take in what is shown within ``seconds``, at least once."""
+        """Read output for ``seconds``, at least once."""
         try:
             shown: bytes = self.child.read_nonblocking(65536, timeout=seconds)
         except pexpect.TIMEOUT:
@@ -80,7 +80,7 @@ class Tty:
         return "\n".join(self.lines)
 
     def wait(self, seen: Callable[[], bool], what: str, seconds: float = 20) -> None:
-        """Read until ``seen`` holds; an AssertionError with the screen after ``seconds``, or when the program ended."""
+        """Read until ``seen`` is true. Raises AssertionError, with the screen, after ``seconds`` or at its end."""
         until = time.monotonic() + seconds
         while not seen():
             assert time.monotonic() < until, f"waited {seconds:.0f} s for {what}; the screen:\n{self.text}"
@@ -88,7 +88,7 @@ class Tty:
             self.read()
 
     def wait_for(self, *words: str, seconds: float = 20) -> None:
-        """Read until one of ``words`` stands on the screen."""
+        """Read until one of ``words`` is on the screen."""
         self.wait(lambda: any(word in self.text for word in words), f"one of {words}", seconds)
 
     def wait_for_prompt(self, seconds: float = 20) -> None:
@@ -96,13 +96,13 @@ class Tty:
         self.wait(lambda: at_prompt(self.lines), "Claude Code's prompt", seconds)
 
     def shell(self, command: str) -> int:
-        """Run a command in the shell on this terminal; how many bytes had been shown before it."""
+        """Run a command in the terminal's shell. Returns the number of bytes received before it."""
         before = len(self.raw)
         self.send(command + "\r")
         return before
 
     def shell_status(self) -> int:
-        """The status of the last command of the shell, whose prompt is there."""
+        """The exit status of the shell's last command. The shell must be at its prompt."""
         before = self.shell("echo status=$?=")
         self.wait(lambda: re.search(rb"status=\d+=", self.raw[before:]) is not None, "the status")
         found = re.findall(rb"status=(\d+)=", self.raw[before:])
@@ -114,11 +114,11 @@ class Tty:
         self.wait(lambda: PROMPT.encode() in self.raw[since:], "the shell's prompt", seconds)
 
     def shown(self, since: int) -> str:
-        """What was shown after the first ``since`` bytes, escape sequences and all."""
+        """The output after the first ``since`` bytes, with escape sequences."""
         return self.raw[since:].decode(errors="replace")
 
     def words(self) -> str:
-        """Everything that was ever shown, without escape sequences; where the cursor was moved on, a space."""
+        """The whole output without escape sequences. A cursor movement counts as a space."""
         moved = re.sub(r"\x1b\[\d*[CG]", " ", self.shown(0))
         return re.sub(r"\x1b(\[[0-9;?<>=]*[A-Za-z]|\][^\x07]*\x07|.)", "", moved)
 
@@ -128,7 +128,7 @@ class Tty:
         self.child.setwinsize(rows, columns)
 
     def hang_up(self) -> None:
-        """Close the terminal's own side, as a window that is closed."""
+        """Close the terminal, as if its window was closed."""
         self.child.ptyproc.fileobj.close()
 
     def wait_for_end(self, seconds: float = 20) -> int:
