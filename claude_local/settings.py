@@ -165,7 +165,7 @@ def load_profiles(path: Path, settings: Settings | None) -> dict[str, Profile]:
         raise SettingsError(list(error.problems)) from None
     problems = _unknown_profiles(settings, known, path.name) if settings else []
     try:
-        known = lock.applied(known, load_lock(path))
+        known = lock.fill_in(known, load_lock(path))
     except lock.LockError as error:
         problems += error.problems
     if problems:

@@ -1,8 +1,8 @@
-"""The shape of a model: what decides how much memory its context takes. Pure.
+"""The shape of a model, which decides how much memory its context takes. Pure.
 
-The numbers go by the names that GGUF files use (``attention.head_count_kv`` and so on, without the architecture in
-front), so a file's header and a record of architectures.json read the same. The records are there because a profile is
-judged before its file is on the machine.
+The numbers have the names that GGUF files use, without the architecture in front (``attention.head_count_kv``), so a
+file's header and a record of architectures.json read the same. The records exist because a profile is judged before its
+file is on the machine.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ DATA = Path(__file__).parent / "architectures.json"
 # Architectures whose sliding layers follow a fixed pattern when the file names none: every n-th layer sees everything
 # (load_swa_pattern in src/models/*.cpp of llama.cpp b11434).
 SLIDING_PATTERNS = {"gpt-oss": 2, "gemma2": 2, "gemma3": 6, "cohere2": 4, "exaone4": 4, "olmo2": 4}
-# Architectures with linear attention in most layers, one full layer in full_attention_interval (4 when it is not said).
+# Architectures with linear attention in most layers; one in full_attention_interval (4 by default) is full.
 HYBRID = frozenset({"qwen3next", "qwen35", "qwen35moe"})
 
 
 class ArchitectureError(ValueError):
-    """A record or header without the numbers that the estimate needs; the message names the first that is missing."""
+    """A record or header lacks a number that the estimate needs. The message names the first."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's memory. ``kind``: ``full`` keeps every token, ``sliding`` a window, ``linear`` one state for a
-    sequence, ``none`` uses another layer's. ``key`` and ``value``: numbers kept for a token."""
+    """One layer's memory.
+
+    ``kind``: ``full`` keeps every token, ``sliding`` a window, ``linear`` one state for each sequence, ``none`` uses
+    another layer's. ``key`` and ``value``: numbers kept for a token.
+    """
 
     kind: Literal["full", "sliding", "linear", "none"]
     key: int = 0
@@ -52,7 +55,7 @@ class Architecture:
     tied: bool = False
 
     def number(self, key: str, default: int | None = None, layer: int = 0) -> int:
-        """A number of the header, that of ``layer`` where there is one for each. Raises ArchitectureError."""
+        """A number of the header; where each layer has one, that of ``layer``. Raises ArchitectureError."""
         value = self.keys.get(key, default)
         if isinstance(value, list):
             value = value[layer] if layer < len(value) else None
@@ -62,6 +65,7 @@ class Architecture:
 
     @property
     def width(self) -> int:
+        """Numbers in one token's vector (embedding_length)."""
         return self.number("embedding_length")
 
     @property
@@ -108,6 +112,7 @@ class Architecture:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
+        """What each layer keeps. Raises ArchitectureError."""
         return tuple(self.layer(index) for index in range(self.layers_count))
 
     @property
@@ -120,6 +125,7 @@ class Architecture:
 
     @property
     def experts_used(self) -> int:
+        """Experts that one token goes through; 0 for a dense model."""
         return self.number("expert_used_count", 0)
 
     def _expert_parameters(self) -> tuple[int, int]:
@@ -131,17 +137,17 @@ class Architecture:
 
     @property
     def expert_share(self) -> float:
-        """Which part of the parameters are routed experts, 0 to 1: what may lie in main memory at the least cost."""
+        """The routed experts' share of the parameters, 0 to 1. They cost least in main memory."""
         total, _ = self.parameters
         return self._expert_parameters()[0] / total if total else 0.0
 
     @cached_property
     def parameters(self) -> tuple[int, int]:
-        """Parameters in all and those that one token goes through, counted from the shape (norms and biases left out)."""
+        """All parameters, and those that one token goes through; counted from the shape, without norms and biases."""
         experts, used = self._expert_parameters()
         dense_layers = self.number("leading_dense_block_count", 0) if experts else self.layers_count
         rest = 3 * self.width * self.number("feed_forward_length", 0) * dense_layers
-        if experts and self.name == "gemma4":  # beside its experts each layer has a plain network
+        if experts and self.name == "gemma4":  # each layer has a dense network beside its experts
             rest = 3 * self.width * self.number("feed_forward_length", 0) * self.layers_count
         shared = self.number("expert_shared_feed_forward_length", 0)
         shared = shared or self.number("expert_feed_forward_length", 0) * self.number("expert_shared_count", 0)
@@ -169,7 +175,7 @@ class Architecture:
 
 
 def from_header(header: Header) -> Architecture:
-    """The shape that a GGUF file's header tells."""
+    """The shape in a GGUF file's header."""
     name = header.architecture
     prefix = f"{name}."
     keys: dict[str, Any] = {

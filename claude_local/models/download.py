@@ -131,6 +131,7 @@ class _Breaks(logging.Handler):
         self.part = part
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Say that the connection broke, and why."""
         reason = _reason(Exception(record.getMessage()))
         known = "the connection broke" if reason.startswith("Exception") else reason
         say(f"{self.part.label}  {self.part.size // MIB} MiB: {known}; carrying on")
@@ -165,9 +166,9 @@ class Downloader:
         url = source.url
         if url is None:
             wheels.fetch(source.requirements, part)
-        elif part.size < part.wanted:
+        elif part.size < part.full_size:
             self._with_patience(lambda: self._transfer(url, part, is_hub=source.kind == "hub"), part.label, part)
-            if part.size < part.wanted:
+            if part.size < part.full_size:
                 raise SourceFailed(f"{urlsplit(url).netloc}: the transfer ended early, at {part.size} bytes")
 
     def identify(self, url: str, label: str) -> tuple[str, int]:
@@ -277,8 +278,8 @@ class Downloader:
         etag = metadata.etag or ""
         if is_hub and re.fullmatch(r"[0-9a-f]{64}", etag) and etag != part.sha256:
             raise SourceFailed(f"{host} has another file: its sha256 is {etag}, expected {part.sha256}")
-        if metadata.size and metadata.size != part.wanted:
-            raise SourceFailed(f"{host} offers {metadata.size} bytes, the file has {part.wanted}")
+        if metadata.size and metadata.size != part.full_size:
+            raise SourceFailed(f"{host} offers {metadata.size} bytes, the file has {part.full_size}")
 
     def _from_xet(self, metadata: HfFileMetadata, part: PartFile, headers: dict[str, str]) -> bool:
         """Complete the part from the hub's Xet storage; False when that fails and plain HTTP must do."""
@@ -286,13 +287,13 @@ class Downloader:
         assert data is not None
         if not hub.same_origin(data.refresh_route, self.hub):
             return False
-        info = hf_xet.XetFileInfo(data.file_hash, part.wanted)
+        info = hf_xet.XetFileInfo(data.file_hash, part.full_size)
         try:
             for chunk in _xet_chunks(info, part.size, data.refresh_route, headers):
                 part.write(chunk)
         except XetFailed as failure:
             say(f"{part.label}  {part.size // MIB} MiB: the Xet storage: {failure}; carrying on over plain HTTP")
-        return part.size == part.wanted
+        return part.size == part.full_size
 
 
 class XetFailed(Exception):

@@ -1,4 +1,4 @@
-"""Read the header of a GGUF file: what the model is and how long the file must be. Standard library only.
+"""Read the header of a GGUF file: what the model is, and how long the file must be. Standard library only.
 
 The file is untrusted input: every length is bounded before anything is read or allocated, and whatever is wrong comes
 out as a :class:`GgufError`. Format: docs/gguf.md of the ggml project; sizes of the tensor types: ``ggml_blck_size`` and
@@ -73,7 +73,7 @@ Scalar = int | float | bool | str
 
 
 class GgufError(ValueError):
-    """A file that is no usable GGUF. ``kind``: "not-gguf", "truncated" or "nonsense"; the message says the rest."""
+    """A file that is no usable GGUF. ``kind``: "not-gguf", "truncated" or "nonsense". The message has the details."""
 
     def __init__(self, kind: Literal["not-gguf", "truncated", "nonsense"], message: str) -> None:
         self.kind = kind
@@ -82,7 +82,7 @@ class GgufError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself. ``file_bytes`` and ``expected_bytes`` count bytes, lengths count tokens.
+    """The header of a GGUF file. ``file_bytes`` and ``expected_bytes`` count bytes, lengths count tokens.
 
     ``expected_bytes`` is where the last tensor ends; a file may be a little longer (padding), never shorter.
     ``metadata`` holds every scalar and string key, ``arrays`` the short arrays of numbers (one entry a layer, say) and
@@ -100,63 +100,16 @@ class Header:
     embedding_bytes: int = 0
     output: bool = False
 
-    def _number(self, name: str) -> int | None:
-        value = self.metadata.get(f"{self.architecture}.{name}")
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
-
     @property
     def architecture(self) -> str:
+        """llama.cpp's name of the model's architecture, like ``qwen2``."""
         return str(self.metadata["general.architecture"])
 
     @property
-    def file_type(self) -> int | None:
-        """``general.file_type``: llama.cpp's number of the quantisation (15 is Q4_K_M)."""
-        value = self.metadata.get("general.file_type")
-        return value if isinstance(value, int) else None
-
-    @property
-    def context_length(self) -> int | None:
-        """The context that the model was trained with, in tokens; llama-server caps to it."""
-        return self._number("context_length")
-
-    @property
-    def block_count(self) -> int | None:
-        return self._number("block_count")
-
-    @property
-    def embedding_length(self) -> int | None:
-        return self._number("embedding_length")
-
-    @property
-    def head_count(self) -> int | None:
-        return self._number("attention.head_count")
-
-    @property
-    def head_count_kv(self) -> int | None:
-        return self._number("attention.head_count_kv")
-
-    @property
     def chat_template(self) -> str | None:
+        """The Jinja template of a conversation; None without one."""
         value = self.metadata.get("tokenizer.chat_template")
         return value if isinstance(value, str) else None
-
-    @property
-    def split_count(self) -> int:
-        """How many files the model consists of; 1 when it is not split."""
-        value = self.metadata.get("split.count")
-        return value if isinstance(value, int) and value > 0 else 1
-
-    @property
-    def split_number(self) -> int:
-        """Which of the files this one is, from 0."""
-        value = self.metadata.get("split.no")
-        return value if isinstance(value, int) and value >= 0 else 0
-
-    @property
-    def sampling(self) -> dict[str, Scalar]:
-        """The author's sampling defaults (``general.sampling.*``), which llama-server uses where no flag says otherwise."""
-        prefix = "general.sampling."
-        return {key[len(prefix) :]: value for key, value in self.metadata.items() if key.startswith(prefix)}
 
 
 class _Reader:
@@ -259,42 +212,15 @@ def _extents(reader: _Reader, count: int) -> tuple[int, dict[str, int]]:
 def read(file: BinaryIO) -> Header:
     """Parse the header of a GGUF file (version 2 or 3, little-endian) from a seekable binary file.
 
-    Raises GgufError when it is no GGUF, when the file ends before its last tensor does, or when a number in it makes no
-    sense. Takes about 0.3 s for a 150,000-token vocabulary; never reads the tensors.
+    Raises GgufError when it is no GGUF, when the file ends before its last tensor, or when a number in it makes no sense.
+    Takes about 0.3 s for a vocabulary of 150,000 tokens. Never reads the tensors.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     reader = _Reader(file, size)
-    magic = file.read(4)
-    if magic != MAGIC:
-        start = magic.decode("ascii", errors="replace")
-        raise GgufError("not-gguf", f"not a GGUF file: it starts with {start!r} instead of 'GGUF' ({size} bytes)")
-    reader.position = 4
-    version = reader.integer("I", "the version")
-    if version not in (2, 3):
-        swapped = version & 0xFFFF == 0 and version != 0
-        hint = "big-endian" if swapped else f"version {version}"
-        raise GgufError("nonsense", f"a GGUF of {hint}; versions 2 and 3, little-endian, can be read")
+    version = _version(reader)
     tensors = reader.count("Q", MAX_TENSORS, "the number of tensors")
-    keys = reader.count("Q", MAX_KEYS, "the number of metadata keys")
-    metadata: dict[str, Scalar] = {}
-    arrays: dict[str, list[Scalar]] = {}
-    lengths: dict[str, int] = {}
-    for _ in range(keys):
-        key = _string(reader, MAX_KEY_BYTES, "a metadata key")
-        kind = reader.integer("I", f"type of {key[:64]!r}")
-        if kind in SCALARS:
-            metadata[key] = reader.unpack(SCALARS[kind], repr(key[:64]))
-        elif kind == STRING:
-            metadata[key] = _string(reader, MAX_STRING_BYTES, repr(key[:64]))
-        elif kind == ARRAY:
-            lengths[key], values = _array(reader, repr(key[:64]))
-            if values is not None:
-                arrays[key] = values
-        else:
-            raise GgufError("nonsense", f"nonsense in the header: {key[:64]!r} has the unknown type {kind}")
-    if not isinstance(metadata.get("general.architecture"), str):
-        raise GgufError("nonsense", "nonsense in the header: general.architecture is missing")
+    metadata, arrays, lengths = _keys(reader)
     split = metadata.get("split.count", 0)
     if tensors == 0 and not (isinstance(split, int) and split > 1):
         raise GgufError("nonsense", "the file holds no tensors (a vocabulary only?)")
@@ -317,6 +243,45 @@ def read(file: BinaryIO) -> Header:
         embedding_bytes=vocabulary.get("token_embd.weight", 0),
         output="output.weight" in vocabulary,
     )
+
+
+def _version(reader: _Reader) -> int:
+    """The version after the magic bytes. Raises GgufError for any other file and for versions that cannot be read."""
+    magic = reader.file.read(4)
+    if magic != MAGIC:
+        start = magic.decode("ascii", errors="replace")
+        message = f"not a GGUF file: it starts with {start!r} instead of 'GGUF' ({reader.size} bytes)"
+        raise GgufError("not-gguf", message)
+    reader.position = 4
+    version = reader.integer("I", "the version")
+    if version not in (2, 3):
+        swapped = version & 0xFFFF == 0 and version != 0
+        hint = "big-endian" if swapped else f"version {version}"
+        raise GgufError("nonsense", f"a GGUF of {hint}; versions 2 and 3, little-endian, can be read")
+    return version
+
+
+def _keys(reader: _Reader) -> tuple[dict[str, Scalar], dict[str, list[Scalar]], dict[str, int]]:
+    """The metadata: scalars and strings, short arrays, and the length of each array."""
+    metadata: dict[str, Scalar] = {}
+    arrays: dict[str, list[Scalar]] = {}
+    lengths: dict[str, int] = {}
+    for _ in range(reader.count("Q", MAX_KEYS, "the number of metadata keys")):
+        key = _string(reader, MAX_KEY_BYTES, "a metadata key")
+        kind = reader.integer("I", f"type of {key[:64]!r}")
+        if kind in SCALARS:
+            metadata[key] = reader.unpack(SCALARS[kind], repr(key[:64]))
+        elif kind == STRING:
+            metadata[key] = _string(reader, MAX_STRING_BYTES, repr(key[:64]))
+        elif kind == ARRAY:
+            lengths[key], values = _array(reader, repr(key[:64]))
+            if values is not None:
+                arrays[key] = values
+        else:
+            raise GgufError("nonsense", f"nonsense in the header: {key[:64]!r} has the unknown type {kind}")
+    if not isinstance(metadata.get("general.architecture"), str):
+        raise GgufError("nonsense", "nonsense in the header: general.architecture is missing")
+    return metadata, arrays, lengths
 
 
 def problem(path: str) -> str | None:

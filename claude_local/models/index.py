@@ -29,14 +29,14 @@ class Index:
     """The content of models.json.
 
     ``files``: the stamp of each file that was hashed. ``profiles``: the files of each profile after the last complete
-    run. ``roots``: the directories that run used, model_dir first. ``wanted``: the files of a run that has not finished.
+    run. ``roots``: the directories that run used, model_dir first. ``needed``: the files of a run that has not finished.
     """
 
     path: str
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     roots: list[str] = field(default_factory=list)
-    wanted: list[str] = field(default_factory=list)
+    needed: list[str] = field(default_factory=list)
 
     @staticmethod
     def load(path: str) -> Index:
@@ -46,10 +46,10 @@ class Index:
             files = {str(k): dict(v) for k, v in raw["files"].items()}
             profiles = {str(k): dict(v) for k, v in raw["profiles"].items()}
             roots = [str(root) for root in raw.get("roots", ())]
-            wanted = [str(path) for path in raw.get("wanted", ())]
+            needed = [str(path) for path in raw.get("wanted", ())]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Index(path)
-        return Index(path, files, profiles, roots, wanted)
+        return Index(path, files, profiles, roots, needed)
 
     def save(self) -> None:
         """Write models.json in one step. Raises OSError."""
@@ -57,7 +57,7 @@ class Index:
         temporary = f"{self.path}.{os.getpid()}.new"
         try:
             with open(temporary, "w", encoding="utf-8") as file:
-                content = {"files": self.files, "profiles": self.profiles, "roots": self.roots, "wanted": self.wanted}
+                content = {"files": self.files, "profiles": self.profiles, "roots": self.roots, "wanted": self.needed}
                 json.dump(content, file, indent=1)
                 file.write("\n")
                 file.flush()

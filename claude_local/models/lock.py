@@ -1,7 +1,7 @@
-"""models.lock, beside models.conf: what the hub said of files that models.conf has no SHA256 for. Pure.
+"""models.lock, beside models.conf: the sha256 that the hub gave for files without SHA256 in models.conf. Pure.
 
-At the first download of such a file the hub's own header says its sha256 and size; they are written down here, and every
-later machine must get the same. The file is meant to be kept (and shared) with models.conf.
+The hub gives a file's sha256 and size at its first download. They are written here, and every later machine must get the
+same. Keep the file under version control with models.conf.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LockError(ValueError):
 
 @dataclass(frozen=True)
 class LockEntry:
-    """One file: the hub line of models.conf that it came from, its name, its sha256 and size in bytes."""
+    """One file. ``source``: the hub line of models.conf it came from. ``size`` is in bytes."""
 
     source: str
     name: str
@@ -55,7 +55,7 @@ def _entry(raw: Any) -> LockEntry | None:
 
 
 def read(text: str, file: str = NAME) -> Lock:
-    """Parse a lock. Raises LockError: a damaged lock must not turn into "no lock", which would trust the hub anew."""
+    """Parse a lock. Raises LockError: a damaged lock must not count as no lock, which would trust the hub again."""
     try:
         raw = json.loads(text)
     except ValueError as error:
@@ -86,11 +86,11 @@ def dump(lock: Lock) -> str:
     return json.dumps({"version": VERSION, "files": files}, indent=1) + "\n"
 
 
-def merge(lock: Lock, found: Iterable[LockEntry], file: str = NAME) -> Lock:
-    """The lock with what was found. Raises LockError when something is other than it was before."""
+def merge(lock: Lock, entries: Iterable[LockEntry], file: str = NAME) -> Lock:
+    """The lock with more entries. Raises LockError when one of them differs from the lock's."""
     result = dict(lock)
     problems = []
-    for entry in found:
+    for entry in entries:
         known = result.setdefault((entry.source, entry.name), entry)
         if known != entry:
             problems.append(
@@ -107,8 +107,8 @@ def _locked(lock: Lock, source: str | None, name: str) -> LockEntry | None:
     return lock.get((source, basename(name))) if source is not None else None
 
 
-def applied(profiles: Mapping[str, Profile], lock: Lock) -> dict[str, Profile]:
-    """The profiles with sha256 and size of unpinned files from the lock, as far as it has them."""
+def fill_in(profiles: Mapping[str, Profile], lock: Lock) -> dict[str, Profile]:
+    """The profiles with the sha256 and size of unpinned files from the lock, as far as it has them."""
     result = {}
     for name, profile in profiles.items():
         files = []
@@ -119,9 +119,11 @@ def applied(profiles: Mapping[str, Profile], lock: Lock) -> dict[str, Profile]:
     return result
 
 
-def found(profiles: Iterable[Profile], placements: Mapping[str, Any]) -> list[LockEntry]:
-    """What a machine's models.json says of files that are not pinned: their stamps, written when they were hashed. Only
-    of those that came from the line of SOURCES that stands in models.conf now: an older revision is another file."""
+def placed_entries(profiles: Iterable[Profile], placements: Mapping[str, Any]) -> list[LockEntry]:
+    """The entries for unpinned files in a machine's models.json: their stamps, written when they were hashed.
+
+    A stamp counts only for the line of SOURCES that models.conf has now. Another revision is another file.
+    """
     result = []
     stamps, records = placements.get("files") or {}, placements.get("profiles") or {}
     for profile in profiles:

@@ -1,4 +1,4 @@
-"""How much memory llama-server needs for a model and a context, told before it is started (or the model is there). Pure.
+"""How much memory llama-server needs for a model and a context, before the model is loaded or downloaded. Pure.
 
 The parts are those of llama-server's own log: weights, KV cache (with the state of linear layers) and compute buffer.
 Cache and state follow the constructors of src/llama-kv-cache*.cpp and src/llama-memory-recurrent.cpp of b11434 and come
@@ -31,9 +31,9 @@ PADDING = 256
 # Numbers a token that stay beside the feed-forward network's own, in widths of the model: measured (decision 0009).
 RESIDUAL_WIDTHS = {"gpt-oss": 1}
 USUAL_RESIDUAL_WIDTHS = 5
-# What of a GPU's memory is gone before the first tensor, MiB: the driver's own part and the CUDA context. Not measured
-# here; public logs, nvidia-smi's total less what llama.cpp finds free: 716 (RTX 3090), 642 (RTX 4070 Laptop), 561 (RTX 2000
-# Ada Laptop). Decision 0009 names them.
+# MiB of a GPU's memory that the driver and the CUDA context take before the first tensor. Not measured here. Public logs,
+# nvidia-smi's total less what llama.cpp finds free: 716 (RTX 3090), 642 (RTX 4070 Laptop), 561 (RTX 2000 Ada Laptop).
+# Decision 0009 names them.
 GPU_CONTEXT_MIB = 768
 # A projector's graph, MiB: an allowance, not measured here.
 PROJECTOR_COMPUTE_MIB = 512
@@ -83,8 +83,8 @@ class Serving:
         """Tokens that one sliding layer's cache holds, for a window of ``tokens``."""
         if self.full_window:
             return self.cells
-        wanted = min(self.cells, tokens * (self.slots if self.unified else 1) + self.ubatch)
-        return -(-wanted // PADDING) * PADDING
+        kept = min(self.cells, tokens * (self.slots if self.unified else 1) + self.ubatch)
+        return -(-kept // PADDING) * PADDING
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,12 @@ class Estimate:
 
     @property
     def total(self) -> int:
+        """Everything, bytes."""
         return self.weights + self.cache + self.compute + self.projector
 
     @property
     def on_gpu(self) -> int:
-        """What has to be on GPUs when all layers are, without what each GPU takes for itself."""
+        """Bytes on the GPUs when all layers are there, without the compute buffer that each GPU has."""
         return self.weights - self.embedding + self.cache + self.projector
 
     def mib(self) -> dict[str, int]:

@@ -48,13 +48,13 @@ def hash_file(path: str, progress: ProgressLines | None = None) -> str:
 class PartFile:
     """``NAME.part``, open for appending. A download writes into it as into a file (write, tell, seek, truncate).
 
-    ``wanted`` is the size of the complete file and ``size`` what is there, in bytes. ``received`` counts the bytes of
+    ``full_size``: bytes of the complete file. ``size``: bytes that are there. ``received`` counts the bytes of
     this run. ``resumed``: an earlier run wrote some of the bytes. ``patient``: take a slow source as it is.
     """
 
-    def __init__(self, path: str, wanted: int, label: str, sha256: str) -> None:
+    def __init__(self, path: str, full_size: int, label: str, sha256: str) -> None:
         self.path = path
-        self.wanted = wanted
+        self.full_size = full_size
         self.label = label
         self.sha256 = sha256
         self._file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b", buffering=0)  # noqa: SIM115
@@ -66,7 +66,7 @@ class PartFile:
         if self.size and self._is_for_another():
             say(f"{label}  {self.size // MIB} MiB of another version are here from an earlier run, dropped")
             self.rewind()
-        elif not 4 <= self.size <= wanted:
+        elif not 4 <= self.size <= full_size:
             self.rewind()
         else:
             say(f"{label}  {self.size // MIB} MiB are here from an earlier run")
@@ -90,7 +90,7 @@ class PartFile:
         """A source begins to write."""
         self.patient = patient
         self._file.seek(self.size)
-        self._progress = ProgressLines(self.label, self.wanted, self.size)
+        self._progress = ProgressLines(self.label, self.full_size, self.size)
         self._mark = (time.monotonic(), self.size)
 
     # --- what a download calls ----------------------------------------------------------------------------------------
@@ -117,8 +117,8 @@ class PartFile:
         if self._restarting:
             say(f"{self.label}  the server cannot continue a download, starting again")
             self.rewind()
-        if self.size + len(data) > self.wanted:
-            raise SourceFailed(f"sent more than the {self.wanted} bytes of the file")
+        if self.size + len(data) > self.full_size:
+            raise SourceFailed(f"sent more than the {self.full_size} bytes of the file")
         view = memoryview(data)
         try:
             while view:
@@ -167,7 +167,7 @@ class PartFile:
         free = shutil.disk_usage(folder).free
         why = "is full" if error.errno == errno.ENOSPC else "has no room left for this user (quota)"
         return DownloadError(
-            f"the disk of {folder} {why}: {self.label} needs {-(-(self.wanted - self.size) // MIB)} MiB more, "
+            f"the disk of {folder} {why}: {self.label} needs {-(-(self.full_size - self.size) // MIB)} MiB more, "
             f"{free // MIB} MiB are free. The {self.size // MIB} MiB that were downloaded stay, and the next run "
             "continues there: make room, or set model_dir to a bigger disk"
         )

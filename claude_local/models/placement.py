@@ -82,7 +82,7 @@ class Placement:
         if self.failures:
             raise PlacementError("\n".join(self.failures))
         self.index.profiles = profile_records(self.plan, placed)
-        self.index.wanted = []
+        self.index.needed = []
         self.index.save()
         return self.summary(placed)
 
@@ -96,7 +96,7 @@ class Placement:
     def announce(self, used: Sequence[str] = ()) -> None:
         """Write to models.json which files this run needs: until it ends, nobody deletes them as unused."""
         targets = {self.plan.target(file) for group in self.plan.groups for file in group.files}
-        self.index.wanted = sorted({*used, *(visible(target, self.plan.roots) or target for target in targets)})
+        self.index.needed = sorted({*used, *(visible(target, self.plan.roots) or target for target in targets)})
         self.index.roots = list(self.plan.roots)
         self.index.save()
 

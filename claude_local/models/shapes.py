@@ -1,9 +1,9 @@
-"""The shapes of models whose files are on this machine, from their headers: one line of JSON.
+"""Print the shapes of models whose files are on this machine, from their headers, as one line of JSON.
 
     printf NAMES | python -m claude_local.models.shapes ROOT...
 
-NAMES: one file name a line, looked for in each ROOT. Prints {name: {"architecture", "vocabulary", "keys", "tied",
-"embedding"}}; a file that is not there or no sound GGUF is left out.
+NAMES: one file name a line, looked up in each ROOT. Prints {name: {"architecture", "vocabulary", "keys", "tied",
+"embedding"}}, without the files that do not exist or are no sound GGUF.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from claude_local.models.architecture import ArchitectureError, from_header
 
 
 def shape(path: str) -> dict[str, Any] | None:
-    """The record of one file; None when its header does not tell enough."""
+    """The record of one file; None when its header does not have what it takes."""
     try:
         with open(path, "rb") as file:
             header = gguf.read(file)
@@ -37,13 +37,13 @@ def shape(path: str) -> dict[str, Any] | None:
 
 
 def look(roots: Sequence[str], names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The shapes of the files that are there."""
+    """The shapes of the files that exist."""
     shapes: dict[str, dict[str, Any]] = {}
     for name in names:
         for path in (os.path.join(root, tail) for root in roots for tail in (name, os.path.basename(name))):
-            found = shape(path)
-            if found is not None:
-                shapes[name] = found
+            record = shape(path)
+            if record is not None:
+                shapes[name] = record
                 break
     return shapes
 

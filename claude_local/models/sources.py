@@ -1,6 +1,6 @@
-"""Where a model file can be fetched from: the grammar of SOURCES in models.conf. Pure.
+"""Where a model file can be downloaded from: the grammar of SOURCES in models.conf. Pure.
 
-One source a line, tried in this order; the file's sha256 is its identity, so every source must give the same bytes:
+One source a line, tried in this order. The file's sha256 is its identity, so every source must give the same bytes:
 
     hub OWNER/REPO@COMMIT[/FOLDER]     a model hub (the setting model_hub); the file's own name is appended
     url https://HOST/PATH              one address; {name} in it stands for the file's name

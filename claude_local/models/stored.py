@@ -1,8 +1,7 @@
-"""Which model files are on the workstation's disk, whose they are and who uses them; and deleting those that nobody does.
+"""List the model files on the workstation's disk with their owners and users, and delete those that nobody uses.
 
-What is ours is what models.json calls ``placed`` and what has not changed since: a file that somebody put in its place is
-theirs. In use is what the last placement gave to a profile, what one that did not reach its end would give to one, and
-what the server's presets name.
+A file is ours when models.json calls it ``placed`` and it has not changed since. It is in use when the last placement gave
+it to a profile, when a placement that did not finish needs it, or when the server's presets name it.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ PART = ".part"
 
 
 class StoredError(Exception):
-    """It cannot be known what is in use; the message says why."""
+    """What is in use cannot be known. The message says why."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One file. ``size`` counts bytes on the disk, 0 when it is missing.
+    """One file. ``size``: bytes on the disk, 0 when it is missing.
 
-    ``state``: ``verified`` (unchanged since its sha256, or without one its header, was checked), ``changed``, ``missing``,
-    ``unknown`` (never looked at) or ``unfinished`` (a download that was begun). ``placed``: whether this program put it
-    there. ``used_by``: ids of profiles; ``presets`` where only the server's presets name it, ``being placed`` where only
-    a run that did not reach its end does.
+    ``state``: ``verified`` (unchanged since its sha256 was checked, or its header when it has none), ``changed``,
+    ``missing``, ``unknown`` (never checked) or ``unfinished`` (the part of a download). ``placed``: claude-local put it
+    there. ``used_by``: ids of profiles; ``presets`` when only the server's presets name it, ``being placed`` when only a
+    run that did not finish needs it. ``orphaned``: ours, and nobody uses it.
     """
 
     path: str
@@ -53,7 +52,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Every file that is known or lies in model_dir. ``free``: bytes free on the disk of model_dir, None without one."""
+    """Every file in models.json and in model_dir. ``free``: free bytes on the disk of model_dir, None when it is missing."""
 
     model_dir: str
     free: int | None
@@ -61,10 +60,12 @@ class Inventory:
 
     @property
     def orphaned(self) -> list[Stored]:
+        """The files that claude-local placed and nobody uses."""
         return [file for file in self.files if file.orphaned]
 
     @property
     def unfinished(self) -> list[Stored]:
+        """The parts of downloads that claude-local began."""
         return [file for file in self.files if file.state == "unfinished" and file.placed]
 
 
@@ -82,14 +83,14 @@ def in_presets(text: str, roots: Sequence[str]) -> set[str]:
         raise StoredError(str(error).splitlines()[0]) from None
     mounts = [(MODELS, roots[0])] if roots else []
     mounts += [(f"{EXTRA_MODELS}/{index}", root) for index, root in enumerate(roots[1:])]
-    found = set()
+    paths: set[str] = set()
     for section in parser.sections():
         for key in ("model", "mmproj"):
             path = parser.get(section, key, fallback="")
             for mount, root in mounts:
                 if path.startswith(mount + "/"):
-                    found.update(_parts(os.path.join(root, path[len(mount) + 1 :])))
-    return found
+                    paths.update(_parts(os.path.join(root, path[len(mount) + 1 :])))
+    return paths
 
 
 def _parts(path: str) -> list[str]:
@@ -105,13 +106,13 @@ def _below(path: str, roots: Sequence[str]) -> bool:
 
 
 def inventory(placements_path: str, presets_path: str) -> Inventory:
-    """What is there now. Raises StoredError when models.json or presets.ini cannot be used."""
+    """All files as they are now. Raises StoredError when models.json or presets.ini cannot be read."""
     if not os.path.exists(placements_path):
-        raise StoredError(f"{placements_path} is not there: nothing was placed yet")
+        raise StoredError(f"{placements_path} does not exist: nothing was placed yet")
     index = Index.load(placements_path)
     if not index.roots:
         raise StoredError(
-            f"{placements_path} does not say where the models are: it is damaged, or of an earlier version"
+            f"{placements_path} does not name the models' directories: it is damaged, or of an earlier version"
         )
     try:
         presets = in_presets(Path(presets_path).read_text(encoding="utf-8"), index.roots)
@@ -125,19 +126,19 @@ def inventory(placements_path: str, presets_path: str) -> Inventory:
             users[path] = [user for user in users.get(path, []) if user != "presets"] + [name]
     model_dir, *search_dirs = index.roots
     lying, parts = _lying(model_dir)
-    for path in index.wanted:
+    for path in index.needed:
         if path in index.files or path in lying:
             users.setdefault(path, ["being placed"])
-    # A search directory around model_dir does not make the files in model_dir the user's, but all others.
+    # A search directory around model_dir makes all files below it the user's, except those in model_dir.
     around = [root for root in search_dirs if _below(os.path.join(model_dir, "file"), [root])]
     apart = [root for root in search_dirs if root not in around]
 
-    def theirs(path: str) -> bool:
+    def users_own(path: str) -> bool:
         return _below(path, apart) or (_below(path, around) and not _below(path, [model_dir]))
 
     files = []
     for path in sorted({*index.files, *users, *lying}):
-        files.append(_stored(path, index, users.get(path, []), theirs(path)))
+        files.append(_stored(path, index, users.get(path, []), users_own(path)))
     for path in parts:
         size = _size(path) or 0
         files.append(Stored(path, size, "unfinished", os.path.exists(path + NOTE), (), None, orphaned=False))
@@ -164,7 +165,7 @@ def _lying(model_dir: str) -> tuple[list[str], list[str]]:
     return models, parts
 
 
-def _stored(path: str, index: Index, users: list[str], theirs: bool) -> Stored:
+def _stored(path: str, index: Index, users: list[str], users_own: bool) -> Stored:
     size = _size(path)
     known = path in index.files
     if size is None:
@@ -174,16 +175,16 @@ def _stored(path: str, index: Index, users: list[str], theirs: bool) -> Stored:
     else:
         state = "verified" if index.unchanged(path) else "changed"
     ours = index.placed(path) and state in ("verified", "missing")
-    # A file whose directory became a search directory is the user's now, whoever put it there.
-    orphaned = ours and state == "verified" and not users and not theirs
+    # A file in a search directory is the user's, whoever put it there.
+    orphaned = ours and state == "verified" and not users and not users_own
     return Stored(path, size or 0, state, ours, tuple(users), index.files.get(path, {}).get("sha256"), orphaned)
 
 
 def delete(files: Sequence[Stored], placements_path: str) -> list[str]:
-    """Delete orphaned files and unfinished downloads, and forget them; one line for each that could not be deleted.
+    """Delete orphaned files and unfinished downloads, and forget them. One line for each that could not be deleted.
 
-    The caller holds the locks (:mod:`claude_local.models.run_lock`) since before it took the inventory. They keep no
-    user from putting a file there while the question waits for an answer, so each is looked at once more.
+    The caller has held the locks (:mod:`claude_local.models.run_lock`) since before it took the inventory. A user may
+    still put a file there while the question waits for an answer, so each file is checked again.
     """
     index = Index.load(placements_path)
     problems = []
@@ -191,7 +192,7 @@ def delete(files: Sequence[Stored], placements_path: str) -> list[str]:
         if not (file.orphaned or (file.state == "unfinished" and file.placed)):
             raise ValueError(f"{file.path} is not ours to delete")
         if file.orphaned and os.path.lexists(file.path) and not index.unchanged(file.path):
-            problems.append(f"{file.path}: it has changed meanwhile")
+            problems.append(f"{file.path}: it changed meanwhile")
             continue
         try:
             os.unlink(file.path)

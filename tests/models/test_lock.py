@@ -73,10 +73,10 @@ def test_another_file_under_the_same_name_is_a_conflict_that_says_what_to_do() -
 def test_the_lock_gives_parts_their_identity_and_leaves_what_is_pinned() -> None:
     known = profiles.parse(CONF)
     lock = models_lock.merge({}, [ONE, TWO])
-    filled = models_lock.applied(known, lock)
+    filled = models_lock.fill_in(known, lock)
     assert [(file.sha256, file.size) for file in filled["x"].files] == [(ONE.sha256, 5), (TWO.sha256, 6)]
     assert filled["y"] == known["y"]
-    assert models_lock.applied(filled, models_lock.merge({}, [LockEntry(HUB, ONE.name, "99" * 32, 1)])) == filled
+    assert models_lock.fill_in(filled, models_lock.merge({}, [LockEntry(HUB, ONE.name, "99" * 32, 1)])) == filled
 
 
 def test_what_a_machine_hashed_becomes_entries() -> None:
@@ -87,14 +87,14 @@ def test_what_a_machine_hashed_becomes_entries() -> None:
         for path, e in zip(paths, (ONE, TWO), strict=True)
     }
     placements = {"files": stamps, "profiles": {"x": {"files": paths}, "y": {"files": ["/m/y.gguf"]}}}
-    assert models_lock.found(known.values(), placements) == [ONE, TWO]
-    pinned = models_lock.applied(known, models_lock.merge({}, [ONE, TWO]))
-    assert models_lock.found(pinned.values(), placements) == []
-    assert models_lock.found(known.values(), {}) == []
+    assert models_lock.placed_entries(known.values(), placements) == [ONE, TWO]
+    pinned = models_lock.fill_in(known, models_lock.merge({}, [ONE, TWO]))
+    assert models_lock.placed_entries(pinned.values(), placements) == []
+    assert models_lock.placed_entries(known.values(), {}) == []
     # Stamps of another revision, or of a version that did not note from where, are no word of this line's.
     for source in ("hub a/b@" + "1" * 40 + "/d", None):
         other = {path: {**stamp, "source": source} for path, stamp in stamps.items()}
-        assert models_lock.found(known.values(), {**placements, "files": other}) == []
+        assert models_lock.placed_entries(known.values(), {**placements, "files": other}) == []
 
 
 def test_several_writers_lose_nothing(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def lock(folder: Path, line: str) -> list[tuple[str, str]]:
     """What would be written to models.lock for a profile with this line."""
     conf = profiles.parse(f"[p]\nMODEL = m.gguf\nSOURCES = {line}\n")
     index = json.loads((folder / "state" / "models.json").read_text())
-    return [(entry.source, entry.sha256) for entry in models_lock.found(conf.values(), index)]
+    return [(entry.source, entry.sha256) for entry in models_lock.placed_entries(conf.values(), index)]
 
 
 def test_a_new_revision_is_another_file(hub: ModelServer, tmp_path: Path) -> None:

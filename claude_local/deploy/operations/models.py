@@ -83,7 +83,7 @@ def lock(path: Path, profiles: Sequence[Profile], placements: str) -> Generator[
         models.lock(name="Update models.lock", path=Path("models.lock"), profiles=[], placements="/home/u/models.json")
     """
     placed: dict[str, Any] = host.get_fact(Placements, path=placements)
-    entries = models_lock.found(profiles, placed)
+    entries = models_lock.placed_entries(profiles, placed)
     try:
         current = _read_lock(path)
         if models_lock.merge(current, entries) == current:
