@@ -76,7 +76,8 @@ def _model(bench: Workbench) -> str:
 
 
 def _restored(bench: Workbench) -> str:
-    return f"{ACTIVE} is loaded{loaded_in(load(bench, ACTIVE))}"
+    took = load(bench, ACTIVE)
+    return f"{ACTIVE} was loaded again in {took:.0f} s" if took > 1 else f"{ACTIVE} is loaded"
 
 
 def checks(default: str) -> list[Check]:
