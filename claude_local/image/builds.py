@@ -1,7 +1,8 @@
 """The pinned builds of llama.cpp, and how a source tree is identified. Pure.
 
-To move to another build: add it to :data:`BUILDS` (``claude_local.image.source.tree_of`` computes ``tree_sha256`` from an
-unpacked archive), set image_llama_build, and generate claude_local/server/flags.json again.
+To move to another build: add it to :data:`BUILDS` (``claude_local.image.source.tree_of`` computes ``tree_sha256`` from
+an unpacked archive), set image_llama_build, generate claude_local/server/flags.json again, and update or drop the
+patches in files/image/patches.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The image to build on this machine, and its tag. Pure.
 
 The tag holds a hash of everything that goes into the image: the Dockerfile's instructions, llama.cpp and our patches,
-CMake's options, the base image and, for ``native``, the processor. An image with the planned tag needs no build, and a change of any
-input makes another tag.
+CMake's options, the base image and, for ``native``, the processor. An image with the planned tag needs no build, and a
+change of any input makes another tag.
 """
 
 from __future__ import annotations
@@ -90,10 +90,14 @@ def plan(
 ) -> Image:
     """The image for these settings on this machine.
 
-    ``dockerfile`` is the Dockerfile's text, ``patches`` the text of our patches of llama.cpp, ``variant`` the variant chosen for this machine, ``cpu`` the setting
-    image_cpu, ``arch`` the output of ``uname -m``, ``cuda`` the CUDA of that variant. ``cpu_flags`` are the flags of
-    /proc/cpuinfo; they count for ``native``, and for a GPU's image on ARM. ``jobs`` is how many compilers run at a time
-    (0: one a core) and not part of the tag. Raises ImageError.
+    * ``dockerfile``, ``patches``: the text of the Dockerfile, and of our patches of llama.cpp
+    * ``variant``, ``cuda``: the variant for this machine, and the CUDA of that variant
+    * ``cpu``: the setting image_cpu
+    * ``arch``: the output of ``uname -m``
+    * ``cpu_flags``: the flags of /proc/cpuinfo; they count for ``native``, and for a GPU's image on ARM
+    * ``jobs``: how many compilers run at a time (0: one a core); not part of the tag
+
+    Raises ImageError.
     """
     build = llama_build(build_number)
     _check(variant, cpu, cuda)
