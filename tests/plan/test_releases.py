@@ -64,7 +64,7 @@ def codename(release: str) -> str:
 # Of Ubuntu's packages those that nobody has looked up: they have this name in Debian 12 and 13.
 NOT_LOOKED_UP = {
     "ca-certificates", "ccache", "cmake", "debian-archive-keyring", "debootstrap", "libgomp1", "libstdc++6",
-    "ninja-build",
+    "ninja-build", "patch",
     "procps", "python3", "ubuntu-keyring",
 }  # fmt: skip
 
