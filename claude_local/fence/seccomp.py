@@ -1,17 +1,17 @@
-"""The system calls that no session needs and that reach through the mount and network namespaces, as a seccomp filter.
+"""A seccomp filter against system calls that no session needs and that reach past its namespaces.
 
-* ioctl TIOCSTI and TIOCLINUX type into the terminal that the session was started from (CVE-2017-5226; kernels before
-  6.2 have no switch against it).
-* chmod, open, mknod with a set-user-ID or set-group-ID bit leave a program behind that runs with the user's rights for
-  anybody. io_uring can open and chmod without any of these calls: it is answered "no such system call", for which
-  programs have a way out (Docker's own profile refuses it too). openat2 has its mode in memory, where no filter looks,
-  and bubblewrap 0.12 cannot do without it: that way stays open (docs/guide.md says so).
-* keyctl, add_key, request_key: the kernel's keyrings belong to the user, not to a namespace.
-* socket: of a network namespace are the internet's protocols and netlink. AF_VSOCK is not, and leads from a virtual
-  machine to its host. What is left is local (AF_UNIX). 32-bit x86 asks for sockets with socketcall too, whose arguments
-  are in memory: there it is told that there are none (socketpair, which is local, stays).
+* ioctl TIOCSTI and TIOCLINUX type into the terminal that the session was started from (CVE-2017-5226; only kernels from
+  6.2 on can switch it off).
+* chmod, open and mknod with a set-user-ID or set-group-ID bit leave a program behind that runs with the user's rights
+  for anybody. io_uring can open and chmod without these calls, so it is answered "no such system call", which programs
+  expect (Docker's own profile does the same). openat2 keeps its mode in memory, where no filter can read it, and
+  bubblewrap 0.12 needs it: that way stays open, and docs/fence.md says so.
+* keyctl, add_key and request_key: the kernel's keyrings belong to the user, not to a namespace.
+* socket: a network namespace holds the internet's protocols and netlink, but not AF_VSOCK, which leads from a virtual
+  machine to its host. So only local sockets (AF_UNIX), the internet and netlink remain. 32-bit x86 also makes sockets
+  with socketcall, whose arguments are in memory: it gets none there, except local pairs (socketpair).
 
-Numbers are the kernel's own tables, <asm/unistd.h> and <linux/seccomp.h>.
+The numbers are the kernel's own tables, <asm/unistd.h> and <linux/seccomp.h>.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import struct
 
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 SET_ID_BITS = 0o6000
-# O_CREAT, and the bit of its own in O_TMPFILE: only then is there a mode.
+# O_CREAT, and the bit that only O_TMPFILE has: only then does open take a mode.
 CREATES = 0o100 | 0o20000000
-# AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; and what socketcall calls the call of this name.
+# AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK; socketcall's number for socket.
 FAMILIES = (1, 2, 10, 16)
 SYS_SOCKET = 1
 
@@ -32,7 +32,7 @@ _LOAD, _EQUAL, _SET, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _X32 = 0x40000000
 
-# uname's machine -> every architecture that its kernel runs: AUDIT_ARCH_* and the numbers of the calls.
+# By architecture: AUDIT_ARCH_* and the numbers of the calls.
 _CALLS = {
     "x86_64": (0xC000003E, {
         "socket": 41,
@@ -59,7 +59,7 @@ _CALLS = {
     }),
 }  # fmt: skip
 _FAMILIES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "arm")}
-# Which argument is the mode; for calls that open, which one are the flags.
+# The index of the mode among a call's arguments; for calls that open, of the flags and the mode.
 _MODE = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "creat": 1, "mknod": 1, "mknodat": 2}
 _OPEN = {"open": (1, 2), "openat": (2, 3)}
 _REFUSED = {
@@ -84,12 +84,12 @@ def _argument(index: int) -> Instruction:
 
 
 def _when(call: int, block: list[Instruction]) -> list[Instruction]:
-    """``block`` for one system call; the others jump over it."""
+    """Instructions that run ``block`` for one system call and skip it for the others."""
     return [_load(_NUMBER), (_EQUAL, 0, len(block), call), *block]
 
 
 def _rules(calls: dict[str, int]) -> list[Instruction]:
-    found: list[Instruction] = []
+    rules: list[Instruction] = []
     for name, number in calls.items():
         if name == "ioctl":
             block = [_argument(1), (_EQUAL, 1, 0, TIOCSTI), (_EQUAL, 0, 1, TIOCLINUX), _refuse(errno.EPERM)]
@@ -106,14 +106,14 @@ def _rules(calls: dict[str, int]) -> list[Instruction]:
             block.append(_refuse(errno.EPERM))
         else:
             block = [_refuse(_REFUSED[name])]
-        found += _when(number, block)
-    return found
+        rules += _when(number, block)
+    return rules
 
 
 def program(machine: str) -> bytes | None:
-    """The filter for ``machine`` (uname -m) as an array of ``struct sock_filter``; None for one that is not known.
+    """The filter for ``machine`` (uname -m) as an array of ``struct sock_filter``; None for an unknown machine.
 
-    A call through an architecture that the machine does not run is refused, and so is the x32 way on x86_64.
+    It refuses calls of any other architecture, and x32 calls on x86_64.
     """
     family = _FAMILIES.get(machine)
     if family is None:

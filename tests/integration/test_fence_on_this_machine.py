@@ -122,7 +122,7 @@ def test_a_bubblewrap_that_lacks_what_one_fence_needs_is_noticed(tmp_path: Path)
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, timeout=120)
         found = fact.process(done.stdout.splitlines()).distribution
         assert found is not None and not found.results[broken].works and not found.results[BOTH].works
-        assert "Unknown option" in found.results[broken].said
+        assert "Unknown option" in found.results[broken].stderr
         other = OUTER if broken == INNER else INNER
         assert found.results[other].works, found.results[other]
 
@@ -135,7 +135,7 @@ def test_inside_a_sandbox_that_allows_no_user_namespaces(who: str, account: str)
     words = NO_MORE_NAMESPACES if who == "root" else [*as_user(account), *NO_MORE_NAMESPACES]
     _, decision = look(*words)
     assert decision.layers == () and decision.actions == ()
-    assert "forbidden from outside" in decision.reason and "ENOSPC" in decision.reason
+    assert "forbids it user namespaces" in decision.reason and "ENOSPC" in decision.reason
 
 
 @pytest.mark.parametrize("who", ["root", "user"])
@@ -194,7 +194,7 @@ def test_a_container_without_nesting_says_how_to_start_it_and_that_works(image: 
     started = [docker(), "run", "--rm", "--network", "none", "--user", user, "-v", "/usr:/usr:ro"]
     seen, decision = look(*started, image)
     assert seen.container == "docker" and decision.layers == () and decision.actions == ()
-    assert "container (docker) may not nest" in decision.reason
+    assert "container (docker) may not make nested" in decision.reason
     (advice,) = decision.advice
     assert look(*started, *shlex.split(advice.partition(": ")[2]), image)[1].complete
 
@@ -259,7 +259,7 @@ def test_where_nothing_helps_the_deploy_goes_on_and_says_why(tmp_path: Path) -> 
     done, totals = stage(tmp_path, *inside)
     assert totals["success"] == 1
     assert done.stderr.count("The fence is incomplete on this machine") == 1
-    assert "forbidden from outside" in done.stderr and "refuse to start" in done.stderr
+    assert "forbids it user namespaces" in done.stderr and "refuse to start" in done.stderr
     found = json.loads(Path(Paths(str(tmp_path), "", "").fence_config).read_text())
-    assert found["layers"] == [] and "forbidden from outside" in found["reason"]
+    assert found["layers"] == [] and "forbids it user namespaces" in found["reason"]
     assert stage(tmp_path, *inside)[1]["success"] == 0

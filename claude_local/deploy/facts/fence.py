@@ -140,7 +140,7 @@ class FenceExperiments(FactBase[Symptoms]):
                 elif tag == "said":
                     path, name, said = rest.split(" ", 2)
                     before = results[path][name]
-                    results[path][name] = Result(before.status, f"{before.said}\n{said}".strip())
+                    results[path][name] = Result(before.status, f"{before.stderr}\n{said}".strip())
         except (KeyError, ValueError) as error:
             raise FactProcessError(f"the fence's probe printed something unexpected: {line!r}: {error}") from None
         return Symptoms(
