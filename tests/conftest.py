@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -34,6 +35,15 @@ def deployed() -> None:
     Takes seconds if the machine is deployed already, else the time of a first deploy.
     """
     machine.deploy_json()
+
+
+@pytest.fixture(scope="session")
+def server_url(request: pytest.FixtureRequest) -> str:
+    """The address of the llama-server that CLAUDE_LOCAL_TEST_SERVER names, or of the deployed one."""
+    if named := os.environ.get("CLAUDE_LOCAL_TEST_SERVER"):
+        return named
+    request.getfixturevalue("deployed")
+    return "http://127.0.0.1:8080"
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,10 @@
 """The deployed llama-server speaks the Messages API: the documented format, and as Anthropic's SDK reads it.
 
-It needs a deployed workstation. A difference from the format that has no name in checker.DEVIATIONS is a failure.
+A difference from the format that has no name in checker.DEVIATIONS is a failure.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,6 @@ from tests.integration.machine import HOME
 
 pytestmark = pytest.mark.integration
 
-URL = os.environ.get("CLAUDE_LOCAL_TEST_SERVER", "http://127.0.0.1:8080")
 TOOL = {
     "name": "Read",
     "description": "Reads a file and returns its content.",
@@ -76,15 +74,15 @@ each_request = pytest.mark.parametrize("body", REQUESTS.values(), ids=REQUESTS.k
 
 
 @pytest.fixture(scope="module")
-def token() -> str:
+def token(server_url: str) -> str:
     home = str(HOME)
     with open(Paths(home=home, model_dir=home, bin_dir=home).token) as file:
         return file.read().strip()
 
 
 @pytest.fixture(scope="module")
-def server(token: str) -> LlamaClient:
-    client = LlamaClient(URL, token)
+def server(server_url: str, token: str) -> LlamaClient:
+    client = LlamaClient(server_url, token)
     load(client, ACTIVE, 600, print)
     return client
 

@@ -1,7 +1,4 @@
-"""What our patches of llama.cpp promise of /v1/messages (files/image/patches): each test fails without its patch.
-
-They need a deployed workstation.
-"""
+"""What our patches of llama.cpp promise of /v1/messages (files/image/patches): each test fails without its patch."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -326,14 +325,11 @@ def test_odd_conversations_render_without_an_error(render: Any, messages: list[d
 
 
 @pytest.mark.integration
-def test_llama_server_renders_the_same_prompt(render: Any, request: pytest.FixtureRequest) -> None:
+def test_llama_server_renders_the_same_prompt(render: Any, server_url: str) -> None:
     """llama-server's own engine, through /apply-template, which generates nothing.
 
     CLAUDE_LOCAL_TEST_SERVER names a llama-server with this template; the default is the deployed one.
     """
-    if "CLAUDE_LOCAL_TEST_SERVER" not in os.environ:
-        request.getfixturevalue("deployed")
-    server = os.environ.get("CLAUDE_LOCAL_TEST_SERVER", "http://127.0.0.1:8080")
     token = Path.home() / ".config/claude-local/token"
     headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.is_file() else {}
     messages: list[dict[str, Any]] = [
@@ -366,7 +362,7 @@ def test_llama_server_renders_the_same_prompt(render: Any, request: pytest.Fixtu
         },
     ]
     answer = requests.post(
-        f"{server}/apply-template",
+        f"{server_url}/apply-template",
         json={"model": "claude-local", "messages": messages, "tools": [READ, GLOB, EDIT]},
         headers=headers,
         timeout=300,

@@ -39,7 +39,7 @@ def serving(*replies: Reply) -> Iterator[tuple[LlamaClient, list[dict[str, str]]
         def log_message(self, format: str, *args: Any) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield LlamaClient(f"http://127.0.0.1:{server.server_port}", "secret"), headers
     finally:
