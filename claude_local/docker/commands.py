@@ -102,6 +102,11 @@ def remove(client: str, container: str) -> list[str]:
     return [client, "rm", "--force", container]
 
 
+def tag(client: str, image: str, name: str) -> list[str]:
+    """Give an image a further name."""
+    return [client, "tag", image, name]
+
+
 def remove_images(client: str, tags: Sequence[str]) -> list[str]:
     """Remove images by tag. Docker keeps an image that a container uses, and then exits with an error."""
     return [client, "rmi", *tags]

@@ -75,7 +75,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Flags:
-    """The flags of one build. Keys are spellings without dashes; ``removed`` and ``reserved`` say what to use instead."""
+    """The flags of one build, by spelling without dashes. ``removed`` and ``reserved`` say what to use instead."""
 
     build: int
     by_spelling: dict[str, Flag]

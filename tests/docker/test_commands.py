@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_local.docker.commands import build, missing_packages, sources_file
+from claude_local.docker.commands import build, devices_of, missing_packages, nvidia_smi, sources_file, version_of
 
 TRIXIE = ["docker.io", "docker-cli", "docker-buildx"]
 UPSTREAM = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin"]
@@ -33,6 +33,13 @@ def test_the_build_uses_the_daemons_own_buildkit() -> None:
     argv = build("/usr/bin/docker", "/context", "a:b", {"BASE": "x y"}, {"k": "v"})
     assert argv[:4] == ["env", "DOCKER_BUILDKIT=1", "BUILDX_BUILDER=default", "/usr/bin/docker"]
     assert argv[-5:] == ["--build-arg", "BASE=x y", "--label", "k=v", "/context"]
+
+
+@pytest.mark.parametrize(
+    "argv", [version_of("docker", "a:b"), devices_of("docker", "a:b", []), nvidia_smi("docker", "a:b", [])]
+)
+def test_a_container_for_one_command_has_no_network_and_no_rights(argv: list[str]) -> None:
+    assert {"--rm", "--network=none", "--read-only", "--cap-drop=ALL"} <= set(argv[: argv.index("a:b")])
 
 
 def test_dockers_repository_is_signed_by_its_pinned_key() -> None:

@@ -169,8 +169,8 @@ def build(image: Image, paths: Paths, gpu_argv: Sequence[str] = ()) -> Generator
     yield stream(
         StringCommand(
             shell.join(docker.version_of(docker_client, unchecked)), "2>&1 | grep -w", QuoteString(image.version), "&&",
-            shell.join([docker_client, "tag", unchecked, image.tag]), "&&",
-            shell.join([docker_client, "rmi", unchecked]), ">/dev/null",
+            shell.join(docker.tag(docker_client, unchecked, image.tag)), "&&",
+            shell.join(docker.remove_images(docker_client, [unchecked])), ">/dev/null",
         ),
         failure=last_lines(f"the built image does not report {image.build.name}", 4),
     )  # fmt: skip
