@@ -46,7 +46,7 @@ FIRST_WAIT = 1.0
 # Seconds: the longest wait that a server may ask for (Retry-After). One that asks for more is given up.
 LONGEST_WAIT = 120.0
 # Seconds without a byte from the Xet storage until the file comes over plain HTTP.
-XET_STALL = 60.0
+XET_STALL = 180.0
 # What may pass: too many requests, and the server's own troubles.
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
