@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""How fast models are placed, against plain curl: the same file from the same loopback server to the same disk.
+"""Measure how fast a model is placed, compared with plain curl: same file, same loopback server, same disk.
 
     .venv/bin/python benchmarks/placement.py                              # 1 GiB, 7 rounds
     .venv/bin/python benchmarks/placement.py --mib 4096 --rounds 5 --directory /data --json result.json
 
-The variants take turns, each round in another order, so that a machine that others use at the same time is unfair to all of
-them alike; before each turn the disk is given time to write what the one before left (sync).
+The variants take turns, each round in another order, so that other load on the machine hits all of them alike. Before
+each turn the disk writes what the last one left (sync).
 
-    curl       curl -o FILE: no hash, and nothing is surely on the disk at its end
+    curl       curl -o FILE: no hash, and the data may still be in memory
     transfer   our transfer of the same file, and then its sha256
     curl+sync  curl -o FILE, then sync FILE
-    place      the whole program: start, look, room, transfer, sha256, fsync, stamp
+    place      the whole program: start, search, transfer, sha256, fsync, stamp
     curl+sha   curl -o FILE, then sha256sum FILE: what a careful person would type
 
 Nothing is left behind. Exit status: 0 when the median of place : curl+sha, taken round by round, is at least ``--aim``,

@@ -1,9 +1,8 @@
-"""GGUF files with a real model's shape and nothing in it: header and tensor list as llama.cpp b11434 wants them, the
-data a hole in a sparse file. llama-server measures such a model without reading it (--fit loads with no_alloc first),
-so the memory of a 60 GB model can be asked for on a machine that could never hold it.
+"""GGUF files with a real model's shape and no data: the header and tensor list that llama.cpp b11434 expects, sparse.
 
-The tensors follow load_arch_tensors of src/models/*.cpp. All matrices are q8_0, all vectors f32: how much a real file's
-weights take is known from its size, what is wanted here is what the shape decides.
+llama-server measures such a model without reading it (--fit loads with no_alloc first), so a small machine can ask how
+much memory a 60 GB model needs. The tensors follow load_arch_tensors of src/models/*.cpp. All matrices are q8_0 and all
+vectors f32: a real file's size gives its weights, and these files only show what the shape decides.
 """
 
 from __future__ import annotations
@@ -29,14 +28,17 @@ class _Shape:
         self.layers = int(keys["block_count"]) - int(keys.get("nextn_predict_layers", 0))
 
     def number(self, key: str, layer: int = 0, default: int = 0) -> int:
+        """A number of the record; where each layer has one, that of ``layer``."""
         value = self.keys.get(key, default)
         return int(value[layer] if isinstance(value, list) else value)
 
     def sliding(self, layer: int) -> bool:
+        """Whether the layer keeps a window only."""
         pattern = self.keys.get("attention.sliding_window_pattern")
         return bool(pattern[layer]) if isinstance(pattern, list) else False
 
     def head(self, layer: int) -> int:
+        """Numbers in one key of the layer."""
         if self.sliding(layer) and "attention.key_length_swa" in self.keys:
             return self.number("attention.key_length_swa")
         return self.number("attention.key_length", default=self.width // self.number("attention.head_count", layer))

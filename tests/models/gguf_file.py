@@ -9,11 +9,13 @@ F32, Q4_K = 0, 12
 
 
 def text(value: str | bytes) -> bytes:
+    """A string as GGUF writes it."""
     raw = value.encode() if isinstance(value, str) else value
     return struct.pack("<Q", len(raw)) + raw
 
 
 def value(content: object) -> bytes:
+    """A metadata value with its type. Raises TypeError for a type that no test needs."""
     if isinstance(content, bool):
         return struct.pack("<I?", 7, content)
     if isinstance(content, int):

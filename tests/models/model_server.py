@@ -13,6 +13,8 @@ Metadata = tuple[int, dict[str, str]]
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers GET by the server's behaviours and HEAD by its metadata."""
+
     protocol_version = "HTTP/1.1"
     server: ModelServer
 
@@ -60,6 +62,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class ModelServer(ThreadingHTTPServer):
+    """A server on loopback; a context manager. ``requests``: path, Range and Authorization of each GET."""
+
     daemon_threads = True
 
     def __init__(self) -> None:
@@ -87,10 +91,12 @@ class ModelServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
+        """Its address."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     @property
     def ranges(self) -> list[str | None]:
+        """The Range header of each GET."""
         return [header for _, header, _ in self.requests]
 
 

@@ -1,4 +1,4 @@
-"""A model_dir, a search directory and a plan: what the tests of placing start from."""
+"""A model_dir, a search directory and a plan, for the tests of placing models."""
 
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ class Desk:
         self.profiles: list[dict[str, Any]] = []
 
     def want(self, *sources: str, name: str = "m.gguf", content: bytes = GOOD, pinned: bool = True) -> None:
+        """Add a profile with one file. Without ``pinned`` the plan has no sha256 and size for it."""
         sha256 = hashlib.sha256(content).hexdigest() if pinned else None
         file = {"name": name, "sha256": sha256, "size": len(content) if pinned else None, "sources": sources}
         self.profiles.append({"id": f"p{len(self.profiles)}", "model": name, "mmproj": None, "files": [file]})
 
     @property
     def text(self) -> str:
+        """The plan as JSON."""
         return json.dumps(
             {
                 "model_dir": str(self.models),
@@ -53,19 +55,24 @@ class Desk:
 
     @property
     def plan(self) -> PlacementPlan:
+        """The plan."""
         return PlacementPlan.read(self.text)
 
     def place(self) -> str:
+        """Place everything; the last line."""
         return placement.place(self.plan)
 
     def check(self, deep: bool = False) -> dict[str, Any]:
+        """What ``placement check`` prints."""
         return placement_check.check(self.plan, deep=deep)
 
     def states(self, deep: bool = False) -> list[str]:
+        """The state of each file."""
         return [row["state"] for row in self.check(deep)["files"]]
 
     @property
     def index(self) -> dict[str, Any]:
+        """The content of models.json."""
         answer: dict[str, Any] = json.loads(self.placements.read_text())
         return answer
 
@@ -89,6 +96,7 @@ def prepared(folder: Path, hub: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 def program(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start ``python -m claude_local.models.placement``."""
     return subprocess.Popen(
         [sys.executable, "-m", "claude_local.models.placement", *arguments],
         cwd=Path(__file__).resolve().parents[2],

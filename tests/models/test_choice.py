@@ -31,12 +31,12 @@ def machine(*gpus: Gpu, cores: int = 8, memory: int = 48, disk: float | None = 5
     return Machine(gpus, cores, memory * GIB, None if disk is None else int(disk * GIB), {})
 
 
-def select(there: Machine, default: str = "auto", wanted: list[str] | None = None) -> choice.Selection:
-    return choice.select(default, wanted or [], SHIPPED, there)
+def select(computer: Machine, default: str = "auto", requested: list[str] | None = None) -> choice.Selection:
+    return choice.select(default, requested or [], SHIPPED, computer)
 
 
 @pytest.mark.parametrize(
-    ("there", "profile", "context"),
+    ("computer", "profile", "context"),
     [
         (machine(cores=2, memory=18), "qwen2.5-coder-1.5b", 32768),
         (machine(cores=2, memory=18, disk=1.8), "qwen2.5-coder-0.5b", 32768),
@@ -54,8 +54,8 @@ def select(there: Machine, default: str = "auto", wanted: list[str] | None = Non
         (machine(gpu(81920)), "qwen3-coder-next-ud-q5", 262144),
     ],
 )
-def test_each_size_of_machine_gets_its_profile(there: Machine, profile: str, context: int) -> None:
-    chosen = select(there).choice
+def test_each_size_of_machine_gets_its_profile(computer: Machine, profile: str, context: int) -> None:
+    chosen = select(computer).choice
     assert (chosen.profile, chosen.context, chosen.chosen) == (profile, context, True)
 
 
@@ -93,10 +93,10 @@ def test_the_guides_table_is_what_the_rule_gives(label: str, screen: int | None)
         assert f"`{select(machine(*cards)).choice.profile}`" == expected, sizes
 
 
-def test_what_the_guide_calls_worth_naming_fits() -> None:
+def test_the_profiles_that_the_guide_recommends_fit() -> None:
     def fits(profile: str, size: int, screen: bool) -> bool:
-        there = machine(gpu(MIB_OF[size], screen))
-        return fit.fits_wholly(model_of(SHIPPED[profile]), there, fit.MINIMUM_CONTEXT)
+        computer = machine(gpu(MIB_OF[size], screen))
+        return fit.fits_wholly(model_of(SHIPPED[profile]), computer, fit.MINIMUM_CONTEXT)
 
     worth = " ".join(GUIDE.split("With 24 GB or more, these fit too:\n\n")[1].split("\n\n")[0].split())
     for profile, least, not_yet in (
@@ -113,7 +113,7 @@ def test_what_the_guide_calls_worth_naming_fits() -> None:
     assert fits("gemma-4-26b-a4b-ud-q4", 20, False) and not fits("gemma-4-26b-a4b-ud-q4", 20, True)
 
 
-def test_the_guides_example_of_a_profile_is_judged_before_its_file_is_there() -> None:
+def test_the_guides_example_is_judged_without_its_file() -> None:
     example = GUIDE.split("```ini\n", 1)[1].split("```", 1)[0].replace("OWNER/REPO@COMMIT", "o/r@" + "0" * 40)
     known = profiles.parse(example)
     judged_fit = fit.judge(model_of(known["my-model"]), machine(gpu(32607)))
@@ -131,22 +131,22 @@ def test_without_a_gpu_the_other_small_profile_is_placed_too_and_never_a_big_one
     assert list(select(machine(cores=2, memory=18, disk=2.2)).placed) == SMALL[:1]
 
 
-def test_what_is_placed_already_needs_no_room() -> None:
+def test_a_file_on_the_disk_needs_no_room() -> None:
     full = machine(cores=2, memory=18, disk=1.2)
-    there = replace(full, placed={"qwen2.5-coder-1.5b-instruct-q4_k_m.gguf": 1117320768})
+    computer = replace(full, placed={"qwen2.5-coder-1.5b-instruct-q4_k_m.gguf": 1117320768})
     assert select(full).choice.profile == "qwen2.5-coder-0.5b"
-    assert select(there).choice.profile == "qwen2.5-coder-1.5b"
+    assert select(computer).choice.profile == "qwen2.5-coder-1.5b"
 
 
 def test_named_profiles_limit_the_choice_and_all_of_them_are_placed() -> None:
-    there = machine(cores=2, memory=18)
-    assert list(select(there, wanted=["qwen2.5-coder-0.5b"]).placed) == ["qwen2.5-coder-0.5b"]
-    both = select(there, wanted=["gpt-oss-20b", "qwen2.5-coder-0.5b"])
+    computer = machine(cores=2, memory=18)
+    assert list(select(computer, requested=["qwen2.5-coder-0.5b"]).placed) == ["qwen2.5-coder-0.5b"]
+    both = select(computer, requested=["gpt-oss-20b", "qwen2.5-coder-0.5b"])
     assert list(both.placed) == ["qwen2.5-coder-0.5b", "gpt-oss-20b"]
-    assert list(select(there, "qwen2.5-coder-0.5b", ["gpt-oss-20b"]).placed) == ["qwen2.5-coder-0.5b", "gpt-oss-20b"]
+    assert list(select(computer, "qwen2.5-coder-0.5b", ["gpt-oss-20b"]).placed) == ["qwen2.5-coder-0.5b", "gpt-oss-20b"]
 
 
-def test_a_named_default_is_used_whatever_the_rule_says_and_told_what_lacks() -> None:
+def test_a_named_profile_is_used_and_the_run_says_what_is_missing() -> None:
     chosen = select(machine(gpu(16303)), "qwen3.6-35b-a3b-ud-q4").choice
     assert chosen.profile == "qwen3.6-35b-a3b-ud-q4" and not chosen.chosen
     assert "GiB short" in chosen.reason
@@ -155,20 +155,20 @@ def test_a_named_default_is_used_whatever_the_rule_says_and_told_what_lacks() ->
     assert "name it" not in text and "named in default_profile" not in text
 
 
-def test_every_profile_gets_the_context_that_fits_unless_it_says_what_goes_where() -> None:
-    there, dense = machine(gpu(24564, True)), "qwen3.8-27b-ud-q4"
-    assert select(there, dense).profiles[dense].ctx_size == 131072
-    assert "(its CTX_SIZE of 262,144 does not fit)" in select(there, dense).choice.reason
+def test_every_profile_gets_the_context_that_fits_unless_it_places_its_layers() -> None:
+    computer, dense = machine(gpu(24564, True)), "qwen3.8-27b-ud-q4"
+    assert select(computer, dense).profiles[dense].ctx_size == 131072
+    assert "(its CTX_SIZE of 262,144 does not fit)" in select(computer, dense).choice.reason
     # One that was asked for besides the default, and one that does not fit at all.
-    assert select(there, wanted=["gpt-oss-20b", dense]).profiles[dense].ctx_size == 131072
+    assert select(computer, requested=["gpt-oss-20b", dense]).profiles[dense].ctx_size == 131072
     assert select(machine(gpu(16303)), dense).profiles[dense].ctx_size == 65536
     for hand in ({"fit": "on"}, {"n_gpu_layers": "40"}, {"extra_args": ("--n-cpu-moe", "8")}):
         profile = replace(SHIPPED[dense], **hand)  # type: ignore[arg-type]
-        selected = choice.select(dense, (), {**SHIPPED, dense: profile}, there)
+        selected = choice.select(dense, (), {**SHIPPED, dense: profile}, computer)
         assert selected.profiles[dense].ctx_size == 262144, hand
 
 
-def test_a_profile_whose_size_nobody_tells_says_what_to_write() -> None:
+def test_a_profile_of_unknown_size_names_the_missing_key() -> None:
     source = replace(SHIPPED["gpt-oss-20b"].files[0], size=None)
     judged_fit = fit.judge(
         model_of(replace(SHIPPED["gpt-oss-20b"], files=(source,), minimum_vram_mib=None)), machine(gpu(24564))
@@ -184,12 +184,12 @@ def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
     assert coder.remedies == ("CTX_SIZE = 32768",)
     # With f16, the same coder's cache is twice as big: then a smaller cache is what helps on a 32 GB card.
     wide = replace(SHIPPED["qwen3-coder-30b-ud-q5"], flags={})
-    told = fit.judge(model_of(wide), machine(gpu(26000)))
-    assert not told.fits and any("cache-type-k = q8_0" in remedy for remedy in told.remedies)
+    judgement = fit.judge(model_of(wide), machine(gpu(26000)))
+    assert not judgement.fits and any("cache-type-k = q8_0" in remedy for remedy in judgement.remedies)
 
 
 @pytest.mark.parametrize(
-    ("there", "profile", "would_fit"),
+    ("computer", "profile", "would_fit"),
     [
         (machine(gpu(24564, True)), "qwen3-coder-30b-ud-q5", ["CTX_SIZE = 32768", "default_profile = qwen3.6-35b-a3b-ud-q4"]),
         # Where no context and no cache is small enough, how much memory it wants.
@@ -200,9 +200,9 @@ def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
     ],
 )  # fmt: skip
 def test_the_run_prints_what_would_fit_in_the_place_of_a_named_profile(
-    there: Machine, profile: str, would_fit: list[str]
+    computer: Machine, profile: str, would_fit: list[str]
 ) -> None:
-    lines = [line for line in select(there, profile).choice.lines() if "would fit" in line]
+    lines = [line for line in select(computer, profile).choice.lines() if "would fit" in line]
     assert len(lines) == len(would_fit)
     for line, remedy in zip(lines, would_fit, strict=True):
         assert line.startswith(f"  would fit: {remedy}")
@@ -223,7 +223,7 @@ def test_when_nothing_fits_the_run_says_how_much_would() -> None:
     assert line.startswith("  would fit: a GPU with 20.0 GiB or more")
 
 
-def test_a_dense_model_that_fits_is_left_to_those_who_usable() -> None:
+def test_a_dense_model_that_fits_must_be_named() -> None:
     fits = {v.profile: v for v in select(machine(gpu(24564))).choice.fits}
     assert not fits["qwen3.8-27b-ud-q4"].fits
     assert "for each token" in fits["qwen3.8-27b-ud-q4"].reason
@@ -238,7 +238,7 @@ def test_without_a_gpu_a_model_that_reads_the_prompt_too_slowly_is_passed_over()
     assert fit.judge(model_of(replace(big, tools=("Read",))), machine(cores=2)).fits
 
 
-def test_the_reason_names_what_was_preferred_but_not_what_could_not_be_meant() -> None:
+def test_the_reason_names_the_profiles_that_were_preferred() -> None:
     assert "preferred" not in select(machine(cores=2, memory=18)).choice.reason
     assert "preferred, but not for this machine: qwen3-coder-next-ud-q5" in select(machine(gpu(24564))).choice.reason
 
@@ -249,12 +249,12 @@ def test_margins_follow_the_screens() -> None:
     # What --fit fills up beside a screen leaves the desktop llama-server's own margin.
     assert fit_target(cards, wholly=False) == "128,1024,1024"
     assert fit_target([], wholly=True) is None
-    there = machine(gpu(24564), gpu(16303, True))
-    mine = select(there).profiles["gpt-oss-20b"]
+    computer = machine(gpu(24564), gpu(16303, True))
+    mine = select(computer).profiles["gpt-oss-20b"]
     assert (mine.n_gpu_layers, mine.fit, mine.fit_target) == ("auto", "on", "128,192")
-    assert select(there).profiles["qwen3-coder-next-ud-q5"].fit_target == "128,1024"
+    assert select(computer).profiles["qwen3-coder-next-ud-q5"].fit_target == "128,1024"
     by_hand = replace(SHIPPED["gpt-oss-20b"], fit="off", n_gpu_layers="99")
-    assert for_gpus(by_hand, there.gpus, wholly=True) == by_hand
+    assert for_gpus(by_hand, computer.gpus, wholly=True) == by_hand
     assert for_gpus(by_hand, (), wholly=False) == by_hand
 
 
@@ -281,11 +281,11 @@ def test_what_fits_wholly_passes_llama_servers_own_check_beside_a_desktop(
 
 
 def test_a_margin_of_the_profiles_own_is_what_the_rule_keeps_free() -> None:
-    there, wide = machine(gpu(24564)), replace(SHIPPED["qwen3.6-35b-a3b-ud-q4"], fit_target="1024")
-    selected = choice.select("auto", [], {wide.id: wide}, there)
+    computer, wide = machine(gpu(24564)), replace(SHIPPED["qwen3.6-35b-a3b-ud-q4"], fit_target="1024")
+    selected = choice.select("auto", [], {wide.id: wide}, computer)
     assert (selected.choice.context, selected.profiles[wide.id].fit_target) == (131072, "1024")
     narrow = replace(wide, fit_target="128,1024")  # one for each GPU: the second is for one that is not there
-    assert choice.select("auto", [], {wide.id: narrow}, there).choice.context == 196608
+    assert choice.select("auto", [], {wide.id: narrow}, computer).choice.context == 196608
 
 
 HAND = """[hand]
@@ -299,8 +299,8 @@ cache-type-v = q8_0
 TWO = machine(gpu(24564), gpu(16303, True))
 
 
-def judged(lines: str, there: Machine = TWO) -> fit.Fit:
-    return fit.judge(model_of(profiles.parse(HAND + lines)["hand"]), there)
+def judged(lines: str, computer: Machine = TWO) -> fit.Fit:
+    return fit.judge(model_of(profiles.parse(HAND + lines)["hand"]), computer)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_the_rule_counts_only_the_gpus_that_a_profiles_flags_leave_it(lines: str
         ("split-mode = none\nmain-gpu = -1\n", "--main-gpu"),
     ],
 )
-def test_a_profile_that_places_its_layers_itself_is_left_to_those_who_usable(lines: str, flag: str) -> None:
+def test_a_profile_that_places_its_layers_must_be_named(lines: str, flag: str) -> None:
     judged_fit = judged(lines)
     assert not judged_fit.fits
     assert judged_fit.lines()[0].endswith(f": not judged: it places its layers by hand ({flag}); name it to use it")
@@ -351,7 +351,7 @@ def test_a_profile_that_places_its_layers_itself_is_left_to_those_who_usable(lin
     assert named.profiles["hand"].ctx_size == 131072
 
 
-def test_what_names_no_place_is_judged_as_ever() -> None:
+def test_flags_that_place_nothing_change_no_judgement() -> None:
     for lines in (
         "N_GPU_LAYERS = 48\n",
         "N_GPU_LAYERS = all\n",
@@ -411,11 +411,11 @@ def test_a_header_on_the_machine_wins_over_no_record() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 200_000), max_size=3), st.integers(1, 64), st.integers(1, 512), st.floats(0, 500))
-def test_whatever_the_machine_some_profile_is_chosen_and_none_that_does_not_fit(
+def test_every_machine_gets_a_profile_and_none_that_does_not_fit(
     sizes: list[int], cores: int, memory: int, disk: float
 ) -> None:
-    there = machine(*(gpu(size) for size in sizes if size), cores=cores, memory=memory, disk=disk)
-    selected = select(there)
+    computer = machine(*(gpu(size) for size in sizes if size), cores=cores, memory=memory, disk=disk)
+    selected = select(computer)
     chosen = next(v for v in selected.choice.fits if v.profile == selected.choice.profile)
     assert selected.choice.chosen == chosen.fits
     if chosen.fits:
@@ -425,9 +425,9 @@ def test_whatever_the_machine_some_profile_is_chosen_and_none_that_does_not_fit(
 
 @pytest.mark.parametrize("profile", [p for p in SHIPPED.values() if p.minimum_vram_mib], ids=lambda p: str(p.id))
 def test_min_vram_is_what_the_estimate_says_for_65536_tokens(profile: profiles.Profile) -> None:
-    wanted = model_of(profile).needs(fit.MINIMUM_CONTEXT)
-    assert wanted is not None and profile.minimum_vram_mib is not None
-    needed = (wanted.on_gpu + wanted.compute) / MIB + GPU_CONTEXT_MIB + HEADLESS_MARGIN_MIB
+    requested = model_of(profile).needs(fit.MINIMUM_CONTEXT)
+    assert requested is not None and profile.minimum_vram_mib is not None
+    needed = (requested.on_gpu + requested.compute) / MIB + GPU_CONTEXT_MIB + HEADLESS_MARGIN_MIB
     assert needed <= profile.minimum_vram_mib <= needed + 1024
 
 
@@ -438,7 +438,7 @@ def test_the_disk_of_a_path_is_the_nearest_mount() -> None:
     assert disk_free("/home", {}) is None
 
 
-def test_an_nvidia_gpu_that_tells_no_memory_shares_the_machines() -> None:
+def test_an_nvidia_gpu_without_memory_shares_the_machines() -> None:
     spark = Gpu("nvidia", "GB10", driver="580.1")
     assert with_memory([spark], 96 * GIB) == (replace(spark, memory_mib=96 * 1024),)
     assert select(machine(*with_memory([spark], 90 * GIB))).choice.profile == "qwen3-coder-next-ud-q5"
@@ -450,24 +450,24 @@ NAVI = Gpu("amd", "Radeon RX 7900 XTX", 24560, driver="amdgpu", display=False)
 
 def test_a_gpu_of_unknown_memory_keeps_its_place_and_its_margin() -> None:
     # llama-server counts every device: the third margin must be the third card's.
-    there = machine(*with_memory([NAVI, ARC, replace(NAVI, display=True)], 48 * GIB))
-    assert [gpu.vendor for gpu in there.gpus] == ["amd", "intel", "amd"]
-    mine = select(there).profiles["gpt-oss-20b"]
+    computer = machine(*with_memory([NAVI, ARC, replace(NAVI, display=True)], 48 * GIB))
+    assert [gpu.vendor for gpu in computer.gpus] == ["amd", "intel", "amd"]
+    mine = select(computer).profiles["gpt-oss-20b"]
     assert mine.fit_target == "128,192,192"
-    chosen = select(there).choice
+    chosen = select(computer).choice
     assert "the memory of Intel Arc A770 is not known, so the rule does not count on it" in chosen.reason
     assert [share.name for share in chosen.fits[2].shares] == ["Radeon RX 7900 XTX"] * 2
 
 
-def test_a_machine_of_which_only_the_gpus_memory_is_unknown_is_told_to_name_a_profile() -> None:
-    there = machine(*with_memory([ARC], 48 * GIB))
-    selected = select(there)
+def test_with_only_unmeasured_gpus_the_run_asks_for_a_named_profile() -> None:
+    computer = machine(*with_memory([ARC], 48 * GIB))
+    selected = select(computer)
     assert selected.choice.profile == "qwen2.5-coder-1.5b"
     assert "the memory of Intel Arc A770 is not known" in selected.choice.reason
     assert "name a profile in default_profile" in selected.choice.reason
     # It serves from the card all the same.
     assert selected.profiles["qwen2.5-coder-1.5b"].n_gpu_layers == "auto"
-    named = select(there, "gpt-oss-20b")
+    named = select(computer, "gpt-oss-20b")
     assert "the memory of Intel Arc A770 is not known, so what fits cannot be computed" in named.choice.reason
     assert "served with 65,536 tokens" in named.choice.reason and "without a GPU" not in named.choice.reason
     assert named.profiles["gpt-oss-20b"].ctx_size == 65536

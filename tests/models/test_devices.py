@@ -35,15 +35,15 @@ def hand(**flags: str) -> Profile:
     return profiles.parse("[x]\nMODEL = a.gguf\n" + lines)["x"]
 
 
-def served(text: str, *gpus: Gpu, wanted: str = "hand") -> tuple[dict[str, str], choice.Selection]:
+def served(text: str, *gpus: Gpu, requested: str = "hand") -> tuple[dict[str, str], choice.Selection]:
     """The preset of the profile on a machine with these GPUs."""
     machine = Machine(gpus, 8, 64 * GIB, 900 * GIB, {})
-    selected = choice.select(wanted, [], profiles.parse(text), machine)
+    selected = choice.select(requested, [], profiles.parse(text), machine)
     variant = "cpu" if not gpus else "cuda" if gpus[0].vendor == "nvidia" else "vulkan"
     return presets.options(selected.profiles["hand"], model="/m", mmproj=None, variant=variant), selected
 
 
-def test_on_its_own_machine_a_placement_by_hand_stays_to_the_letter() -> None:
+def test_on_its_own_machine_a_placement_by_hand_stays_unchanged() -> None:
     preset, selected = served(HAND, NVIDIA, SCREEN)
     assert preset["override-tensor"] == r"blk\.([0-9]|1[0-4])\.=CUDA0,blk\.(1[5-9])\.=CUDA1,exps=CPU"
     assert (preset["n-gpu-layers"], preset["fit"], preset["ctx-size"]) == ("99", "off", "65536")
@@ -51,7 +51,7 @@ def test_on_its_own_machine_a_placement_by_hand_stays_to_the_letter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "there", "names", "margins"),
+    ("gpus", "computer", "names", "margins"),
     [
         ((NVIDIA,), "CUDA0", "CUDA1", "128"),
         ((AMD,), "Vulkan0", "CUDA0, CUDA1", "192"),
@@ -59,7 +59,7 @@ def test_on_its_own_machine_a_placement_by_hand_stays_to_the_letter() -> None:
     ],
 )
 def test_on_another_machine_it_is_left_out_as_a_whole_and_the_run_says_so(
-    gpus: tuple[Gpu, ...], there: str, names: str, margins: str
+    gpus: tuple[Gpu, ...], computer: str, names: str, margins: str
 ) -> None:
     preset, selected = served(HAND, *gpus)
     assert "override-tensor" not in preset
@@ -67,21 +67,21 @@ def test_on_another_machine_it_is_left_out_as_a_whole_and_the_run_says_so(
     # What says nothing of a GPU stays.
     assert (preset["ubatch-size"], preset["batch-size"], preset["temperature"]) == ("1024", "2048", "1.0")
     assert selected.choice.lines()[-1] == (
-        f"hand: --override-tensor names {names}, but this machine has {there}: its placement by hand is left out, "
+        f"hand: --override-tensor names {names}, but this machine has {computer}: its placement by hand is left out, "
         "--fit on places it"
     )
     assert "fits wholly on" in selected.choice.reason
 
 
-def test_without_a_gpu_nothing_of_it_is_left() -> None:
+def test_without_a_gpu_it_is_left_out() -> None:
     preset, selected = served(HAND.replace("-ub 1024", "-ub 1024 --cpu-moe --device-draft CUDA0"))
     assert not devices.PLACEMENT & set(preset) and "n-gpu-layers" not in preset
     assert selected.choice.notes == ()
 
 
-def test_only_profiles_that_are_placed_are_spoken_of() -> None:
+def test_the_run_mentions_only_placed_profiles() -> None:
     text = HAND + "[other]\nMODEL = b.gguf\nABOUT_SIZE = 12 GB\nARCHITECTURE = gpt-oss-20b\n"
-    _, selected = served(text, NVIDIA, wanted="other")
+    _, selected = served(text, NVIDIA, requested="other")
     assert selected.choice.notes == () and selected.profiles["hand"].fit == "on"
 
 
@@ -121,7 +121,7 @@ def test_flags_for_the_gpus_that_are_there_stay(flags: dict[str, str]) -> None:
     assert devices.without_foreign_placement(profile, [NVIDIA, SCREEN]) == (profile, [])
 
 
-def test_a_margin_for_each_of_other_gpus_gives_way_to_ours() -> None:
+def test_margins_for_other_gpus_give_way_to_ours() -> None:
     profile = replace(hand(), fit_target="128,1024")
     assert devices.without_foreign_placement(profile, [NVIDIA, SCREEN])[0].fit_target == "128,1024"
     alone, notes = devices.without_foreign_placement(profile, [SCREEN])
@@ -150,7 +150,7 @@ flags = st.fixed_dictionaries(
 
 
 @given(flags, cards)
-def test_what_is_served_never_names_a_gpu_that_is_not_there(chosen: dict[str, str], gpus: list[Gpu]) -> None:
+def test_a_served_profile_names_only_existing_gpus(chosen: dict[str, str], gpus: list[Gpu]) -> None:
     profile, _ = devices.without_foreign_placement(hand(**chosen), gpus)
     assert devices.foreign_flags(profile, gpus) == []
     assert set(devices.used_gpus(profile, gpus)) <= set(gpus)

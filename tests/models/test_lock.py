@@ -34,10 +34,10 @@ entries = st.lists(
 
 
 @given(entries)
-def test_what_is_written_is_what_is_read(found: list[LockEntry]) -> None:
-    lock = models_lock.merge({}, found)
+def test_what_is_written_is_what_is_read(entries: list[LockEntry]) -> None:
+    lock = models_lock.merge({}, entries)
     assert models_lock.read(models_lock.dump(lock)) == lock
-    assert models_lock.merge(lock, found) == lock
+    assert models_lock.merge(lock, entries) == lock
 
 
 @given(

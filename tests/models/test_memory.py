@@ -53,11 +53,11 @@ def test_a_file_of_that_shape_reads_as_the_record_does(name: str, tmp_path: Path
     size = sparse_models.write(path, record.name, record.keys, record.vocabulary)
     with open(path, "rb") as file:
         header = gguf.read(file)
-    seen = from_header(header)
-    assert (seen.name, seen.vocabulary, seen.tied) == (record.name, record.vocabulary, record.tied)
+    read_back = from_header(header)
+    assert (read_back.name, read_back.vocabulary, read_back.tied) == (record.name, record.vocabulary, record.tied)
     for serving in (Serving(32768), Serving(65536, slots=2, key_type="q8_0")):
-        assert cache_bytes(seen, serving) == cache_bytes(record, serving)
-        assert compute_bytes(seen, serving) == compute_bytes(record, serving)
+        assert cache_bytes(read_back, serving) == cache_bytes(record, serving)
+        assert compute_bytes(read_back, serving) == compute_bytes(record, serving)
     # The tensors are q8_0 (8.5 bits) but for small ones: counting parameters by the shape must come out at their size.
     # (Qwen3.8's file carries a draft head besides.)
     assert record.parameters[0] * 8.5 / 8 == pytest.approx(size, rel=0.03)
@@ -120,7 +120,7 @@ def test_a_shape_without_its_numbers_says_which_is_missing() -> None:
         estimate(Architecture("odd", 5, {"block_count": 2}), 1, Serving(512))
 
 
-def test_a_header_tells_layers_windows_and_heads() -> None:
+def test_a_header_has_layers_windows_and_heads() -> None:
     file = gguf_file(
         {
             "general.architecture": "gemma3",
@@ -149,13 +149,13 @@ def test_long_arrays_of_a_header_are_counted_but_not_kept() -> None:
     assert struct.calcsize("<i") * len(many) < header.file_bytes
 
 
-def test_layers_go_to_gpus_by_their_room_and_what_lacks_is_told() -> None:
-    wanted = estimate(shipped()["gpt-oss-20b"], 12 * GIB, Serving(131072), embedding=0)
-    one, missing = shares(wanted, [("a", 17 * GIB, 128 * MIB)])
+def test_layers_go_to_gpus_by_their_room_and_the_missing_bytes_are_returned() -> None:
+    needed = estimate(shipped()["gpt-oss-20b"], 12 * GIB, Serving(131072), embedding=0)
+    one, missing = shares(needed, [("a", 17 * GIB, 128 * MIB)])
     assert missing < 0 and one[0].needed <= 17 * GIB
-    assert one[0].needed == wanted.total + 128 * MIB + GPU_CONTEXT_MIB * MIB
-    two, missing = shares(wanted, [("a", 12 * GIB, 128 * MIB), ("b", 7 * GIB, 1024 * MIB)])
+    assert one[0].needed == needed.total + 128 * MIB + GPU_CONTEXT_MIB * MIB
+    two, missing = shares(needed, [("a", 12 * GIB, 128 * MIB), ("b", 7 * GIB, 1024 * MIB)])
     assert missing < 0 and all(share.needed <= share.memory for share in two)
     assert two[0].needed > two[1].needed
-    _, missing = shares(wanted, [("a", 8 * GIB, 0)])
-    assert missing == wanted.on_gpu + wanted.compute + GPU_CONTEXT_MIB * MIB - 8 * GIB
+    _, missing = shares(needed, [("a", 8 * GIB, 0)])
+    assert missing == needed.on_gpu + needed.compute + GPU_CONTEXT_MIB * MIB - 8 * GIB

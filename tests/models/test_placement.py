@@ -1,4 +1,4 @@
-"""Placing models: what is fetched, what is used, what is replaced and what is never touched."""
+"""Placing models: which files are downloaded, used, replaced and never touched."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def desk(tmp_path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch) -
     return prepared(tmp_path, server.url, monkeypatch)
 
 
-def test_a_missing_model_is_fetched_verified_and_stamped(desk: Desk, server: ModelServer) -> None:
+def test_a_missing_model_is_downloaded_verified_and_stamped(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m", name="sub/m.gguf")
     assert desk.states() == ["missing"]
@@ -54,7 +54,7 @@ def test_a_missing_model_is_fetched_verified_and_stamped(desk: Desk, server: Mod
     assert os.listdir(path.parent) == ["m.gguf"]
 
 
-def test_a_second_run_fetches_and_hashes_nothing(
+def test_a_second_run_downloads_and_hashes_nothing(
     desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.behaviours["/m"] = whole(GOOD)
@@ -65,36 +65,7 @@ def test_a_second_run_fetches_and_hashes_nothing(
     assert len(server.requests) == 1
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(desk: Desk, server: ModelServer) -> None:
-    server.behaviours["/m"] = whole(GOOD, cut=[MIB, MIB // 2])
-    desk.want(f"url {server.url}/m")
-    desk.place()
-    assert desk.check()["ok"]
-    assert server.ranges == [None, f"bytes={MIB}-", f"bytes={MIB + MIB // 2}-"]
-
-
-def test_a_server_that_stays_broken_is_given_up_and_the_next_run_resumes(desk: Desk, server: ModelServer) -> None:
-    server.behaviours["/m"] = whole(GOOD, cut=[MIB] + [0] * 60)
-    desk.want(f"url {server.url}/m")
-    with pytest.raises(PlacementError, match="broke"):
-        desk.place()
-    assert (desk.models / "m.gguf.part").stat().st_size == MIB
-    assert desk.states() == ["missing"]
-    assert len(server.requests) < 30
-    server.behaviours["/m"] = whole(GOOD)
-    desk.place()
-    assert server.ranges[-1] == f"bytes={MIB}-"
-    assert desk.check()["ok"]
-
-
-def test_a_server_without_ranges_starts_again(desk: Desk, server: ModelServer) -> None:
-    server.behaviours["/m"] = whole(GOOD, cut=[MIB], resumable=False)
-    desk.want(f"url {server.url}/m")
-    desk.place()
-    assert desk.check()["ok"]
-
-
-def test_a_complete_part_is_not_fetched_again(desk: Desk, server: ModelServer) -> None:
+def test_a_complete_part_is_not_downloaded_again(desk: Desk, server: ModelServer) -> None:
     desk.want(f"url {server.url}/m")
     desk.models.mkdir()
     (desk.models / "m.gguf.part").write_bytes(GOOD)
@@ -128,7 +99,7 @@ def test_an_unsatisfiable_range_starts_again(desk: Desk, server: ModelServer) ->
     assert desk.check()["ok"]
 
 
-def test_wrong_content_never_gets_the_name(desk: Desk, server: ModelServer) -> None:
+def test_a_file_with_a_wrong_sha256_never_gets_its_name(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(OTHER)
     desk.want(f"url {server.url}/m")
     with pytest.raises(PlacementError, match=hashlib.sha256(OTHER).hexdigest()):
@@ -180,7 +151,7 @@ def test_a_bad_source_is_named_and_the_next_one_used(
     assert reason in capsys.readouterr().out
 
 
-def test_when_no_source_helps_every_reason_is_told(desk: Desk, server: ModelServer) -> None:
+def test_when_no_source_helps_the_message_has_every_reason(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/html"] = page
     desk.want(f"url {server.url}/gone", f"url {server.url}/html")
     with pytest.raises(PlacementError, match=r"(?s)gone.*HTTP 404.*html.*a web page"):
@@ -196,8 +167,8 @@ def test_a_host_that_refuses_connections_is_tried_once_a_run(
     desk.want(f"url {dead}/a", f"url {server.url}/a", name="a.gguf")
     desk.want(f"url {dead}/b", f"url {server.url}/b", name="b.gguf", content=OTHER)
     desk.place()
-    said = capsys.readouterr().out
-    assert said.count("127.0.0.1:9 was tried before: it refuses connections") == 1, said
+    output = capsys.readouterr().out
+    assert output.count("127.0.0.1:9 was tried before: it refuses connections") == 1, output
     assert desk.check()["ok"]
 
 
@@ -234,7 +205,7 @@ def test_a_model_on_another_disk_is_used_where_it_is(desk: Desk, server: ModelSe
     assert [name for name in os.listdir(desk.models) if not name.startswith(".")] == []
 
 
-def test_a_link_inside_a_search_directory_becomes_the_file_that_the_server_sees(desk: Desk) -> None:
+def test_a_link_inside_a_search_directory_is_used_by_its_target(desk: Desk) -> None:
     blob = desk.disk / "blobs" / "abc"
     blob.parent.mkdir()
     blob.write_bytes(GOOD)
@@ -254,7 +225,7 @@ def test_a_link_that_leaves_the_directories_is_not_used(desk: Desk, tmp_path: Pa
         desk.place()
 
 
-def test_a_wrong_file_on_another_disk_is_passed_over_and_left_alone(
+def test_a_wrong_file_on_another_disk_is_skipped_and_left_alone(
     desk: Desk, server: ModelServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (desk.disk / "m.gguf").write_bytes(OTHER)
@@ -341,7 +312,7 @@ def test_a_link_in_the_place_of_our_file_is_left_alone(desk: Desk, server: Model
     assert len(server.requests) == 1
 
 
-def test_a_file_that_appears_while_its_name_is_fetched_stays(desk: Desk, server: ModelServer) -> None:
+def test_a_file_that_appears_during_the_download_stays(desk: Desk, server: ModelServer) -> None:
     def behave(handler: Handler) -> None:
         (desk.models / "m.gguf").write_bytes(OTHER)
         whole(GOOD)(handler)
@@ -356,7 +327,7 @@ def test_a_file_that_appears_while_its_name_is_fetched_stays(desk: Desk, server:
     assert len(server.requests) == 1
 
 
-def test_what_was_placed_is_ours_also_when_the_notes_cannot_be_written(
+def test_a_placed_file_is_ours_even_if_models_json_cannot_be_written(
     desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.behaviours["/m"] = whole(GOOD)
@@ -389,7 +360,7 @@ def test_what_was_placed_is_ours_also_when_the_notes_cannot_be_written(
     assert "nothing downloaded" in desk.place()
 
 
-def test_a_name_that_cannot_be_given_leaves_the_notes_as_they_were(
+def test_a_failed_rename_leaves_models_json_unchanged(
     desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.behaviours["/m"] = whole(GOOD)
@@ -411,7 +382,7 @@ def test_a_name_that_cannot_be_given_leaves_the_notes_as_they_were(
     assert (desk.models / "m.gguf").read_bytes() == GOOD
 
 
-def test_notes_of_an_earlier_version_are_read(desk: Desk, server: ModelServer) -> None:
+def test_models_json_of_an_earlier_version_is_read(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
     desk.place()
@@ -449,7 +420,7 @@ def test_silent_damage_is_found_by_the_deep_check_and_repaired_by_the_next_run(d
     assert desk.states(deep=True) == ["ok"]
 
 
-def test_a_deep_check_takes_the_lock_before_it_changes_the_notes(
+def test_a_deep_check_takes_the_lock_before_it_writes(
     desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.behaviours["/m"] = whole(GOOD)
@@ -505,7 +476,7 @@ def test_without_sha256_a_sound_gguf_must_be_there(desk: Desk) -> None:
     assert desk.states(deep=True) == ["ok"]
 
 
-def test_all_problems_are_told_before_anything_is_fetched(desk: Desk, server: ModelServer) -> None:
+def test_all_problems_are_reported_before_anything_is_downloaded(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/a"] = whole(GOOD)
     desk.want(f"url {server.url}/a", name="a.gguf")
     desk.want(name="b.gguf", pinned=False)
@@ -555,7 +526,7 @@ def want_split(desk: Desk, *sources: str, count: int = 2) -> dict[str, bytes]:
     return parts
 
 
-def test_parts_that_come_one_by_one_are_taken_as_they_come(desk: Desk) -> None:
+def test_parts_may_arrive_one_by_one(desk: Desk) -> None:
     parts = want_split(desk, count=3)
     folder = desk.disk / "sub"
     folder.mkdir()
@@ -593,11 +564,11 @@ def test_parts_in_the_hubs_own_cache_are_used_where_they_are(desk: Desk, server:
     assert desk.index["profiles"]["split"]["files"] == [str(used / name) for name in parts]
     if kind == "relative":
         assert server.requests == [] and "nothing downloaded" in desk.place()
-        found = inventory(str(desk.placements), str(desk.folder / "none"))
-        assert {(file.state, file.placed, file.orphaned) for file in found.files} == {("verified", False, False)}
+        stored = inventory(str(desk.placements), str(desk.folder / "none"))
+        assert {(file.state, file.placed, file.orphaned) for file in stored.files} == {("verified", False, False)}
 
 
-def test_a_part_under_another_name_gets_no_advice_that_cannot_help(
+def test_a_part_under_another_name_gets_advice_that_helps(
     desk: Desk, server: ModelServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, content in want_split(desk, f"url {server.url}/{{name}}").items():
@@ -609,9 +580,9 @@ def test_a_part_under_another_name_gets_no_advice_that_cannot_help(
     assert "needs each part of a model under its own name" in output and "model_search_dirs" not in output
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_a_folder_of_model_dir_that_leads_out_of_it_is_told_before_anything_is_fetched(
-    desk: Desk, server: ModelServer, there: bool
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_that_links_out_of_model_dir_is_reported_before_a_download(
+    desk: Desk, server: ModelServer, exists: bool
 ) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m", name="sub/m.gguf")
@@ -619,7 +590,7 @@ def test_a_folder_of_model_dir_that_leads_out_of_it_is_told_before_anything_is_f
     big.mkdir()
     desk.models.mkdir()
     (desk.models / "sub").symlink_to(big)
-    if there:
+    if exists:
         (big / "m.gguf").write_bytes(GOOD)
     with pytest.raises(PlacementError, match=f"(?i)name {big} in model_search_dirs"):
         desk.place()
@@ -627,11 +598,11 @@ def test_a_folder_of_model_dir_that_leads_out_of_it_is_told_before_anything_is_f
     # What the message says helps.
     desk.disk = big
     desk.place()
-    assert desk.check()["ok"] and len(server.requests) == (0 if there else 1)
+    assert desk.check()["ok"] and len(server.requests) == (0 if exists else 1)
     assert (big / "m.gguf").read_bytes() == GOOD
 
 
-def test_a_fetched_file_that_is_not_there_afterwards_is_no_success(
+def test_a_download_that_is_gone_afterwards_is_a_failure(
     desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.behaviours["/m"] = whole(GOOD)
@@ -650,7 +621,7 @@ def test_two_profiles_share_one_file(desk: Desk, server: ModelServer) -> None:
     assert desk.check()["ok"]
 
 
-def test_a_profile_more_or_less_is_a_change_once(desk: Desk, server: ModelServer) -> None:
+def test_a_renamed_profile_is_one_change(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
     desk.place()
@@ -661,7 +632,7 @@ def test_a_profile_more_or_less_is_a_change_once(desk: Desk, server: ModelServer
     assert list(desk.index["profiles"]) == ["renamed"]
 
 
-def test_a_profile_that_could_not_be_had_and_is_given_up_leaves_no_note(desk: Desk, server: ModelServer) -> None:
+def test_a_profile_that_failed_and_was_removed_leaves_no_trace(desk: Desk, server: ModelServer) -> None:
     """Its parts would count as being placed for ever."""
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
@@ -676,7 +647,7 @@ def test_a_profile_that_could_not_be_had_and_is_given_up_leaves_no_note(desk: De
     assert desk.check()["ok"] and desk.index["wanted"] == []
 
 
-def test_too_little_room_is_said_before_anything_is_fetched(
+def test_too_little_room_is_reported_before_anything_is_downloaded(
     desk: Desk, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.behaviours["/m"] = whole(GOOD)
@@ -727,7 +698,7 @@ def test_a_disk_that_fills_up_keeps_what_is_there(
     assert desk.check()["ok"]
 
 
-def test_a_damaged_index_costs_one_hash(desk: Desk, server: ModelServer) -> None:
+def test_a_damaged_models_json_costs_one_hash(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
     desk.place()
@@ -737,7 +708,7 @@ def test_a_damaged_index_costs_one_hash(desk: Desk, server: ModelServer) -> None
     assert desk.check()["ok"]
 
 
-def test_a_second_run_at_the_same_time_waits_and_then_says_who(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_waits_and_then_names_the_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.want()
     desk.models.mkdir()
     (desk.models / "m.gguf").write_bytes(GOOD)
@@ -768,7 +739,7 @@ def somebody() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("others_lock", [False, True])
-def test_a_models_directory_of_somebody_else_is_used_but_not_written_to(
+def test_somebody_elses_model_dir_is_used_but_not_written_to(
     somebody: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch, others_lock: bool
 ) -> None:
     desk = prepared(somebody, server.url, monkeypatch)
@@ -840,9 +811,7 @@ def test_packages_resume_after_the_last_whole_piece(
     assert sorted(os.listdir(desk.models)) == [".placing.lock", "m.gguf"]
 
 
-def test_packages_are_the_second_source_and_a_begun_transfer_survives_when_they_are_missing(
-    desk: Desk, server: ModelServer, wheels: Path
-) -> None:
+def test_missing_packages_do_not_cost_the_part_of_another_source(desk: Desk, server: ModelServer, wheels: Path) -> None:
     server.behaviours["/m"] = whole(GOOD, cut=[MIB] + [0] * 60)
     desk.want(f"url {server.url}/m", "pip other-model==1.0")
     with pytest.raises(PlacementError, match="other-model"):
@@ -884,7 +853,7 @@ def slowly(content: bytes, pause: float) -> Any:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130), (signal.SIGINT, 130)])
-def test_a_killed_run_is_carried_on_by_the_next(desk: Desk, server: ModelServer, number: int, status: int) -> None:
+def test_the_next_run_continues_a_killed_one(desk: Desk, server: ModelServer, number: int, status: int) -> None:
     content = model(8 * MIB)
     with ModelServer() as slow:
         pause = [0.4]
@@ -941,7 +910,7 @@ def test_failures_are_one_message_without_a_traceback(desk: Desk) -> None:
         assert "Traceback" not in errors
 
 
-def test_a_reader_that_goes_away_stops_the_run(desk: Desk, server: ModelServer) -> None:
+def test_a_closed_output_stops_the_run(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
     (desk.folder / "plan.json").write_text(desk.text)

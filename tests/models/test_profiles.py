@@ -24,9 +24,9 @@ def problems(text: str) -> list[str]:
 
 
 def problem(body: str) -> str:
-    found = problems(f"[x]\n{body}")
-    assert len(found) == 1, found
-    return found[0]
+    reported = problems(f"[x]\n{body}")
+    assert len(reported) == 1, reported
+    return reported[0]
 
 
 def shipped() -> dict[str, profiles.Profile]:
@@ -187,7 +187,7 @@ def test_context_zero_is_the_models_own() -> None:
     assert one("MODEL = a.gguf\nCTX_SIZE = 0").ctx_size is None
 
 
-def test_switches_may_be_said_either_way_round() -> None:
+def test_switches_have_two_spellings() -> None:
     assert one("MODEL = a.gguf\nno-warmup = on\nmetrics = 1\ncache-prompt = off").options == {
         "warmup": "false",
         "metrics": "true",
@@ -254,17 +254,17 @@ def test_switches_may_be_said_either_way_round() -> None:
     ],
 )
 def test_a_problem_names_the_key_what_was_found_and_what_is_expected(body: str, parts: list[str]) -> None:
-    found = problem(body)
-    assert found.startswith("models.conf: [x] ")
+    reported = problem(body)
+    assert reported.startswith("models.conf: [x] ")
     for part in parts:
-        assert part in found, found
+        assert part in reported, reported
 
 
 def test_all_problems_come_at_once() -> None:
-    found = problems(
+    reported = problems(
         "[a]\nCTX_SIZE = x\nno-mmap = 1\n[b]\nMODEL = b.gguf\nMODEL = c.gguf\nFIT = x\n[claude-local]\nMODEL = a.gguf\n"
     )
-    assert [line.split(":")[1].strip() for line in found] == [
+    assert [line.split(":")[1].strip() for line in reported] == [
         "[b] MODEL",
         "[a] MODEL",
         "[a] CTX_SIZE",
@@ -300,8 +300,8 @@ def test_two_files_of_one_name_from_two_hub_repositories_are_refused() -> None:
 
 
 def test_two_profiles_cannot_disagree_on_one_file() -> None:
-    found = problems(f"[a]\nMODEL = m.gguf\nSHA256 = {SHA}\n[b]\nMODEL = m.gguf\nSHA256 = {'cd' * 32}\n")
-    assert "[b] SHA256" in found[0] and "[a]" in found[0]
+    reported = problems(f"[a]\nMODEL = m.gguf\nSHA256 = {SHA}\n[b]\nMODEL = m.gguf\nSHA256 = {'cd' * 32}\n")
+    assert "[b] SHA256" in reported[0] and "[a]" in reported[0]
 
 
 def test_an_unknown_chat_template_is_named() -> None:

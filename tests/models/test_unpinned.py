@@ -60,7 +60,7 @@ def elsewhere(hub: ModelServer, sha256: str = SHA, size: int = len(GOOD)) -> Met
     return linked(sha256, size, f"{hub.url.replace('127.0.0.1', 'localhost')}/{sha256}")
 
 
-def test_the_hubs_word_is_what_the_bytes_must_match(hub: ModelServer, tmp_path: Path) -> None:
+def test_the_bytes_must_have_the_sha256_that_the_hub_gave(hub: ModelServer, tmp_path: Path) -> None:
     hub.metadata[PATH] = elsewhere(hub)
     hub.behaviours[f"/{SHA}"] = whole(GOOD)
     assert placement_check.check(plan(hub, tmp_path))["ok"] is False and hub.heads == []
@@ -75,7 +75,7 @@ def test_the_hubs_word_is_what_the_bytes_must_match(hub: ModelServer, tmp_path: 
     assert len(hub.heads) == asked
 
 
-def test_other_bytes_than_the_hub_said_are_refused(hub: ModelServer, tmp_path: Path) -> None:
+def test_bytes_with_another_sha256_are_refused(hub: ModelServer, tmp_path: Path) -> None:
     hub.metadata[PATH] = elsewhere(hub, "ab" * 32)
     hub.behaviours[f"/{SHA}"] = whole(GOOD)
     with pytest.raises(PlacementError, match="no source gives it"):
@@ -90,7 +90,7 @@ def test_other_bytes_than_the_hub_said_are_refused(hub: ModelServer, tmp_path: P
         (*linked("not-a-hash", 5), "names no sha256"),
     ],
 )
-def test_a_hub_that_does_not_say_is_named_and_nothing_is_fetched(
+def test_without_a_sha256_from_the_hub_nothing_is_downloaded(
     hub: ModelServer, tmp_path: Path, status: int, headers: dict[str, str], says: str
 ) -> None:
     hub.metadata[PATH] = (status, headers)
@@ -192,7 +192,7 @@ def test_a_new_revision_is_another_file(hub: ModelServer, tmp_path: Path) -> Non
     assert placement_check.check(newer(hub, tmp_path))["ok"]
 
 
-def test_a_new_revision_with_the_same_content_is_noted_without_a_transfer(hub: ModelServer, tmp_path: Path) -> None:
+def test_a_new_revision_with_the_same_content_is_not_downloaded(hub: ModelServer, tmp_path: Path) -> None:
     hub.metadata[PATH], hub.metadata[NEWER_PATH] = elsewhere(hub), elsewhere(hub)
     hub.behaviours[f"/{SHA}"] = whole(GOOD)
     placement.place(plan(hub, tmp_path))
@@ -215,9 +215,7 @@ def test_a_new_revision_that_cannot_be_asked_for_is_not_the_old_file(hub: ModelS
     assert len(hub.requests) == 1
 
 
-def test_a_stamp_of_an_earlier_version_does_not_say_from_where_and_the_hub_is_asked(
-    hub: ModelServer, tmp_path: Path
-) -> None:
+def test_a_stamp_without_a_source_makes_the_run_ask_the_hub(hub: ModelServer, tmp_path: Path) -> None:
     hub.metadata[PATH] = elsewhere(hub)
     hub.behaviours[f"/{SHA}"] = whole(GOOD)
     placement.place(plan(hub, tmp_path))
@@ -232,9 +230,7 @@ def test_a_stamp_of_an_earlier_version_does_not_say_from_where_and_the_hub_is_as
     assert len(hub.requests) == 1
 
 
-def test_a_file_that_is_gone_is_asked_for_anew_and_a_touched_one_is_known_without_the_hub(
-    hub: ModelServer, tmp_path: Path
-) -> None:
+def test_the_hub_is_asked_about_a_missing_file_but_not_about_a_touched_one(hub: ModelServer, tmp_path: Path) -> None:
     """The first is the cure for a wrong entry in models.lock."""
     hub.metadata[PATH] = elsewhere(hub)
     hub.behaviours[f"/{SHA}"] = whole(GOOD)
@@ -257,7 +253,7 @@ def test_a_file_that_is_gone_is_asked_for_anew_and_a_touched_one_is_known_withou
 @pytest.mark.parametrize(
     ("busy", "waited"), [((503, {"Retry-After": "7"}), [7.0]), ((429, {}), [0.0]), ((500, {}), [0.0])]
 )
-def test_a_busy_hub_is_asked_again_when_it_says(
+def test_a_busy_hub_is_asked_again_when_it_asks_for_it(
     hub: ModelServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -282,7 +278,7 @@ def test_a_busy_hub_is_asked_again_when_it_says(
         ((503, {"Retry-After": "900"}), r"asks to come back in 15 min", 1),
     ],
 )
-def test_a_hub_that_refuses_says_why_and_the_other_models_are_placed_all_the_same(
+def test_a_refusal_of_the_hub_does_not_stop_the_other_models(
     hub: ModelServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -302,9 +298,7 @@ def test_a_hub_that_refuses_says_why_and_the_other_models_are_placed_all_the_sam
     assert [path for path, _ in hub.heads].count(PATH) == asked
 
 
-def test_a_hub_out_of_reach_leaves_the_users_own_file_deep_in_a_search_directory(
-    hub: ModelServer, tmp_path: Path
-) -> None:
+def test_without_the_hub_the_users_own_file_is_used(hub: ModelServer, tmp_path: Path) -> None:
     disk = tmp_path / "disk" / "deep" / "er"
     disk.mkdir(parents=True)
     (disk / "m.gguf").write_bytes(GOOD)
