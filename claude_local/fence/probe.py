@@ -77,8 +77,8 @@ class AppArmor:
 class Symptoms:
     """What was observed on a machine.
 
-    ``distribution`` and ``copy``: BWRAP and COPY, None when missing. ``sysctls``: the relevant ones that exist, by name;
-    ``settable``: those of them that root can change here. ``container``: the kind of container that this is
+    ``distribution`` and ``copy``: BWRAP and COPY, None when missing. ``sysctls``: the relevant ones that exist, by
+    name; ``settable``: those of them that root can change here. ``container``: the kind of container that this is
     (``docker``, ``lxc`` ...), empty outside a container.
     """
 
@@ -157,8 +157,8 @@ def decide(symptoms: Symptoms) -> Decision:
 
 
 def _layers(bwrap: Bubblewrap, socat: bool) -> tuple[str, ...]:
-    """The layers that work with ``bwrap``. Of two that work alone but not together, the outer one stays, because it covers
-    the whole process."""
+    """The layers that work with ``bwrap``. Of two that work alone but not together, the outer one stays, because it
+    covers the whole process."""
     outer, inner = bwrap.works(OUTER), bwrap.works(INNER) and socat
     if outer and inner:
         return (OUTER, INNER) if bwrap.works(BOTH) else (OUTER,)

@@ -83,8 +83,8 @@ class Station:
         self, *arguments: str, cwd: Path | None = None, server: str = "http://127.0.0.1:9999", env: Any = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.words(*arguments, server=server), cwd=cwd or self.workspace, env=self.environment(**env or {}), text=True,
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+            self.words(*arguments, server=server), cwd=cwd or self.workspace, env=self.environment(**env or {}),
+            text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
 
     def saw(self, program: str = "", *arguments: str, **env: str) -> dict[str, Any]:

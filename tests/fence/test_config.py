@@ -27,17 +27,17 @@ CONFIGS = st.builds(
 
 
 @given(CONFIGS)
-def test_what_the_deploy_writes_is_what_claude_local_reads(config: FenceConfig) -> None:
+def test_claude_local_reads_what_the_deploy_writes(config: FenceConfig) -> None:
     assert parse(dump(config)) == config
 
 
-def test_without_a_word_about_layers_both_are_wanted() -> None:
+def test_the_default_is_both_layers() -> None:
     """A file that does not say which layers work must not open the fence."""
     config = parse("{}")
     assert config.outer and config.inner and config.ports == ()
 
 
-def test_layers_are_told_apart() -> None:
+def test_the_layers_are_read_one_by_one() -> None:
     assert (parse('{"layers": ["outer"]}').outer, parse('{"layers": ["outer"]}').inner) == (True, False)
     assert (parse('{"layers": []}').outer, parse('{"layers": []}').inner) == (False, False)
 
@@ -59,13 +59,13 @@ def test_layers_are_told_apart() -> None:
         ('{"hidden": {}}', "hidden is {}"),
     ],
 )
-def test_a_broken_file_is_refused_with_what_is_wrong_in_it(text: str, wrong: str) -> None:
+def test_an_invalid_file_is_refused_with_the_reason(text: str, wrong: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text)
     assert wrong in str(caught.value)
 
 
-def test_it_can_be_read_by_people() -> None:
+def test_the_file_is_readable_for_people() -> None:
     text = dump(FenceConfig(reason="weil's nicht geht: übel"))
     assert "übel" in text and text.endswith("}\n") and len(text.splitlines()) > 5
     assert set(json.loads(text)) == vars(FenceConfig()).keys()

@@ -43,12 +43,12 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("name", [*SECRETS, *OUTSIDE])
-def test_secrets_and_pointers_to_the_outside_do_not_pass(name: str) -> None:
+def test_secrets_and_pointers_to_the_outside_are_removed(name: str) -> None:
     assert filtered({name: "x", "PATH": "/bin"}) == {"PATH": "/bin"}
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_programs_need_passes(name: str) -> None:
+def test_harmless_variables_stay(name: str) -> None:
     assert filtered({name: "x"}) == {name: "x"}
 
 
@@ -56,7 +56,7 @@ def test_what_programs_need_passes(name: str) -> None:
     "value",
     ["https://me:secret@example.org/simple", "a http://:secret@proxy:3128", "https://0123456789abcdef0123@example.org"],
 )
-def test_an_address_with_a_login_does_not_pass(value: str) -> None:
+def test_an_address_with_a_login_is_removed(value: str) -> None:
     assert filtered({"PIP_INDEX_URL": value, "HTTPS_PROXY": value}) == {}
     assert filtered({"HTTPS_PROXY": value}, keep=["HTTPS_PROXY"]) == {"HTTPS_PROXY": value}
 
@@ -64,17 +64,17 @@ def test_an_address_with_a_login_does_not_pass(value: str) -> None:
 @pytest.mark.parametrize(
     "value", ["https://example.org/a:b@c", "ssh://git@example.org/x", "http://[::1]:3128", "a:b@c", "file:///a@b"]
 )
-def test_an_address_without_one_passes(value: str) -> None:
+def test_an_address_without_a_login_stays(value: str) -> None:
     assert filtered({"REMOTE": value}) == {"REMOTE": value}
 
 
 @pytest.mark.parametrize("name", ["GITHUB_TOKEN", "DISPLAY", "DATABASE_URL"])
-def test_what_the_user_names_passes(name: str) -> None:
+def test_variables_of_fence_environment_stay(name: str) -> None:
     assert filtered({name: "x", "NPM_TOKEN": "y"}, keep=[name]) == {name: "x"}
 
 
 @pytest.mark.parametrize("socket", SOCKET_VARIABLES)
-def test_a_socket_that_the_user_asks_for_brings_its_variables_and_no_others(socket: str) -> None:
+def test_an_allowed_socket_keeps_its_variables_only(socket: str) -> None:
     given_all = {name: "x" for names in SOCKET_VARIABLES.values() for name in names}
     assert set(filtered(given_all, sockets=[socket])) == set(SOCKET_VARIABLES[socket])
 
@@ -83,7 +83,7 @@ NAMES = st.one_of(st.text(), st.sampled_from([*SECRETS, *HARMLESS, *OUTSIDE]))
 
 
 @given(st.dictionaries(NAMES, st.text()), st.lists(NAMES))
-def test_the_environment_only_loses_and_never_what_is_kept(given_all: dict[str, str], keep: list[str]) -> None:
+def test_variables_are_only_removed_and_never_the_kept_ones(given_all: dict[str, str], keep: list[str]) -> None:
     found = filtered(given_all, keep)
     assert found.items() <= given_all.items()
     assert set(keep) & set(given_all) <= set(found)

@@ -29,7 +29,7 @@ def station(tmp_path: Path) -> Station:
     return Station(tmp_path)
 
 
-def test_arguments_directory_and_environment_reach_claude_as_they_are(station: Station) -> None:
+def test_claude_gets_arguments_directory_and_environment_unchanged(station: Station) -> None:
     hard = ["-p", 'say "hi" $HOME `id` \\', "", "two\nlines", "*", "é ☃", "--", "--home", "x"]
     found = station.saw("", *hard, COLOUR="blue é", EMPTY="")
     assert found["argv"][1:-1] == hard
@@ -40,7 +40,7 @@ def test_arguments_directory_and_environment_reach_claude_as_they_are(station: S
     assert env["CLAUDE_LOCAL_FENCE"] == "outer" and env["XDG_RUNTIME_DIR"].startswith("/run/user/")
 
 
-def test_the_layers_are_named_to_the_session(station: Station) -> None:
+def test_a_session_knows_its_layers(station: Station) -> None:
     station.configure(layers=(OUTER, INNER), reason="")
     found = station.saw()
     assert found["env"]["CLAUDE_LOCAL_FENCE"] == "outer+inner"
@@ -57,7 +57,7 @@ def test_the_sandboxs_programs_come_first_on_the_path_with_the_inner_layer(stati
     assert env["PATH"] == f"{sandbox_bin}:{os.environ['PATH']}" and env["CLAUDE_LOCAL_SANDBOX_BIN"] == str(sandbox_bin)
 
 
-def test_the_inner_fence_is_made_of_the_systems_programs(station: Station) -> None:
+def test_the_inner_layer_uses_the_systems_programs(station: Station) -> None:
     """Claude Code takes the first bwrap and socat on PATH, and .venv/bin is often the first directory there."""
     sandbox_bin, planted = station.share / "sandbox-bin", station.workspace / ".venv" / "bin"
     copy = station.add(station.home / "copy" / "bwrap", '#!/bin/sh\nexec /usr/bin/bwrap "$@"\n')
@@ -82,7 +82,7 @@ def test_the_inner_fence_is_made_of_the_systems_programs(station: Station) -> No
     assert os.path.realpath(station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"][1]).startswith("/usr/")
 
 
-def test_a_program_that_the_system_lacks_is_taken_from_path_where_no_session_writes(
+def test_a_missing_system_program_is_taken_from_a_path_directory_that_no_session_writes(
     station: Station, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(environment, "SYSTEM_PATH", ())
@@ -96,7 +96,7 @@ def test_a_program_that_the_system_lacks_is_taken_from_path_where_no_session_wri
     assert environment.system_program("another-tool") is None
 
 
-def test_secrets_in_the_environment_and_in_the_home_directory_are_not_there(station: Station) -> None:
+def test_a_session_sees_no_secrets_of_the_environment_and_the_home_directory(station: Station) -> None:
     station.add(station.home / ".ssh" / "id_rsa")
     station.add(station.home / ".bash_history", "secret")
     station.add(station.home / ".claude" / "settings.json")
@@ -112,7 +112,7 @@ def test_secrets_in_the_environment_and_in_the_home_directory_are_not_there(stat
     assert found["env"]["HARMLESS"] == "1"
 
 
-def test_secrets_that_a_variable_puts_elsewhere_are_not_there_either(station: Station) -> None:
+def test_secrets_that_a_variable_moves_are_hidden_too(station: Station) -> None:
     history = station.add(station.home / "state" / "history", "secret")
     keys = station.add(station.home / "keys" / "private", "secret").parent
     gh = station.add(station.home / "xdg" / "gh" / "hosts.yml", "secret")
@@ -128,7 +128,7 @@ def test_secrets_that_a_variable_puts_elsewhere_are_not_there_either(station: St
     assert found["keys"] == [[], True, "written"]
 
 
-def test_a_login_that_is_made_while_a_session_runs_is_hidden_from_it(station: Station) -> None:
+def test_a_login_made_during_a_session_is_hidden_from_it(station: Station) -> None:
     netrc, aws = station.home / ".netrc", station.home / ".aws"
     program = (
         "import threading\n"
@@ -150,7 +150,7 @@ def test_a_login_that_is_made_while_a_session_runs_is_hidden_from_it(station: St
     assert netrc.read_text().endswith("secret")
 
 
-def test_a_login_that_a_link_leads_to_is_hidden_too(station: Station) -> None:
+def test_a_login_behind_a_symlink_is_hidden_too(station: Station) -> None:
     """Dotfiles that lie elsewhere."""
     netrc, real = station.home / ".netrc", station.home / "dotfiles" / "netrc"
     real.parent.mkdir()
@@ -168,7 +168,7 @@ def test_a_login_that_a_link_leads_to_is_hidden_too(station: Station) -> None:
         station.wait_for(lambda: repr(station.record().get("size")) == "0")
 
 
-def test_only_the_workspace_and_claudes_directory_are_written(station: Station) -> None:
+def test_a_session_writes_only_its_workspace_and_claudes_directory(station: Station) -> None:
     names = [station.home / "x", station.share / "x", Path("/etc/x"), station.workspace / "x", station.config_dir / "x"]
     station.add(station.workspace / ".envrc", "mine")
     names += [station.workspace / ".envrc", station.workspace / ".claude" / "x", station.workspace / ".mcp.json"]
@@ -178,7 +178,7 @@ def test_only_the_workspace_and_claudes_directory_are_written(station: Station) 
     assert (station.workspace / ".envrc").read_text() == "mine"
 
 
-def test_nobody_elses_processes_and_no_other_network_are_there(station: Station) -> None:
+def test_a_session_sees_no_other_processes_and_no_other_network(station: Station) -> None:
     with socket.create_server(("127.0.0.1", 0)) as outside:
         found = station.saw(
             'seen["processes"] = [name for name in listed("/proc") if name.isdigit()]\n'
@@ -192,7 +192,7 @@ def test_nobody_elses_processes_and_no_other_network_are_there(station: Station)
     assert found["connected"] == "Connection refused"
 
 
-def test_the_servers_port_leads_outside(station: Station) -> None:
+def test_a_session_reaches_the_server(station: Station) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         program = (
             "import socket\n"
@@ -213,7 +213,7 @@ def test_the_servers_port_leads_outside(station: Station) -> None:
     assert station.record()["answer"] == "told"
 
 
-def test_commands_reach_the_users_ports_through_a_proxy_and_no_other(station: Station) -> None:
+def test_commands_reach_only_the_users_ports_through_the_proxy(station: Station) -> None:
     """The inner fence gets it by Claude Code's settings; it is there from the start."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
         ports = [each.getsockname()[1] for each in (server, other)]
@@ -246,7 +246,7 @@ def test_commands_reach_the_users_ports_through_a_proxy_and_no_other(station: St
 
 
 @pytest.mark.parametrize("config", [{"layers": (OUTER,)}, {"layers": (OUTER, INNER), "domains": ("example.org",)}])
-def test_claude_code_filters_domains_itself(station: Station, config: dict[str, Any]) -> None:
+def test_with_domains_claude_code_uses_its_own_proxy(station: Station, config: dict[str, Any]) -> None:
     station.configure(**config, reason="", ports=(8080,))
     found = json.loads(station.saw()["argv"][0].removeprefix("--settings="))
     assert "httpProxyPort" not in found["sandbox"].get("network", {})
@@ -258,7 +258,7 @@ def test_the_exit_status_is_claudes(station: Station, status: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGSEGV"])
-def test_an_end_by_a_signal_is_told_as_shells_tell_it(station: Station, name: str) -> None:
+def test_an_end_by_a_signal_gives_the_shells_status(station: Station, name: str) -> None:
     done = station.run(f"#\nos.kill(os.getpid(), signal.{name})")
     assert done.returncode == 128 + getattr(signal, name)
 
@@ -276,7 +276,7 @@ def test_a_signal_to_the_launcher_reaches_claude_once(station: Station, name: st
         assert process.poll() is None, "claude lives, and so does its launcher"
 
 
-def test_a_session_that_is_ended_takes_its_children_with_it(station: Station) -> None:
+def test_a_terminated_session_ends_with_its_children(station: Station) -> None:
     mark = f"claude-local-test-{os.getpid()}"
 
     def children() -> list[str]:
@@ -298,12 +298,12 @@ def test_a_session_that_is_ended_takes_its_children_with_it(station: Station) ->
         assert not children()
 
 
-def test_a_launcher_that_is_killed_takes_its_session_with_it(station: Station) -> None:
+def test_a_killed_launcher_ends_its_session(station: Station) -> None:
     with station.running("") as process:
         station.kill(process)
 
 
-def test_stubs_are_there_during_a_session_and_gone_after_it(station: Station) -> None:
+def test_stubs_exist_only_during_a_session(station: Station) -> None:
     with station.running("") as process:
         assert {*STUB_DIRECTORIES, *STUB_FILES} <= set(os.listdir(station.workspace))
         process.send_signal(signal.SIGTERM)
@@ -311,7 +311,7 @@ def test_stubs_are_there_during_a_session_and_gone_after_it(station: Station) ->
     assert {name for name in os.listdir(station.workspace) if not name.startswith("record")} == set()
 
 
-def test_outside_the_stubs_are_the_users_to_write(station: Station) -> None:
+def test_the_user_can_write_to_stubs_outside(station: Station) -> None:
     with station.running("") as process:
         for name in STUB_FILES:
             assert (station.workspace / name).stat().st_mode & 0o200
@@ -322,7 +322,7 @@ def test_outside_the_stubs_are_the_users_to_write(station: Station) -> None:
     assert not (station.workspace / ".mcp.json").exists()
 
 
-def test_a_machine_whose_var_tmp_is_a_link_has_the_fence(station: Station) -> None:
+def test_the_fence_works_where_var_tmp_is_a_symlink(station: Station) -> None:
     """As hardening guides have it; no mount goes over a link."""
     hidden = station.add(station.home / "var" / "kept").parent
     (hidden / "tmp").symlink_to("/tmp")
@@ -338,7 +338,7 @@ def test_a_machine_whose_var_tmp_is_a_link_has_the_fence(station: Station) -> No
     assert first == "written" and seen[0] == seen[1] and "x" in seen[0]
 
 
-def test_stubs_of_a_killed_session_are_gone_after_the_next(station: Station) -> None:
+def test_the_next_session_removes_the_stubs_of_a_killed_one(station: Station) -> None:
     with station.running("") as process:
         station.kill(process)
     assert (station.workspace / ".vscode").is_dir()
@@ -346,7 +346,7 @@ def test_stubs_of_a_killed_session_are_gone_after_the_next(station: Station) -> 
     assert [name for name in os.listdir(station.workspace) if not name.startswith("record.")] == []
 
 
-def test_what_a_killed_session_planted_is_put_aside_before_the_next(station: Station) -> None:
+def test_the_next_session_renames_what_a_killed_one_planted(station: Station) -> None:
     plant = "os.makedirs('lib/.git/hooks'); open('lib/.git/hooks/pre-commit', 'w').close()\n"
     with station.running(plant) as process:
         station.kill(process)
@@ -357,13 +357,13 @@ def test_what_a_killed_session_planted_is_put_aside_before_the_next(station: Sta
     assert "was cut short" not in station.run().stderr
 
 
-def test_what_a_session_plants_is_named_after_it(station: Station) -> None:
+def test_a_planted_hook_is_renamed_and_reported(station: Station) -> None:
     done = station.run("#\nos.mkdir('.git'); os.mkdir('.git/hooks'); open('.git/hooks/pre-commit', 'w').close()")
     assert done.returncode == 0 and ".git/hooks/pre-commit" in done.stderr
     assert not (station.workspace / ".git" / "hooks" / "pre-commit").exists()
 
 
-def test_a_worktree_of_claude_codes_keeps_its_repository_and_gets_no_new_programs(station: Station) -> None:
+def test_a_claude_code_worktree_is_writable_and_guarded(station: Station) -> None:
     tree = station.workspace / ".claude" / "worktrees" / "x"
     git = ["git", "-C", str(station.workspace), "-c", "user.name=a", "-c", "user.email=a@b.example"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"], ["worktree", "add", "-q", str(tree)]):
@@ -390,7 +390,7 @@ def test_an_added_directory_is_writable(station: Station) -> None:
     assert found["written"] == "written" and (other / "x").exists()
 
 
-def test_the_ide_directory_of_claudes_own_cannot_be_filled_by_a_session(station: Station) -> None:
+def test_a_session_cannot_write_ide_lock_files(station: Station) -> None:
     found = station.saw(f"seen['written'] = written({str(station.config_dir / 'ide' / '22.lock')!r})")
     assert found["written"] == "Read-only file system"
 
@@ -407,7 +407,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in done.stderr
 
 
-def test_a_refused_workspace_is_named_with_a_way_out(station: Station) -> None:
+def test_a_refused_workspace_is_reported_with_a_fix(station: Station) -> None:
     refused(station.run(cwd=station.home), "your home directory", "cd into")
     refused(station.run(cwd=station.share), "claude-local's own files")
     refused(station.run(cwd=Path("/")), "everything on this machine")
@@ -420,7 +420,7 @@ def test_an_added_directory_is_refused_like_a_workspace(station: Station) -> Non
     refused(station.run("--add-dir", str(station.home)), "your home directory")
 
 
-def test_a_command_without_a_session_runs_anywhere_and_writes_nothing_there(station: Station) -> None:
+def test_a_command_without_the_server_runs_anywhere_and_writes_nothing_there(station: Station) -> None:
     done = station.run("#\nsys.exit(7 if written('x') != 'written' else 8)", cwd=station.home, server="")
     assert done.returncode == 7
 
@@ -428,7 +428,7 @@ def test_a_command_without_a_session_runs_anywhere_and_writes_nothing_there(stat
 @pytest.mark.parametrize(
     "text", ["#!/bin/sh\necho 'bwrap: no namespaces here' >&2\nexit 1\n", "#!/no/such/shell\n", "x"]
 )
-def test_a_broken_bubblewrap_is_told_in_words(station: Station, text: str) -> None:
+def test_a_broken_bubblewrap_is_reported_with_a_fix(station: Station, text: str) -> None:
     broken = station.add(station.home / "bin" / "bwrap", text)
     broken.chmod(0o755)
     station.configure(bwrap=str(broken))
@@ -437,19 +437,19 @@ def test_a_broken_bubblewrap_is_told_in_words(station: Station, text: str) -> No
     assert os.listdir(station.workspace) == []
 
 
-def test_a_missing_bubblewrap_is_told_in_words(station: Station) -> None:
+def test_a_missing_bubblewrap_is_reported_with_a_fix(station: Station) -> None:
     station.configure(bwrap=str(station.home / "none"))
     refused(station.run(), "none is missing", "./provision")
 
 
-def test_a_missing_claude_is_told_by_its_name(station: Station) -> None:
+def test_a_missing_claude_is_named(station: Station) -> None:
     station.claude.unlink()
     done = station.run()
     assert done.returncode != 0 and "Traceback" not in done.stderr and str(station.claude) in done.stderr
 
 
 @pytest.mark.parametrize("settings", ["{", "[]", "/no/such/file"])
-def test_unreadable_settings_are_no_reason_to_start_without_them(station: Station, settings: str) -> None:
+def test_nothing_starts_with_unreadable_settings(station: Station, settings: str) -> None:
     words = station.words()
     words[words.index("--settings") + 1] = settings
     done = subprocess.run(words, cwd=station.workspace, capture_output=True, text=True, check=False, timeout=60)
@@ -457,7 +457,7 @@ def test_unreadable_settings_are_no_reason_to_start_without_them(station: Statio
     assert not (station.workspace / "record.json").exists()
 
 
-def test_a_session_beside_another_one_keeps_its_stubs(station: Station) -> None:
+def test_a_second_session_leaves_the_firsts_stubs(station: Station) -> None:
     with station.running("") as process:
         assert station.run("#").returncode == 0
         assert (station.workspace / ".vscode").is_dir(), "they are the other one's, too"
@@ -466,7 +466,7 @@ def test_a_session_beside_another_one_keeps_its_stubs(station: Station) -> None:
     assert not (station.workspace / ".vscode").exists()
 
 
-def test_a_guarded_file_that_is_replaced_outside_is_guarded_again(station: Station) -> None:
+def test_a_guarded_file_that_is_replaced_outside_stays_guarded(station: Station) -> None:
     """Git and editors write a file by renaming a new one over it, and the mount on the old one goes with it."""
     subprocess.run(["git", "init", "-q", str(station.workspace)], check=True, timeout=30)
     config = station.workspace / ".git" / "config"
@@ -490,7 +490,7 @@ def test_a_guarded_file_that_is_replaced_outside_is_guarded_again(station: Stati
             assert station.record()["config"] == ["Read-only file system", size]
 
 
-def test_a_session_that_opens_a_replaced_file_all_the_time_does_not_keep_its_guard_away(station: Station) -> None:
+def test_a_session_that_keeps_opening_a_replaced_file_cannot_stop_its_guard(station: Station) -> None:
     """A mount that is in its place cannot be made read-only while a file on it is open for writing (EBUSY)."""
     subprocess.run(["git", "init", "-q", str(station.workspace)], check=True, timeout=30)
     config = station.workspace / ".git" / "config"
@@ -518,7 +518,7 @@ def test_a_session_that_opens_a_replaced_file_all_the_time_does_not_keep_its_gua
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_fence_that_something_is_mounted_in_meanwhile_is_set_up_again(station: Station, times: int) -> None:
+def test_the_fence_is_set_up_again_when_a_mount_appears_meanwhile(station: Station, times: int) -> None:
     """A container that starts just then is enough, and no reason to send its user away; again and again is one."""
     disk = station.add(station.home / "disk" / "x").parent
     count = station.home / "count"
@@ -550,14 +550,17 @@ def test_a_fence_that_something_is_mounted_in_meanwhile_is_set_up_again(station:
     assert len(count.read_text()) == min(times + 1, session.TRIES)
 
 
-def test_a_disk_that_is_mounted_later_cannot_be_written_by_a_session(station: Station) -> None:
+def test_a_session_cannot_write_a_disk_that_is_mounted_later(station: Station) -> None:
     """systemd makes every mount shared, and then what is mounted outside comes into other namespaces too."""
     disk = station.add(station.home / "disk" / "below").parent
     # In a mount namespace of the test's own, which has shared mounts as systemd's has.
     apart = ["unshare", "--mount", "--propagation", "shared", "--", "sh", "-c"]
     if os.getuid() != 0:
         apart[1:1] = ["--user", "--map-root-user"]
-    mounts = 'until test -e ready; do kill -0 $! || exit; sleep 0.05; done; mount -t tmpfs tmpfs "$0"; touch "$0/here" mounted; wait $!'
+    mounts = (
+        "until test -e ready; do kill -0 $! || exit; sleep 0.05; done; "
+        'mount -t tmpfs tmpfs "$0"; touch "$0/here" mounted; wait $!'
+    )
     program = (
         "open('ready', 'w').close()\n"
         "while not os.path.exists('mounted'): time.sleep(0.02)\n"

@@ -21,7 +21,7 @@ def ide_home(tmp_path: Path) -> Places:
     return Places(str(tmp_path), str(tmp_path / ".claude-local"), [], [])
 
 
-def test_the_server_the_users_ports_and_the_ides_are_relayed_addresses(ide_home: Places) -> None:
+def test_server_fence_ports_and_ides_are_relayed(ide_home: Places) -> None:
     found = relayed_addresses(FenceConfig(ports=(8081, 9000)), ide_home, "http://127.0.0.1:8080", {})
     assert found == [("127.0.0.1", port) for port in (8081, 9000, 8080, 4001, 4002)]
 
@@ -37,7 +37,7 @@ def test_the_server_is_reached_at_its_own_address(tmp_path: Path, server: str, a
     assert relayed_addresses(FenceConfig(ports=(1234,)), places, "http://127.0.0.1:1234", {}) == [("127.0.0.1", 1234)]
 
 
-def test_lock_files_behind_a_link_in_the_sessions_own_directory_open_no_port(ide_home: Places) -> None:
+def test_lock_files_behind_a_symlink_open_no_port(ide_home: Places) -> None:
     """A session could have made the link, and the file."""
     own = Path(ide_home.config_dir) / "ide"
     own.rename(own.with_name("planted"))

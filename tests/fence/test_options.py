@@ -42,7 +42,7 @@ def test_everything_after_the_first_two_dashes_is_the_command() -> None:
     assert (options.config, options.own, options.unfenced) == ("c", ["a", "b"], False)
 
 
-def test_an_option_of_another_version_is_refused_with_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_option_is_refused_with_a_fix(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         parse_arguments(["--config", "c", "--no-such-option", "x", "--", "/claude"])
     assert end.value.code == 1
@@ -50,5 +50,5 @@ def test_an_option_of_another_version_is_refused_with_a_way_out(capsys: pytest.C
     assert "--no-such-option" in said and "Fix: ./provision" in said
 
 
-def test_what_strangers_write_is_shown_without_what_a_terminal_obeys() -> None:
+def test_control_characters_are_escaped_in_messages() -> None:
     assert printable("a é\x1b[2J\n\u202e") == "a é\\x1b[2J\\n\\u202e"

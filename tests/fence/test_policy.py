@@ -30,7 +30,7 @@ def test_the_lists_are_relative_or_absolute_as_their_readers_expect() -> None:
     assert len(set(policy.MASKED_IN_HOME)) == len(policy.MASKED_IN_HOME)
 
 
-def test_variables_say_where_secrets_are_kept_instead() -> None:
+def test_variables_move_secrets() -> None:
     env = {
         "GNUPGHOME": "/keys",
         "KUBECONFIG": "/a/one:relative::/b/two",
@@ -43,7 +43,7 @@ def test_variables_say_where_secrets_are_kept_instead() -> None:
     assert policy.moved({"HOME": "/home/a", "XDG_DATA_HOME": "data", "HISTFILE": ""}) == []
 
 
-def test_git_in_a_session_is_told_to_ignore_each_stub_that_is_a_directory() -> None:
+def test_bash_env_makes_git_ignore_each_stub_directory() -> None:
     """Files are seen there by what is mounted over them, directories by their names."""
     words = (Path(__file__).parents[2] / "files" / "bash-env.sh").read_text(encoding="utf-8")
     assert [name for name in policy.STUB_DIRECTORIES if f"//*/{name}" not in words] == []

@@ -70,7 +70,7 @@ UBUNTU_WITH_OURS = Symptoms(
 )
 
 
-def test_where_everything_works_nothing_is_done_and_nothing_is_said() -> None:
+def test_nothing_is_done_where_everything_works() -> None:
     found = decide(GOOD)
     assert (found.layers, found.bwrap, found.reason) == ((OUTER, INNER), BWRAP, "")
     assert found.actions == found.advice == () and found.complete
@@ -82,7 +82,7 @@ def test_a_bare_machine_gets_the_packages() -> None:
     assert found.actions == (InstallPackages({"bubblewrap": "bwrap", "socat": "socat"}),)
 
 
-def test_without_socat_only_the_outer_fence_works_until_it_is_installed() -> None:
+def test_without_socat_only_the_outer_layer_works() -> None:
     found = decide(replace(GOOD, socat=False))
     assert found.layers == (OUTER,) and "socat is not installed" in found.reason
     assert found.actions == (InstallPackages({"socat": "socat"}),)
@@ -91,21 +91,21 @@ def test_without_socat_only_the_outer_fence_works_until_it_is_installed() -> Non
 # --- kernel settings
 
 
-def test_user_namespaces_off_by_debians_setting_are_switched_on() -> None:
+def test_debians_setting_against_user_namespaces_is_changed() -> None:
     off = "kernel.unprivileged_userns_clone"
     found = decide(replace(GOOD, distribution=all_with(FORBIDDEN), sysctls={off: "0"}, settable=frozenset({off})))
     assert found.layers == () and found.actions == (SetSysctls({off: "1"}),)
     assert "switched off" in found.reason and f"{off} = 0" in found.reason and "deb.li" not in found.reason
 
 
-def test_only_the_limit_that_is_in_the_way_is_raised() -> None:
+def test_only_limits_that_are_too_low_are_raised() -> None:
     sysctls = {"user.max_user_namespaces": "0", "user.max_net_namespaces": "96365"}
     found = decide(replace(GOOD, distribution=all_with(LIMIT), sysctls=sysctls, settable=frozenset(sysctls)))
     assert found.actions == (SetSysctls({"user.max_user_namespaces": "16384"}),)
     assert found.advice == ("sudo sysctl -w user.max_user_namespaces=16384   (then deploy again)",)
 
 
-def test_a_setting_that_is_not_the_cause_is_left_alone() -> None:
+def test_a_setting_that_is_not_the_cause_stays() -> None:
     """A machine where root may not make user namespaces either way, but where everything works for this user."""
     sysctls = {"kernel.unprivileged_userns_clone": "0", "user.max_time_namespaces": "0"}
     assert decide(replace(GOOD, sysctls=sysctls, settable=frozenset(sysctls))).actions == ()
@@ -113,14 +113,14 @@ def test_a_setting_that_is_not_the_cause_is_left_alone() -> None:
     assert decide(replace(refused, settable=frozenset(refused.sysctls))).actions == ()
 
 
-def test_a_setting_that_cannot_be_set_here_is_advice() -> None:
+def test_a_setting_that_cannot_be_changed_here_becomes_advice() -> None:
     found = decide(
         replace(GOOD, distribution=all_with(LIMIT), sysctls={"user.max_user_namespaces": "0"}, container="lxc")
     )
     assert found.actions == () and found.advice[0].startswith("on the host of this container: sudo sysctl -w")
 
 
-def test_a_fence_around_this_system_is_named() -> None:
+def test_a_limit_from_outside_is_named() -> None:
     """Measured inside ``bwrap --disable-userns``: the limit is met though it looks high."""
     found = decide(
         replace(
@@ -163,7 +163,7 @@ def test_a_profile_of_the_user_that_works_is_enough() -> None:
     assert (found.layers, found.bwrap, found.actions) == ((OUTER, INNER), BWRAP, ())
 
 
-def test_two_profiles_that_stand_in_each_others_way_get_ours_on_another_file() -> None:
+def test_with_two_conflicting_profiles_ours_is_attached_to_another_file() -> None:
     two = replace(UBUNTU, loaded=frozenset({"bwrap", "my-bwrap"}))
     found = decide(replace(GOOD, distribution=all_with(RTM_NEWADDR), sysctls=RESTRICTED, apparmor=two))
     assert found.actions == (AllowCopy(abi_4=True),) and "bwrap, my-bwrap" in found.reason
@@ -174,13 +174,13 @@ def test_with_our_profile_the_copy_is_used_and_nothing_is_left_to_do() -> None:
     assert (found.layers, found.bwrap, found.reason) == ((OUTER, INNER), COPY, "") and found.actions == ()
 
 
-def test_a_copy_that_is_out_of_step_is_renewed_though_it_works() -> None:
+def test_an_outdated_copy_is_renewed_even_if_it_works() -> None:
     newer = replace(all_with(RTM_NEWADDR), sha256="b")
     found = decide(replace(UBUNTU_WITH_OURS, distribution=newer))
     assert found.bwrap == COPY and found.complete and found.actions == (AllowCopy(abi_4=True),)
 
 
-def test_our_profile_that_is_not_loaded_is_loaded_again() -> None:
+def test_our_profile_is_loaded_again_when_it_is_not_loaded() -> None:
     unloaded = replace(
         UBUNTU_WITH_OURS, copy=bubblewrap(UID_MAP, UID_MAP, UID_MAP, COPY), apparmor=replace(UBUNTU, profile=PROFILE)
     )
@@ -193,11 +193,11 @@ def test_our_profile_that_does_not_help_is_not_tried_again() -> None:
     assert found.layers == () and found.actions == () and "our profile does not help" in found.reason
 
 
-def test_where_the_distributions_bubblewrap_works_it_is_preferred_to_the_copy() -> None:
+def test_the_distributions_bubblewrap_is_preferred_where_it_works() -> None:
     assert decide(replace(UBUNTU_WITH_OURS, distribution=all_with(OK))).bwrap == BWRAP
 
 
-def test_root_on_ubuntu_needs_the_profile_only_for_the_fence_within_the_fence() -> None:
+def test_root_on_ubuntu_needs_the_profile_only_for_both_layers_together() -> None:
     seen = replace(GOOD, uid=0, distribution=bubblewrap(OK, OK, UID_MAP), sysctls=RESTRICTED, apparmor=UBUNTU)
     found = decide(seen)
     assert found.layers == (OUTER,) and found.actions == (AllowCopy(abi_4=True),)
@@ -210,7 +210,7 @@ def test_without_the_parser_it_is_installed_first() -> None:
     assert found.actions == (InstallPackages({"apparmor": "apparmor_parser"}), AllowCopy(abi_4=False))
 
 
-def test_where_no_profile_can_be_loaded_that_is_said() -> None:
+def test_a_machine_that_loads_no_profiles_gets_advice() -> None:
     closed = replace(UBUNTU, loadable=False)
     seen = replace(GOOD, distribution=all_with(UID_MAP), sysctls=RESTRICTED, apparmor=closed)
     assert decide(seen).actions == () and "no profile can be loaded" in decide(seen).reason
@@ -218,7 +218,7 @@ def test_where_no_profile_can_be_loaded_that_is_said() -> None:
     assert "apparmor=unconfined" in inside.advice[0] and inside.advice[1].startswith("on the host: ")
 
 
-def test_apparmor_that_has_nothing_to_do_with_it_is_left_alone() -> None:
+def test_apparmor_that_is_not_the_cause_is_left_alone() -> None:
     """Enabled, as on Debian, but without the restriction and without a profile on bubblewrap."""
     found = decide(replace(GOOD, distribution=all_with(FORBIDDEN), container="docker", apparmor=UBUNTU))
     assert found.actions == () and "may not make nested" in found.reason
@@ -228,7 +228,7 @@ def test_apparmor_that_has_nothing_to_do_with_it_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("symptom", [FORBIDDEN, NO_PROC, Result(1, "bwrap: pivot_root: Operation not permitted")])
-def test_a_container_without_nesting_says_how_to_start_it(symptom: Result) -> None:
+def test_a_container_without_nesting_gets_the_options_to_start_it_with(symptom: Result) -> None:
     found = decide(replace(GOOD, distribution=all_with(symptom), container="docker"))
     assert found.layers == () and found.actions == () and "container (docker) may not make nested" in found.reason
     assert "--security-opt seccomp=unconfined" in found.advice[0]
@@ -243,12 +243,12 @@ def test_a_bubblewrap_that_is_too_old_is_named_with_its_version() -> None:
     assert "apt-get install --only-upgrade bubblewrap" in found.advice[0]
 
 
-def test_two_fences_that_do_not_work_together_leave_the_outer_one() -> None:
+def test_of_two_layers_that_do_not_work_together_the_outer_one_stays() -> None:
     found = decide(replace(GOOD, distribution=bubblewrap(OK, OK, LIMIT), sysctls={"user.max_user_namespaces": "2"}))
     assert found.layers == (OUTER,) and "the inner fence does not work inside the outer one" in found.reason
 
 
-def test_only_the_inner_fence_is_possible() -> None:
+def test_the_inner_layer_can_work_alone() -> None:
     found = decide(replace(GOOD, distribution=bubblewrap(NO_PROC, OK, NO_PROC)))
     assert found.layers == (INNER,) and found.reason.startswith("the outer fence does not work: ")
     assert "Can't mount proc" in found.reason and found.advice

@@ -78,7 +78,7 @@ def said(port: int, words: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
-def test_a_request_reaches_the_port_that_is_allowed(service: Service, port: int, host: str) -> None:
+def test_a_request_reaches_an_allowed_port(service: Service, port: int, host: str) -> None:
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     client.request("GET", f"http://{host}:{service.port}/props?model=x", headers={"Host": "elsewhere"})
     assert client.getresponse().read() == b"hello"
@@ -88,7 +88,7 @@ def test_a_request_reaches_the_port_that_is_allowed(service: Service, port: int,
     assert client.getresponse().read() == b"x" * 3_000_000
 
 
-def test_a_tunnel_reaches_the_port_that_is_allowed(service: Service, port: int) -> None:
+def test_a_tunnel_reaches_an_allowed_port(service: Service, port: int) -> None:
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     client.set_tunnel("127.0.0.1", service.port)
     for _ in range(2):
@@ -102,7 +102,7 @@ def socks(kind: int, address: bytes, port: int, command: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "address"), [(1, bytes((127, 0, 0, 1))), (3, b"\x09localhost")])
-def test_socks_reaches_the_port_that_is_allowed(service: Service, port: int, kind: int, address: bytes) -> None:
+def test_socks_reaches_an_allowed_port(service: Service, port: int, kind: int, address: bytes) -> None:
     words = b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
     found = said(port, b"\5\1\0" + socks(kind, address, service.port) + words)
     assert found[:12] == b"\5\0" + b"\5\0\0\1" + bytes(6) and found.endswith(b"hello")
@@ -112,7 +112,7 @@ def test_socks_reaches_the_port_that_is_allowed(service: Service, port: int, kin
     "host", ["0.0.0.0", "127.1", "2130706433", "127.0.0.2", "[::1]", "[::ffff:127.0.0.1]", "localhost.", "x@127.0.0.1",
              "127.0.0.1 ", "", "example.org"],
 )  # fmt: skip
-def test_no_other_name_of_a_machine_is_taken(service: Service, port: int, host: str) -> None:
+def test_other_host_names_are_refused(service: Service, port: int, host: str) -> None:
     for words in (f"GET http://{host}:{service.port}/x HTTP/1.1", f"CONNECT {host}:{service.port} HTTP/1.1"):
         assert said(port, words.encode() + b"\r\nHost: x\r\n\r\n").startswith((b"HTTP/1.1 403", b"HTTP/1.1 400"))
     name = host.encode()
@@ -120,7 +120,7 @@ def test_no_other_name_of_a_machine_is_taken(service: Service, port: int, host: 
     assert service.heard == []
 
 
-def test_no_other_port_is_reached(service: Service, other: Service, port: int) -> None:
+def test_other_ports_are_refused(service: Service, other: Service, port: int) -> None:
     """By its name, by the header, behind a request that is allowed, or in another protocol."""
     elsewhere = f"127.0.0.1:{other.port}".encode()
     here = f"127.0.0.1:{service.port}".encode()
@@ -134,24 +134,27 @@ def test_no_other_port_is_reached(service: Service, other: Service, port: int) -
     assert other.heard == []
 
 
-@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\n\r\n", b"hello\r\n\r\n", b"\r\n\r\n", b"x" * HEAD,
-                                   b"CONNECT 127.0.0.1:http HTTP/1.1\r\n\r\n", b"CONNECT \xff:1 HTTP/1.1\r\n\r\n"])  # fmt: skip
-def test_what_is_no_request_is_answered_so(port: int, words: bytes) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [b"GET / HTTP/1.1\r\n\r\n", b"hello\r\n\r\n", b"\r\n\r\n", b"x" * HEAD,
+     b"CONNECT 127.0.0.1:http HTTP/1.1\r\n\r\n", b"CONNECT \xff:1 HTTP/1.1\r\n\r\n"],
+)  # fmt: skip
+def test_bad_requests_are_answered_as_such(port: int, words: bytes) -> None:
     assert said(port, words).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_server_that_is_not_there_is_told(port: int, service: Service) -> None:
+def test_a_missing_server_is_reported(port: int, service: Service) -> None:
     service.server.shutdown()
     service.server.server_close()
     assert said(port, b"CONNECT localhost:%d HTTP/1.1\r\n\r\n" % service.port).startswith(b"HTTP/1.1 502 ")
     assert said(port, b"\5\1\0" + socks(3, b"\x09localhost", service.port))[2:4] == b"\5\5"
 
 
-def test_socks_without_a_way_in_that_is_known_is_refused(port: int) -> None:
+def test_socks_with_authentication_is_refused(port: int) -> None:
     assert said(port, b"\5\1\2") == b"\5\xff"
 
 
-def test_headers_between_client_and_proxy_stay_there() -> None:
+def test_headers_for_the_proxy_are_not_passed_on() -> None:
     head = (b"GET http://127.0.0.1:8080/v1/models HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic eA==\r\n"
             b"proxy-connection: keep-alive\r\nAccept: */*\r\nConnection: keep-alive")  # fmt: skip
     assert request(head) == (
@@ -162,7 +165,7 @@ def test_headers_between_client_and_proxy_stay_there() -> None:
 
 
 @given(st.binary(max_size=200) | st.from_regex(rb"[A-Z]{3} http://[^ ]{0,20}:[0-9]{1,5}/? HTTP/1\.1(\r\n[a-z: ]*)*"))
-def test_any_bytes_are_read_or_refused(head: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(head: bytes) -> None:
     try:
         host, port, _ = request(head)
     except ValueError:

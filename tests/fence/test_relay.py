@@ -77,7 +77,7 @@ def read_to_the_end(connection: socket.socket) -> bytes:
     return bytes(found)
 
 
-def test_words_go_both_ways(through: Callable[..., socket.socket]) -> None:
+def test_data_goes_both_ways(through: Callable[..., socket.socket]) -> None:
     connection = through(echo)
     for word in (b"one", b"two"):
         connection.sendall(word)
@@ -99,7 +99,7 @@ def test_large_data_goes_both_ways_at_once_and_unchanged(through: Callable[..., 
     assert hashlib.sha256(found).digest() == hashlib.sha256(data).digest()
 
 
-def test_an_end_of_what_is_said_is_passed_on_and_the_answer_still_comes(through: Callable[..., socket.socket]) -> None:
+def test_a_half_closed_connection_still_gets_its_answer(through: Callable[..., socket.socket]) -> None:
     def answer_at_the_end(connection: socket.socket) -> None:
         said = read_to_the_end(connection)
         time.sleep(0.2)
@@ -111,7 +111,7 @@ def test_an_end_of_what_is_said_is_passed_on_and_the_answer_still_comes(through:
     assert read_to_the_end(connection) == b"heard all"
 
 
-def test_a_server_that_hangs_up_first_is_heard_to_the_end(through: Callable[..., socket.socket]) -> None:
+def test_all_data_of_a_server_that_closes_first_arrives(through: Callable[..., socket.socket]) -> None:
     def goodbye(connection: socket.socket) -> None:
         connection.sendall(b"x" * 300_000)
         connection.shutdown(socket.SHUT_WR)
@@ -121,7 +121,7 @@ def test_a_server_that_hangs_up_first_is_heard_to_the_end(through: Callable[...,
     assert len(read_to_the_end(connection)) == 300_000
 
 
-def test_a_port_that_nobody_listens_on_resets_the_connection() -> None:
+def test_an_unused_port_resets_the_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         closed = reserved.getsockname()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -132,14 +132,14 @@ def test_a_port_that_nobody_listens_on_resets_the_connection() -> None:
                     connection.recv(1)
 
 
-def test_many_connections_are_carried_at_once(through: Callable[..., socket.socket]) -> None:
+def test_many_connections_run_at_once(through: Callable[..., socket.socket]) -> None:
     connections = [through(echo) for _ in range(100)]
     for number, connection in enumerate(connections):
         connection.sendall(str(number).encode())
     assert [connection.recv(10) for connection in connections] == [str(number).encode() for number in range(100)]
 
 
-def test_more_connections_than_there_is_room_for_wait_and_are_answered() -> None:
+def test_connections_over_the_limit_wait_and_are_answered() -> None:
     server = Server(echo)
     with server.listener, socket.create_server(("127.0.0.1", 0)) as listener:
         relay(listener, server.address, threading.BoundedSemaphore(2))
@@ -158,7 +158,7 @@ def test_more_connections_than_there_is_room_for_wait_and_are_answered() -> None
         third.close()
 
 
-def test_a_lack_of_descriptors_passes_and_the_relay_goes_on(through: Callable[..., socket.socket]) -> None:
+def test_the_relay_survives_a_lack_of_descriptors(through: Callable[..., socket.socket]) -> None:
     connection = through(echo)
     connection.sendall(b"x")
     assert connection.recv(1) == b"x"
@@ -183,7 +183,7 @@ def test_a_lack_of_descriptors_passes_and_the_relay_goes_on(through: Callable[..
         assert later.recv(1) == b"z"
 
 
-def test_a_reader_that_does_not_read_stops_the_writer_instead_of_filling_our_memory(
+def test_a_slow_reader_slows_the_writer_down(
     through: Callable[..., socket.socket],
 ) -> None:
     sent = 0
@@ -208,7 +208,7 @@ def test_a_reader_that_does_not_read_stops_the_writer_instead_of_filling_our_mem
     connection.close()
 
 
-def test_a_session_that_breaks_off_is_told_to_the_server(through: Callable[..., socket.socket]) -> None:
+def test_the_server_notices_a_session_that_breaks_off(through: Callable[..., socket.socket]) -> None:
     gone = threading.Event()
 
     def wait_for_the_end(connection: socket.socket) -> None:

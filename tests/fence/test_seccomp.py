@@ -53,7 +53,7 @@ def verdict(machine: str, number: int, *arguments: int, architecture: int | None
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_program_is_one_that_the_kernel_takes(machine: str) -> None:
+def test_the_filter_is_a_valid_program(machine: str) -> None:
     code = decoded(machine)
     assert 0 < len(code) <= 4096
     for at, (operation, true, false, value) in enumerate(code):
@@ -68,7 +68,7 @@ def test_the_program_is_one_that_the_kernel_takes(machine: str) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES)
 @given(st.integers(0, 0xFFFFFFFF), st.lists(st.integers(0, (1 << 64) - 1), max_size=6), st.integers(0, 0xFFFFFFFF))
-def test_every_call_has_a_verdict(machine: str, number: int, arguments: list[int], architecture: int) -> None:
+def test_every_call_has_an_answer(machine: str, number: int, arguments: list[int], architecture: int) -> None:
     verdict(machine, number, *arguments)
     if architecture not in AUDIT.values():
         assert verdict(machine, number, *arguments, architecture=architecture) == errno.EPERM
@@ -76,10 +76,14 @@ def test_every_call_has_a_verdict(machine: str, number: int, arguments: list[int
 
 # Numbers from the kernel's syscall tables: ioctl, fchmodat, openat, openat2, io_uring_setup, keyctl, and read.
 NUMBERS = {
-    "x86_64": {"socket": 41, "ioctl": 16, "fchmodat": 268, "openat": 257, "openat2": 437, "io_uring_setup": 425, "keyctl": 250, "read": 0},
-    "i386": {"socket": 359, "ioctl": 54, "fchmodat": 306, "openat": 295, "openat2": 437, "io_uring_setup": 425, "keyctl": 288, "read": 3},
-    "aarch64": {"socket": 198, "ioctl": 29, "fchmodat": 53, "openat": 56, "openat2": 437, "io_uring_setup": 425, "keyctl": 219, "read": 63},
-    "arm": {"socket": 281, "ioctl": 54, "fchmodat": 333, "openat": 322, "openat2": 437, "io_uring_setup": 425, "keyctl": 311, "read": 3},
+    "x86_64": {"socket": 41, "ioctl": 16, "fchmodat": 268, "openat": 257, "openat2": 437, "io_uring_setup": 425,
+        "keyctl": 250, "read": 0},
+    "i386": {"socket": 359, "ioctl": 54, "fchmodat": 306, "openat": 295, "openat2": 437, "io_uring_setup": 425,
+        "keyctl": 288, "read": 3},
+    "aarch64": {"socket": 198, "ioctl": 29, "fchmodat": 53, "openat": 56, "openat2": 437, "io_uring_setup": 425,
+        "keyctl": 219, "read": 63},
+    "arm": {"socket": 281, "ioctl": 54, "fchmodat": 333, "openat": 322, "openat2": 437, "io_uring_setup": 425,
+        "keyctl": 311, "read": 3},
 }  # fmt: skip
 CASES = [
     ("ioctl", (0, 0x5412), errno.EPERM),  # TIOCSTI
@@ -110,13 +114,13 @@ CASES = [
 
 @pytest.mark.parametrize(("call", "arguments", "expected"), CASES)
 @pytest.mark.parametrize(("machine", "way"), [(machine, way) for machine in MACHINES for way in NATIVE[machine]])
-def test_the_verdict_on_each_call_of_each_way_into_the_kernel(
+def test_each_call_is_allowed_or_refused_on_each_architecture(
     machine: str, way: str, call: str, arguments: tuple[int, ...], expected: int | str
 ) -> None:
     assert verdict(machine, NUMBERS[way][call], *arguments, architecture=AUDIT[way]) == expected
 
 
-def test_the_old_way_of_32_bit_programs_makes_no_sockets() -> None:
+def test_socketcall_makes_no_sockets() -> None:
     """socketcall keeps the family in memory; its other calls work with what was handed over."""
     call = {"architecture": AUDIT["i386"]}
     assert verdict("x86_64", 102, 1, **call) == errno.EAFNOSUPPORT
@@ -124,7 +128,7 @@ def test_the_old_way_of_32_bit_programs_makes_no_sockets() -> None:
     assert verdict("x86_64", 102, 1) == "allowed", "it is getuid there"
 
 
-def test_the_x32_way_is_closed() -> None:
+def test_x32_calls_are_refused() -> None:
     assert verdict("x86_64", 0x40000000 | 257, 0, 0, 0, 0) == errno.ENOSYS
 
 
@@ -135,7 +139,7 @@ def test_an_unknown_machine_has_no_filter() -> None:
 @pytest.mark.parametrize(
     "name", ["ioctl", "openat", "chmod", "open", "creat", "mknod", "mknodat", "fchmod", "keyctl", "socket"]
 )
-def test_the_numbers_are_those_of_the_kernels_header(name: str) -> None:
+def test_the_numbers_match_the_kernels_header(name: str) -> None:
     """Where the headers of this machine's kernel are installed; the calls below are tried in any case."""
     header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
     if not header.exists() or os.uname().machine != "x86_64":
@@ -183,7 +187,8 @@ say("openat2", syscall(int(calls["openat2"]), -100, b"e", ctypes.byref(how), 24)
 say("io_uring", syscall(int(calls["io_uring_setup"]), 1, ctypes.create_string_buffer(120)))
 import socket
 for name in ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_VSOCK"):
-    say(name, lambda: socket.socket(getattr(socket, name), socket.SOCK_STREAM if name != "AF_NETLINK" else socket.SOCK_RAW))
+    kind = socket.SOCK_STREAM if name != "AF_NETLINK" else socket.SOCK_RAW
+    say(name, lambda: socket.socket(getattr(socket, name), kind))
 say("keyctl", syscall(int(calls["keyctl"]), 0, -4, 0))
 say("fchmodat2", syscall(int(calls["fchmodat2"]), -100, b"file", 0o4755, 0))
 print("bits", oct(os.stat("file").st_mode & 0o7000), *sorted(set(os.listdir(".")) & {"b", "c", "e"}))
@@ -219,8 +224,10 @@ def test_the_kernel_refuses_what_the_filter_names_and_nothing_else(tmp_path: Pat
     assert tried(tmp_path, rules) == {
         "winsize": "fine", "sti": "EPERM", "linux": "EPERM",
         "chmod-755": "fine", "chmod-setuid": "EPERM", "chmod-setgid": "EPERM", "fchmod-setuid": "EPERM",
-        "open-644": "fine", "open-setuid": "EPERM", "tmpfile-setuid": "EPERM", "open-old": "fine", "mknod-setuid": "EPERM",
-        "mkdir": "fine", "openat2": "fine", "io_uring": "ENOSYS", "keyctl": "EPERM", "fchmodat2": "EPERM", "bits": "0o0 e",
+        "open-644": "fine", "open-setuid": "EPERM", "tmpfile-setuid": "EPERM", "open-old": "fine",
+        "mknod-setuid": "EPERM",
+        "mkdir": "fine", "openat2": "fine", "io_uring": "ENOSYS", "keyctl": "EPERM", "fchmodat2": "EPERM",
+        "bits": "0o0 e",
         "AF_UNIX": "fine", "AF_INET": "fine", "AF_INET6": "fine", "AF_NETLINK": "fine", "AF_VSOCK": "EAFNOSUPPORT",
     }  # fmt: skip
 
