@@ -13,18 +13,9 @@ _RUNS = frozenset({
     "browser", "httpd",
 })  # fmt: skip
 # Sections in which every value may be one.
-_RUN_SECTIONS = (
-    "alias",
-    "filter",
-    "merge",
-    "diff",
-    "difftool",
-    "mergetool",
-    "pager",
-    "include",
-    "includeif",
-    "credential",
-)
+_RUN_SECTIONS = frozenset({
+    "alias", "filter", "merge", "diff", "difftool", "mergetool", "pager", "include", "includeif", "credential",
+})  # fmt: skip
 # What the configuration of a repository that a session makes may hold: every key of these sections but the named
 # ones, of other sections these keys, and of some keys these values. Missing here is what git or another program would
 # run, and what we do not know. A dot marks a section with a subsection where the two mean different things.

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from claude_local.fence.files import is_empty
+from claude_local.fence.files import is_empty, realpath
 from claude_local.fence.mountinfo import parse
 
 # <linux/nsfs.h>, <linux/sched.h>, <linux/mount.h>, <linux/fcntl.h>, <linux/prctl.h>
@@ -41,8 +41,8 @@ PR_SET_PDEATHSIG = 1
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 # Attributes that every mount gets before it is attached.
 _ATTRIBUTES = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-# What the program reports: that the mounts are private, that it can mount, that it has begun; then paths, each with a
-# NUL.
+# What the program reports: that the mounts are private, that it can mount, that it has begun; then paths that
+# end with a NUL.
 _PRIVATE, _CAN_MOUNT, _READY = b"c", b"m", b"\n"
 # Milliseconds to wait for a change of the mounts, when a mount is missing and when none is.
 POLL_MISSING, POLL = 100, 1000
@@ -190,7 +190,7 @@ def _mount_again(path: str, kind: str, absent: set[str]) -> bool:
 
 
 def _hide_new_secrets(future_secrets: Sequence[str], mounted: set[str]) -> None:
-    for path in map(_realpath, future_secrets):
+    for path in map(realpath, future_secrets):
         if path not in mounted and os.path.lexists(path):
             with suppress(OSError):
                 mount_over(path, "masked_files")
@@ -227,7 +227,7 @@ def make_mounts_private() -> None:
 
 def mount_over(path: str, kind: str) -> None:
     """Mount over ``path``, by the kind of its mount. Raises OSError, with ELOOP where a symlink leads elsewhere."""
-    if _realpath(path) != path:
+    if realpath(path) != path:
         raise OSError(errno.ELOOP, "it is behind a symlink", path)
     if kind in _STUBS and not os.path.lexists(path):
         os.mkdir(path) if kind == "stub_directories" else os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o644))
@@ -240,14 +240,6 @@ def mount_over(path: str, kind: str) -> None:
             # it.
             flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
             _call(_MOVE_MOUNT, "move_mount", mount, b"", target, b"", flags)
-
-
-def _realpath(path: str) -> str:
-    """The real path; empty where a chain of symlinks is too long for Python."""
-    try:
-        return os.path.realpath(path)
-    except RecursionError:
-        return ""
 
 
 def can_mount() -> bool:
