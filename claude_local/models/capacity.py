@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from claude_local.hardware.machine import Gpu
 from claude_local.models.memory import MIB
 
-# MiB that llama-server leaves free when it loads a model (FIT_TARGET), on a GPU that drives a screen and on one that does
-# not. docs/decisions/0009 derives these numbers.
+# MiB that llama-server leaves free when it loads a model (FIT_TARGET), on a GPU that drives a screen and on one that
+# does not. docs/decisions/0009 derives these numbers.
 DISPLAY_MARGIN_MIB, HEADLESS_MARGIN_MIB = 192, 128
-# The same beside a screen for a model that does not fit completely: --fit fills the GPU up to it (llama-server's default).
+# The same beside a screen for a model that does not fit completely: --fit fills the GPU up to it (llama-server's
+# default).
 OVERFLOW_MARGIN_MIB = 1024
 # MiB that the rule keeps for the desktop of a GPU that drives a screen, beside the margin.
 DESKTOP_MIB = 1024

@@ -1,7 +1,7 @@
 """Which profiles a machine gets, and with what settings. Pure.
 
-The walk of a profile's id: ``profiles.parse`` reads it from models.conf, :func:`select` gives the profile the context and
-the flags for this machine, and ``server.presets.render`` writes it to presets.ini.
+The walk of a profile's id: ``profiles.parse`` reads it from models.conf, :func:`select` gives the profile the context
+and the flags for this machine, and ``server.presets.render`` writes it to presets.ini.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SMALL = 2 * GIB
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model file's header says, for a file that is on the machine. ``weights`` and ``embedding`` are in bytes."""
+    """What the header of a model file on the machine says. ``weights`` and ``embedding`` are in bytes."""
 
     architecture: Architecture
     weights: int | None = None

@@ -23,7 +23,7 @@ PLACEMENT = frozenset(
 
 
 def names(gpus: Sequence[Gpu]) -> tuple[str, ...]:
-    """What llama-server calls these GPUs (``--list-devices``): the cuda image has NVIDIA's, the vulkan image the others."""
+    """llama-server's names of these GPUs (``--list-devices``): the cuda image has NVIDIA's, vulkan the others."""
     return tuple(f"{'CUDA' if gpu.vendor == 'nvidia' else 'Vulkan'}{index}" for index, gpu in enumerate(gpus))
 
 

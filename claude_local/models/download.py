@@ -176,8 +176,8 @@ class Downloader:
         metadata = self._with_patience(lambda: self._metadata(url), label)
         if not re.fullmatch(r"[0-9a-f]{64}", metadata.etag or "") or not metadata.size:
             raise SourceFailed(
-                f"{urlsplit(url).netloc} names no sha256 for the file (no X-Linked-Etag; a mirror that leaves it out?): "
-                "add SHA256 and SIZE"
+                f"{urlsplit(url).netloc} names no sha256 for the file (no X-Linked-Etag; a mirror that leaves it "
+                "out?): add SHA256 and SIZE"
             )
         return cast(str, metadata.etag), metadata.size
 

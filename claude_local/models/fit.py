@@ -1,10 +1,10 @@
-"""Whether a profile's model fits a machine and is fast enough there: the rule behind ``default_profile = "auto"``. Pure.
+"""Whether a profile's model fits a machine and is fast enough: the rule behind ``default_profile = "auto"``. Pure.
 
 docs/decisions/0009-choosing-a-profile.md has it in full. In short: a profile fits when
 
-* its weights, the cache of at least MINIMUM_CONTEXT tokens and its compute buffer lie wholly on the GPUs, and it reads at
-  most MAXIMUM_READ of weights for each token; or, without a GPU, it has no MIN_VRAM, lies wholly in the memory of the
-  server's container and reads Claude Code's prompt within MAXIMUM_PROMPT_SECONDS;
+* its weights, the cache of at least MINIMUM_CONTEXT tokens and its compute buffer lie wholly on the GPUs, and it reads
+  at most MAXIMUM_READ of weights for each token; or, without a GPU, it has no MIN_VRAM, lies wholly in the memory of
+  the server's container and reads Claude Code's prompt within MAXIMUM_PROMPT_SECONDS;
 * the models' disk has room for it.
 
 The rule looks at totals, not at what is free now: a machine whose first model is loaded must not choose otherwise.
@@ -122,7 +122,7 @@ class Fit:
         return result
 
 
-# --- memory -------------------------------------------------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def _gpu_room(model: Model, gpus: Sequence[Gpu]) -> list[tuple[str, int, int]]:
@@ -184,7 +184,7 @@ def context_to_serve(model: Model, machine: Machine) -> int | None:
     return largest_context(model, machine, model.floor) or model.floor
 
 
-# --- what would help ------------------------------------------------------------------------------------------------------
+# --- what would help --------------------------------------------------------------------------------------------------
 
 
 def _remedies(model: Model, machine: Machine) -> tuple[str, ...]:
@@ -229,7 +229,7 @@ def _more_memory(model: Model, machine: Machine) -> tuple[str, ...]:
     return (f"a GPU with {gib(minimum)} or more (several: a little more in all)",) if minimum else ()
 
 
-# --- the judgement ----------------------------------------------------------------------------------------------------------
+# --- the judgement ----------------------------------------------------------------------------------------------------
 
 
 def judge(model: Model, machine: Machine) -> Fit:

@@ -14,7 +14,8 @@ from typing import BinaryIO, Literal
 
 MAGIC = b"GGUF"
 
-# Bounds, all far above what real models hold (the largest seen: 1,100 tensors, 60 keys, 260,000 tokens, a 20 kB template).
+# Bounds, all far above what real models hold (the largest seen: 1,100 tensors, 60 keys, 260,000 tokens, a 20 kB
+# template).
 MAX_TENSORS = 1 << 20
 MAX_KEYS = 1 << 16
 MAX_ELEMENTS = 1 << 24
@@ -212,7 +213,7 @@ def _extents(reader: _Reader, count: int) -> tuple[int, dict[str, int]]:
 def read(file: BinaryIO) -> Header:
     """Parse the header of a GGUF file (version 2 or 3, little-endian) from a seekable binary file.
 
-    Raises GgufError when it is no GGUF, when the file ends before its last tensor, or when a number in it makes no sense.
+    Raises GgufError when it is no GGUF, when it ends before its last tensor, or when a number in it makes no sense.
     Takes about 0.3 s for a vocabulary of 150,000 tokens. Never reads the tensors.
     """
     size = file.seek(0, io.SEEK_END)

@@ -29,7 +29,7 @@ class Index:
     """The content of models.json.
 
     ``files``: the stamp of each file that was hashed. ``profiles``: the files of each profile after the last complete
-    run. ``roots``: the directories that run used, model_dir first. ``needed``: the files of a run that has not finished.
+    run. ``roots``: the directories it used, model_dir first. ``needed``: the files of a run that has not finished.
     """
 
     path: str

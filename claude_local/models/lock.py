@@ -1,7 +1,7 @@
 """models.lock, beside models.conf: the sha256 that the hub gave for files without SHA256 in models.conf. Pure.
 
-The hub gives a file's sha256 and size at its first download. They are written here, and every later machine must get the
-same. Keep the file under version control with models.conf.
+The hub gives a file's sha256 and size at its first download. They are written here, and every later machine must get
+the same. Keep the file under version control with models.conf.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ PADDING = 256
 # Numbers a token that stay beside the feed-forward network's own, in widths of the model: measured (decision 0009).
 RESIDUAL_WIDTHS = {"gpt-oss": 1}
 USUAL_RESIDUAL_WIDTHS = 5
-# MiB of a GPU's memory that the driver and the CUDA context take before the first tensor. Not measured here. Public logs,
-# nvidia-smi's total less what llama.cpp finds free: 716 (RTX 3090), 642 (RTX 4070 Laptop), 561 (RTX 2000 Ada Laptop).
-# Decision 0009 names them.
+# MiB of a GPU's memory that the driver and the CUDA context take before the first tensor. Not measured here. Public
+# logs, nvidia-smi's total less what llama.cpp finds free: 716 (RTX 3090), 642 (RTX 4070 Laptop), 561 (RTX 2000 Ada
+# Laptop). Decision 0009 names them.
 GPU_CONTEXT_MIB = 768
 # A projector's graph, MiB: an allowance, not measured here.
 PROJECTOR_COMPUTE_MIB = 512

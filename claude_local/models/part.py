@@ -57,7 +57,8 @@ class PartFile:
         self.full_size = full_size
         self.label = label
         self.sha256 = sha256
-        self._file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b", buffering=0)  # noqa: SIM115
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
         self.size = os.fstat(self._file.fileno()).st_size
         self.received = 0
         self.resumed = self.size > 0
@@ -141,7 +142,7 @@ class PartFile:
                 raise TooSlow(f"gives only {rate / 1024:.0f} KiB/s")
             self._mark = (time.monotonic(), self.size)
 
-    # --- ours -----------------------------------------------------------------------------------------------------------
+    # --- ours ---------------------------------------------------------------------------------------------------------
     def cut(self, size: int) -> None:
         """Drop everything after ``size`` bytes."""
         self._file.truncate(size)

@@ -68,7 +68,7 @@ class Placement:
         return self._downloader
 
     def run(self) -> str:
-        """Place everything. The last line to print. Raises PlacementError with every problem, DownloadError, OSError."""
+        """Place everything; the line to end with. Raises PlacementError with every problem, DownloadError, OSError."""
         self.name_missing_directories()
         self.announce()
         settled = self.settle_all()
@@ -232,8 +232,8 @@ class Placement:
         if visible(target, self.plan.roots) is None:
             real = os.path.realpath(os.path.dirname(target))
             return (
-                f"{os.path.dirname(target)} leads out of model_dir, to {real}: the server cannot see what is put there. "
-                f"Name {real} in model_search_dirs"
+                f"{os.path.dirname(target)} leads out of model_dir, to {real}: the server cannot see what is put "
+                f"there. Name {real} in model_search_dirs"
             )
         return None
 
@@ -270,8 +270,8 @@ class Placement:
         if total + SPARE > free:
             raise PlacementError(
                 f"not enough room in {self.plan.model_dir}: {total // MIB} MiB are still to be downloaded and "
-                f"{SPARE // MIB} MiB stay spare, {free // MIB} MiB are free. Make room, set model_dir to a bigger disk, "
-                "or name fewer profiles in model_profiles"
+                f"{SPARE // MIB} MiB stay spare, {free // MIB} MiB are free. Make room, set model_dir to a bigger "
+                "disk, or name fewer profiles in model_profiles"
             )
 
     # --- downloads ----------------------------------------------------------------------------------------------------

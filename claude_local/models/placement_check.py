@@ -58,8 +58,8 @@ def profile_records(plan: PlacementPlan, placed: Iterable[tuple[FileGroup, Seque
 def check(plan: PlacementPlan, *, deep: bool = False) -> dict[str, Any]:
     """The state of every file: {"ok": bool, "files": [{profile, name, path, state, detail, size, sha256, placed}]}.
 
-    ``deep`` hashes every file that has the right size. A damaged one loses its stamp, so that the next ``place`` replaces
-    it. That needs the lock: raises AnotherRun.
+    ``deep`` hashes every file that has the right size. A damaged one loses its stamp, so that the next ``place``
+    replaces it. That needs the lock: raises AnotherRun.
     """
     index = Index.load(plan.placements_path)
     groups = [with_known_identities(group, index) for group in plan.groups]

@@ -20,8 +20,8 @@ class ModelFile:
     """One GGUF file.
 
     ``name`` is relative to model_dir, or absolute. ``size`` is in bytes. ``sources`` are lines of the grammar in
-    :mod:`claude_local.models.sources`. A file without ``sha256`` is on the disk already, or has a hub among its sources:
-    then models.lock has its sha256 (:mod:`claude_local.models.lock`).
+    :mod:`claude_local.models.sources`. A file without ``sha256`` is on the disk already, or has a hub among its
+    sources: then models.lock has its sha256 (:mod:`claude_local.models.lock`).
     """
 
     name: str

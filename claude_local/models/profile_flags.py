@@ -14,7 +14,8 @@ from claude_local.server.flags import Flag
 
 SCHEMA = json.loads((Path(__file__).parent / "profile.schema.json").read_text(encoding="utf-8"))
 
-# Keys of older hand-made setups whose llama-server flag has another name (nerdpudding/llama_cpp's .env and compose file).
+# Keys of older hand-made setups whose llama-server flag has another name (nerdpudding/llama_cpp's .env and compose
+# file).
 RENAMED = {"KV_CACHE_TYPE_K": "cache-type-k", "KV_CACHE_TYPE_V": "cache-type-v", "TEMPERATURE": "temp"}
 
 # Old ways to say how weights are loaded; together they name one load-mode (--load-mode of b11434, --help).

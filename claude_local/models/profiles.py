@@ -1,8 +1,8 @@
 """Parse models.conf and report every problem at once. Pure.
 
-The format is INI: one section for each profile, named by its id. Keys in capitals are ours (profile.schema.json). Keys in
-small letters are llama-server's flags (:mod:`claude_local.models.profile_flags`). A line that starts with # or ; is a
-comment.
+The format is INI: one section for each profile, named by its id. Keys in capitals are ours (profile.schema.json). Keys
+in small letters are llama-server's flags (:mod:`claude_local.models.profile_flags`). A line that starts with # or ; is
+a comment.
 """
 
 from __future__ import annotations
@@ -213,8 +213,8 @@ def parse(text: str, file: str = "models.conf", chat_templates: Iterable[str] | 
     for name in ini.sections():
         if not ID.fullmatch(name) or name in RESERVED_IDS:
             problems.append(
-                f"{file}: [{name}]: found a section of this name, expected letters, digits, dots and dashes (at most 64), "
-                "not claude-local and not default"
+                f"{file}: [{name}]: found a section of this name, expected letters, digits, dots and dashes "
+                "(at most 64), not claude-local and not default"
             )
         profile = _profile(Section(file, name, dict(ini.items(name)), problems))
         if profile is not None:
@@ -273,8 +273,8 @@ def _template_problems(file: str, profiles: Iterable[Profile], templates: Sequen
 def _same_name_problems(file: str, profiles: Iterable[Profile]) -> Iterable[str]:
     """Profiles that share a file but name different content.
 
-    They must agree on its sha256 or, without one, on the hub that gives it. models.lock has one sha256 for each hub line
-    and name, so it adds no difference later.
+    They must agree on its sha256 or, without one, on the hub that gives it. models.lock has one sha256 for each hub
+    line and name, so it adds no difference later.
     """
     first: dict[str, tuple[str, ModelFile]] = {}
     for profile in profiles:

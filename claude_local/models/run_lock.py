@@ -76,8 +76,8 @@ def _owner(path: Path) -> str:
 def run_lock(model_dir: str, placements_path: str, timeout: float | None = None) -> Iterator[str]:
     """Hold both locks. Yields why ``model_dir`` cannot be written to; an empty string when it can.
 
-    ``timeout``: seconds to wait for another run, LOCK_TIMEOUT by default. A directory that is read-only has no lock, and
-    needs none. Raises AnotherRun, OSError.
+    ``timeout``: seconds to wait for another run, LOCK_TIMEOUT by default. A read-only directory has no lock and needs
+    none. Raises AnotherRun, OSError.
     """
     seconds = LOCK_TIMEOUT if timeout is None else timeout
     state = os.path.dirname(placements_path)

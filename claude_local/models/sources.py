@@ -20,7 +20,8 @@ MAX_PIECES = 500
 
 HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})(?P<path>(?:/[\w.+-]+)*)")
 PIP = re.compile(
-    r"(?P<head>[A-Za-z0-9][\w.-]*?)(?:\{(?P<first>\d{1,4})\.\.(?P<last>\d{1,4})\}(?P<tail>[\w.-]*))?==(?P<version>[\w.!+-]+)"
+    r"(?P<head>[A-Za-z0-9][\w.-]*?)(?:\{(?P<first>\d{1,4})\.\.(?P<last>\d{1,4})\}(?P<tail>[\w.-]*))?"
+    r"==(?P<version>[\w.!+-]+)"
 )
 
 EXPECTED = {

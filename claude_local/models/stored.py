@@ -1,7 +1,7 @@
 """List the model files on the workstation's disk with their owners and users, and delete those that nobody uses.
 
-A file is ours when models.json calls it ``placed`` and it has not changed since. It is in use when the last placement gave
-it to a profile, when a placement that did not finish needs it, or when the server's presets name it.
+A file is ours when models.json calls it ``placed`` and it has not changed since. It is in use when the last placement
+gave it to a profile, when a placement that did not finish needs it, or when the server's presets name it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Stored:
 
     ``state``: ``verified`` (unchanged since its sha256 was checked, or its header when it has none), ``changed``,
     ``missing``, ``unknown`` (never checked) or ``unfinished`` (the part of a download). ``placed``: claude-local put it
-    there. ``used_by``: ids of profiles; ``presets`` when only the server's presets name it, ``being placed`` when only a
-    run that did not finish needs it. ``orphaned``: ours, and nobody uses it.
+    there. ``used_by``: ids of profiles; ``presets`` when only the server's presets name it, ``being placed`` when only
+    a run that did not finish needs it. ``orphaned``: ours, and nobody uses it.
     """
 
     path: str
@@ -52,7 +52,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Every file in models.json and in model_dir. ``free``: free bytes on the disk of model_dir, None when it is missing."""
+    """Every file in models.json and in model_dir. ``free``: free bytes on that disk, None when it is missing."""
 
     model_dir: str
     free: int | None

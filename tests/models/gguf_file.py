@@ -42,8 +42,10 @@ def gguf(
     version: int = 3,
     filler: bytes = b"\x5a",
 ) -> bytes:
-    """A GGUF with the metadata (plus an architecture) and the tensors (name, shape, type, offset); ``data`` bytes follow
-    the header, by default just enough for the default tensor."""
+    """A GGUF with the metadata (plus an architecture) and the tensors (name, shape, type, offset).
+
+    ``data`` bytes follow the header, by default just enough for the default tensor.
+    """
     keys: dict[str, object] = {"general.architecture": "test", **(metadata or {})}
     out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(keys))
     for key, content in keys.items():

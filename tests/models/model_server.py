@@ -109,8 +109,10 @@ def linked(sha256: str, size: int, location: str = "https://elsewhere.invalid/x"
 def whole(
     content: bytes, *, cut: list[int] | None = None, resumable: bool = True, headers: dict[str, str] | None = None
 ) -> Callable[[Handler], None]:
-    """Serve ``content`` with ranges; the first ``len(cut)`` answers end after so many bytes of the rest. ``headers`` come
-    with each answer."""
+    """Serve ``content`` with ranges; the first ``len(cut)`` answers end after so many bytes of the rest.
+
+    ``headers`` come with each answer.
+    """
     cuts = list(cut or [])
 
     def behave(handler: Handler) -> None:

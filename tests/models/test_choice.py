@@ -191,10 +191,16 @@ def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
 @pytest.mark.parametrize(
     ("computer", "profile", "would_fit"),
     [
-        (machine(gpu(24564, True)), "qwen3-coder-30b-ud-q5", ["CTX_SIZE = 32768", "default_profile = qwen3.6-35b-a3b-ud-q4"]),
+        (
+            machine(gpu(24564, True)), "qwen3-coder-30b-ud-q5",
+            ["CTX_SIZE = 32768", "default_profile = qwen3.6-35b-a3b-ud-q4"],
+        ),
         # Where no context and no cache is small enough, how much memory it wants.
         (machine(gpu(16303)), "glm-flash-q8", ["a GPU with 32.1 GiB or more", "default_profile = gpt-oss-20b"]),
-        (machine(cores=2, memory=4), "glm-flash-q8", ["a GPU with 32.1 GiB or more", "default_profile = qwen2.5-coder-1.5b"]),
+        (
+            machine(cores=2, memory=4), "glm-flash-q8",
+            ["a GPU with 32.1 GiB or more", "default_profile = qwen2.5-coder-1.5b"],
+        ),
         (machine(memory=1), "qwen2.5-coder-1.5b", ["server_memory_mib = 2062", "default_profile = qwen2.5-coder-0.5b"]),
         (machine(gpu(24564)), "glm-flash-q4", []),
     ],

@@ -1,8 +1,8 @@
 """The fault table of downloads: each fault once, against the real code. After each the model is in place and verified.
 
 ``pytest -s tests/models/test_placement_faults.py`` prints the table. The rows that mount a file system are integration
-tests and need root. The row with three parts uses sparse files; PLACEMENT_PARTS_MIB=28672,28672,4096 makes it 60 GB (8 GB
-of them are written).
+tests and need root. The row with three parts uses sparse files; PLACEMENT_PARTS_MIB=28672,28672,4096 makes it 60 GB
+(8 GB of them are written).
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def test_a_slow_source_is_used_when_it_is_the_only_one(
     desk.row("the hub is slow, the mirror has no such file", desk.line("HTTP 404"), server.sent - len(GOOD))
 
 
-# --- answers that are no file -------------------------------------------------------------------------------------------
+# --- answers that are no file -----------------------------------------------------------------------------------------
 
 
 def page(handler: Handler) -> None:
@@ -335,7 +335,7 @@ def test_a_busy_hub_is_asked_again_when_it_asks_for_it(
     desk.row(name, desk.line(f"HTTP {number}"), server.sent - len(GOOD))
 
 
-# --- resuming -----------------------------------------------------------------------------------------------------------
+# --- resuming ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_range_request_that_is_ignored(desk: Bench, server: ModelServer) -> None:
@@ -377,7 +377,7 @@ def test_a_new_sha256_in_models_conf_drops_the_part(desk: Bench, server: ModelSe
     desk.row("the sha256 in models.conf is another now", desk.line("another version"), server.sent - len(GOOD))
 
 
-# --- hubs ---------------------------------------------------------------------------------------------------------------
+# --- hubs -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_hub_that_has_another_file_is_refused_before_a_byte_of_it(desk: Bench, server: ModelServer) -> None:
@@ -489,7 +489,7 @@ def test_a_mirror_by_environment_variable(desk: Bench, server: ModelServer, monk
         desk.row("HF_ENDPOINT names no address, then a mirror", str(raised.value), mirror.sent - len(GOOD))
 
 
-# --- this machine -------------------------------------------------------------------------------------------------------
+# --- this machine -----------------------------------------------------------------------------------------------------
 
 
 def test_an_unmounted_search_directory_is_named(desk: Bench, server: ModelServer) -> None:
@@ -638,7 +638,7 @@ def test_the_guide_has_what_a_full_disk_says(tmp_path: Path, number: int) -> Non
     assert os.strerror(errno.ENOSPC) in row and "not enough room in " in row
 
 
-# --- file systems that the test mounts ----------------------------------------------------------------------------------
+# --- file systems that the test mounts --------------------------------------------------------------------------------
 
 
 @pytest.fixture

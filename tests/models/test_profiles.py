@@ -122,7 +122,8 @@ MODEL=Big/UD-Q5/Big-00001-of-00003.gguf
 CTX_SIZE=262144
 N_GPU_LAYERS=99
 FIT=off
-EXTRA_ARGS=--jinja -np 1 -b 2048 -ub 2048 --no-context-shift -fa --temp 1.0 --top-k 40 -ot blk\.([0-9]|1[0-4])\.=CUDA0,blk\.(1[5-9]|2[01])\.=CUDA1,exps=CPU --no-mmap
+EXTRA_ARGS=--jinja -np 1 -b 2048 -ub 2048 --no-context-shift -fa --temp 1.0 --top-k 40
+    -ot blk\.([0-9]|1[0-4])\.=CUDA0,blk\.(1[5-9]|2[01])\.=CUDA1,exps=CPU --no-mmap
 
 [small]
 NAME=Small one

@@ -1,5 +1,4 @@
-"""A network that swallows connections (a firewall that drops): each download gives its source up after its own limit for
-connecting, not after the kernel's two minutes."""
+"""A firewall that drops packets: each download gives up by its own limit, not by the kernel's two minutes."""
 
 from __future__ import annotations
 
