@@ -52,12 +52,6 @@ def table() -> Iterator[list[Row]]:
 
 
 @pytest.fixture
-def server() -> Iterator[ModelServer]:
-    with ModelServer() as running:
-        yield running
-
-
-@pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits, in seconds, that were skipped."""
     seconds: list[float] = []
