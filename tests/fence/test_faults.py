@@ -232,7 +232,7 @@ def test_a_repository_in_the_git_directory_above_the_workspace_runs_nothing(stat
 
 
 def test_the_passwd_file_may_hold_bytes_that_are_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As root the session gets a passwd file of its own."""
+    """A session of root gets a passwd file of its own."""
     monkeypatch.setattr(files, "read_bytes", lambda *_, **__: b"x:x:1000:1000:J\xf6rg:/home/x:/bin/sh\ny:x:7:7::/:\n")
     first, second = bubblewrap.account_files("/root")
     with open(first, "rb") as passwd, open(second, "rb") as group:

@@ -1,4 +1,4 @@
-"""Files that are no text."""
+"""Files that are not UTF-8."""
 
 from __future__ import annotations
 

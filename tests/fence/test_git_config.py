@@ -1,4 +1,4 @@
-"""What git's own files say. git itself is asked where that is possible."""
+"""git's configuration is read as git reads it. The tests ask git itself where that is possible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 def git_reads(file: Path) -> list[tuple[str, str, str, str]] | None:
-    """Section, subsection, key and value as git reads them; None where git says that it is no configuration."""
+    """Section, subsection, key and value as git reads them; None where git rejects the file."""
     done = subprocess.run(["git", "config", "-z", "--file", file, "--list"], capture_output=True, check=False)
     if done.returncode != 0:
         return None
@@ -78,7 +78,7 @@ def test_every_entry_that_git_reads_is_read(tmp_path: Path, text: str) -> None:
     file.write_bytes(text.encode())
     expected = git_reads(file)
     if expected is not None:
-        # Blanks within a value: gits differ.
+        # Versions of git differ about blanks within a value.
         assert [(*names, value.split()) for *names, value in entries(text)] == [
             (*names, value.split()) for *names, value in expected
         ]
@@ -107,7 +107,7 @@ def test_any_text_can_be_read(text: str) -> None:
     ],
 )
 def test_a_megabyte_of_nonsense_is_read_quickly(text: str) -> None:
-    """Not in the square of its length: that would be hours."""
+    """Quadratic time would be hours."""
     program = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
@@ -206,7 +206,7 @@ def test_an_everyday_configuration_is_safe(text: str) -> None:
     ],
 )  # fmt: skip
 def test_an_entry_that_runs_a_program_or_is_unknown_is_unsafe(tmp_path: Path, entry: str) -> None:
-    """As git writes it."""
+    """The entry is written by git."""
     file = tmp_path / "config"
     name, _, value = entry.partition("=")
     subprocess.run(["git", "config", "--file", file, name, value], check=True)

@@ -126,7 +126,7 @@ def test_the_users_own_configuration_counts_too(world: World) -> None:
 
 
 def test_included_configurations_count_too(world: World) -> None:
-    """A team's settings in a tracked file; files that include each other come to an end."""
+    """A team's settings in a tracked file. Two files may include each other."""
     repository(world.workspace)
     write(world.workspace / ".gitconfig.shared", "[include]\n\tpath = more/config\n")
     write(
@@ -171,7 +171,7 @@ def test_a_missing_file_that_git_does_not_run_by_itself_may_appear(world: World,
 
 
 def test_the_hooks_directories_of_other_repositories_are_read_only(world: World) -> None:
-    """Nested ones, submodules, and each worktree: the name is relative to the working tree."""
+    """Nested repositories, submodules and worktrees: the path is relative to each working tree."""
     library = repository(world.base / "library")
     repository(world.workspace)
     git("submodule", "add", library, "lib", cwd=world.workspace)
@@ -227,7 +227,7 @@ def test_submodules_are_guarded_like_repositories(world: World) -> None:
 
 
 def test_the_directories_of_submodules_and_worktrees_cannot_be_renamed(world: World) -> None:
-    """A mount moves with the directory that it lies in, and another one could take its place."""
+    """A mount moves with its directory, and another directory could take the place of that one."""
     repository(world.base / "library")
     nested = repository(world.workspace / "nested")
     for top in (repository(world.workspace), nested):

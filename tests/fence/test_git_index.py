@@ -1,4 +1,4 @@
-"""git's index, written by git itself."""
+"""Indexes that git wrote are read."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ EVIL = "[core]\n\tfsmonitor = touch ran-outside; false\n"
 
 
 def status(where: Path) -> None:
-    """What a prompt or an editor does there, outside."""
+    """Run ``git status``, as a prompt or an editor does outside the fence."""
     env = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
     subprocess.run(["git", "status"], cwd=where, env=env, check=False, capture_output=True, timeout=30)
 
@@ -43,7 +43,7 @@ def hidden_repository(path: Path) -> Path:
 
 
 def common_directory(path: Path) -> Path:
-    """What a worktree's entry can name for the rest: not the shape of a repository."""
+    """A directory that a worktree's ``commondir`` can name. It is not a repository itself."""
     hidden_repository(path)
     (path / "HEAD").unlink()
     return path
@@ -62,7 +62,7 @@ def entry_of_a_worktree(workspace: Path, name: str | bytes, common: bytes) -> by
 
 
 def common_directory_with_a_blank(workspace: Path) -> None:
-    """git takes blanks at the end of a path for part of it."""
+    """For git, blanks at the end of a path belong to it."""
     common_directory(workspace / ".git" / "worktrees" / ".. ")
     entry = entry_of_a_worktree(workspace, "x", b"../.. \n")
     write(workspace / "w" / ".git").write_bytes(b"gitdir: " + entry + b"\n")
@@ -151,7 +151,7 @@ def test_a_session_cannot_redirect_a_submodule_of_the_users(workspace: Path) -> 
 
 
 def test_a_path_with_a_nul_does_not_stop_the_watch(workspace: Path) -> None:
-    """Nothing after it would be looked at."""
+    """The watch goes on after it."""
     running = start_watch(workspace)
     new = repository(workspace / "a") / ".git"
     with (new / "config").open("a") as file:
@@ -182,7 +182,7 @@ def test_a_renamed_file_is_not_renamed_again(workspace: Path) -> None:
 
 
 def test_many_hooks_are_renamed_in_reasonable_time(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To list the directory anew for each would take hours."""
+    """Listing the directory again for each hook would take hours."""
     running = start_watch(workspace)
     hooks = repository(workspace / "a") / ".git" / "hooks"
     for number in range(500):
@@ -193,7 +193,7 @@ def test_many_hooks_are_renamed_in_reasonable_time(workspace: Path, monkeypatch:
     assert len(renamed(running)) == 500 and len(listed) < 100
 
 
-# --- what the watch has to read ---------------------------------------------------------------------------------------
+# --- files that the watch reads ---------------------------------------------------------------------------------------
 
 
 def pipe(path: Path) -> None:
@@ -205,20 +205,20 @@ def device(path: Path) -> None:
 
 
 def long_prefixes(path: Path) -> None:
-    """Some 30,000 entries, each of which is a million bytes long when it is read."""
+    """Some 30,000 entries, each with a path of a million bytes when expanded."""
     entry = b"\0" * 60 + b"\x80\x01"
     first = entry + b"\0" + b"n" * 1_000_000 + b"\0"
     path.write_bytes(b"DIRC" + struct.pack(">II", 4, 30_001) + first + (entry + b"\0x\0") * 30_000)
 
 
 def long_number(path: Path) -> None:
-    """How many bytes of the last name go: a number of seven million bits."""
+    """The number of bytes to drop from the previous path has seven million bits."""
     path.write_bytes(b"DIRC" + struct.pack(">II", 4, 9) + b"\0" * 62 + b"\xff" * 1_000_000 + b"\0")
 
 
 @pytest.mark.parametrize("make", [pipe, device, long_prefixes, long_number], ids=lambda make: make.__name__)
 def test_a_malformed_index_takes_little_time_and_memory(workspace: Path, make: Callable[[Path], None]) -> None:
-    """In a process of its own, with little memory and time: it would wait, or take all there is."""
+    """The test runs in a process with limited memory and time."""
     repository(workspace)
     index = workspace / ".git" / "index"
     index.unlink()
@@ -238,7 +238,7 @@ def test_a_malformed_index_takes_little_time_and_memory(workspace: Path, make: C
 
 
 def test_a_workspace_may_hold_a_long_chain_of_symlinks(workspace: Path) -> None:
-    """The system follows forty, Python a thousand at most."""
+    """Linux follows forty symlinks, Python about a thousand."""
     for number in range(1500):
         (workspace / f"l{number}").symlink_to(f"l{number + 1}")
     (workspace / ".envrc").symlink_to("l0")
@@ -257,7 +257,7 @@ def test_a_configuration_may_hold_a_nul(workspace: Path) -> None:
 
 
 def test_a_file_without_data_at_the_moment_reads_as_empty(tmp_path: Path) -> None:
-    """As /proc/kmsg, where a link of somebody's may lead."""
+    """/proc/kmsg is such a file, and a symlink may lead there."""
 
     class Waiting(io.BytesIO):
         def read(self, *_: object) -> Any:
@@ -269,7 +269,7 @@ def test_a_file_without_data_at_the_moment_reads_as_empty(tmp_path: Path) -> Non
 
 
 def test_a_directory_with_a_too_long_path_is_reported(workspace: Path) -> None:
-    """A path can be longer than any that the system takes at once."""
+    """A path can be longer than the system calls accept."""
     running = start_watch(workspace)
     directory = os.open(workspace, os.O_RDONLY)
     for _ in range(20):
@@ -299,11 +299,11 @@ def test_a_directory_that_cannot_be_opened_is_reported(workspace: Path, monkeypa
     assert running.unsearched == [str(workspace / "a")]
 
 
-# --- what the watch has to write --------------------------------------------------------------------------------------
+# --- files that the watch writes --------------------------------------------------------------------------------------
 
 
 def deep_repository(workspace: Path) -> Path:
-    """The git directory of a repository that no mount guards; from some time ago."""
+    """The git directory of a repository that no mount guards."""
     return repository(workspace / "a" / "b" / "c" / "d" / "e") / ".git"
 
 
@@ -327,7 +327,7 @@ def test_a_configuration_gets_its_bytes_and_mode_back(workspace: Path) -> None:
 def test_a_configuration_that_could_not_be_written_back_is_reported(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A session may fill the disk up."""
+    """A session may fill the disk."""
     config = deep_repository(workspace) / "config"
     running = changed_by_a_session(workspace, config)
 
@@ -341,7 +341,7 @@ def test_a_configuration_that_could_not_be_written_back_is_reported(
 
 @pytest.mark.parametrize("kind", ["link", "long"])
 def test_a_linked_or_long_configuration_of_the_users_stays(workspace: Path, kind: str) -> None:
-    """git-new-workdir makes links; ten thousand branches make a megabyte."""
+    """git-new-workdir makes symlinks, and ten thousand branches make a megabyte."""
     config = deep_repository(workspace) / "config"
     if kind == "link":
         shutil.move(config, workspace / "shared")
@@ -365,7 +365,7 @@ def test_a_hook_in_a_read_only_directory_is_renamed(workspace: Path) -> None:
     )
     words = [sys.executable, "-c", program, str(workspace), str(hooks)]
     if os.getuid() == 0:
-        # root without the power over what it may not write
+        # root, but bound by the permissions of files
         words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", "--", *words]
     subprocess.run(words, cwd=Path(__file__).parents[2], check=True, timeout=60)
     assert not (hooks / "pre-commit").exists()
@@ -382,11 +382,11 @@ def test_a_file_that_cannot_be_renamed_is_reported(workspace: Path, monkeypatch:
     assert running.stop() == [] and running.changed == [str(hook)]
 
 
-# --- false alarms, and what comes too early or too late ---------------------------------------------------------------
+# --- false alarms, and sessions that act before the survey is done ------------------------------------------------------
 
 
 def test_hooks_of_the_users_template_directory_stay(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But not those that only have their names, or lie where a session writes."""
+    """Hooks with the same names stay only if their text is the same, and if the session cannot write the templates."""
     template = write(workspace.parent / "template" / "hooks" / "pre-commit", "mine\n").parents[1]
     planted = write(workspace / "template" / "hooks" / "post-commit", "evil\n").parents[1]
     home = workspace.parent / "home"
@@ -404,7 +404,7 @@ def test_hooks_of_the_users_template_directory_stay(workspace: Path, monkeypatch
 
 
 def test_an_info_exclude_that_changed_before_the_survey_is_reported(workspace: Path) -> None:
-    """Before the watch has looked around for the first time."""
+    """The session changed the file before the watch has surveyed the workspace."""
     tops = [repository(workspace / "near"), repository(workspace / "a" / "b" / "c" / "d" / "e")]
     running = Watch([str(workspace)], {}, {}, [str(tops[0] / ".git")])
     time.sleep(0.1)  # Files as old as the session count as its own.

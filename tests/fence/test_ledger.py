@@ -1,4 +1,4 @@
-"""Stubs disappear with the last session that needs them, and nothing else does."""
+"""Stubs are removed with the last session that needs them, and nothing else is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 class Place:
-    """A workspace, and where its sessions leave word of each other."""
+    """A workspace and the directory of the ledgers."""
 
     def __init__(self, tmp_path: Path) -> None:
         base = Path(os.path.realpath(tmp_path))
@@ -26,7 +26,7 @@ class Place:
         self.workspace.mkdir()
 
     def session(self, *stubs: str) -> Ledger:
-        """A session that has made ``stubs``: directories end with a slash."""
+        """A session that has made ``stubs``. The names of directories end with a slash."""
         ledger = Ledger(str(self.state), str(self.workspace))
         ledger.record(str(self.workspace / name) for name in stubs)
         self.make(*stubs)
@@ -38,7 +38,7 @@ class Place:
             path.mkdir(exist_ok=True) if name.endswith("/") else path.touch()
 
     def forget(self, ledger: Ledger) -> None:
-        """As the kernel does when a session is killed."""
+        """Close the ledger as the kernel does when a session is killed."""
         os.close(ledger._file)
         os.close(ledger._directory)
 
@@ -54,7 +54,7 @@ def git(place: Place, *words: str) -> None:
 
 @pytest.mark.parametrize("version", ["2", "3", "4"])
 def test_a_stub_that_git_tracks_by_now_stays(place: Place, version: str) -> None:
-    """``git add -A`` in another terminal takes the stubs with it; a file that git knows must not vanish."""
+    """``git add -A`` in another terminal adds the stubs too. A tracked file must not vanish."""
     git(place, "init", "-q")
     git(place, "config", "index.version", version)
     session = place.session(".envrc", ".mcp.json", "kept")
@@ -126,7 +126,7 @@ def test_a_session_removes_no_stub_of_another_workspace(place: Place, tmp_path: 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_stub_of_two_workspaces_is_removed_with_the_last_session(place: Place, tmp_path: Path, first: int) -> None:
-    """In a repository that both are in, or a directory added to both."""
+    """Both workspaces lie in one repository, or one directory was added to both."""
     shared = place.workspace / ".git" / "commondir"
     shared.parent.mkdir()
     sessions = []
@@ -232,7 +232,7 @@ def test_a_session_that_ended_is_not_interrupted(place: Place) -> None:
 
 
 def test_the_next_session_knows_a_killed_one(place: Place) -> None:
-    """Since when it ran, when it was last alive, and which repositories were there before."""
+    """When it began, when it last beat, and which repositories existed before it."""
     before = time.time()
     session = place.session(".envrc")
     session.know(["/a b/.git", "/c\nd/.git"])
@@ -249,7 +249,7 @@ def test_the_next_session_knows_a_killed_one(place: Place) -> None:
 
 
 def test_the_next_session_knows_one_that_was_killed_beside_another(place: Place) -> None:
-    """And what it made is its own, even where the other one took it for somebody's."""
+    """A repository that the killed session made stays its own, even if the other session knew it."""
     killed = place.session(".envrc")
     killed.know(["/old/.git"])
     beside = Ledger(str(place.state), str(place.workspace))

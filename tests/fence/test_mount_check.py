@@ -1,4 +1,4 @@
-"""What is mounted in a session is compared with what was to be mounted."""
+"""The mounts of a session are compared with the planned ones."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_socket_may_be_hidden_or_gone() -> None:
 
 
 def test_a_disk_that_is_mounted_during_the_setup_must_not_be_writable() -> None:
-    """bubblewrap has made read-only what was there before; the mounts of both sides look alike afterwards."""
+    """bubblewrap makes only the mounts read-only that exist when it starts."""
     late = "4 1 254:2 / /media/disk rw - ext4 /dev/vdc rw\n"
     inside = SESSION + "20 10 254:2 / /media/disk rw master:1 - ext4 /dev/vdc rw\n"
     assert find_problem(HOST + late, inside, FENCE, before=HOST) == "/media/disk is writable"

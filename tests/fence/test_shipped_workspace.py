@@ -1,4 +1,4 @@
-"""What a stranger who ships a workspace cannot open with it."""
+"""Workspaces from a stranger: no symlink or path in one opens anything outside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fence.world import World, all_paths, repository, write
 
 
 def ships_nothing(world: World, _: Path) -> None:
-    """The measure: even without an attack the check below holds."""
+    """The check below holds without an attack."""
 
 
 def git_file_to_another_repository(world: World, secret: Path) -> None:
@@ -147,7 +147,7 @@ def test_an_untrusted_repository_is_reported_and_read_only(world: World, attack:
 
 
 def test_an_incomplete_repository_is_read_only(world: World) -> None:
-    """An empty .git is git's to ignore today; filled by a session it would be obeyed tomorrow."""
+    """git ignores an empty .git, and would obey one that a session has filled."""
     (world.workspace / ".git").mkdir()
     assert str(world.workspace / ".git") in world.survey().fence.ro_bind
 
@@ -163,7 +163,7 @@ def test_a_git_symlink_within_the_workspace_is_watched(world: World) -> None:
 
 
 def ends(act: Callable[[], object]) -> bool:
-    """Whether it comes to an end at all."""
+    """Whether ``act`` returns within two minutes."""
     thread = threading.Thread(target=act, daemon=True)
     thread.start()
     thread.join(timeout=120)

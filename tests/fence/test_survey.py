@@ -1,4 +1,4 @@
-"""What is left of a survey before bubblewrap gets it."""
+"""A survey is settled before bubblewrap gets its mounts."""
 
 from __future__ import annotations
 

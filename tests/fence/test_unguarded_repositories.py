@@ -16,7 +16,7 @@ from tests.fence.world import git, repository, write
 
 @pytest.fixture(params=["a/b/c/d/e", "build/_deps/x-src", "one-too-many"])
 def unguarded(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository of the user's beyond the depth, in a directory that is not scanned, beyond the number."""
+    """A repository of the user's that is too deep, in a directory that is not scanned, or one too many."""
     if request.param == "one-too-many":
         monkeypatch.setattr(policy, "REPOSITORIES", 0)
     made = repository(workspace / request.param)
@@ -57,8 +57,8 @@ def test_everyday_work_in_an_unguarded_repository_stays(workspace: Path, unguard
 
 
 def test_a_repository_that_git_uses_at_the_start_is_the_users(workspace: Path, unguarded: Path) -> None:
-    """An editor's git makes and removes its locks there; a session could have renamed another directory, so it is
-    told."""
+    """git in an editor makes and removes locks in it. A session could have moved another repository there, so it is
+    reported."""
     running = start_watch(workspace)
     write(unguarded / ".git" / "index.lock").unlink()
     running._survey.join()
@@ -95,7 +95,7 @@ def test_a_deep_git_file_with_another_target_is_renamed(workspace: Path) -> None
 
 
 def test_after_a_killed_session_only_its_own_files_are_renamed(workspace: Path) -> None:
-    """The user has worked here before it and since."""
+    """The user has worked in the workspace before the session and after it."""
     mine = repository(workspace / "mine")
     git("config", "core.fsmonitor", "x", cwd=mine)
     known = [str(mine / ".git")]

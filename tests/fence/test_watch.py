@@ -20,7 +20,7 @@ from tests.fence.world import git, repository, write
 
 @pytest.fixture
 def outside(base: Path) -> Iterator[Path]:
-    """A directory of the user's, with everything that the watch looks for; not one name in it may change."""
+    """A directory outside the workspace that holds all that the watch renames. Nothing in it may change."""
     top = base / "outside"
     for name in (
         "hooks/pre-commit",
@@ -54,7 +54,7 @@ def test_everyday_work_stays(workspace: Path, base: Path) -> None:
 
 
 def test_repositories_from_before_the_session_stay(workspace: Path) -> None:
-    """Further down than the fence goes, too."""
+    """Also deeper than the scan at the start goes."""
     deep = repository(workspace / "a" / "b" / "c" / "d" / "e" / "f")
     write(deep / ".git" / "hooks" / "pre-commit")
     git("config", "core.fsmonitor", "x", cwd=deep)
@@ -82,7 +82,7 @@ def test_a_workspace_cannot_become_a_bare_repository(workspace: Path) -> None:
 
 
 def bare(path: Path) -> Path:
-    """A bare repository that calls its own directory the working tree and runs a program."""
+    """A bare repository that is its own working tree and runs a program."""
     git("init", "--bare", path)
     write(path / "config", "[core]\n\tbare = false\n\tworktree = .\n\tfsmonitor = touch evil\n")
     return path
@@ -103,7 +103,7 @@ def test_a_subdirectory_that_becomes_a_repository_runs_nothing(workspace: Path, 
 
 
 def test_an_honest_bare_repository_stays_as_it_is(workspace: Path) -> None:
-    """A remote to push to, a mirror, what a test suite leaves."""
+    """A remote to push to, a mirror, the leftovers of a test suite."""
     running = start_watch(workspace)
     new = repository(workspace / "new")
     git("init", "--bare", workspace / "remote.git")
@@ -199,7 +199,7 @@ def test_honest_settings_of_a_new_repository_stay(workspace: Path) -> None:
 def test_directories_that_cannot_be_read_are_renamed_or_reported(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """git runs a hook in a directory that it may enter and not list; root may list everything, so it is acted out."""
+    """git runs a hook in a directory that it may enter but not list. root may list all, so the test simulates it."""
     running = start_watch(workspace)
     write(repository(workspace) / ".git" / "hooks" / "pre-commit")
     write(repository(workspace / "a") / "x")
@@ -236,7 +236,7 @@ def test_a_git_file_that_points_to_a_repository_of_the_session_is_renamed(worksp
 
 
 def made_up_worktree(workspace: Path) -> Path:
-    """Its other end points back, and its common directory is one that the session wrote; that directory."""
+    """A worktree whose common directory the session wrote; that directory. Both ends point to each other."""
     store = workspace / "store"
     git("init", "--bare", store)
     entry = store / "worktrees" / "w"
@@ -313,7 +313,7 @@ def second_configuration_before_git_obeys_it(workspace: Path, _: Path) -> Path:
 def test_a_session_cannot_add_a_configuration_to_a_repository(
     workspace: Path, base: Path, below: str, plant: Callable[[Path, Path], Path]
 ) -> None:
-    """git takes a submodule's repository that is there already, and obeys a worktree's configuration."""
+    """git uses an existing git directory for a submodule, and obeys a worktree's configuration."""
     library = repository(base / "library")
     top = repository(workspace / below)
     time.sleep(0.1)  # Files as old as the session count as its own.
@@ -358,7 +358,7 @@ def test_a_hooks_symlink_is_renamed_and_nothing_behind_it(workspace: Path, outsi
 
 
 def test_the_watch_follows_no_symlink(workspace: Path, outside: Path) -> None:
-    """What is watched lies below names that the session may replace by links."""
+    """The session may replace a watched path's directory by a symlink."""
     write(workspace / "a" / "placeholder")
     unwanted = {str(workspace / "a" / name): "x" for name in ("commondir", "hooks", "config", ".git/hooks/x")}
     links = {str(workspace / "a" / "HEAD"): "somewhere"}
@@ -436,7 +436,7 @@ def counted(function: Callable[..., Any], name: str, calls: list[str]) -> Callab
 
 
 def test_one_look_makes_few_system_calls(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks several times a second, as long as the session lives."""
+    """The watch looks several times a second while the session runs."""
     repository(workspace)
     (workspace / "src").mkdir()
     for number in range(1000):

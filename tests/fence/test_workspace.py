@@ -60,7 +60,7 @@ def test_ordinary_directories_are_accepted(world: World) -> None:
 
 
 def test_a_home_directory_below_a_system_directory_may_hold_workspaces(world: World) -> None:
-    """As the accounts of services have it."""
+    """Accounts of services have such homes."""
     places = Places("/var/lib/someone", "/var/lib/someone/.claude-local", [], [])
     check_workspace("/var/lib/someone/project", places, Survey())
     with pytest.raises(WorkspaceRefused):
@@ -153,7 +153,7 @@ def test_worktrees_of_claude_code_stay_writable_in_its_guarded_directory(world: 
 
 
 def test_each_worktree_of_claude_code_is_guarded_like_a_workspace(world: World) -> None:
-    """``claude-local --worktree`` and editors start in them later."""
+    """``claude-local --worktree`` and editors start in worktrees later."""
     repository(world.workspace)
     tree = world.workspace / ".claude" / "worktrees" / "x"
     git("worktree", "add", tree, cwd=world.workspace)

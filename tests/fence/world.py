@@ -1,4 +1,4 @@
-"""A home, a workspace and a repository for the tests of what the launcher looks at."""
+"""A home, a workspace and a repository, for the tests of the survey."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from claude_local.fence.survey import Places, Survey
 
 
 def git(*words: str | Path, cwd: Path | None = None) -> None:
-    """git without anybody's configuration."""
+    """Run git without the user's configuration."""
     env = {
         "PATH": os.environ["PATH"],
         "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -25,7 +25,7 @@ def git(*words: str | Path, cwd: Path | None = None) -> None:
 
 
 def repository(path: Path) -> Path:
-    """A repository with one commit; its directory."""
+    """Make a repository with one commit at ``path``."""
     git("init", path)
     (path / "README").write_text("x")
     git("add", "README", cwd=path)
@@ -59,7 +59,7 @@ class World:
         return survey.fence
 
     def survey(self, workspace: Path | None = None, stubs: list[str] | None = None) -> Survey:
-        """All that a session in ``workspace`` gets."""
+        """The whole survey for a session in ``workspace``."""
         survey = Survey()
         keep_programs(survey, self.places)
         hide(survey, self.places, [], [])
@@ -68,18 +68,18 @@ class World:
         return survey
 
     def guarded(self, workspace: Path | None = None) -> set[str]:
-        """What a session cannot write, relative to the home directory."""
+        """The paths that a session cannot write, relative to the home directory."""
         fence = self.survey(workspace).fence
         paths = [*fence.ro_bind, *fence.stub_directories, *fence.stub_files]
         return {os.path.relpath(path, self.home) for path in paths}
 
     def writable(self, workspace: Path | None = None) -> set[str]:
-        """What a session may write."""
+        """The directories that a session may write."""
         fence = self.survey(workspace).fence
         return {*fence.rw_bind, *fence.self_bind, *fence.nested_rw_bind}
 
 
 def all_paths(fence: Fence) -> list[str]:
-    """What is mounted over itself, or made."""
+    """The paths that are bound on themselves, and the stubs."""
     names = ("rw_bind", "self_bind", "ro_bind", "nested_rw_bind", "stub_directories", "stub_files")
     return [path for name in names for path in getattr(fence, name)]
