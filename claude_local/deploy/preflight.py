@@ -1,4 +1,4 @@
-"""Can this machine become a claude-local workstation? One look at it, and one line a problem."""
+"""Can this machine become a claude-local workstation? It is read once, and each problem is one line."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def check(ws: Workstation) -> list[str]:
     models = {file: size for name in settings.model_profiles for file, size in ws.profiles[name].sizes.items()}
     model_dirs = [paths.model_dir, *ws.search_dirs]
     kind = image.kind(ws.variant.variant, settings.image_cpu, ws.variant.cuda)
-    found = read_findings(
+    facts = read_findings(
         identity["uid"],
         identity["sudo"],
         container=settings.server_container,
@@ -199,18 +199,18 @@ def check(ws: Workstation) -> list[str]:
         ),
         userland=identity["userland"],
         arch=identity["arch"],
-        apt=found["apt"],
+        apt=facts["apt"],
         uid=identity["uid"],
         sudo=identity["sudo"],
-        root_without_password=found["root"],
+        root_without_password=facts["root"],
         terminal=password_available(),
-        listening=frozenset(found["listen"]),
-        ours=frozenset(found["ours"]),
-        mounts={path: Mount(*mount) for path, mount in found["mount"].items()},
-        present={name: max(found["file"].get(join(directory, name), 0) for directory in model_dirs) for name in models},
-        image_built=any(image.is_kind(tag, kind) for tag in found["image"]),
-        runtime_installed=found["runtime"],
-        docker_snap=found["snap"],
+        listening=frozenset(facts["listen"]),
+        ours=frozenset(facts["ours"]),
+        mounts={path: Mount(*mount) for path, mount in facts["mount"].items()},
+        present={name: max(facts["file"].get(join(directory, name), 0) for directory in model_dirs) for name in models},
+        image_built=any(image.is_kind(tag, kind) for tag in facts["image"]),
+        runtime_installed=facts["runtime"],
+        docker_snap=facts["snap"],
     )
     return problems(
         findings,

@@ -143,7 +143,7 @@ class RecordedMachine:
             for name, words in zip(OUTER_INNER_BOTH, said, strict=True):
                 yield f"try {path} {name} {int(bool(words))}"
                 if words:
-                    yield f"said {path} {name} {words}"
+                    yield f"stderr {path} {name} {words}"
 
     def _root_view(self, _: list[str]) -> list[str]:
         about = self.recorded["fence"]

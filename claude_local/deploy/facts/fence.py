@@ -34,10 +34,10 @@ fi
 if PATH="$PATH:/usr/sbin:/sbin" command -v socat >/dev/null 2>&1; then echo 'socat yes'; fi
 attempt() {
   name=$1; shift
-  said=$(timeout -k 2 15 "$@" 2>&1 >/dev/null </dev/null 3</etc/passwd 4</etc/group); status=$?
+  stderr=$(timeout -k 2 15 "$@" 2>&1 >/dev/null </dev/null 3</etc/passwd 4</etc/group); status=$?
   echo "try $program $name $status"
-  printf '%s\n' "$said" | grep . | tail -n 4 | cut -c 1-400 | while IFS= read -r line; do
-    printf 'said %s %s %s\n' "$program" "$name" "$line"
+  printf '%s\n' "$stderr" | grep . | tail -n 4 | cut -c 1-400 | while IFS= read -r line; do
+    printf 'stderr %s %s %s\n' "$program" "$name" "$line"
   done
 }
 # Nothing mounts over a link, and what it leads to needs no trial of its own.
@@ -94,7 +94,7 @@ class RootView:
 
 
 def _outer(accounts: tuple[int, int] | None = None) -> list[str]:
-    """The words of an outer fence around nothing, without the program; none of them has a space in it."""
+    """The arguments of an outer fence around an empty workspace, without the program. None has a space in it."""
     return plan.bubblewrap_argv("", plan.Fence(), "/", own_network=True, runtime_dir="/run/user/0", accounts=accounts)[
         1:
     ]
@@ -137,10 +137,10 @@ class FenceExperiments(FactBase[Symptoms]):
                 elif tag == "try":
                     path, name, status = rest.split(" ")
                     results[path][name] = Result(int(status))
-                elif tag == "said":
-                    path, name, said = rest.split(" ", 2)
+                elif tag == "stderr":
+                    path, name, text = rest.split(" ", 2)
                     before = results[path][name]
-                    results[path][name] = Result(before.status, f"{before.stderr}\n{said}".strip())
+                    results[path][name] = Result(before.status, f"{before.stderr}\n{text}".strip())
         except (KeyError, ValueError) as error:
             raise FactProcessError(f"the fence's probe printed something unexpected: {line!r}: {error}") from None
         return Symptoms(

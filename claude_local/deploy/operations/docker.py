@@ -123,14 +123,14 @@ def start(wait_seconds: int = 60) -> Generator[Any]:
 
         docker.start(name="Start the Docker daemon", wait_seconds=60, _sudo=True)
     """
-    found = host.get_fact(DockerClient)
-    if found["daemon"]:
+    docker_client = host.get_fact(DockerClient)
+    if docker_client["daemon"]:
         host.noop("the Docker daemon answers")
         return
     if host.get_fact(DockerUnit):
         yield from systemd.service._inner(service="docker.service", running=True, enabled=True)
     yield stream(
-        shell.script(START_SCRIPT, found["client"] or DEFAULT_CLIENT, str(int(wait_seconds))),
+        shell.script(START_SCRIPT, docker_client["client"] or DEFAULT_CLIENT, str(int(wait_seconds))),
         failure=last_lines(
             "the Docker daemon does not start",
             17,

@@ -29,8 +29,8 @@ from claude_local.paths import Paths
 BASE_SCRIPT = (PROJECT / "files" / "image" / "base-image.sh").read_text()
 
 
-def _exists(name: str) -> bool:
-    return bool(host.get_fact(DockerImage, client=client(), reference=name))
+def _exists(docker_client: str, name: str) -> bool:
+    return bool(host.get_fact(DockerImage, client=docker_client, reference=name))
 
 
 @operation()
@@ -50,34 +50,37 @@ def base(image: Image, distro: str, codename: str, scratch: str, lock_timeout: i
             _sudo=True,
         )
     """
-    if _exists(image.tag):
+    docker_client = client()
+    if _exists(docker_client, image.tag):
         host.noop(f"{image.tag} exists")
         return
-    missing = [each for each in image.bases if not _exists(each.name)]
+    missing = [each for each in image.bases if not _exists(docker_client, each.name)]
     if not missing:
         host.noop(f"{', '.join(each.name for each in image.bases)} exists")
         return
     for each in missing:
         # A registry that does not answer (status 3) is no failure yet: debootstrap is the second source.
-        yield stream(StringCommand(_base_script("pull", each.name, each.pull), "|| test $? -eq 3"))
-        if _exists(each.name):
+        yield stream(StringCommand(_base_script(docker_client, "pull", each.name, each.pull), "|| test $? -eq 3"))
+        if _exists(docker_client, each.name):
             continue
         if not each.bootstrap:
             yield fail(_pull_advice(each, image.variant))
             return
-        yield from _bootstrap(each, distro, codename, scratch, lock_timeout)
+        yield from _bootstrap(docker_client, each, distro, codename, scratch, lock_timeout)
 
 
-def _base_script(verb: str, *arguments: str) -> StringCommand:
-    return shell.join(["sh", "-c", BASE_SCRIPT, "base-image.sh", verb, client(), *arguments])
+def _base_script(docker_client: str, verb: str, *arguments: str) -> StringCommand:
+    return shell.join(["sh", "-c", BASE_SCRIPT, "base-image.sh", verb, docker_client, *arguments])
 
 
-def _bootstrap(image: Base, distro: str, codename: str, scratch: str, lock_timeout: int) -> Generator[Any]:
+def _bootstrap(
+    docker_client: str, image: Base, distro: str, codename: str, scratch: str, lock_timeout: int
+) -> Generator[Any]:
     keyring = {"debian": "debian-archive-keyring", "ubuntu": "ubuntu-keyring"}.get(distro)
     needed: dict[str, str | None] = {"debootstrap": "debootstrap", **({keyring: None} if keyring else {})}
     yield from packages.install._inner(packages=needed, lock_timeout=lock_timeout)
     yield stream(
-        _base_script("bootstrap", image.name, distro, codename, scratch),
+        _base_script(docker_client, "bootstrap", image.name, distro, codename, scratch),
         failure=last_lines(
             f"there is no base image: {image.pull} could not be pulled, and debootstrap could not make one",
             6,
@@ -117,7 +120,7 @@ def source(image: Image, paths: Paths) -> Generator[Any]:
         image.source(name="Download llama.cpp", image=ws.image, paths=ws.paths, _sudo=True)
     """
     folder = join(paths.image_context, "llama.cpp")
-    if _exists(image.tag):
+    if _exists(client(), image.tag):
         host.noop(f"{image.tag} exists")
         return
     if host.get_fact(LlamaSource, python=paths.python, build=image.build.number, folder=folder, _sudo=False):
@@ -149,7 +152,7 @@ def build(image: Image, paths: Paths, gpu_argv: Sequence[str] = ()) -> Generator
         image.build(name="Build the image", image=ws.image, paths=ws.paths, gpu_argv=ws.gpu_argv, _sudo=True)
     """
     docker_client = client()
-    if _exists(image.tag):
+    if _exists(docker_client, image.tag):
         host.noop(f"{image.tag} exists")
         return
     unchecked = f"{image.tag}{UNCHECKED}"
@@ -206,10 +209,11 @@ def prune(image: Image, keep: bool = False) -> Generator[Any]:
 
         image.prune(name="Remove superseded images", image=ws.image, _sudo=True)
     """
-    images: dict[str, bool] = host.get_fact(ServerImages, client=client())
+    docker_client = client()
+    images: dict[str, bool] = host.get_fact(ServerImages, client=docker_client)
     old = [] if keep else superseded(images, image.tag)
     if not old:
         host.noop("image_keep_old is set" if keep else "no image is superseded")
         return
-    remove = shell.join(docker.remove_images(client(), old))
+    remove = shell.join(docker.remove_images(docker_client, old))
     yield stream(StringCommand(remove, "|| echo 'The next run tries again to remove the rest.'"))
