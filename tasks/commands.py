@@ -3,7 +3,7 @@
 from posixpath import join
 
 from claude_local.claude import wrapper
-from claude_local.deploy.operations import user_files
+from claude_local.deploy.operations import commands, user_files
 from claude_local.deploy.workstation import PROJECT, workstation
 
 ws = workstation()
@@ -28,8 +28,8 @@ user_files.put(
     mode="755",
 )
 
-user_files.remove_llamactl(
+commands.remove_llamactl(
     name="Remove llama-local's copy under its former name", path=join(ws.paths.bin_dir, "llamactl")
 )
 
-user_files.add_to_path(name="Put the commands on PATH", directory=ws.paths.bin_dir, home=ws.paths.home)
+commands.add_to_path(name="Put the commands on PATH", directory=ws.paths.bin_dir, home=ws.paths.home)

@@ -12,7 +12,7 @@ import pytest
 
 from claude_local.claude.shell_startup import posix_block
 from claude_local.deploy.facts.user_files import UserFile, UserFiles
-from claude_local.deploy.operations import user_files
+from claude_local.deploy.operations import commands, user_files
 from tests.deploy.strict_host import fact_on_this_machine
 from tests.deploy.this_machine import apply, changes
 
@@ -114,7 +114,7 @@ def test_files_are_read_byte_for_byte_and_links_followed(tmp_path: Path) -> None
 
 
 def add_to_path(home: Path) -> tuple[bool, bool]:
-    return changes(user_files.add_to_path, directory=f"{home}/bin", home=str(home))
+    return changes(commands.add_to_path, directory=f"{home}/bin", home=str(home))
 
 
 def test_a_bare_home_gets_bashs_two_files(tmp_path: Path) -> None:
@@ -151,9 +151,9 @@ def test_zsh_and_fish_are_served_where_they_are_configured(tmp_path: Path) -> No
 
 def test_our_command_is_removed_under_its_former_name_and_anothers_stays(tmp_path: Path) -> None:
     path = tmp_path / "llamactl"
-    assert not apply(user_files.remove_llamactl, path=str(path))
+    assert not apply(commands.remove_llamactl, path=str(path))
     path.write_text("#!/usr/bin/env python3\n# llamactl of somebody else\n")
-    assert not apply(user_files.remove_llamactl, path=str(path)) and path.exists()
-    path.write_text(f"#!/bin/sh\n{user_files.LLAMACTL}\npython='/x'\nexec $python -m claude_local.cli\n")
-    assert changes(user_files.remove_llamactl, path=str(path)) == (True, False)
+    assert not apply(commands.remove_llamactl, path=str(path)) and path.exists()
+    path.write_text(f"#!/bin/sh\n{commands.LLAMACTL}\npython='/x'\nexec $python -m claude_local.cli\n")
+    assert changes(commands.remove_llamactl, path=str(path)) == (True, False)
     assert not path.exists()
