@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     launcher = socket.socket(fileno=control)
     numbers = b"".join(each.fileno().to_bytes(4, sys.byteorder) for each in sockets)
     launcher.sendmsg([b"here"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
-    # No byte: the launcher has found a wrong mount, and says so.
+    # No byte: a mount is wrong, and the launcher reports it.
     if not launcher.recv(1):
         sys.exit(1)
     for each in (launcher, *sockets):

@@ -166,11 +166,11 @@ def _layers(bwrap: Bubblewrap, socat: bool) -> tuple[str, ...]:
 
 
 def _no_bubblewrap(symptoms: Symptoms) -> Decision:
-    wanted = {"bubblewrap": "bwrap"} if symptoms.socat else {"bubblewrap": "bwrap", "socat": "socat"}
+    packages = {"bubblewrap": "bwrap"} if symptoms.socat else {"bubblewrap": "bwrap", "socat": "socat"}
     return Decision(
         layers=(),
         reason=f"bubblewrap is not installed ({BWRAP} is missing)",
-        actions=(InstallPackages(wanted),),
+        actions=(InstallPackages(packages),),
         advice=("sudo apt-get install bubblewrap socat",),
     )
 

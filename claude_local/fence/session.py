@@ -133,54 +133,74 @@ def start_and_wait(session: FencedSession) -> int:
     )
 
 
+@dataclass
+class Running:
+    """A fence that is up. ``process``: bubblewrap's process id. ``claude``: Claude Code's. ``first``: see
+    bubblewrap.first_process. ``sockets``: the session's listening sockets."""
+
+    process: int
+    claude: int
+    first: int | None
+    sockets: list[socket]
+    remounter: remount.Remounter
+    protection: remount.Protection
+
+
 def run_once(session: FencedSession) -> int:
     """Set up the fence, run Claude Code behind it and report; its exit status. Raises MountsChanged."""
     survey = session.survey
     network = session_network(session.config, session.options, session.places)
     env, swap = environment_and_token(session, network)
-    ours, theirs = bubblewrap.control_sockets()
-    argv = bubblewrap_argv(session, network, theirs)
-    programs_before = configured_programs(survey.fence.ro_bind)
-    mounts_before = bubblewrap.mounts_of("self")
-    process = bubblewrap.start(argv, env)
-    theirs.close()
-    # While bubblewrap works: forked before there are threads.
-    remounter = start_remounting(survey)
+    programs = configured_programs(survey.fence.ro_bind)
     watch = Watch(
         session.workspaces, survey.forbidden, survey.symlinks, survey.repositories, survey.unguarded, session.ledger,
         [*session.git_dirs, session.places.config_dir],
     )  # fmt: skip
-    message = bubblewrap.receive(ours, len(network.listeners))
-    if message is None:
-        remounter.stop()
-        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        fail(f"bubblewrap cannot set up the outer fence (exit {status}; its own message is above)", PROVISION)
-    claude = message.process
-    first = bubblewrap.first_process(claude)
-    protection = remounter.attach(claude)
-    report_weaknesses(protection, survey.masked_sockets)
-    if wrong := wrong_mount(survey, claude, mounts_before):
-        ours.close()
-        remounter.stop()
-        os.waitpid(process, 0)
-        raise MountsChanged(wrong)
-    ours.send(b"1")
-    serve(session, network, message.sockets, swap)
+    running = set_up(session, network, env)
+    serve(session, network, running.sockets, swap)
     watch.start()
-    status = bubblewrap.wait(process, claude)
-    if not bubblewrap.are_gone(first):
+    status = bubblewrap.wait(running.process, running.claude)
+    if not bubblewrap.are_gone(running.first):
         note(
             "a process that this session started cannot be killed and may still write in the workspace: "
             "look for it with ps"
         )
     # Before the ledger removes the stubs: it would make them again.
-    complete, unguarded = remounter.stop()
-    if protection.remounts:
+    complete, unguarded = running.remounter.stop()
+    if running.protection.remounts:
         report_guards(complete, unguarded)
     report_watch(watch)
-    report_programs(programs_before, configured_programs(survey.fence.ro_bind))
+    report_programs(programs, configured_programs(survey.fence.ro_bind))
     report_changes(watch)
     return status if status >= 0 else 128 - status
+
+
+def set_up(session: FencedSession, network: Network, env: dict[str, str]) -> Running:
+    """Start bubblewrap, check the mounts behind it, and let inside.py become Claude Code. Raises MountsChanged."""
+    survey = session.survey
+    ours, theirs = bubblewrap.control_sockets()
+    argv = bubblewrap_argv(session, network, theirs)
+    mounts_before = bubblewrap.mounts_of("self")
+    process = bubblewrap.start(argv, env)
+    theirs.close()
+    # Forked while bubblewrap works, and before there are threads.
+    remounter = start_remounting(survey)
+    message = bubblewrap.receive(ours, len(network.listeners))
+    if message is None:
+        remounter.stop()
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        fail(f"bubblewrap cannot set up the outer fence (exit {status}; its own message is above)", PROVISION)
+    first = bubblewrap.first_process(message.process)
+    protection = remounter.attach(message.process)
+    report_weaknesses(protection, survey.masked_sockets)
+    if wrong := wrong_mount(survey, message.process, mounts_before):
+        ours.close()
+        remounter.stop()
+        os.waitpid(process, 0)
+        raise MountsChanged(wrong)
+    ours.send(b"1")
+    ours.close()
+    return Running(process, message.process, first, message.sockets, remounter, protection)
 
 
 Swap = tuple[bytes, bytes]
