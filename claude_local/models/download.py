@@ -40,8 +40,9 @@ from claude_local.models.sources import Source
 constants.DOWNLOAD_CHUNK_SIZE = 1 << 20
 # Seconds for a connection and for an answer to the question what a file is.
 TIMEOUT = 10.0
-# How often a busy source is asked again without a byte of progress, after 1, 2, 4 seconds or as it asks for.
-BUSY_TRIES = 3
+# How often a busy source is asked again without a byte of progress, after 1, 2, 4 ... seconds or as it asks for: a
+# source that has given nothing in this run, and one that has (the network may come back).
+BUSY_TRIES, RESUMES = 3, 5
 FIRST_WAIT = 1.0
 # Seconds: the longest wait that a server may ask for (Retry-After). One that asks for more is given up.
 LONGEST_WAIT = 120.0
@@ -191,7 +192,7 @@ class Downloader:
             except Busy as busy:
                 failures = 1 if part and part.received > before else failures + 1
                 wait = max(FIRST_WAIT * 2.0 ** (failures - 1), busy.wait or 0.0)
-                if failures > BUSY_TRIES:
+                if failures > (RESUMES if part and part.received else BUSY_TRIES):
                     raise SourceFailed(str(busy)) from None
                 if wait > LONGEST_WAIT:
                     raise SourceFailed(f"{busy}, and asks to come back in {wait / 60:.0f} min") from None
@@ -206,10 +207,10 @@ class Downloader:
             raise SourceFailed(str(error)) from None
         return {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
 
-    def _metadata(self, url: str) -> HfFileMetadata:
+    def _metadata(self, url: str, *, began: bool = False) -> HfFileMetadata:
         """What the server says of the file: a HEAD request, redirects within the hub followed.
 
-        Raises Busy, SourceFailed.
+        ``began``: it gave bytes in this run, so it will be back. Raises Busy, SourceFailed.
         """
         host = urlsplit(url).netloc
         if host in self.unreachable:
@@ -225,16 +226,20 @@ class Downloader:
         except (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError) as error:
             raise Busy(f"{host}: {_reason(error)}") from None
         except (httpx2.TransportError, httpx2.InvalidURL, OSError) as error:
+            if began:
+                raise Busy(f"{host}: {_reason(error)}") from None
             self.unreachable[host] = _reason(error)
             raise SourceFailed(f"{host}: {_reason(error)}") from None
 
     def _transfer(self, url: str, part: PartFile, *, is_hub: bool) -> None:
-        """Download what the part lacks. The address of the hub is asked anew each time, so that the signed address that
-        it redirects to is a new one. Raises Busy, SourceFailed, DownloadError, OSError."""
+        """Download what the part lacks. Raises Busy, SourceFailed, DownloadError, OSError.
+
+        The hub is asked each time, so the signed address that it redirects to is a new one.
+        """
         host = urlsplit(url).netloc
         location, headers = url, self._headers(url)
         try:
-            metadata = self._metadata(url)
+            metadata = self._metadata(url, began=part.received > 0)
         except SourceFailed as failure:
             # Other servers may know no HEAD; the GET decides.
             if is_hub or not isinstance(failure.__cause__, HfHubHTTPError):
@@ -265,9 +270,9 @@ class Downloader:
         except httpx2.TooManyRedirects:
             raise SourceFailed(f"{host} redirects in a circle") from None
         except httpx2.HTTPError as error:
-            raise SourceFailed(f"{host}: the transfer broke again and again ({_reason(error)})") from None
+            raise Busy(f"{host}: the transfer broke again and again ({_reason(error)})") from None
         except OSError as error:
-            # http_get's word for a body that is shorter than its header says.
+            # http_get raises this for a body that is shorter than its header says.
             if error.errno is not None:
                 raise
             raise SourceFailed(f"{host}: the transfer ended early, at {part.size} bytes") from None

@@ -88,7 +88,7 @@ def full(home: Home) -> Home:
     (home.disk / "shared.gguf").write_bytes(SHARED)
     home.want(name="shared.gguf", content=SHARED)
     home.want(f"url {home.server.url}/gone", name="half.gguf")
-    home.server.behaviours["/gone"] = whole(GOOD, cut=[MIB] + [0] * 20)
+    home.server.behaviours["/gone"] = whole(GOOD, cut=[MIB] + [0] * 99)
     with pytest.raises(PlacementError):
         home.place()
     home.profiles.pop()

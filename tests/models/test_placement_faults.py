@@ -12,6 +12,8 @@ import errno
 import hashlib
 import os
 import re
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -73,7 +75,7 @@ class Bench(Desk):
     def begun(self, size: int, content: bytes = GOOD) -> None:
         """Download the first bytes with a run whose hub breaks off there."""
         address = f"url {self.server.url}/m"
-        self.server.behaviours["/m"] = whole(content, cut=[size] + [0] * 20, headers={"ETag": '"one"'})
+        self.server.behaviours["/m"] = whole(content, cut=[size] + [0] * 99, headers={"ETag": '"one"'})
         self.want(address)
         with pytest.raises(PlacementError, match="broke"):
             self.place()
@@ -146,6 +148,24 @@ def test_a_hub_that_stays_broken_and_works_tomorrow(desk: Bench, server: ModelSe
     assert server.ranges[-1] == f"bytes={MIB}-"
     message = str(raised.value).splitlines()[-1].strip()
     desk.row("the hub stays broken; the next run", message, server.sent - (len(GOOD) - MIB))
+
+
+def test_a_hub_that_resets_the_connection(desk: Bench, server: ModelServer) -> None:
+    resets = [1]
+
+    def reset(handler: Handler) -> None:
+        if not resets:
+            whole(GOOD)(handler)
+            return
+        resets.pop()
+        handler.answer(200, GOOD[:MIB], promised=len(GOOD))
+        linger = struct.pack("ii", 1, 0)
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    server.behaviours["/m"] = reset
+    desk.want(f"url {server.url}/m")
+    desk.place()
+    desk.row("the hub resets the connection", desk.line("broke"), server.sent - len(GOOD))
 
 
 def test_a_hub_that_closes_connections_without_an_answer(desk: Bench, server: ModelServer) -> None:
@@ -349,7 +369,7 @@ def test_another_version_between_two_runs_does_not_keep_the_mirror_out(desk: Ben
 
 
 def test_old_bytes_of_another_version_are_downloaded_again(desk: Bench, server: ModelServer) -> None:
-    server.behaviours["/m"] = whole(OTHER, cut=[MIB] + [0] * 20)
+    server.behaviours["/m"] = whole(OTHER, cut=[MIB] + [0] * 99)
     desk.want(f"url {server.url}/m")
     with pytest.raises(PlacementError):
         desk.place()
