@@ -382,7 +382,7 @@ def test_a_file_that_cannot_be_renamed_is_reported(workspace: Path, monkeypatch:
     assert running.stop() == [] and running.changed == [str(hook)]
 
 
-# --- false alarms, and sessions that act before the survey is done ------------------------------------------------------
+# --- false alarms, and sessions that act before the survey is done ----------------------------------------------------
 
 
 def test_hooks_of_the_users_template_directory_stay(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

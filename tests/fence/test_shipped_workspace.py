@@ -84,7 +84,8 @@ def a_configuration_that_names_the_outside(world: World, secret: Path) -> None:
     write(
         world.workspace / ".git" / "config",
         f"[core]\n\thooksPath = {secret}\n[core]\n\thooksPath = link/missing\n[core]\n\thooksPath = ../../missing\n"
-        f"\thooksPath = ~/missing\n[include]\n\tpath = link/file\n\tpath = {secret}/file\n\tpath = ../../../../.bashrc\n",
+        "\thooksPath = ~/missing\n[include]\n\tpath = link/file\n"
+        f"\tpath = {secret}/file\n\tpath = ../../../../.bashrc\n",
     )
     write(world.home / ".bashrc")
 

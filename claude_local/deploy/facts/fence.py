@@ -13,9 +13,9 @@ from claude_local.fence.probe import BWRAP, COPY, AppArmor, Bubblewrap, Result, 
 
 # Needs sh, coreutils and util-linux; leaves no files. $1 the distribution's bubblewrap, $2 our copy of it, $3 and $4
 # the outer fence's arguments for a user and for root. The inner fence is that of @anthropic-ai/sandbox-runtime 0.0.83
-# around each command (dist/sandbox/linux-sandbox-utils.js), with the namespaces that its apply-seccomp makes inside. That
-# program is part of Claude Code, so unshare stands in for it, under another name because AppArmor may know unshare by
-# its path. As root a fresh /proc cannot be mounted in the outer fence: bubblewrap covers parts of root's.
+# around each command (dist/sandbox/linux-sandbox-utils.js), with the namespaces that its apply-seccomp makes inside.
+# That program is part of Claude Code, so unshare stands in for it, under another name because AppArmor may know unshare
+# by its path. As root a fresh /proc cannot be mounted in the outer fence: bubblewrap covers parts of root's.
 EXPERIMENTS = r"""
 LC_ALL=C; export LC_ALL
 bwrap=$1 copy=$2 outer=$3 as_root=$4
