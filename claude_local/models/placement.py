@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -435,6 +436,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         with contextlib.suppress(OSError):
             print(f"stopped ({stopped}); the next run continues from here", file=sys.stderr)
+        # Python flushes sys.stdout at its end. On a closed pipe that fails, and it would exit with 120.
+        sys.stdout = io.StringIO()
         return 130
 
 

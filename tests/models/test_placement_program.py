@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import time
@@ -96,7 +97,8 @@ def test_a_closed_output_stops_the_run(desk: Desk, server: ModelServer) -> None:
     server.behaviours["/m"] = whole(GOOD)
     desk.want(f"url {server.url}/m")
     (desk.folder / "plan.json").write_text(desk.text)
-    process = program("place", str(desk.folder / "plan.json"))
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = program("place", str(desk.folder / "plan.json"), env=buffered)
     assert process.stdout is not None
     process.stdout.close()
     assert process.wait(timeout=30) == 130

@@ -86,6 +86,7 @@ def parameters(home: Path, **changed: Any) -> Parameters:
 def write(path: str | Path, text: str | bytes, mode: int = 0o600) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # it may be read-only
     target.write_bytes(text if isinstance(text, bytes) else text.encode())
     target.chmod(mode)
     return target
