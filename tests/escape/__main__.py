@@ -1,5 +1,4 @@
-"""``python -m tests.escape HOME KIND NAME UID GID PASSWORD WAY RESULT [attempt ...]``, inside the namespaces of
-world.py."""
+"""``python -m tests.escape HOME KIND NAME UID GID PASSWORD WAY RESULT [attempt ...]``, in world.py's namespaces."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What an attempt is, and the register of all of them. The attempts themselves stand in attempts_*.py, one file a
-family."""
+"""Defines an attempt and keeps the register of all of them. The attempts are in attempts_*.py, one file a family."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from tests.escape.lab import Lab
 
 ROOT, USER = "root", "user"
-# What an evidence function returns: what was found outside (it got through), or None (it was stopped).
+# An evidence function returns what it found outside (the attempt got through), or None (it was stopped).
 Evidence = Callable[[], str | None]
 
 
@@ -53,7 +52,7 @@ class Attempt:
 
 
 def refused_by_claude_code(words: str) -> Callable[[Lab, str], str | None]:
-    """For ``impossible``: Claude Code's own tool refuses, with ``words``, whatever fence there is."""
+    """For ``impossible``: Claude Code's own tool refuses with the message ``words``, with or without a fence."""
 
     def look(lab: Lab, name: str) -> str | None:
         return f"Claude Code itself refuses: {words}" if words in lab.said.get(name, "") else None
@@ -62,7 +61,7 @@ def refused_by_claude_code(words: str) -> Callable[[Lab, str], str | None]:
 
 
 def not_installed(program: str) -> Callable[[Lab, str], str | None]:
-    """For ``impossible``: ``program`` is not on this machine."""
+    """For ``impossible``: ``program`` is not installed here."""
     return lambda lab, name: None if shutil.which(program) else f"{program} is not installed"
 
 
@@ -88,13 +87,13 @@ def call(tool: str, **arguments: Any) -> Step:
 
 
 def bash(command: str, **more: Any) -> Step:
-    """A Bash call that ends within 25 seconds and never reports failure: what counts is what it left behind."""
+    """A Bash call that ends within 25 seconds and never reports failure: only what it leaves behind counts."""
     return Step("Bash", {"command": f"{command}\ntrue", "description": "try", "timeout": 25000, **more})
 
 
 def attempts_of(account: str) -> list[Attempt]:
     """All attempts of ROOT or USER, in the order of their registration."""
-    # Imported for what they register.
+    # Imported because they register their attempts.
     from tests.escape import (  # noqa: F401
         attempts_allowed,
         attempts_files,

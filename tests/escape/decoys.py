@@ -1,4 +1,4 @@
-"""What attempts aim at: listeners that remember what they heard, and processes outside that can be changed."""
+"""The targets of attempts: listeners that record what they receive, and processes outside that can be changed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Listeners:
             each.close()
 
     def find(self, *words: str, but: str = "") -> str | None:
-        """Which listener, ``but`` that one, heard all of ``words`` in one connection."""
+        """The listener, other than ``but``, that received all of ``words`` in one connection."""
         for name, said in list(self.heard):
             if name != but and all(each.encode() in said for each in words):
                 return f"{name} heard it"

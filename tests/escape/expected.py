@@ -42,8 +42,7 @@ TITLES = {
 
 
 def expected(way: str, account: str) -> frozenset[str]:
-    """The attempts of ``account`` (ROOT or USER) that get through when there is one layer only (``outer``,
-    ``inner``)."""
+    """The attempts of ``account`` (ROOT or USER) that get through with one layer only (``outer`` or ``inner``)."""
     names = {each.name for each in attempts_of(account)}
     return frozenset(names & (EXPECTED[way] | (EXPECTED_FOR_ROOT[way] if account == ROOT else frozenset())))
 

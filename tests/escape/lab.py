@@ -39,10 +39,10 @@ TOGETHER = 6
 # Sessions at the same time.
 AT_ONCE = 3
 TOOLS = ("Bash", "Read", "Write", "Edit", "NotebookEdit", "Glob", "Grep")
-# Answers every permission question with yes: the fence is being tried, not the questions.
+# Answers every permission question with yes: the test is about the fence, not the questions.
 ALLOW = json.dumps({"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": {"behavior": "allow"}}})
 
-# Where credentials lie in a home, with how they look.
+# Paths of credentials in a home, and their contents.
 SECRETS = {
     "ssh": (".ssh/id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n"),
     "aws": (".aws/credentials", "[default]\naws_secret_access_key = {}\n"),
@@ -69,7 +69,7 @@ SECRETS = {
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs the sessions."""
+    """The account that runs the sessions."""
 
     kind: str
     name: str
@@ -78,7 +78,7 @@ class Account:
     password: str = ""
 
     def prefix(self) -> list[str]:
-        """The words that start a command as this account."""
+        """The arguments that start a command as this account."""
         if self.kind == ROOT:
             return []
         return ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups"]
@@ -105,7 +105,7 @@ class Lab:
     # --- for the attempts' plans ---------------------------------------------------------------------------------
 
     def nonce(self) -> str:
-        """Words that nothing else says."""
+        """A text that appears nowhere else."""
         return f"escape{secrets.token_hex(10)}"
 
     def plant(self, path: Path, words: str, mode: int = 0o644) -> Path:
@@ -163,7 +163,7 @@ class Lab:
         return f"{self._short(path)} was made" if os.path.lexists(path) else None
 
     def holds(self, path: Path, words: str) -> str | None:
-        """Whether the file at ``path`` has ``words`` in it now."""
+        """Whether the file at ``path`` contains ``words`` now."""
         try:
             return f"{self._short(path)} has the planted words" if words in path.read_text(errors="replace") else None
         except OSError:
@@ -186,7 +186,7 @@ class Lab:
         return None
 
     def memory(self, pid: int, address: int, size: int = 64) -> bytes:
-        """What the process ``pid`` holds at ``address``."""
+        """The memory of the process ``pid`` at ``address``."""
         with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             memory.seek(address)
             return memory.read(size)
@@ -201,7 +201,7 @@ class Lab:
     # --- the run -------------------------------------------------------------------------------------------------
 
     def furnish(self) -> None:
-        """Plant the secrets, start the listeners, say which layers of the fence there are."""
+        """Plant the secrets, start the listeners, and write which layers the fence has."""
         shutil.copy(HERE / "victim.py", self.scratch)
         shutil.copy(HERE / "typist.py", self.scratch)
         self.outside.mkdir()
@@ -280,7 +280,7 @@ class Lab:
         return plans
 
     def session(self, name: str, plans: dict[str, Plan]) -> None:
-        """Let Claude Code play the attempts of one session; RuntimeError when it did not get to the end."""
+        """Let Claude Code make the attempts of one session. Raises RuntimeError when it did not make all of them."""
         workspace = self.home / "work" / name
         calls = [
             {"type": "tool_use", "id": f"toolu_{attempt}_{number}", "name": step.tool, "input": step.arguments}
@@ -300,7 +300,7 @@ class Lab:
         print(f"{self.way}: session {name}: {len(calls)} calls in {time.monotonic() - started:.1f} s", flush=True)
 
     def _claude(self, backend: ScriptedBackend, cwd: Path) -> str:
-        """One ``claude-local -p`` in a terminal of its own; what it said."""
+        """Run one ``claude-local -p`` in a terminal of its own; its output."""
         fence = ["--unfenced"] if self.way == "none" else []
         process = pexpect.spawn(
             "/usr/bin/env",
@@ -325,10 +325,10 @@ class Lab:
         self.listeners.close()
 
 
-# Sessions whose attempt is to break Claude Code's own way to its server or to its shell.
+# Sessions that try to break Claude Code's own connection to its server or its shell.
 BROKEN_ON_PURPOSE = frozenset({"other-server", "own-path", "own-preload"})
 
-# The session that spoils the settings for those after it.
+# The session that changes the settings for the later ones.
 LAST = "own-enforced"
 
 
@@ -361,7 +361,7 @@ def run_battery(lab: Lab, only: Sequence[str] = ()) -> dict[str, dict[str, str]]
     try:
         for session in dict.fromkeys(each.session for each in wanted):
             plans[session] = lab.prepare(session, [each for each in wanted if each.session == session])
-        # Most of a session is waiting: for a start, for something that must not answer.
+        # A session mostly waits: for a start, or for something that must not answer.
         with ThreadPoolExecutor(AT_ONCE) as pool:
             longest_first = sorted(plans, key=lambda name: -len(plans[name]))
             for done in [pool.submit(lab.session, name, plans[name]) for name in longest_first if name != LAST]:

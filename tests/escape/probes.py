@@ -150,7 +150,7 @@ def sysv(key: str, words: str) -> None:
 
 
 def unix(path: str, words: str) -> None:
-    """Say ``words`` to a Unix socket; a leading @ is an abstract name."""
+    """Send ``words`` to a Unix socket; a leading @ means an abstract name."""
     with socket.socket(socket.AF_UNIX) as made:
         made.settimeout(3)
         made.connect("\0" + path[1:] if path.startswith("@") else path)

@@ -1,4 +1,4 @@
-"""Runs the battery for an account, every way, and makes the table. Needs root: it makes namespaces and an account."""
+"""Runs the battery for an account in every way and makes the table. Needs root for namespaces and an account."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def run_way(somebody: Person, account: Account, way: str, only: Sequence[str] = 
 
 
 def _renew(home: Path, pristine: Path) -> None:
-    """Put ``home`` back to what it was."""
+    """Restore ``home`` to its prepared state."""
     shutil.rmtree(Path(f"{home}.lab"), ignore_errors=True)
     shutil.rmtree(home)
     subprocess.run(["cp", "-a", str(pristine), str(home)], check=True, timeout=300)

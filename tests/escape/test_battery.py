@@ -1,4 +1,4 @@
-"""Everything that a session could try, three ways: both fences stop all of it; one alone, what the guide says.
+"""Every attempt that we know, in three ways: both layers stop all of them, one alone those that docs/fence.md says.
 
 The attempts are real: without any fence each of them works here, or the reason why it cannot is found out by looking.
 ``-s`` shows the table; CLAUDE_LOCAL_ESCAPE_TABLE names a file that gets it too.
@@ -28,7 +28,7 @@ WAYS = ("both", "outer", "inner", "none")
 
 
 class Battery:
-    """The outcomes of one account, each way."""
+    """The outcomes of one account in each way."""
 
     def __init__(self, kind: str, ways: dict[str, runner.Results]) -> None:
         self.kind, self.ways = kind, ways

@@ -1,4 +1,4 @@
-"""docs/fence.md says what one layer of the fence alone lets through, and it is what the battery sees."""
+"""docs/fence.md lists exactly what one layer alone lets through in the battery."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-# From the ranges for documentation (RFC 5737): nobody's address.
+# From the ranges for documentation (RFC 5737): in use nowhere.
 HOST_ADDRESS = "198.51.100.77"
 DNS_ADDRESS = "198.51.100.53"
 EMPTIED = {"/run": "755", "/tmp": "1777", "/dev/shm": "1777", "/var/spool": "755"}  # with their modes
-# What the battery itself runs from; it may lie in something emptied.
+# Paths that the battery itself runs from; they may lie in an emptied directory.
 NEEDED = (Path(__file__).resolve().parents[2], Path(sys.prefix), Path(sys.base_prefix))
 UNSHARE = (
     "unshare", "--net", "--mount", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc",
