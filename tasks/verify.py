@@ -1,4 +1,4 @@
-"""Prove that this workstation works: one row a check, a table and a JSON report. Changes nothing."""
+"""Prove that this workstation works: one row a check, and a JSON report. Changes nothing."""
 
 from claude_local.claude.settings_json import user_settings
 from claude_local.deploy.operations import verify

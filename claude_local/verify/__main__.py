@@ -1,5 +1,8 @@
 """``python -m claude_local.verify --parameters FILE|-``: prove that this workstation works.
 
+``--events`` prints one JSON object a line, for tasks/verify.py, which shows them on the controller: ``{"row": {...},
+"count": N}``, ``{"running": [id, detail, seconds]}`` and, when the report is written, ``{"report": PATH}``.
+
 Exit status: 0 nothing failed, 1 a check failed, 2 unusable parameters or arguments, 130 interrupted.
 """
 
@@ -14,20 +17,22 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-
-from rich.console import Console
+from typing import Any
 
 from claude_local.verify.catalogue import catalogue
-from claude_local.verify.checks import Check, run, select
+from claude_local.verify.checks import Check, Row, run, select
 from claude_local.verify.credentials_rows import remember_own_login
+from claude_local.verify.display import Display
 from claude_local.verify.parameters import Parameters, ParametersError, parse
-from claude_local.verify.report import Reporter, as_json, totals, write_atomically
+from claude_local.verify.report import Reporter, as_json, write_atomically
+from claude_local.verify.running_sessions import notice, running_sessions
 from claude_local.verify.workbench import Workbench
 
-# Columns of the table where there is no terminal to ask.
-WIDTH = 140
+# A run without this row leaves the loaded model and its sessions alone.
+LOADS_MODELS = "server.model"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -35,8 +40,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parameters", required=True, metavar="FILE", help="the deploy's settings as JSON; -: stdin")
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only these rows and their needs")
     parser.add_argument("--deep", action="store_true", help="hash every model again")
-    parser.add_argument("--json", action="store_true", help="the report as JSON on stdout, the rows on stderr")
+    parser.add_argument("--verbose", action="store_true", help="wrap long evidence instead of cutting it")
+    parser.add_argument("--events", action="store_true", help="print JSON objects instead of rows")
     parser.add_argument("--list", action="store_true", help="list the rows and run none")
+    parser.add_argument("--sessions", action="store_true", help="list the sessions that would wait, and run nothing")
     return parser.parse_args(argv)
 
 
@@ -66,11 +73,27 @@ def _prepare_process() -> None:
         signal.signal(number, _interrupt)
 
 
+def _print_event(**event: Any) -> None:
+    print(json.dumps(event), flush=True)
+
+
 def _run(parameters: Parameters, checks: list[Check], options: argparse.Namespace) -> int:
     """Run the checks, show them, and write the report. Returns the exit status."""
-    width = None if sys.stdout.isatty() or options.json else WIDTH
-    console = Console(stderr=options.json, highlight=False, width=width)
-    reporter = Reporter(console, len(checks))
+    display = Display(sys.stdout, verbose=options.verbose)
+
+    def show_row(row: Row) -> None:
+        if options.events:
+            _print_event(row=asdict(row), count=len(checks))
+        else:
+            display.row(row, len(checks))
+
+    def show_running(check: str, detail: str, seconds: float) -> None:
+        if options.events:
+            _print_event(running=[check, detail, seconds])
+        else:
+            display.running(check, detail, seconds)
+
+    reporter = Reporter(show_row, show_running)
     begin = time.monotonic()
     try:
         with Workbench(parameters, deep=options.deep) as bench:
@@ -78,17 +101,16 @@ def _run(parameters: Parameters, checks: list[Check], options: argparse.Namespac
             rows = run(checks, bench, reporter)
     except KeyboardInterrupt:
         reporter.pause()
+        display.clear()
         print("verify: interrupted; nothing was left behind", file=sys.stderr)
         return 130
     document = as_json(rows, deep=options.deep, only=options.only, seconds=time.monotonic() - begin)
-    report = Path(parameters.paths.verify_report)
-    write_atomically(report, document)
-    reporter.table(rows)
-    if options.json:
-        json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-        print()
-    console.print(f"Report: {report}", soft_wrap=True)
-    console.print(totals(rows), style="green" if document["ok"] else "bold red")
+    report = parameters.paths.verify_report
+    write_atomically(Path(report), document)
+    if options.events:
+        _print_event(report=report)
+    else:
+        print("", *display.closing(report), sep="\n")
     return 0 if document["ok"] else 1
 
 
@@ -108,6 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.list:
         for check in checks:
             print(f"{check.id:36} {check.title}")
+        return 0
+    if options.sessions:
+        if any(check.id == LOADS_MODELS for check in checks):
+            for line in notice(running_sessions(parameters.paths), parameters.profiles, parameters.home):
+                print(line)
         return 0
     _prepare_process()
     with only_run(Path(parameters.paths.state)) as alone:

@@ -1,4 +1,4 @@
-"""How rows are shown (a line as each check ends, a heartbeat while a slow one runs, a table) and kept (JSON)."""
+"""A run as it is observed (rows, and what a slow check is doing) and as it is kept (JSON)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,16 @@ import os
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from claude_local.verify.checks import Check, Row
+from claude_local.verify.display import totals
 
-COLOURS = {"PASS": "green", "FAIL": "bold red", "SKIP": "yellow"}
-# Seconds between two lines about a slow check where there is no terminal for a spinner.
-HEARTBEAT = 15.0
-
-
-def totals(rows: Sequence[Row]) -> str:
-    """The last line: ``N passed, N failed, N skipped``."""
-    count = Counter(row.status for row in rows)
-    return f"{count['PASS']} passed, {count['FAIL']} failed, {count['SKIP']} skipped"
+# Seconds after which a check counts as slow, and between two reports about it from then on.
+PATIENCE, INTERVAL = 15.0, 1.0
 
 
 def as_json(rows: Sequence[Row], *, deep: bool, only: Sequence[str], seconds: float) -> dict[str, Any]:
@@ -38,17 +28,7 @@ def as_json(rows: Sequence[Row], *, deep: bool, only: Sequence[str], seconds: fl
         "seconds": round(seconds, 1),
         "deep": deep,
         "only": list(only),
-        "rows": [
-            {
-                "id": row.id,
-                "title": row.title,
-                "status": row.status,
-                "evidence": row.evidence,
-                "fix": row.fix,
-                "seconds": round(row.seconds, 2),
-            }
-            for row in rows
-        ],
+        "rows": [{**asdict(row), "seconds": round(row.seconds, 2)} for row in rows],
     }
 
 
@@ -67,83 +47,49 @@ def write_atomically(path: Path, document: dict[str, Any]) -> None:
 
 
 class Reporter:
-    """Shows a run on ``console``: with a spinner on a terminal, with a line every HEARTBEAT seconds in a pipe."""
+    """Observes a run. ``show_row`` gets each finished row.
 
-    def __init__(self, console: Console, count: int, heartbeat: float = HEARTBEAT) -> None:
-        self.console = console
-        self.count = count
-        self.heartbeat = heartbeat
-        self._number = 0
-        self._status = console.status("") if console.is_terminal else None
+    ``show_running`` gets the id, the detail and the seconds of a check that is slow, first after ``patience`` seconds.
+    """
+
+    def __init__(
+        self,
+        show_row: Callable[[Row], None],
+        show_running: Callable[[str, str, float], None],
+        *,
+        patience: float = PATIENCE,
+        interval: float = INTERVAL,
+    ) -> None:
+        self.show_row, self.show_running = show_row, show_running
+        self.patience, self.interval = patience, interval
         self._detail = ""
-        self._quiet: threading.Event | None = None
+        self._ended: threading.Event | None = None
         self._ticker: threading.Thread | None = None
 
     def started(self, check: Check) -> None:
-        """Show that ``check`` begins."""
-        self._detail = ""
-        if self._status is not None:
-            self._status.update(Text(check.title))
-            self._status.start()
-            return
-        self._quiet = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, args=(check, self._quiet), daemon=True)
+        """``check`` begins."""
+        self._detail, self._ended = "", threading.Event()
+        self._ticker = threading.Thread(target=self._tick, args=(check, self._ended), daemon=True)
         self._ticker.start()
 
     def detail(self, text: str) -> None:
-        """Show what the running check is doing now."""
+        """What the running check is doing now."""
         self._detail = text
-        if self._status is not None:
-            self._status.update(Text(text))
 
-    def _tick(self, check: Check, quiet: threading.Event) -> None:
-        begin = time.monotonic()
-        while not quiet.wait(self.heartbeat):
-            passed = time.monotonic() - begin
-            about = f": {self._detail}" if self._detail else ""
-            self.console.print(Text(f"  ..   {check.id}{about} ({passed:.0f} s)", style="dim"))
+    def _tick(self, check: Check, ended: threading.Event) -> None:
+        begin, pause = time.monotonic(), self.patience
+        while not ended.wait(pause):
+            self.show_running(check.id, self._detail, time.monotonic() - begin)
+            pause = self.interval
 
     def pause(self) -> None:
-        """Stop the spinner or the heartbeat."""
-        if self._status is not None:
-            self._status.stop()
-        if self._quiet is not None and self._ticker is not None:
-            self._quiet.set()
+        """Report no more about the running check."""
+        if self._ended is not None and self._ticker is not None:
+            self._ended.set()
             self._ticker.join(timeout=5)
-            self._quiet = self._ticker = None
+            self._ended = self._ticker = None
 
     def finished(self, row: Row) -> None:
-        """Show the finished row with its fix."""
+        """A check has ended."""
         self.pause()
-        self._number += 1
-        line = Text()
-        line.append(f"{row.status}", style=COLOURS[row.status])
-        line.append(f"  {self._number:>2}/{self.count}  {row.id}  ")
-        line.append(row.evidence)
-        if row.seconds >= 1:
-            line.append(f"  ({row.seconds:.1f} s)", style="dim")
-        self.console.print(line, soft_wrap=True)
-        if row.fix:
-            self.console.print(Text(f"      fix: {row.fix}", style="bold"), soft_wrap=True)
-
-    def table(self, rows: Sequence[Row]) -> None:
-        """Show all rows as a table."""
-        table = Table(title="verify", title_justify="left", show_edge=False, pad_edge=False)
-        table.add_column("")
-        table.add_column("check", no_wrap=True)
-        table.add_column("what", ratio=2)
-        table.add_column("evidence", ratio=3, overflow="fold")
-        table.add_column("s", justify="right", no_wrap=True)
-        for row in rows:
-            evidence = Text(row.evidence)
-            if row.fix:
-                evidence.append(f"\nfix: {row.fix}", style="bold")
-            table.add_row(
-                Text(row.status, style=COLOURS[row.status]),
-                Text(row.id),
-                Text(row.title),
-                evidence,
-                f"{row.seconds:.1f}",
-            )
-        self.console.print()
-        self.console.print(table)
+        self.show_row(row)

@@ -103,9 +103,7 @@ def test_a_failed_deploy_is_not_verified(bare: Bare) -> None:
 
 def test_failed_checks_are_a_failure(bare: Bare) -> None:
     status_of(bare, "verify", 1)
-    status, messages, _ = bare.provision()
-    assert status == 1
-    assert "some checks failed" in messages and "see the table above" in messages
+    assert bare.provision()[0] == 1
     assert bare.provision("verify")[0] == 1
 
 

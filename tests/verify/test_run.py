@@ -5,23 +5,26 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from claude_local.server.client import LlamaClient, ServerError
 from claude_local.verify import __main__ as program
 from claude_local.verify import processes
 from claude_local.verify.catalogue import catalogue
 from claude_local.verify.checks import Check, Failed, Row, Skipped, one_line, run, select
+from claude_local.verify.display import Display, totals
 from claude_local.verify.parameters import ParametersError, holds, parse, value_at
-from claude_local.verify.report import Reporter, as_json, totals, write_atomically
+from claude_local.verify.report import Reporter, as_json, write_atomically
+from claude_local.verify.running_sessions import notice, running_sessions
 from claude_local.verify.workbench import Workbench
 from tests.verify.verify_lab import Silent, deployed, parameters
 
@@ -160,13 +163,13 @@ ROWS = [
 
 def test_the_json_report_has_every_row_and_says_whether_all_is_well() -> None:
     document = as_json(ROWS, deep=True, only=["x"], seconds=3.21)
-    assert document["ok"] is False and document["totals"] == "1 passed, 1 failed, 1 skipped"
+    assert document["ok"] is False and document["totals"] == "1 of 3 checks failed, 1 skipped"
     assert document["rows"][1] == {
         "id": "b", "title": "second", "status": "FAIL", "evidence": "bad [brackets]", "fix": "./provision",
         "seconds": 2.5,
     }  # fmt: skip
     assert as_json(ROWS[::2], deep=False, only=[], seconds=0)["ok"] is True
-    assert totals([]) == "0 passed, 0 failed, 0 skipped"
+    assert totals(ROWS[:1]) == "1 check passed" and totals(ROWS[::2]) == "1 check passed, 1 skipped"
 
 
 def test_the_report_is_replaced_whole_and_private(tmp_path: Path) -> None:
@@ -180,36 +183,159 @@ def test_the_report_is_replaced_whole_and_private(tmp_path: Path) -> None:
     assert json.loads(target.read_text()) == {"ok": False} and os.listdir(target.parent) == ["verify.json"]
 
 
-def shown(action: Any) -> str:
+class Terminal(io.StringIO):
+    """A pseudo-terminal's width, and what was written."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.controller, self.terminal = os.openpty()
+        termios.tcsetwinsize(self.terminal, (24, columns))
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.terminal
+
+    def close(self) -> None:
+        os.close(self.controller)
+        os.close(self.terminal)
+        super().close()
+
+    def screen(self) -> list[str]:
+        """The lines as a person sees them, without colours."""
+        text = re.sub(r"\x1b\[[0-9;]*m", "", self.getvalue())
+        return [line.rpartition("\r\x1b[K")[2] for line in text.split("\n")]
+
+
+LONG = "a sentence with many words " * 12
+
+
+def test_in_a_log_each_row_is_one_line_with_all_evidence() -> None:
     out = io.StringIO()
-    action(Reporter(Console(file=out, width=140, highlight=False), 3, heartbeat=0.05))
-    return out.getvalue()
+    display = Display(out)
+    for row in [*ROWS, Row("d", "fourth", "PASS", LONG, "", 0.0)]:
+        display.row(row, 74)
+    assert out.getvalue().splitlines() == [
+        "PASS   1/74  a  good",
+        "FAIL   2/74  b  bad [brackets]  (2.5 s)",
+        "SKIP   3/74  c  needs b, which failed",
+        f"PASS   4/74  d  {LONG}",
+    ]
 
 
-def test_a_row_is_shown_when_it_ends_with_its_fix_and_the_table_repeats_all() -> None:
-    def act(reporter: Reporter) -> None:
-        for result in ROWS:
-            reporter.finished(result)
-        reporter.table(ROWS)
+@pytest.mark.parametrize("name", ["d", "messages.mid-system.qwen3.6-35b-a3b-ud-q4", "x" * 70])
+def test_a_terminal_of_80_columns_is_never_exceeded(name: str) -> None:
+    out = Terminal(80)
+    display = Display(out)
+    display.row(Row(name, "fourth", "PASS", LONG, "", 12.3), 74)
+    assert max(map(len, out.screen())) <= 80 and "…" in out.getvalue()
+    assert len(name) > 60 or "(12.3 s)" in out.getvalue()
+    display.row(Row(name, LONG, "FAIL", LONG, "./provision    (and wait)", 0.0), 74)
+    display.running(name, LONG, 16.0)
+    assert max(map(len, [*out.screen(), *"\n".join(display.closing("/state/verify.json")).splitlines()])) <= 80
 
-    text = shown(act)
-    assert "FAIL   2/3  b  bad [brackets]  (2.5 s)\n      fix: ./provision\n" in text
-    assert text.count("needs b, which failed") == 2 and text.count("./provision") == 2
+
+def test_evidence_of_a_failure_and_with_verbose_of_every_row_is_whole() -> None:
+    for status, verbose in (("FAIL", False), ("SKIP", False), ("PASS", True)):
+        out = Terminal(80)
+        Display(out, verbose=verbose).row(Row("a", "first", status, LONG, "", 0.0), 1)
+        assert " ".join(" ".join(out.screen()).split()).endswith(LONG.strip())
 
 
-def test_a_slow_check_shows_what_it_is_doing() -> None:
-    def act(reporter: Reporter) -> None:
-        reporter.started(Check("slow", "a slow one", passes))
-        reporter.detail("reading")
-        until = time.monotonic() + 30
-        while "reading (" not in reporter.console.file.getvalue() and time.monotonic() < until:  # type: ignore[attr-defined]
-            time.sleep(0.02)
-        reporter.finished(ROWS[0])
-        time.sleep(0.2)
+def test_the_end_names_the_failures_with_their_fixes_and_nothing_else() -> None:
+    display = Display(io.StringIO())
+    for row in ROWS:
+        display.row(row, 3)
+    assert display.closing("/state/verify.json") == [
+        "All evidence: /state/verify.json",
+        "1 of 3 checks failed, 1 skipped:",
+        "",
+        "  b: second",
+        "    bad [brackets]",
+        "    fix: ./provision",
+    ]
+    good = Display(io.StringIO())
+    good.row(ROWS[0], 1)
+    assert good.closing("/state/verify.json")[-1] == "1 check passed"
 
-    lines = shown(act).splitlines()
-    assert any(line.strip().startswith("..   slow: reading (") for line in lines)
-    assert lines[-1].startswith("PASS")
+
+def test_a_fix_can_be_copied_from_a_narrow_terminal() -> None:
+    display, command = Display(Terminal(40)), f"touch /{'directory/' * 6}model.gguf && ./provision"
+    display.row(Row("a", "first", "FAIL", "bad", f"{command}    (hashes it again)", 0.0), 1)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in display.closing("/state/verify.json")]
+    assert lines[-2:] == [f"fix: {command}", "(hashes it again)"]
+
+
+def test_a_slow_check_has_one_line_that_is_rewritten_and_erased() -> None:
+    out = Terminal(80)
+    display = Display(out)
+    for second in range(15, 30):
+        display.running("slow", "reading", second)
+    assert out.screen() == ["  ..  slow: reading  (29 s)"]
+    display.row(ROWS[0], 3)
+    assert out.screen() == ["PASS  1/3  a  good", ""]
+
+
+def test_a_slow_check_has_a_line_a_minute_in_a_log() -> None:
+    out = io.StringIO()
+    display = Display(out)
+    for second in range(15, 200):
+        display.running("slow", "", second)
+    assert out.getvalue().splitlines() == [f"  ..  slow  ({second} s)" for second in (15, 75, 135, 195)]
+
+
+def test_only_a_check_that_takes_long_is_reported_as_running() -> None:
+    running: list[tuple[str, str]] = []
+    ended: list[Row] = []
+    reporter = Reporter(ended.append, lambda name, detail, _: running.append((name, detail)), patience=0.2)
+    reporter.started(Check("quick", "", passes))
+    reporter.finished(ROWS[0])
+    reporter.started(Check("slow", "", passes))
+    reporter.detail("reading")
+    until = time.monotonic() + 30
+    while not running and time.monotonic() < until:
+        time.sleep(0.02)
+    reporter.finished(ROWS[1])
+    count = len(running)
+    time.sleep(0.3)
+    assert set(running) == {("slow", "reading")} and len(running) == count and ended == ROWS[:2]
+
+
+# --- sessions that would wait ---------------------------------------------------------------------------------------
+
+
+def test_a_running_session_is_listed_once_with_its_workspace(tmp_path: Path) -> None:
+    paths = parameters(tmp_path).paths
+    launcher, workspace = Path(paths.fence_launcher), tmp_path / "project"
+    launcher.parent.mkdir(parents=True)
+    workspace.mkdir()
+    launcher.write_text(
+        "import os, sys, time\nif os.fork():\n    os.wait()\nelse:\n    print(flush=True)\n    time.sleep(300)\n"
+    )
+    assert running_sessions(paths) == []
+    argv = [sys.executable, "-I", "-S", str(launcher)]
+    with_server = subprocess.Popen([*argv, "--server", "http://x"], cwd=workspace, stdout=subprocess.PIPE,
+                                   start_new_session=True)  # fmt: skip
+    without = subprocess.Popen([*argv, "--", "claude", "doctor"], stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        for process in (with_server, without):
+            assert process.stdout is not None
+            process.stdout.readline()
+        assert running_sessions(paths) == [str(workspace)]
+    finally:
+        for process in (with_server, without):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def test_the_notice_names_the_sessions_and_what_they_wait_for() -> None:
+    assert notice([], ("a", "b"), "/home/u") == []
+    lines = notice(["/home/u/app", "/srv/x"], ("a", "b"), "/home/u")
+    assert lines[0].startswith("2 claude-local sessions are running") and lines[1:3] == ["  ~/app", "  /srv/x"]
+    assert any("2 models" in line for line in lines) and max(map(len, lines)) <= 80
 
 
 # --- the program ----------------------------------------------------------------------------------------------------
@@ -243,7 +369,7 @@ def test_key_paths_are_looked_up_and_an_enforced_group_may_hold_more() -> None:
     assert not holds(None, {"a": 1})
 
 
-def test_the_program_ends_with_the_totals_and_the_report_and_an_exit_status(
+def test_the_program_shows_rows_or_events_writes_the_report_and_ends_with_a_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench = deployed(tmp_path / "home")
@@ -251,14 +377,28 @@ def test_the_program_ends_with_the_totals_and_the_report_and_an_exit_status(
     file.write_text(json.dumps({**bench.parameters.__dict__}))
     only = ["--only", "settings.locks", "--only", "token", "--only", "model.*"]
     assert program.main(["--parameters", str(file), *only]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("3 passed, 0 failed, 0 skipped")
+    assert capsys.readouterr().out.endswith("\n3 checks passed\n")
     Path(bench.paths.token).unlink()
-    assert program.main(["--parameters", str(file), "--json", *only]) == 1
-    said = json.loads(capsys.readouterr().out)
-    assert said == json.loads(Path(bench.paths.verify_report).read_text())
-    assert [(row["id"], row["status"]) for row in said["rows"]] == [
+    assert program.main(["--parameters", str(file), "--events", *only]) == 1
+    *rows, last = map(json.loads, capsys.readouterr().out.splitlines())
+    report = json.loads(Path(bench.paths.verify_report).read_text())
+    assert [event["row"]["id"] for event in rows] == [row["id"] for row in report["rows"]]
+    assert {event["count"] for event in rows} == {3} and last == {"report": bench.paths.verify_report}
+    assert [(row["id"], row["status"]) for row in report["rows"]] == [
         ("model.small", "PASS"), ("token", "FAIL"), ("settings.locks", "PASS"),
     ]  # fmt: skip
+
+
+def test_sessions_are_only_looked_for_where_a_model_will_be_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "running_sessions", lambda paths: ["/srv/x"])
+    file = tmp_path / "parameters.json"
+    file.write_text(as_text(tmp_path))
+    assert program.main(["--parameters", str(file), "--sessions"]) == 0
+    assert "/srv/x" in capsys.readouterr().out
+    assert program.main(["--parameters", str(file), "--sessions", "--only", "token"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_bad_parameters_and_patterns_end_with_status_2_and_a_reason(
