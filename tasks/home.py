@@ -8,7 +8,8 @@ from claude_local.deploy.workstation import workstation
 
 ws = workstation()
 
-files.directory(name="Make the configuration directory", path=ws.paths.config_dir, mode="700", _no_fail_on_link=True)
+# A trailing slash follows a link: the directory may lie on another disk.
+files.directory(name="Make the configuration directory", path=f"{ws.paths.config_dir}/", mode="700")
 
 user_files.merge_json(
     name="Merge our defaults into settings.json",
