@@ -1,4 +1,4 @@
-"""How verify looks on a terminal or in a log. Standard library only: tasks/verify.py shows the rows on the controller."""
+"""How verify looks on a terminal or in a log. Standard library only: the rows are shown on the controller."""
 
 from __future__ import annotations
 
