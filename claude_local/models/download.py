@@ -163,8 +163,9 @@ class Downloader:
 
         ``patient``: there is no other source, so a slow one is waited for. Raises SourceFailed, DownloadError, OSError.
         """
-        part.begin(patient=patient)
         url = source.url
+        # pip writes a package at once, after a pause; it has time limits of its own.
+        part.begin(patient=patient or url is None)
         if url is None:
             wheels.fetch(source.requirements, part)
         elif part.size < part.full_size:

