@@ -7,9 +7,10 @@ from claude_local.deploy.workstation import PROJECT, workstation
 
 ws = workstation()
 
-files.directory(name="Make the runtime's directory", path=ws.paths.share, mode="700")
-files.directory(name="Make the state directory", path=ws.paths.state)
-files.directory(name="Make the cache directory", path=ws.paths.cache)
+# A trailing slash follows a link: the directories may lie on another disk.
+files.directory(name="Make the runtime's directory", path=f"{ws.paths.share}/", mode="700")
+files.directory(name="Make the state directory", path=f"{ws.paths.state}/")
+files.directory(name="Make the cache directory", path=f"{ws.paths.cache}/")
 
 runtime.copy(name="Copy the runtime", package=PROJECT / "claude_local", paths=ws.paths)
 
