@@ -52,7 +52,7 @@ class Host(StrictHost):
 def verified(monkeypatch: pytest.MonkeyPatch, host: Host, hosts: int = 1, **arguments: Any) -> list[str]:
     """Run the operation on one of ``hosts`` hosts; its commands without the look for sessions."""
     monkeypatch.setattr(verify, "screen", SimpleNamespace(add=lambda *_, **__: None))
-    state = SimpleNamespace(inventory=range(hosts), print_noop_info=False, check_for_changes=False)
+    state = SimpleNamespace(activated_hosts=range(hosts), print_noop_info=False, check_for_changes=False)
     (command,) = verify.run._inner(parameters=PARAMETERS, python=PYTHON, **arguments)
     assert command.function(state, host) is host.succeeds
     assert any("--sessions" in command for command in host.ran)
@@ -103,6 +103,24 @@ def test_a_failed_row_fails_the_operation_and_the_other_hosts_go_on(
     verified(monkeypatch, host, hosts=2)
     with pytest.raises(SystemExit, match="1"):
         verified(monkeypatch, host, hosts=1)
+
+
+def test_on_a_shared_screen_each_line_names_its_host(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "set_echo", lambda echo: None)
+    monkeypatch.setattr(verify.atexit, "register", lambda close: None)
+    screen = verify.Screen()
+    for name in ("one", "two"):
+        screen.add(SimpleNamespace(name=name, print_prefix=f"<{name}> "), shared=True, verbose=False)
+    for name, row in (("two", PASSING), ("one", FAILING)):
+        screen.echo(f"<{name}> " + json.dumps({"row": row, "count": 1}))
+        screen.echo(f"<{name}> " + json.dumps({"report": "/verify.json"}))
+    screen.echo("<one> a line of some other program")
+    screen.close()
+    rows, _, closing = capsys.readouterr().err.partition("some other program\n")
+    assert rows.startswith("[two] PASS") and "\n[one] FAIL" in rows
+    assert "[two] 1 check passed\n" in closing and closing.endswith("[one]     fix: ./provision\n")
 
 
 def test_a_runtime_of_another_version_is_called_that(

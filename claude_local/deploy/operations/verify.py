@@ -134,7 +134,7 @@ def run(parameters: dict[str, Any], python: str, deep: bool = False, only: str =
         if declined(state, notice.stdout_lines):
             click.echo("Nothing was checked.", err=True)
             return False
-        screen.add(host, shared=len(state.inventory) > 1, verbose=state.print_noop_info)
+        screen.add(host, shared=len(state.activated_hosts) > 1, verbose=state.print_noop_info)
         stdin = {"_stdin": json.dumps({**parameters, **answers})}
         command = verify_command(python, *arguments, "--events")
         return host.run_shell_command(command, print_output=True, **{**as_user, **stdin})[0]
@@ -146,7 +146,7 @@ def run(parameters: dict[str, Any], python: str, deep: bool = False, only: str =
             answered, output = host.run_shell_command(questions, **as_docker_user)
             answers = {"docker": output.stdout} if answered else {}
         ok = verify(state, host, **answers)
-        if not ok and len(state.inventory) == 1:
+        if not ok and len(state.activated_hosts) == 1:
             raise SystemExit(1)
         return ok
 
