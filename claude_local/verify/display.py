@@ -16,6 +16,8 @@ COLOURS = {"PASS": "32", "FAIL": "1;31", "SKIP": "33"}
 LOG_INTERVAL = 60.0
 # Columns of evidence that must fit beside a long id; with fewer it goes to lines of its own.
 NARROW = 16
+# Columns of a terminal that does not know its size.
+COLUMNS = 80
 _ERASE = "\r\x1b[K"
 
 
@@ -46,17 +48,17 @@ class Display:
         self.stream, self.verbose, self.prefix = stream, verbose, prefix
         self.columns: int | None = None
         if stream.isatty():
-            self.columns = os.get_terminal_size(stream.fileno()).columns - len(prefix)
+            self.columns = (os.get_terminal_size(stream.fileno()).columns or COLUMNS) - len(prefix)
         self.colour = self.columns is not None and not os.environ.get("NO_COLOR")
         self.rewrites = self.columns is not None and not prefix and os.environ.get("TERM") != "dumb"
         self.rows: list[Row] = []
         self._live = False
         self._next_log_line = 0.0
 
-    def line(self, text: str, style: str = "") -> None:
+    def line(self, text: str) -> None:
         """Write one line."""
         self.clear()
-        self.stream.write(f"{self.prefix}{self._styled(text, style)}\n")
+        self.stream.write(f"{self.prefix}{text}\n")
         self.stream.flush()
 
     def clear(self) -> None:

@@ -224,9 +224,10 @@ def test_in_a_log_each_row_is_one_line_with_all_evidence() -> None:
     ]
 
 
+@pytest.mark.parametrize("columns", [80, 0])
 @pytest.mark.parametrize("name", ["d", "messages.mid-system.qwen3.6-35b-a3b-ud-q4", "x" * 70])
-def test_a_terminal_of_80_columns_is_never_exceeded(name: str) -> None:
-    out = Terminal(80)
+def test_a_terminal_of_80_columns_or_of_unknown_size_is_never_exceeded(name: str, columns: int) -> None:
+    out = Terminal(columns)
     display = Display(out)
     display.row(Row(name, "fourth", "PASS", LONG, "", 12.3), 74)
     assert max(map(len, out.screen())) <= 80 and "…" in out.getvalue()
