@@ -104,6 +104,7 @@ def _reason(error: Exception) -> str:
         ("timed out", "it does not answer"),
         ("without sending a response", "it closes the connection without an answer"),
         ("peer closed", "the transfer ended early"),
+        ("reset by peer", "it reset the connection"),
     ):
         if mark in text:
             return reason

@@ -159,13 +159,15 @@ def test_a_hub_that_resets_the_connection(desk: Bench, server: ModelServer) -> N
             return
         resets.pop()
         handler.answer(200, GOOD[:MIB], promised=len(GOOD))
-        linger = struct.pack("ii", 1, 0)
-        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        handler.wfile.flush()
+        # Closed without a farewell and with SO_LINGER 0: the kernel sends RST.
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(handler.connection.detach())
 
     server.behaviours["/m"] = reset
     desk.want(f"url {server.url}/m")
     desk.place()
-    desk.row("the hub resets the connection", desk.line("broke"), server.sent - len(GOOD))
+    desk.row("the hub resets the connection", desk.line("reset the connection"), server.sent - len(GOOD))
 
 
 def test_a_hub_that_closes_connections_without_an_answer(desk: Bench, server: ModelServer) -> None:
