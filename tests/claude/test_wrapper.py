@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,6 +134,47 @@ def test_the_token_is_in_no_command_line(home: Home, backend: ScriptedBackend) -
     log = (home.home / "curl.log").read_text()
     assert "/props" in log and TOKEN not in log
     assert not any(TOKEN in word for word in home.started["argv"])
+
+
+@pytest.mark.parametrize("command", ["curl", "jq", "exec", "export", "printf", "[[", "get", "fail"])
+def test_functions_of_the_callers_shell_are_not_used(home: Home, backend: ScriptedBackend, command: str) -> None:
+    done = home.run("-p", "x", server=backend.url, **{f"BASH_FUNC_{command}%%": "() { echo fake; }"})
+    assert done.returncode == 0 and quiet(done), done.stderr
+    assert home.started["argv"][1:] == ["--tools=Read,Write", "-p", "x"]
+
+
+@pytest.mark.parametrize("through_bash", [False, True])
+@pytest.mark.parametrize("also", [{}, {"POSIXLY_CORRECT": "1"}, {"FUNCNEST": "1"}])
+def test_options_of_the_callers_shell_do_not_come_in(
+    home: Home, backend: ScriptedBackend, through_bash: bool, also: dict[str, str]
+) -> None:
+    """``set -x`` and BASH_ENV would print the token."""
+    home.add(home.home / "bash-env", "set -xa; curl() { echo fake; }\n")
+    env = {"SHELLOPTS": "xtrace", "BASHOPTS": "expand_aliases", "BASH_ENV": str(home.home / "bash-env"), "IFS": "/:a"}
+    done = subprocess.run(
+        [*(["bash", "-x"] if through_bash else []), home.paths.wrapper, "-p", "x"],
+        env=home.environment(backend.url, **env, **also), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and TOKEN not in done.stderr
+    assert through_bash or quiet(done), done.stderr
+    assert not {"SHELLOPTS", "BASHOPTS"} & set(home.started["env"]), "commands in the session would get our options"
+
+
+def test_the_callers_variables_keep_their_values_and_ours_stay_inside(home: Home, backend: ScriptedBackend) -> None:
+    text = Path(home.paths.wrapper).read_text()
+    names = set(re.findall(r"\b([a-z_]+)\+?=", text)) | set(re.findall(r"\bfor ([a-z_]+) in", text))
+    assert {"token", "model", "server", "name"} <= names
+    own = {name: f"the caller's {name}" for name in names if not name.endswith("_proxy")}
+    done = subprocess.run(
+        [home.paths.wrapper, "-p", "x"], env=home.environment(backend.url) | own, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    env = home.started["env"]
+    secret = {"token", "token_file"}  # the fence keeps what is named like a credential from the session
+    assert {name: env.get(name) for name in own.keys() - secret} == {name: own[name] for name in own.keys() - secret}
+    assert [name for name, value in env.items() if TOKEN in value] == ["ANTHROPIC_AUTH_TOKEN"]
 
 
 def test_the_default_profiles_tools_are_used_unless_the_user_chooses(home: Home, backend: ScriptedBackend) -> None:
