@@ -58,11 +58,17 @@ _HARMLESS_VALUES = {
     ("filter.", "clean"): ("git-lfs clean -- %f",),
     ("filter.", "smudge"): ("git-lfs smudge -- %f", "git-lfs smudge --skip -- %f"),
     ("filter.", "process"): ("git-lfs filter-process", "git-lfs filter-process --skip"),
-    ("protocol.", "allow"): ("never", "user"),
 }
-# Keys whose value is an address. NAME::REST makes git run git-remote-NAME (gitremote-helpers(7)).
-_ADDRESSES = frozenset({"url", "pushurl", "remote", "pushremote", "pushdefault"})
-_HELPER = re.compile(r"[A-Za-z0-9+.-]*::")
+# Sections in which git takes values for addresses: every value there is checked, whatever its key.
+_ADDRESS_SECTIONS = frozenset({
+    "branch", "checkout", "clone", "extensions", "fetch", "pull", "push", "remote", "submodule",
+})  # fmt: skip
+# Keys whose value is an address, in any section.
+_ADDRESS_KEYS = frozenset({"url", "pushurl", "remote", "pushremote", "pushdefault"})
+# With NAME::REST and with NAME://REST git runs git-remote-NAME (gitremote-helpers(7)). With these NAMEs of the second
+# kind it uses a transport of its own. ``ext`` would run any program.
+_TRANSPORTS = frozenset({"file", "git", "git+ssh", "http", "https", "ssh", "ssh+git"})
+_TRANSPORT = re.compile(r"[A-Za-z0-9+.-]*")
 _SPACE = re.compile(r"\s*")
 _SECTION = re.compile(r'\[[ \t]*([\w.-]+)(?:[ \t]+"((?:[^"\\\n]|\\.)*)")?[ \t]*\]')
 # A value: quoted parts, escapes (also of a line break) and plain text up to a comment.
@@ -145,7 +151,20 @@ def working_trees(text: str) -> list[str]:
 
 def _runs_program(key: str, value: str) -> bool:
     """Whether the value itself makes git run something: ``submodule.*.update``, an address with a remote helper."""
-    return (key == "update" and value.startswith("!")) or (key in _ADDRESSES and _HELPER.match(value) is not None)
+    return (key == "update" and value.startswith("!")) or (key in _ADDRESS_KEYS and not _is_own_transport(value))
+
+
+def _is_own_transport(address: str) -> bool:
+    """Whether git reaches an address without a remote helper: a path, ``HOST:PATH``, or a URL of _TRANSPORTS."""
+    name = _TRANSPORT.match(address)[0]  # type: ignore[index]
+    rest = address[len(name) :]
+    return not rest.startswith("::") and (not rest.startswith("://") or name in _TRANSPORTS)
+
+
+def _begins_own_transport(beginning: str) -> bool:
+    """Whether every address with this beginning is one of ``_is_own_transport``. ``ext:`` and the empty text are not
+    such beginnings: the value of ``url.BEGINNING.insteadOf`` decides what follows them."""
+    return all(_is_own_transport(beginning + more) for more in ("", ":", "::", "://", "/", "//", "x::", "x://"))
 
 
 def unsafe_entries(text: str) -> list[str]:
@@ -163,9 +182,9 @@ def _is_harmless(section: str, below: str, key: str, value: str) -> bool:
     name = f"{section}." if below and f"{section}." in _NAMES else section
     if value.strip().lower() in _HARMLESS_VALUES.get((name, key), ()):
         return True
-    if section in ("remote", "submodule", "branch") and _runs_program(key, value):
+    if section in _ADDRESS_SECTIONS and (_runs_program(key, value) or not _is_own_transport(value)):
         return False
-    if section == "url" and _HELPER.match(below):
+    if section == "url" and not _begins_own_transport(below):
         # It would make git fetch https://... run the program.
         return False
     if name in _HARMLESS_SECTIONS:

@@ -324,6 +324,13 @@ made(
     " >>DIR/.git/config",
     also=("fetch",),
 )  # fmt: skip
+made(
+    "transport",
+    "A new repository whose remote is reached with a program",
+    "git init -q DIR; mkdir DIR/ext:; cp PROGRAM DIR/ext:/run; git -C DIR config protocol.ext.allow user;"
+    " git -C DIR remote add origin ext://run",
+    also=("fetch",),
+)
 made("shape", "A subdirectory that is laid out as a bare repository",
      "mkdir -p DIR/objects DIR/refs; echo 'ref: refs/heads/main' >DIR/HEAD; "
      "printf '[core]\\n\\trepositoryformatversion = 0\\n"

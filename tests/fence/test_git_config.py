@@ -179,6 +179,11 @@ def test_an_everyday_configuration_names_no_file(text: str) -> None:
         "\tprocess = git-lfs filter-process\n"
         '\trequired = true\n[lfs]\n\trepositoryformatversion = 0\n[lfs "https://example.org"]\n\taccess = basic\n',
         '[url "git@example.org:"]\n\tinsteadOf = https://example.org/\n',
+        '[url "ssh://git@example.org/"]\n\tinsteadOf = ex:\n[url "/srv/git/"]\n\tinsteadOf = srv:\n'
+        '[url "../"]\n\tinsteadOf = up:\n',
+        '[remote "a"]\n\turl = /srv/x.git\n[remote "b"]\n\turl = host:x.git\n[remote "c"]\n\turl = host:/x.git\n'
+        '[remote "d"]\n\turl = ssh://host:22/x.git\n[remote "e"]\n\turl = file:///srv/x.git\n'
+        '[remote "f"]\n\turl = C:/x.git\n[remote "g"]\n\turl = git://host/x\n\tpush = :\n',
     ],
 )
 def test_an_everyday_configuration_is_safe(text: str) -> None:
@@ -201,6 +206,12 @@ def test_an_everyday_configuration_is_safe(text: str) -> None:
         "protocol.allow=always", "submodule.s.update=!x", "submodule.s.url=ext::x", "branch.main.mergeOptions=-s x",
         "branch.main.remote=x::y", "branch.main.pushRemote=x::y", "remote.pushDefault=x::y",
         "uploadpack.packObjectsHook=x", "trailer.a.command=x", "tar.x.command=x", "interactive.diffFilter=x",
+        "remote.o.url=ext://run", "remote.o.pushurl=run://x", "remote.o.url=EXT://run", "remote.o.url=HTTPS://x/y",
+        "remote.o.url=::x", "remote.o.url=://x", "submodule.s.url=ext://run", "branch.main.remote=ext://run",
+        "extensions.partialClone=ext://run", "fetch.bundleURI=ext://run", "checkout.defaultRemote=ext::run",
+        "remote.o.proxy=run://x", "http.proxy=run://x", "http.https://x.proxy=run://x",
+        "url.ext://run.insteadOf=https://x/y", "url.ext:.insteadOf=https:", "url.ext:/.insteadOf=https:/",
+        "url.ext.insteadOf=https", "url.e.insteadOf=https://", "protocol.ext.allow=user", "protocol.run.allow=user",
         "init.templateDir=x", "hook.x.command=x", "lfs.customtransfer.x.path=x", "lfs.extension.x.clean=x",
         "sendemail.smtpServer=x", "web.browser=x", "man.x.cmd=x", "gitflow.path.hooks=x", "somebody.elses=x",
     ],
@@ -211,6 +222,11 @@ def test_an_entry_that_runs_a_program_or_is_unknown_is_unsafe(tmp_path: Path, en
     name, _, value = entry.partition("=")
     subprocess.run(["git", "config", "--file", file, name, value], check=True)
     assert len(unsafe_entries(file.read_text())) == 1
+
+
+def test_an_address_that_a_replacement_completes_is_unsafe() -> None:
+    """Git takes an empty beginning, too: https://ext::./run becomes ext::./run."""
+    assert unsafe_entries('[url ""]\n\tinsteadOf = https://\n') == ["url.insteadof=https://"]
 
 
 @pytest.mark.parametrize(
