@@ -154,7 +154,7 @@ def load_profiles(path: Path, settings: Settings | None) -> dict[str, Profile]:
     ``model_profiles`` and of ``default_profile``.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise SettingsError([f"models_conf: {path.name} cannot be read ({error.strerror})"]) from None
     except UnicodeDecodeError as error:
@@ -196,7 +196,7 @@ def load_lock(models_conf: Path) -> lock.Lock:
     """The models.lock beside a profiles file; empty when there is none. Raises LockError."""
     path = models_conf.parent / lock.NAME
     try:
-        return lock.read(path.read_text(encoding="utf-8"))
+        return lock.read(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:

@@ -47,6 +47,21 @@ def test_all_problems_are_reported_at_once() -> None:
         assert value in line and allowed in line
 
 
+@pytest.mark.parametrize("path", ["/data\n", "~/a\tb", "/a\0b", "~bob/models"])
+def test_a_path_with_a_character_that_it_may_not_have_is_refused(path: str) -> None:
+    for line, name in zip(
+        problems(model_dir=path, model_search_dirs=[path]), ("model_dir", "model_search_dirs[0]"), strict=True
+    ):
+        assert line.startswith(f"{name}: found {path!r}") and "starts with / or ~/" in line
+        assert "control characters" in line
+
+
+def test_a_models_conf_from_windows_is_read(tmp_path: Path) -> None:
+    conf = tmp_path / "models.conf"
+    conf.write_bytes(b"\xef\xbb\xbf[glm]\r\nMODEL = glm.gguf\r\ntemp = 0.7\r\n")
+    assert list(load_profiles(conf, None)) == ["glm"]
+
+
 @pytest.mark.parametrize("misspelt", ["server_prot", "sever_port", "serverport", "server_porrt_number"])
 def test_a_misspelt_setting_names_the_nearest_one(misspelt: str) -> None:
     assert problems(**{misspelt: 9000}) == [f"{misspelt}: unknown setting, did you mean server_port?"]

@@ -96,24 +96,20 @@ def _reservation(flag: Flag) -> str | None:
     return None
 
 
-def _value_problem(flag: Flag, value: str) -> str | None:
-    """The problem with a flag's value; None when llama-server accepts it."""
-    if flag.two_values:
-        return "takes two values, which presets of llama-server cannot express; leave it out"
-    if not flag.accepts(value):
-        return f"found {value!r}, expected {flag.expected()}"
-    for sign in COMMENT_SIGNS:
-        if sign in value:
-            return f"found {value!r}, expected a value without {sign} (llama-server drops the rest as a comment)"
-    return None
-
-
-def _flag_problem(flag: Flag, value: str | None) -> str | None:
-    """The problem with a flag and its value in a profile; None without one."""
+def _read_value(flag: Flag, value: str) -> tuple[str, str | None]:
+    """The value of a flag as llama-server must get it, and the problem with it; None without one."""
     instead = _reservation(flag)
     if instead:
-        return f"not for a profile, use {instead}"
-    return _value_problem(flag, value) if value is not None else None
+        return value, f"not for a profile, use {instead}"
+    if flag.two_values:
+        return value, "takes two values, which presets of llama-server cannot express; leave it out"
+    converted = flag.convert(value)
+    if converted is None:
+        return value, f"found {value!r}, expected {flag.expected()}"
+    for sign in COMMENT_SIGNS:
+        if sign in value:
+            return value, f"found {value!r}, expected a value without {sign} (llama-server drops the rest as a comment)"
+    return converted, None
 
 
 def read_flags(section: Section) -> dict[str, str]:
@@ -129,7 +125,7 @@ def read_flags(section: Section) -> dict[str, str]:
         if flag is None:
             section.problem(key, _unknown_key(key))
             continue
-        problem = _flag_problem(flag, value)
+        value, problem = _read_value(flag, value)
         if problem is None and flag.name in keys:
             problem = f"the same flag as {keys[flag.name]}, expected one of the two"
         if problem:
@@ -202,21 +198,21 @@ class _ExtraArgs:
 
     def add(self, word: str, spelling: str, flag: Flag, argv: list[str]) -> None:
         """Add a known flag with the value that follows it."""
-        value = None
+        value = "on"
         if flag.hint is not None:
-            value = self.take_value(word, flag, argv)
-            if value is None:
+            taken = self.take_value(word, flag, argv)
+            if taken is None:
                 return
-        problem = _flag_problem(flag, None)
-        if problem is None and flag.name in self.given:
+            value = taken
+        value, problem = _read_value(flag, value)
+        if flag.name in self.given and not _reservation(flag):
             problem = "given twice, expected it once (several values are joined with commas)"
-        problem = problem or _flag_problem(flag, value)
         if problem:
             self.problem(f"{word}: {problem}")
             return
         self.given.add(flag.name)
         self.result.append("--" + (flag.negated[-1] if spelling in flag.negated else flag.name))
-        if value is not None:
+        if flag.hint is not None:
             self.result.append(value)
 
     def take_value(self, word: str, flag: Flag, argv: list[str]) -> str | None:

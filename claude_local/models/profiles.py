@@ -22,7 +22,11 @@ from claude_local.models.profile_flags import SCHEMA, Section, read_extra_args, 
 # llama-server names a preset by its section. These names mean something else there (common/preset.h) or here.
 RESERVED_IDS = frozenset({"claude-local", "default", "DEFAULT"})
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-SPLIT = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+SPLIT = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf")
+# What a llama-server preset has and a models.conf has not: a version, the section for all models, the model's flag.
+PRESET = re.compile(
+    r"^(version[ \t]*=.*|\[\*\].*|(m|model|mu|model-url|hf|hfr|hf-repo|hff|hf-file|LLAMA_ARG_\w+)[ \t]*=.*)", re.M
+)
 
 
 class ProfilesError(ValueError):
@@ -139,6 +143,21 @@ def _about(text: str | None) -> int | None:
     return round(float(text.removesuffix("GiB").removesuffix("GB")) * unit)
 
 
+def _path_problem(path: str) -> str:
+    """What a file's path must not have; empty when its characters are fine."""
+    if path.startswith("~"):
+        return "a path relative to model_dir, or one that starts with / (~ is not replaced here)"
+    if path.isprintable() and ".." in path.split("/"):
+        return "a path without .."
+    refused = re.search(r"[^\w./+@ -]", path)
+    if refused is None:
+        return ""
+    named = {"\n": "a line break", "\r": "a line break", "\t": "a tab", "\0": "a NUL"}.get(
+        refused[0], ascii(refused[0])
+    )
+    return f"a path without {named}: letters, digits, spaces and . _ - + @ / only"
+
+
 def _profile(section: Section) -> Profile | None:
     """The profile of a section; problems are collected in the section."""
     before = len(section.problems)
@@ -151,7 +170,9 @@ def _profile(section: Section) -> Profile | None:
             section.problem("MODEL", f"missing, expected {SCHEMA['properties']['MODEL']['description']}")
         else:
             key = str(error.path[0])
-            section.problem(key, f"found {error.instance!r}, expected {SCHEMA['properties'][key]['description']}")
+            expected = _path_problem(error.instance) if key in ("MODEL", "MMPROJ") else ""
+            expected = expected or SCHEMA["properties"][key]["description"]
+            section.problem(key, f"found {error.instance!r}, expected {expected}")
     flags = read_flags(section)
     extra_args = read_extra_args(section, flags)
     files = _files(section)
@@ -207,6 +228,10 @@ def parse(text: str, file: str = "models.conf", chat_templates: Iterable[str] | 
     ``file``: its name in messages. ``chat_templates``: the names of the existing templates, when the caller knows them.
     Raises ProfilesError with every problem: ``models.conf: [section] KEY: found X, expected Y``.
     """
+    text = text.removeprefix("\ufeff")  # the byte order mark of some editors
+    preset = PRESET.search(text)
+    if preset and not re.search(r"^MODEL[ \t]*=", text, re.M):
+        raise ProfilesError([_preset_problem(file, preset[0].strip())])
     ini = _read_ini(text, file)
     problems = list(_duplicates(text, file))
     profiles: dict[str, Profile] = {}
@@ -228,6 +253,15 @@ def parse(text: str, file: str = "models.conf", chat_templates: Iterable[str] | 
     if problems:
         raise ProfilesError(problems)
     return profiles
+
+
+def _preset_problem(file: str, line: str) -> str:
+    return (
+        f"{file}: found {line!r}: this is a llama-server preset, not a models.conf. Write a section for each model: "
+        "MODEL = FILE.gguf instead of model or hf-repo, CTX_SIZE instead of ctx-size, N_GPU_LAYERS instead of "
+        "n-gpu-layers, SOURCES for a download. Other flags stay as they are, each in its section. Leave out version "
+        "and [*]"
+    )
 
 
 def _read_ini(text: str, file: str) -> configparser.RawConfigParser:

@@ -17,6 +17,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,20 @@ WORDS = {
     "n-gpu-layers": ("auto", "all"),
     "n-gpu-layers-draft": ("auto", "all"),
 }
+
+# The flags with an "N" that may be a fraction (std::stof in common/arg.cpp). llama-server reads all others with
+# std::stoi, which stops at the first letter: it takes 1e3 for 1.
+FRACTIONS = frozenset({
+    "rope-scale", "rope-freq-base", "rope-freq-scale", "yarn-ext-factor", "yarn-attn-factor", "yarn-beta-slow",
+    "yarn-beta-fast", "defrag-thold", "temperature", "top-p", "min-p", "top-n-sigma", "xtc-probability",
+    "xtc-threshold", "typical-p", "repeat-penalty", "presence-penalty", "frequency-penalty", "dry-multiplier",
+    "dry-base", "adaptive-target", "adaptive-decay", "dynatemp-range", "dynatemp-exp", "mirostat-lr", "mirostat-ent",
+    "video-fps", "video-timestamp-interval",
+})  # fmt: skip
+# The biggest float and the biggest int of C++. std::stof and std::stoi end llama-server on a bigger number.
+BIGGEST_FRACTION = Decimal("3.4e38")
+BIGGEST_WHOLE = 2**31 - 1
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -59,18 +74,35 @@ class Flag:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.hint == "N":
-            return " or ".join(("a number", *WORDS.get(self.name, ())))
+            number = "a number" if self.name in FRACTIONS else "a whole number"
+            return " or ".join((number, *WORDS.get(self.name, ())))
         return f"a value ({self.hint})"
 
-    def accepts(self, value: str) -> bool:
-        """Whether llama-server accepts ``value``, as far as ``--help`` tells."""
+    def convert(self, value: str) -> str | None:
+        """``value`` as llama-server must get it: a whole number without a point or an exponent.
+
+        None when llama-server does not accept it, as far as ``--help`` tells.
+        """
         if self.hint is None:
-            return value in TRUE or value in FALSE
-        if self.choices:
-            return value in self.choices
-        if self.hint == "N":
-            return value in WORDS.get(self.name, ()) or re.fullmatch(r"-?\d+(\.\d+)?([eE]-?\d+)?", value) is not None
-        return value != ""
+            accepted = value in TRUE or value in FALSE
+        elif self.choices:
+            accepted = value in self.choices
+        elif self.hint == "N" and value not in WORDS.get(self.name, ()):
+            return self._number(value)
+        else:
+            accepted = value != ""
+        return value if accepted else None
+
+    def _number(self, value: str) -> str | None:
+        """A number in range; a whole one where llama-server reads no fraction."""
+        if not NUMBER.fullmatch(value):
+            return None
+        number = Decimal(value)
+        if self.name in FRACTIONS:
+            return value if abs(number) <= BIGGEST_FRACTION else None
+        if abs(number) > BIGGEST_WHOLE or number != int(number):
+            return None
+        return str(int(number))
 
 
 @dataclass(frozen=True)

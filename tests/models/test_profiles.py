@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_local.models import architecture, profiles
+from claude_local.models.memory import Serving
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHA = "ab" * 32
@@ -313,6 +314,54 @@ def test_an_unknown_chat_template_is_named() -> None:
 def test_minimum_vram_has_units() -> None:
     assert one("MODEL = a.gguf\nMIN_VRAM = 16 GiB").minimum_vram_mib == 16384
     assert one("MODEL = a.gguf\nMIN_VRAM = 8192").minimum_vram_mib == 8192
+
+
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing() -> None:
+    text = "[glm]\nMODEL = glm.gguf\nCTX_SIZE = 65536\ntemp = 0.7\n"
+    assert profiles.parse("\ufeff" + text.replace("\n", "\r\n")) == profiles.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version = 1\n\n[*]\nngl = 999\njinja = true\n\n[Qwen3-0.6B]\nmodel = ./models/q.gguf\n",
+        "[*]\nngl = 999\n",
+        "[q]\nhf-repo = owner/repo:Q4_K_M\nc = 4096\n",
+        "[q]\nLLAMA_ARG_MODEL = q.gguf\n",
+    ],
+)
+def test_a_preset_of_llama_server_is_recognised(text: str) -> None:
+    (reported,) = problems(text)
+    assert "llama-server preset" in reported
+    assert "MODEL = " in reported and "CTX_SIZE" in reported and "[*]" in reported
+
+
+def test_a_number_is_converted_where_it_is_checked() -> None:
+    profile = one("MODEL = a.gguf\nubatch-size = 512.0\nbatch-size = 2e3\ntemp = 1.0\nEXTRA_ARGS = --parallel 2.0")
+    assert profile.options == {"ubatch-size": "512", "batch-size": "2000", "temperature": "1.0", "parallel": "2"}
+    assert Serving.of(profile.options, 4096).ubatch == 512
+
+
+@pytest.mark.parametrize("value", ["512.5", "99999999999", "1e999", "\u0665\u0661\u0662", "512_0"])
+def test_a_number_that_llama_server_reads_differently_is_refused(value: str) -> None:
+    assert "expected a whole number" in problem(f"MODEL = a.gguf\nubatch-size = {value}")
+    assert "expected a whole number" in problem(f"MODEL = a.gguf\nEXTRA_ARGS = -ub {value}")
+
+
+def test_a_fraction_out_of_range_is_refused() -> None:
+    assert "expected a number" in problem("MODEL = a.gguf\ntemp = 1e99")
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [("~bob/a.gguf", "~"), ("~/a.gguf", "~"), ("a\tb.gguf", "a tab"), ("a\n b.gguf", "a line break"),
+     ("a\0b.gguf", "a NUL"), ("a\x1bb.gguf", "x1b"), ("d/../a.gguf", ".."), ("a,b.gguf", "','")],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["MODEL", "MMPROJ"])
+def test_a_character_that_a_path_may_not_have_is_named(key: str, path: str, named: str) -> None:
+    body = f"MODEL = {path}" if key == "MODEL" else f"MODEL = a.gguf\nMMPROJ = {path}"
+    _, _, expected = problem(body).partition("expected")
+    assert named in expected
 
 
 KEYS = st.sampled_from([*profiles.SCHEMA["properties"], "temp", "no-mmap", "jinja", "tools", "ot", "X_Y", "draft-max"])
