@@ -19,7 +19,8 @@ EXPECTED: dict[str, frozenset[str]] = {
     "inner": frozenset({
         "devcontainer", "git-config-edit", "git-husky", "git-init", "git-nested", "hook-write-tool",
         "workspace-profile",
-        "git-made-link", "git-made-long", "git-made-second", "git-made-address", "git-made-shape", "git-made-transport", "git-module",
+        "git-made-link", "git-made-long", "git-made-second", "git-made-address", "git-made-shape", "git-made-transport",
+        "git-module",
         "git-deep", "git-exclude", "git-included", "git-nested-named",
         "hook-background", "hook-docker", "hook-network", "hook-ptrace", "hook-read", "hook-start", "hook-write",
         "key-helper", "mcp-http", "mcp-network", "mcp-read", "mcp-tiocsti", "mcp-write",
