@@ -1,3 +1,1 @@
 """The package behind the tasks: pure knowledge, pyinfra facts and operations, and what runs on the workstation."""
-
-__version__ = "0.1.0"
