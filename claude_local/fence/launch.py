@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from os.path import abspath, dirname, exists, isfile, join
 from typing import NoReturn
 
@@ -45,6 +48,17 @@ def set_model(options: Options) -> None:
             os.environ[name] = value
     if tools:
         options.command.insert(1, "--tools=" + ",".join(tools))
+
+
+def close_descriptors(arguments: Sequence[str]) -> None:
+    """Close what the caller left open, from descriptor 3 on: a session could open files and directories outside the
+    fence through ``/proc/PID/fd``. Pipes stay open that ``arguments`` name, as ``claude-local --mcp-config <(...)``
+    does."""
+    for number in sorted(int(name) for name in os.listdir("/proc/self/fd")):
+        # One of them was the listing's own.
+        with suppress(OSError):
+            if number > 2 and not (f"/dev/fd/{number}" in arguments and stat.S_ISFIFO(os.fstat(number).st_mode)):
+                os.close(number)
 
 
 def check_programs(config: FenceConfig) -> None:
@@ -96,6 +110,7 @@ def main(argv: list[str]) -> int:
     if options.unfenced:
         note("no fence for this call: the session may do everything that you may do")
         run_without_outer(FenceConfig(layers=()), options, enforced)
+    close_descriptors(options.command)
     if not config.layers:
         fail(
             f"no fence can be set up on this machine: {config.reason or 'the reason is unknown'}",

@@ -41,6 +41,13 @@ def _(lab: Lab) -> Plan:
     return Plan([bash("echo hello")], lambda: lab.exists(target))
 
 
+@attempt("hook-descriptor", PROGRAMS, "A hook writes through a directory that the shell left open", session="project")
+def _(lab: Lab) -> Plan:
+    target = lab.outside / "hook-descriptor.txt"
+    hook(lab, "PreToolUse", f'for each in /proc/[0-9]*/fd/9; do echo x >"$each{target}"; done')
+    return Plan([bash("echo hello")], lambda: lab.exists(target))
+
+
 @attempt("hook-start", PROGRAMS, "A hook at the session's start writes into the home directory", session="project")
 def _(lab: Lab) -> Plan:
     target = lab.outside / "hook-start.txt"

@@ -57,6 +57,42 @@ def test_the_sandboxs_programs_come_first_on_the_path_with_the_inner_layer(stati
     assert env["PATH"] == f"{sandbox_bin}:{os.environ['PATH']}" and env["CLAUDE_LOCAL_SANDBOX_BIN"] == str(sandbox_bin)
 
 
+OPEN_FILES = """
+for process in sorted(each for each in os.listdir('/proc') if each.isdecimal()):
+    for each in listed(f'/proc/{process}/fd'):
+        try: seen.setdefault('open', {})[f'{process}/{each}'] = os.readlink(f'/proc/{process}/fd/{each}')
+        except OSError: pass
+"""
+
+
+def test_no_process_of_a_session_has_a_descriptor_of_the_caller(station: Station) -> None:
+    """Nor one of the launcher's: a session opens what it finds in /proc/PID/fd, outside the fence's mounts."""
+    command = 'exec 3<. 9</ 250>>"$HOME/log"; "$@"'
+    done = subprocess.run(
+        ["bash", "-c", command, "x", *station.words(f"#{OPEN_FILES}")], cwd=station.workspace,
+        env=station.environment(), text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    opened = {
+        number: path
+        for number, path in station.record()["open"].items()
+        if not path.startswith(("/proc/", "pipe:", "/dev/null", "anon_inode:"))
+    }
+    assert opened == {}
+
+
+def test_a_pipe_that_an_argument_names_stays_open(station: Station) -> None:
+    """As in ``claude-local --mcp-config <(...)``."""
+    command = '"${@:1:$#-1}" <(echo piped) "${@: -1}"'
+    program = "seen['piped'] = open(sys.argv[-2]).read()"
+    done = subprocess.run(
+        ["bash", "-c", command, "x", *station.words("#\n" + program)], cwd=station.workspace,
+        env=station.environment(), text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert station.record()["piped"] == "piped\n"
+
+
 def test_the_inner_layer_uses_the_systems_programs(station: Station) -> None:
     """Claude Code takes the first bwrap and socat on PATH, and .venv/bin is often the first directory there."""
     sandbox_bin, planted = station.share / "sandbox-bin", station.workspace / ".venv" / "bin"
