@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,11 @@ class Index:
                 if self.unchanged(path):
                     return identity
         return None if unchanged else identity
+
+    def gone(self, profiles: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The stamped files that do not exist and that none of ``profiles`` (records as in models.json) uses."""
+        used = {path for record in profiles.values() for path in record.get("files", ())}
+        return [path for path in self.files if path not in used and not os.path.lexists(path)]
 
     def placed(self, path: str) -> bool:
         """Whether claude-local put a file there. Another file may have its place by now: see :meth:`ours`."""

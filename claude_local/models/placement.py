@@ -83,6 +83,8 @@ class Placement:
         if self.failures:
             raise PlacementError("\n".join(self.failures))
         self.index.profiles = profile_records(self.plan, placed)
+        for path in self.index.gone(self.index.profiles):
+            self.index.files.pop(path)
         self.index.needed = []
         self.index.save()
         return self.summary(placed)

@@ -86,8 +86,8 @@ def check(plan: PlacementPlan, *, deep: bool = False) -> dict[str, Any]:
         _forget_stamps(plan, damaged)
     ok = all(row["state"] == "ok" for row in rows)
     if ok:
-        recorded = (index.profiles, index.roots, index.needed)
-        ok = recorded == (profile_records(plan, surveyed), list(plan.roots), [])
+        recorded = (index.profiles, index.roots, index.needed, index.gone(index.profiles))
+        ok = recorded == (profile_records(plan, surveyed), list(plan.roots), [], [])
     return {"ok": ok, "files": rows}
 
 

@@ -137,7 +137,8 @@ def inventory(placements_path: str, presets_path: str) -> Inventory:
         return _below(path, apart) or (_below(path, around) and not _below(path, [model_dir]))
 
     files = []
-    for path in sorted({*index.files, *users, *lying}):
+    stamped = set(index.files).difference(index.gone(index.profiles))
+    for path in sorted({*stamped, *users, *lying}):
         files.append(_stored(path, index, users.get(path, []), users_own(path)))
     for path in parts:
         size = _size(path) or 0

@@ -16,6 +16,7 @@ import pytest
 from claude_local.models import placement, placement_check, run_lock
 from claude_local.models.part import DownloadError, PartFile
 from claude_local.models.placement_plan import PlacementError
+from claude_local.models.stored import inventory
 from tests.models.model_server import Handler, ModelServer, linked, whole
 from tests.models.placement_desk import GOOD, MIB, OTHER, Desk
 
@@ -307,6 +308,32 @@ def test_a_profile_that_failed_and_was_removed_leaves_no_trace(desk: Desk, serve
     assert not desk.check()["ok"]
     desk.place()
     assert desk.check()["ok"] and desk.index["wanted"] == []
+
+
+def test_a_run_with_another_model_dir_leaves_no_entry_of_a_file_that_is_gone(desk: Desk, server: ModelServer) -> None:
+    server.behaviours["/m"] = whole(GOOD)
+    desk.want(f"url {server.url}/m")
+    usual = desk.models
+    desk.models = desk.folder / "once"
+    desk.place()
+    once = desk.models / "m.gguf"
+    desk.models = usual
+    desk.place()
+    once.unlink(missing_ok=True)
+    (desk.models / "user.gguf").write_bytes(OTHER)
+    # Not even before the next run.
+    stored = inventory(str(desk.placements), str(desk.folder / "no-presets"))
+    assert [(Path(file.path).name, file.state) for file in stored.files] == [
+        ("m.gguf", "verified"), ("user.gguf", "unknown"),
+    ]  # fmt: skip
+    assert not desk.check()["ok"]
+    desk.place()
+    assert desk.check()["ok"]
+    assert list(desk.index["files"]) == [str(usual / "m.gguf")]
+    # A file that a profile uses is missing, not forgotten.
+    (usual / "m.gguf").unlink()
+    stored = inventory(str(desk.placements), str(desk.folder / "no-presets"))
+    assert [file.state for file in stored.files] == ["missing", "unknown"]
 
 
 def test_too_little_room_is_reported_before_anything_is_downloaded(
