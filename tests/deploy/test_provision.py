@@ -51,8 +51,7 @@ class Bare:
         text = text.replace("/etc/os-release", str(self.os_release)).replace("/usr/bin/python3", f"{self.bin}/none")
         (self.project / "provision").write_text(text)
         (self.project / "files").mkdir()
-        for script in ("apt.sh", "run-pip.py"):
-            shutil.copy(ROOT / "files" / script, self.project / "files")
+        shutil.copy(ROOT / "files" / "apt.sh", self.project / "files")
         for lock in ("requirements.lock", "requirements-test.lock"):
             (self.project / lock).write_text("x\n")
         stand_in(self.bin, "apt-get", 'echo "apt-get $*" >>"$LOG"')
@@ -95,7 +94,7 @@ def test_each_supported_releases_python_is_used_as_it_is(bare: Bare, version: tu
     status, messages, log = bare.provision("--dry")
     assert status == 0, messages
     assert f"Creating .venv from requirements.lock with Python {version[0]}.{version[1]}.0" in messages
-    assert log[0].startswith("python3 files/run-pip.py install") and "--require-hashes" in log[0]
+    assert log[0].startswith("python3 -I claude_local/run_pip.py install") and "--require-hashes" in log[0]
     assert not any(line.startswith("apt-get") for line in log)
 
 
@@ -105,7 +104,7 @@ def test_a_newer_python_is_found_beside_one_that_is_too_old(bare: Bare, newer: s
     python(bare.bin, newer, (3, int(newer.split(".")[1])))
     status, messages, log = bare.provision("--dry")
     assert status == 0, messages
-    assert log[0].startswith(f"{newer} files/run-pip.py install")
+    assert log[0].startswith(f"{newer} -I claude_local/run_pip.py install")
 
 
 def test_a_python_without_venv_gets_its_venv_package(bare: Bare) -> None:

@@ -33,7 +33,7 @@ def ready(folder: Path) -> Bare:
         '-m) mkdir -p "$3/bin"\n'
         # Its pip hangs while the file "hangs" exists. Everything else succeeds.
         'cat >"$3/bin/python" <<"END"\n#!/bin/sh\n'
-        'case "$*" in "files/run-pip.py "*) echo pip >>"$LOG"; test ! -e hangs || exec sleep 60; '
+        'case "$*" in "-I claude_local/run_pip.py "*) echo pip >>"$LOG"; test ! -e hangs || exec sleep 60; '
         'exit "$(cat pip 2>/dev/null || echo 0)" ;; esac\n'
         'case $1 in tests/run) echo "$*" >>"$LOG" ;; esac\nEND\n'
         'cat >"$3/bin/pyinfra" <<"END"\n#!/bin/sh\necho "$*" >>"$LOG"\n'
@@ -134,11 +134,23 @@ def wait_until(true: Callable[[], bool]) -> None:
     raise AssertionError("waited 30 s")
 
 
+def test_the_callers_python_settings_do_not_reach_what_it_runs(bare: Bare) -> None:
+    script = (bare.project / "provision").read_text()
+    setting = "export PYTHONPATH=/old PYTHONHOME=/nowhere PYTHONSTARTUP=/x CDPATH=/"
+    (bare.project / "provision").write_text(script.replace("#!/bin/sh\n", f"#!/bin/sh\n{setting}\n", 1))
+    python = bare.bin / "python3"
+    python.write_text(python.read_text().replace("#!/bin/sh\n", "#!/bin/sh\nenv >>settings\n", 1))
+    assert bare.provision("--dry")[0] == 0
+    settings = (bare.project / "settings").read_text()
+    assert "PATH=" in settings and "PYTHON" not in settings and "CDPATH" not in settings
+
+
 def test_a_slow_pip_does_not_look_hung(tmp_path: Path) -> None:
     (tmp_path / "pip.py").write_text("import sys, time; time.sleep(1); print(*sys.argv[1:])")
     done = subprocess.run(
-        [sys.executable, ROOT / "files/run-pip.py", "install", "--quiet"], text=True, capture_output=True, check=True,
-        env={"PYTHONPATH": str(tmp_path), "CLAUDE_LOCAL_SAY_SECONDS": "0.2"}, timeout=60,
+        [sys.executable, ROOT / "claude_local/run_pip.py", "install", "--quiet"], text=True, capture_output=True,
+        check=True, env={"PYTHONPATH": str(tmp_path), "CLAUDE_LOCAL_SAY_SECONDS": "0.2"},
+        timeout=60,
     )  # fmt: skip
     *progress, last = done.stdout.splitlines()
     assert progress and set(progress) == {"still fetching packages ..."}

@@ -21,10 +21,12 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
     for module in ("claude_local", "requests"):
         (lib / f"{module}.py").touch()
     (tmp_path / "lock").touch()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "requests.py").write_text("raise RuntimeError('the caller has an old requests')\n")
     words = [f"{tmp_path}/venv", f"{tmp_path}/lock", str(lib), RUN_PIP.read_text(), "the-stamp"]
     return subprocess.Popen(
         ["sh", "-c", VENV_SCRIPT, "sh", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "CLAUDE_LOCAL_SAY_SECONDS": "0.1"},
+        env={**os.environ, "CLAUDE_LOCAL_SAY_SECONDS": "0.1", "PIP_USER": "1", "PYTHONPATH": f"{tmp_path}/old"},
     )  # fmt: skip
 
 

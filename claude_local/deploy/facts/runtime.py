@@ -18,7 +18,7 @@ class RuntimeStamp(FactBase[dict[str, str]]):
         script = (
             'cd "$1" 2>/dev/null && echo "files $(find . -type f ! -name "*.pyc" | LC_ALL=C sort | '
             "xargs -r -d '\\n' sha256sum | sha256sum | cut -d' ' -f1)\"; "
-            '"$2/bin/python" -c "import claude_local, requests" >/dev/null 2>&1 '
+            '"$2/bin/python" -I -c "import claude_local, requests" >/dev/null 2>&1 '
             '&& echo "venv $(cat "$2/claude-local.stamp" 2>/dev/null)"; true'
         )
         return shell.script(script, lib, venv)

@@ -20,11 +20,11 @@ from claude_local.paths import Paths
 
 # Only pyinfra's side of the package stays behind.
 CONTROLLER_ONLY = {"deploy", "__pycache__"}
-RUN_PIP = PROJECT / "files" / "run-pip.py"
+RUN_PIP = PROJECT / "claude_local" / "run_pip.py"
 
 
-# $1 the venv, $2 the lock file, $3 the folder to import from, $4 files/run-pip.py, $5 the stamp. The pip of a killed
-# run goes on for a moment; the lock on the folder around the venv ends with it.
+# $1 the venv, $2 the lock file, $3 the folder to import from, $4 the text of run_pip.py, $5 the stamp. The pip of a
+# killed run goes on for a moment; the lock on the folder around the venv ends with it.
 VENV_SCRIPT = r"""
 set -e
 exec 8<"$(dirname "$1")"
@@ -35,11 +35,11 @@ flock -n 8 || {
 python3=/usr/bin/python3; test -x "$python3" || python3=$(command -v python3)
 rm -rf "$1"
 echo "Making the runtime's Python environment ..."
-"$python3" -m venv "$1"
-"$1/bin/python" -c "$4" install --quiet --disable-pip-version-check --require-hashes --requirement "$2"
-"$1/bin/python" -c 'import pathlib, sys, sysconfig
+"$python3" -I -m venv "$1"
+"$1/bin/python" -I -c "$4" install --quiet --disable-pip-version-check --require-hashes --requirement "$2"
+"$1/bin/python" -I -c 'import pathlib, sys, sysconfig
 pathlib.Path(sysconfig.get_path("purelib"), "claude_local.pth").write_text(sys.argv[1] + "\n")' "$3"
-"$1/bin/python" -c 'import claude_local, requests'
+"$1/bin/python" -I -c 'import claude_local, requests'
 echo "$5" > "$1/claude-local.stamp"
 """
 
