@@ -238,6 +238,66 @@ def test_the_help_begins_with_its_own_options(home: Home) -> None:
     assert home.started["argv"][1:] == ["--help"]
 
 
+@pytest.mark.parametrize(
+    ("command", "suggestion"),
+    [
+        ("models", "llama-local models"),
+        ("hardware", "llama-local hardware"),
+        ("status", "sudo docker ps --filter name=the-server"),
+        ("start", "sudo docker start the-server"),
+        ("logs", "sudo docker logs --tail 40 the-server"),
+        ("stop", "sudo docker stop the-server"),
+        ("switch", "claude-local --model large | small"),
+    ],
+)
+def test_a_command_of_the_server_is_not_sent_to_the_model(home: Home, command: str, suggestion: str) -> None:
+    for arguments in ([command], ["--model", "large", command], ["--unfenced", command]):
+        done = home.run(*arguments)
+        assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+        assert f"did you mean: {suggestion}" in done.stderr
+    assert not home.record.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-p", "status"], ["--", "status"], ["status of this branch"], ["logs", "4f2a"], ["stop", "4f2a"]]
+)
+def test_the_same_words_reach_claude_as_a_prompt_or_with_an_id(
+    home: Home, backend: ScriptedBackend, arguments: list[str]
+) -> None:
+    assert home.run(*arguments, server=backend.url).returncode == 0
+    assert home.started["argv"][-len(arguments) :] == arguments
+
+
+def test_a_directory_that_may_not_be_read_names_the_way_out(home: Home, backend: ScriptedBackend) -> None:
+    closed = home.home / "closed"
+    closed.mkdir()
+    # Without root's rights nobody may change to a closed directory. A shell is in one after chmod.
+    script = f'cd "{closed}" && chmod 000 . && exec "{home.paths.wrapper}" -p x'
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else []
+    done = subprocess.run(
+        [*drop, "sh", "-c", script], env=home.environment(backend.url), stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    closed.chmod(0o700)
+    assert done.returncode == 1 and str(closed) in done.stderr
+    assert done.stderr.splitlines()[-1] == "  Fix: cd elsewhere"
+    assert not home.record.exists()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_deleted_directory_names_the_way_out(home: Home, backend: ScriptedBackend, replaced: bool) -> None:
+    script = (
+        f'mkdir gone && cd gone && rmdir ../gone {"&& mkdir ../gone" * replaced} && exec "{home.paths.wrapper}" -p x'
+    )
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=home.home, env=home.environment(backend.url), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "deleted" in done.stderr
+    assert done.stderr.splitlines()[-1] == "  Fix: cd elsewhere"
+    assert not home.record.exists()
+
+
 def test_the_exit_status_comes_from_claude(home: Home, backend: ScriptedBackend) -> None:
     assert home.run("-p", "x", server=backend.url, FAKE_CLAUDE_EXIT="42").returncode == 42
 
