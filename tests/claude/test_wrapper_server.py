@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -75,23 +75,66 @@ def test_a_loading_server_is_waited_for_with_progress_on_stderr(home: Home) -> N
     assert home.started["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32768"
 
 
-def test_a_server_busy_with_another_profile_is_waited_for(home: Home) -> None:
-    answers = [(500, {"error": {"message": "model limit reached, try again later"}})] * 2
-    answers.append((200, {"default_generation_settings": {"n_ctx": 32768}}))
+@contextmanager
+def answering(answer: Callable[[], tuple[int, str]]) -> Iterator[str]:
+    """A program that answers each GET with the status and the body from ``answer``; its address."""
 
-    class Router(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            status, body = answer()
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
+            self.wfile.write(body.encode())
 
         def log_message(self, *_: object) -> None: ...
 
-    with HTTPServer(("127.0.0.1", 0), Router) as server:
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        done = home.run("-p", "x", server=f"http://127.0.0.1:{server.server_port}")
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, ""),
+        (200, "<html>Grafana</html>"),
+        (302, ""),
+        (401, '{"detail": "Grafana"}'),
+        (403, "<html>\n<b>Grafana\033[2J</b>"),
+        (404, '{"error": "Grafana"}'),
+        (501, "[]"),
+    ],
+)
+def test_another_program_on_the_port_is_called_that(home: Home, status: int, body: str) -> None:
+    with answering(lambda: (status, body)) as url:
+        done = home.run("-p", "x", server=url)
+    assert done.returncode == 1 and f"another program answers at {url}" in done.stderr and str(status) in done.stderr
+    assert "Grafana" not in body or "Grafana" in done.stderr
+    assert "\033" not in done.stderr and "provision" not in done.stderr and "token" not in done.stderr
+
+
+def test_another_program_on_the_servers_own_port_can_be_looked_up(tmp_path: Path) -> None:
+    with answering(lambda: (403, "Forbidden")) as url:
+        home = Home(tmp_path, int(url.rpartition(":")[2]))
+        done = home.run("-p", "x")
+    assert done.returncode == 1 and "Forbidden" in done.stderr and "sudo ss -ltnp" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("status", "token"), [(401, True), (403, False)])
+def test_a_refusal_of_llama_server_shows_its_message(home: Home, status: int, token: bool) -> None:
+    with answering(lambda: (status, json.dumps({"error": {"message": "No entry on Sundays"}}))) as url:
+        done = home.run("-p", "x", server=url)
+    assert done.returncode == 1 and "No entry on Sundays" in done.stderr
+    assert (home.paths.token in done.stderr) is token, "only 401 speaks of the token"
+
+
+def test_a_server_busy_with_another_profile_is_waited_for(home: Home) -> None:
+    answers = [(500, json.dumps({"error": {"message": "model limit reached, try again later"}}))] * 2
+    answers.append((200, json.dumps({"default_generation_settings": {"n_ctx": 32768}})))
+
+    with answering(lambda: answers.pop(0) if len(answers) > 1 else answers[0]) as url:
+        done = home.run("-p", "x", server=url)
     assert done.returncode == 0
     assert "busy with another model" in done.stderr
 
