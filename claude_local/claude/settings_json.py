@@ -29,6 +29,8 @@ def user_settings(default_mode: str) -> Json:
     """Our part of settings.json. ``default_mode``: the permission mode that a session starts in, such as ``plan``."""
     return {
         "$schema": SCHEMA,
+        # A local model takes half a minute to comment on the output of ``!ls``.
+        "respondToBashCommands": False,
         "permissions": {
             "defaultMode": default_mode,
             "disableAutoMode": "disable",

@@ -87,7 +87,7 @@ def test_a_deletion_by_the_user_survives() -> None:
     current = user_settings("plan")
     del current["permissions"]["defaultMode"], current["$schema"]
     assert merge(ours, ours, current) == current
-    del current["permissions"]
+    del current["permissions"], current["respondToBashCommands"]
     assert merge(ours, ours, current) == {}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from claude_local.claude.settings_json import enforced_settings
+from claude_local.claude.json_merge import merge
+from claude_local.claude.settings_json import enforced_settings, user_settings
 
 
 def test_the_enforced_settings_allow_only_the_two_ports() -> None:
@@ -24,3 +25,10 @@ def test_the_enforced_settings_keep_the_token_from_commands_and_name_the_status_
 def test_no_rule_breaks_claude_doctor_or_the_sandbox() -> None:
     rules = enforced_settings([8080])["permissions"]["deny"]
     assert rules and not [rule for rule in rules if "*" in rule or rule.startswith("Read")]
+
+
+def test_a_shell_command_of_the_user_costs_no_answer_unless_the_user_wants_one() -> None:
+    ours = user_settings("plan")
+    assert ours["respondToBashCommands"] is False
+    mine = ours | {"respondToBashCommands": True}
+    assert merge(ours, ours, mine)["respondToBashCommands"] is True
