@@ -18,12 +18,12 @@ class FenceConfig:
     """The fence of one workstation. All paths are absolute.
 
     ``layers``: which of OUTER (bubblewrap around the whole process) and INNER (Claude Code's sandbox around each
-    command) work here. ``bwrap``: the bubblewrap to run, a copy of its own where AppArmor needs one. ``reason``: why a
-    layer is missing, in one line. ``ports``: ports on 127.0.0.1 that a session may reach. ``domains``: domains that
-    sandboxed commands may reach; unless empty, the session shares the machine's network. ``writable``, ``hidden``,
-    ``visible``: paths that the user adds to the writable and the hidden ones, and exceptions from the hidden ones.
-    ``environment``: variables that a session gets although their names look like credentials. ``sockets``: some of
-    ``ssh-agent``, ``gpg-agent``, ``display``.
+    command) work here. ``bwrap``: the bubblewrap to run, a copy of its own where AppArmor needs one. ``reason``: why
+    a layer is missing, in one line. ``ports``: ports on 127.0.0.1 that a session may reach, llama-server's first.
+    ``domains``: domains that sandboxed commands may reach; unless empty, the session shares the machine's network.
+    ``writable``, ``hidden``, ``visible``: paths that the user adds to the writable and the hidden ones, and
+    exceptions from the hidden ones. ``environment``: variables that a session gets although their names look like
+    credentials. ``sockets``: some of ``ssh-agent``, ``gpg-agent``, ``display``.
     """
 
     layers: tuple[str, ...] = (OUTER, INNER)

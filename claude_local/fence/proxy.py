@@ -9,7 +9,7 @@ Claude Code starts a proxy of its own when the settings name none, and its first
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -31,10 +31,14 @@ class _Denied(Exception):
         self.status, self.reply, self.why = status, reply, why
 
 
-def proxy(listener: socket.socket, ports: Collection[int]) -> None:
+# What changes the head of a request (relay.carry), by port.
+Filters = Mapping[int, Callable[[bytes], bytes]]
+
+
+def proxy(listener: socket.socket, ports: Collection[int], filters: Filters | None = None) -> None:
     """Serve ``listener`` (in the session's network namespace) as a proxy to ``ports`` of this machine. Returns at
-    once."""
-    answer(listener, partial(_answer, ports=frozenset(ports)))
+    once. ``filters``: a port with one is reached with such requests only, also through CONNECT and SOCKS."""
+    answer(listener, partial(_answer, ports=frozenset(ports), filters=filters or {}))
 
 
 def request(head: bytes) -> tuple[str, int, bytes]:
@@ -67,11 +71,12 @@ def _place(authority: bytes, usual: int) -> tuple[str, int]:
     return host, int(port)
 
 
-def _answer(inside: socket.socket, ports: Collection[int]) -> None:
+def _answer(inside: socket.socket, ports: Collection[int], filters: Filters) -> None:
     inside.settimeout(CONNECT)
     with suppress(OSError, EOFError):
         data = _more(inside, b"", 1)
-        _answer_socks(inside, data, ports) if data[:1] == b"\5" else _answer_http(inside, data, ports)
+        serve = _answer_socks if data[:1] == b"\5" else _answer_http
+        serve(inside, data, ports, filters)
 
 
 def _more(inside: socket.socket, data: bytes, size: int) -> bytes:
@@ -95,7 +100,7 @@ def _connected(host: str, port: int, ports: Collection[int]) -> socket.socket:
         raise _Denied("502 Bad Gateway", _REFUSED, f"nothing answers at {host}:{port} ({error.strerror})") from None
 
 
-def _answer_http(inside: socket.socket, data: bytes, ports: Collection[int]) -> None:
+def _answer_http(inside: socket.socket, data: bytes, ports: Collection[int], filters: Filters) -> None:
     while (end := data.find(b"\r\n\r\n")) < 0 and len(data) < HEAD:
         data = _more(inside, data, len(data) + 1)
     try:
@@ -110,13 +115,13 @@ def _answer_http(inside: socket.socket, data: bytes, ports: Collection[int]) -> 
                        % (denied.status.encode(), len(words), words))  # fmt: skip
         return
     if head:
-        carry(inside, outside, reply=closing, first=head + data[end:])
+        carry(inside, outside, filters.get(port), closing, head + data[end:])
     else:
         inside.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        carry(inside, outside, first=data[end + 4 :])
+        carry(inside, outside, filters.get(port), first=data[end + 4 :])
 
 
-def _answer_socks(inside: socket.socket, data: bytes, ports: Collection[int]) -> None:
+def _answer_socks(inside: socket.socket, data: bytes, ports: Collection[int], filters: Filters) -> None:
     data = _more(inside, data, 2)
     data = _more(inside, data, 2 + data[1])
     methods, data = data[2 : 2 + data[1]], data[2 + data[1] :]
@@ -133,9 +138,10 @@ def _answer_socks(inside: socket.socket, data: bytes, ports: Collection[int]) ->
             raise _Denied("", _NO_SUCH_COMMAND, "only CONNECT is known")
         name = {_IPV4: partial(socket.inet_ntop, socket.AF_INET), _IPV6: partial(socket.inet_ntop, socket.AF_INET6)}
         host = name[data[3]](where) if data[3] in name else where[1:].decode("ascii", "replace")
-        outside = _connected(host, int.from_bytes(data[4 + size : 6 + size], "big"), ports)
+        port = int.from_bytes(data[4 + size : 6 + size], "big")
+        outside = _connected(host, port, ports)
     except _Denied as denied:
         inside.sendall(bytes((5, denied.reply, 0, _IPV4)) + bytes(6))
         return
     inside.sendall(bytes((5, _GRANTED, 0, _IPV4)) + bytes(6))
-    carry(inside, outside, first=data[6 + size :])
+    carry(inside, outside, filters.get(port), first=data[6 + size :])

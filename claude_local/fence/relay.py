@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+
+from claude_local.fence.server_requests import Refused
 
 # Bytes that are read at once, and bytes that may wait for a slow reader.
 PIECE, WAITING = 65536, 1 << 20
@@ -21,24 +22,6 @@ _ROOM = threading.BoundedSemaphore(CONNECTIONS)
 HEAD = 65536
 
 
-def authorised(head: bytes, stand_in: bytes, token: bytes) -> bytes:
-    """A request's head with the token in place of the session's stand-in.
-
-    It asks the server to close the connection after this request, because only a connection's first head is rewritten.
-    """
-    first, *lines = head.split(b"\r\n")
-    kept = [first, b"Connection: close"]
-    for line in lines:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"authorization" and value.strip() == b"Bearer " + stand_in:
-            line = b"Authorization: Bearer " + token
-        elif name.lower() == b"x-api-key" and value.strip() == stand_in:
-            line = b"x-api-key: " + token
-        if name.lower() not in (b"connection", b"keep-alive"):
-            kept.append(line)
-    return b"\r\n".join(kept)
-
-
 def closing(head: bytes) -> bytes:
     """A reply's head that tells the client that the connection is closed after it."""
     first, *lines = head.split(b"\r\n")
@@ -47,12 +30,19 @@ def closing(head: bytes) -> bytes:
 
 
 class _Way:
-    """One direction of a connection, from ``source`` to ``target``. ``rewrite``: changes the first head."""
+    """One direction of a connection, from ``source`` to ``target``. ``rewrite``: changes the first head.
+    ``must_have_head``: nothing passes without one."""
 
     def __init__(
-        self, source: socket.socket, target: socket.socket, rewrite: Callable[[bytes], bytes] | None = None
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        rewrite: Callable[[bytes], bytes] | None = None,
+        *,
+        must_have_head: bool = False,
     ) -> None:
         self.source, self.target = source, target
+        self.must_have_head = must_have_head
         self.waiting = bytearray()
         self.rewrite = rewrite  # until the first head is complete
         self.ended = False  # the source sends no more
@@ -75,6 +65,8 @@ class _Way:
                 return
             if end >= 0:
                 self.waiting[:end] = self.rewrite(bytes(self.waiting[:end]))
+            elif self.must_have_head and self.waiting:
+                raise Refused("something without a complete HTTP head")
             self.rewrite = None
         with suppress(BlockingIOError):
             while self.waiting:
@@ -94,16 +86,26 @@ def carry(
 ) -> None:
     """Carry both directions until both have ended or one breaks.
 
-    ``request``, ``reply``: change the first HTTP head of their direction. ``first``: bytes already read from
-    ``inside``.
+    ``request``, ``reply``: change the first HTTP head of their direction; ``request`` may raise Refused, and nothing
+    passes without a head for it. ``first``: bytes already read from ``inside``.
     """
-    ways = (_Way(inside, outside, request), _Way(outside, inside, reply))
+    ways = (_Way(inside, outside, request, must_have_head=True), _Way(outside, inside, reply))
     ways[0].waiting += first
     with selectors.DefaultSelector() as selector, inside, outside:
         for end in (inside, outside):
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while not all(way.closed for way in ways):
+        while True:
+            try:
+                for way in ways:
+                    way.write()
+                if all(way.closed for way in ways):
+                    return
+            except Refused as refused:
+                _refuse(inside, refused.reply)
+                return
+            except OSError:
+                return
             interest = {inside: 0, outside: 0}
             for way in ways:
                 if not way.ended and len(way.waiting) < WAITING:
@@ -123,9 +125,19 @@ def carry(
                     for way in ways:
                         if way.source is key.fileobj and events & selectors.EVENT_READ:
                             way.read()
-                for way in ways:
-                    way.write()
             except OSError:
+                return
+
+
+def _refuse(inside: socket.socket, reply: bytes) -> None:
+    """Send ``reply`` and close. What the client still sends is read: unread bytes would reset the connection, and the
+    client would lose the reply."""
+    with suppress(OSError):
+        inside.settimeout(1)
+        inside.sendall(reply)
+        inside.shutdown(socket.SHUT_WR)
+        for _ in range(256):
+            if not inside.recv(PIECE):
                 return
 
 
@@ -168,12 +180,12 @@ def relay(
     listener: socket.socket,
     address: tuple[str, int],
     room: threading.BoundedSemaphore = _ROOM,
-    swap: tuple[bytes, bytes] | None = None,
+    request: Callable[[bytes], bytes] | None = None,
 ) -> None:
     """Connect each connection to ``listener`` (in the session's network namespace) to ``address`` in ours. Returns at
     once.
 
-    ``swap``: the session's stand-in for the token, and the token.
+    ``request``: see ``carry``.
     """
 
     def handle(inside: socket.socket) -> None:
@@ -183,6 +195,6 @@ def relay(
             # Reset the connection, as a port does on which nothing listens.
             inside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             return
-        carry(inside, outside, partial(authorised, stand_in=swap[0], token=swap[1]) if swap is not None else None)
+        carry(inside, outside, request)
 
     answer(listener, handle, room)

@@ -31,6 +31,7 @@ from claude_local.fence.prepare import (
 )
 from claude_local.fence.proxy import proxy
 from claude_local.fence.relay import relay
+from claude_local.fence.server_requests import filter_for
 from claude_local.fence.session_report import (
     configured_programs,
     look_back,
@@ -276,8 +277,11 @@ def wrong_mount(survey: Survey, claude: int, before: str) -> str | None:
 def serve(session: FencedSession, network: Network, sockets: list[socket], swap: Swap | None) -> None:
     """Answer the sockets that inside.py listens on, as many as ``network.listeners``."""
     listeners = list(sockets)
-    if network.proxy_port is not None:
-        proxy(listeners.pop(), session.config.ports)
     server = server_address(session.options.server)
+    # The first one is llama-server's, also when this session uses another server or none.
+    server_ports = {server[1], *session.config.ports[:1]}
+    if network.proxy_port is not None:
+        proxy(listeners.pop(), session.config.ports, dict.fromkeys(server_ports, filter_for(None)))
     for listener, address in zip(listeners, network.addresses, strict=True):
-        relay(listener, address, swap=swap if address == server else None)
+        request = filter_for(swap if address == server else None) if address[1] in server_ports else None
+        relay(listener, address, request=request)

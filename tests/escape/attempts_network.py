@@ -145,6 +145,19 @@ def _(lab: Lab) -> Plan:
     return Plan([bash("echo hello")], lambda: lab.listeners.find(words))
 
 
+@attempt("server-models", PROGRAMS, "A hook that has llama-server download a model", session="project")
+def _(lab: Lab) -> Plan:
+    words = lab.nonce()
+    command = (
+        "curl -s -m 3 --noproxy '*' -H \"Authorization: Bearer $ANTHROPIC_AUTH_TOKEN\" "
+        f'-d \'{{"model": "{words}"}}\' "$ANTHROPIC_BASE_URL/models"'
+    )
+    hooks = lab.settings.get(str(lab.workspace), {}).get("hooks", {}).get("PostToolUse", [])
+    group = {"matcher": "*", "hooks": [{"type": "command", "command": command}]}
+    lab.project_settings(hooks={"PostToolUse": [*hooks, group]})
+    return Plan([bash("echo hello")], lambda: lab.asked_server("POST", "/models", words))
+
+
 @attempt(
     "mcp-network", PROGRAMS, "An MCP server of the project's that connects to another loopback port", session="project"
 )

@@ -25,7 +25,7 @@ EXPECTED: dict[str, frozenset[str]] = {
         "hook-background", "hook-descriptor", "hook-docker", "hook-network", "hook-ptrace", "hook-read", "hook-start",
         "hook-write",
         "key-helper", "mcp-http", "mcp-network", "mcp-read", "mcp-tiocsti", "mcp-write",
-        "hook-token", "hook-token-file", "other-server",
+        "hook-token", "hook-token-file", "other-server", "server-models",
         "setuid-copy", "setuid-install", "shm-sysv", "tmp-outside",
         "variable-bash-env", "variable-path", "variable-preload",
     }),

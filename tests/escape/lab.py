@@ -100,6 +100,7 @@ class Lab:
         self.listeners = Listeners()
         self.ports: dict[str, int] = {}
         self.said: dict[str, str] = {}
+        self.server_requests: list[dict[str, Any]] = []
         self._decoys: list[subprocess.Popen[bytes]] = []
 
     # --- for the attempts' plans ---------------------------------------------------------------------------------
@@ -183,6 +184,13 @@ class Lab:
         for path in self.workspaces(f"loot-{name}"):
             if secret.encode() in path.read_bytes():
                 return f"the secret's text lies in {self._short(path)}"
+        return None
+
+    def asked_server(self, method: str, path: str, words: str) -> str | None:
+        """Whether a request with ``words`` in its body reached the server of a session."""
+        for each in list(self.server_requests):
+            if (each["method"], each["path"]) == (method, path) and words in json.dumps(each["body"]):
+                return f"the server got {method} {path}"
         return None
 
     def memory(self, pid: int, address: int, size: int = 64) -> bytes:
@@ -292,6 +300,7 @@ class Lab:
         with ScriptedBackend([*turns, text("Done.")], 900_000, token=self.token) as backend:
             shown = self._claude(backend, workspace / "sub" if name == "subdirectory" else workspace)
             results = _results(backend)
+        self.server_requests += backend.requests
         for attempt, plan in plans.items():
             found = [results.get(f"toolu_{attempt}_{number}") for number in range(len(plan.steps))]
             if None in found and name not in BROKEN_ON_PURPOSE:

@@ -233,7 +233,7 @@ def test_a_session_reaches_the_server(station: Station) -> None:
         program = (
             "import socket\n"
             f"with socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), timeout=10) as connection:\n"
-            '    connection.sendall(b"ask")\n'
+            '    connection.sendall(b"GET /health HTTP/1.1\\r\\n\\r\\n")\n'
             '    seen["answer"] = connection.recv(100).decode()\n'
         )
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -243,7 +243,7 @@ def test_a_session_reaches_the_server(station: Station) -> None:
             server.settimeout(20)
             connection, _ = server.accept()
             with connection:
-                assert connection.recv(100) == b"ask"
+                assert connection.recv(100).startswith(b"GET /health HTTP/1.1\r\n")
                 connection.sendall(b"told")
             assert process.wait(timeout=20) == 0
     assert station.record()["answer"] == "told"
@@ -260,7 +260,8 @@ def test_commands_reach_only_the_users_ports_through_the_proxy(station: Station)
             'seen["network"] = network\n'
             "def ask(port):\n"
             '    with socket.create_connection(("127.0.0.1", network["httpProxyPort"]), timeout=10) as connection:\n'
-            '        connection.sendall(b"CONNECT localhost:%d HTTP/1.1\\r\\n\\r\\nask" % port)\n'
+            '        connection.sendall(b"CONNECT localhost:%d HTTP/1.1\\r\\n\\r\\n" % port)\n'
+            '        connection.sendall(b"GET /health HTTP/1.1\\r\\n\\r\\n")\n'
             '        return b"".join(iter(lambda: connection.recv(100), b"")).decode()\n'
             f'seen["answers"] = [ask(port) for port in {ports}]\n'
         )
@@ -270,7 +271,7 @@ def test_commands_reach_only_the_users_ports_through_the_proxy(station: Station)
             server.settimeout(20)
             connection, _ = server.accept()
             with connection:
-                assert connection.recv(100) == b"ask"
+                assert connection.recv(100).startswith(b"GET /health HTTP/1.1\r\n")
                 connection.sendall(b"told")
             assert process.wait(timeout=20) == 0
         other.settimeout(0)
@@ -279,6 +280,37 @@ def test_commands_reach_only_the_users_ports_through_the_proxy(station: Station)
     found = station.record()
     assert found["answers"][0].endswith("told") and found["answers"][1].startswith("HTTP/1.1 403 ")
     assert found["network"]["httpProxyPort"] == found["network"]["socksProxyPort"] not in ports
+
+
+def test_a_session_cannot_manage_llama_servers_models(station: Station) -> None:
+    """Neither through its own port, whatever server it uses, nor through the proxy of commands."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as another:
+        station.configure(layers=(OUTER, INNER), reason="", ports=(server.getsockname()[1],))
+        program = (
+            "import http.client\n"
+            'network = json.loads(sys.argv[1].removeprefix("--settings="))["sandbox"]["network"]\n'
+            "def ask(port, url, tunnel):\n"
+            '    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)\n'
+            "    if tunnel: client.set_tunnel(*tunnel)\n"
+            "    client.request('POST', url, body=json.dumps({'model': 'owner/repo'}) + ' ' * 300_000)\n"
+            "    reply = client.getresponse()\n"
+            "    return reply.status, json.loads(reply.read())\n"
+            f"port = {server.getsockname()[1]}\n"
+            "proxy = network['httpProxyPort']\n"
+            "seen['answers'] = [ask(port, '/models', None), ask(proxy, f'http://localhost:{port}/models', None),\n"
+            "                   ask(proxy, '/models', ('localhost', port)),\n"
+            f"                   ask({another.getsockname()[1]}, '/models', None)]\n"
+        )
+        done = station.run("#\n" + program, server=f"http://127.0.0.1:{another.getsockname()[1]}")
+        assert (done.returncode, done.stderr) == (0, "")
+        for status, body in station.record()["answers"]:
+            assert (status, body["type"], body["error"]["type"]) == (403, "error", "permission_error")
+            assert "POST /models" in body["error"]["message"]
+        for each in (server, another):
+            each.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                while True:
+                    assert each.accept()[0].recv(100) == b""
 
 
 @pytest.mark.parametrize("config", [{"layers": (OUTER,)}, {"layers": (OUTER, INNER), "domains": ("example.org",)}])

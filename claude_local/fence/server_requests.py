@@ -1,0 +1,70 @@
+"""Which requests to llama-server leave a session: those of a client of a model. Nothing that manages models, slots or
+the server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+
+# What a session may ask llama-server for, by method; with any query. Written exactly like this: no other spelling of a
+# path passes.
+_READ = frozenset({"/", "/health", "/v1/health", "/models", "/v1/models", "/props"})
+_PATHS = {
+    "GET": _READ,
+    "HEAD": _READ,
+    "POST": frozenset({
+        "/v1/messages", "/v1/messages/count_tokens",
+        "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/completion",
+        "/tokenize", "/detokenize", "/apply-template",
+    }),
+}  # fmt: skip
+_REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.[01]")
+
+
+class Refused(Exception):
+    """A request that must not leave the session. ``reply``: the whole HTTP answer to it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        message = (
+            f"claude-local: a session may not ask llama-server for {what}, only for what a client of a model needs "
+            "(docs/fence.md)"
+        )
+        error = {"type": "error", "error": {"type": "permission_error", "message": message}}
+        body = json.dumps(error).encode()
+        self.reply = (
+            b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"
+            b"\r\n%s" % (len(body), body)
+        )
+
+
+def filter_for(swap: tuple[bytes, bytes] | None) -> Callable[[bytes], bytes]:
+    """What changes the head of a request to llama-server, or raises Refused. ``swap``: see ``filtered``."""
+    return partial(filtered, swap=swap)
+
+
+def filtered(head: bytes, swap: tuple[bytes, bytes] | None) -> bytes:
+    """A request's head as it may go to llama-server. Raises Refused when the session must not make the request.
+
+    It asks the server to close the connection after this request, because only a connection's first head is looked at.
+    ``swap``: the session's stand-in for the token, and the token that takes its place.
+    """
+    first, *lines = head.split(b"\r\n")
+    request = _REQUEST_LINE.fullmatch(first)
+    if request is None or re.search(rb"[\r\n\0]", b"".join([first, *lines])):
+        raise Refused(repr(first[:80].decode("ascii", "replace")))
+    method, path = request[1].decode(), request[2].partition(b"?")[0].decode()
+    if path not in _PATHS.get(method, ()):
+        raise Refused(f"{method} {path[:80]}")
+    kept = [first, b"Connection: close"]
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if swap is not None and name.lower() == b"authorization" and value.strip() == b"Bearer " + swap[0]:
+            line = b"Authorization: Bearer " + swap[1]
+        elif swap is not None and name.lower() == b"x-api-key" and value.strip() == swap[0]:
+            line = b"x-api-key: " + swap[1]
+        if name.strip().lower() not in (b"connection", b"keep-alive"):
+            kept.append(line)
+    return b"\r\n".join(kept)
