@@ -115,7 +115,8 @@ class Bench:
     def _wrapper(self, python: Path, fence_config: Path, claude: Path) -> str:
         return render_claude_local(
             (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"), self.paths,
-            server="http://127.0.0.1:8080", container="none", start_timeout=1, claude=str(claude), python=str(python),
+            server="http://127.0.0.1:8080", container="none", start_timeout=1, print_mode="default",
+            claude=str(claude), python=str(python),
             launcher=str(PROJECT / "claude_local" / "fence" / "launch.py"), fence_config=str(fence_config),
         )  # fmt: skip
 

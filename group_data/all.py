@@ -90,6 +90,8 @@ claude_minimum_version = "2.1.330"
 # --- home ---------------------------------------------------------------------------------------------------------
 # The permission mode that a session starts in.
 home_default_mode = "plan"
+# The permission mode of claude-local -p. "default": Claude Code's own, which answers and changes nothing unasked.
+home_print_mode = "default"
 # Keys of ~/.claude-local/settings.json that each deploy sets again, even after you changed them there.
 home_enforced_keys = ["permissions.disableAutoMode"]
 

@@ -17,6 +17,7 @@ user_files.put(
         server=f"http://127.0.0.1:{ws.settings.server_port}",
         container=ws.settings.server_container,
         start_timeout=ws.settings.server_start_timeout,
+        print_mode=ws.settings.home_print_mode,
     ),
     mode="755",
 )

@@ -26,8 +26,8 @@ def render(template: str, **values: str | int) -> str:
 def render_claude_local(template: str, paths: Paths, **values: str | int) -> str:
     """Render templates/claude-local for the workstation with ``paths``.
 
-    ``values``: what the paths do not say (``server``: the base URL, ``container``, ``start_timeout`` in seconds). A
-    value here replaces one of the same name from ``paths``.
+    ``values``: what the paths do not say (``server``: the base URL, ``container``, ``start_timeout`` in seconds,
+    ``print_mode``). A value here replaces one of the same name from ``paths``.
     """
     from_paths: dict[str, str | int] = {
         "token": paths.token,

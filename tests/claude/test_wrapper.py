@@ -329,6 +329,24 @@ def test_settings_of_the_caller_cannot_switch_the_sandbox_off(home: Home, backen
         assert rest == ["--tools=Read,Write", "-p", "x"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "mode"),
+    [
+        (["-p", "x"], "default"),
+        (["x", "--print"], "default"),
+        (["-cp", "x"], "default"),
+        (["x"], None),
+        (["--", "-p"], None),
+        (["--settings", '{"permissions": {"defaultMode": "acceptEdits"}}', "-p", "x"], "acceptEdits"),
+    ],
+)
+def test_only_a_printed_answer_leaves_plan_mode(
+    home: Home, backend: ScriptedBackend, arguments: list[str], mode: str | None
+) -> None:
+    home.run(*arguments, server=backend.url)
+    assert home.passed_settings["permissions"].get("defaultMode") == mode
+
+
 def test_settings_that_are_not_json_are_refused(home: Home, backend: ScriptedBackend) -> None:
     done = home.run("--settings", "/no/such/file", "-p", "x", server=backend.url)
     assert done.returncode == 2 and "--settings '/no/such/file'" in done.stderr

@@ -52,6 +52,7 @@ class Home:
             server=f"http://127.0.0.1:{server_port}",
             container="the-server",
             start_timeout=start_timeout,
+            print_mode="default",
             python=sys.executable,
             launcher=str(PROJECT / "claude_local" / "fence" / "launch.py"),
             system_path=f"{self.tools}:/usr/bin:/bin",

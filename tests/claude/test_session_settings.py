@@ -1,4 +1,4 @@
-"""A model that a project names means the session's profile: the real Claude Code with the scripted backend."""
+"""What the session's settings change in the real Claude Code, with the scripted backend."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_local.claude.settings_json import enforced_settings
+from claude_local.claude.settings_json import enforced_settings, user_settings
 from claude_local.verify.scripted_backend import ScriptedBackend, text, tool_use
 from tests.claude.wrapper_home import TOKEN, Home
 
@@ -28,6 +28,19 @@ def real(home: Home) -> Home:
     home.add(home.paths.enforced_settings, json.dumps(settings))
     home.add(f"{home.paths.config_dir}/.claude.json", json.dumps({"hasCompletedOnboarding": True}))
     return home
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "mode"), [([], "default"), (["--permission-mode", "plan"], "plan")])
+def test_a_printed_answer_is_no_plan_unless_the_caller_asks_for_one(
+    real: Home, arguments: list[str], mode: str
+) -> None:
+    real.add(real.paths.settings, json.dumps(user_settings("plan")))
+    output = ["--output-format", "stream-json", "--verbose"]
+    with ScriptedBackend([text("ok")], token=TOKEN) as backend:
+        done = real.run("-p", "hi", *output, *arguments, server=backend.url)
+    start = next(line for line in map(json.loads, done.stdout.splitlines()) if line.get("subtype") == "init")
+    assert start["permissionMode"] == mode
 
 
 def models_asked(home: Home, files: dict[str, str], arguments: list[str], delegate: bool) -> set[str]:
