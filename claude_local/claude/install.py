@@ -110,8 +110,9 @@ def from_npm(package: str, part: Path, size: int) -> None:
 def _npm_pack(npm: str, package: str, folder: Path) -> Path:
     """Download the packed ``package`` into ``folder``; its path. Raises Unreachable."""
     print(f"Downloading {package} with npm", flush=True)
-    # --ignore-scripts: no code of the package runs.
-    argv = [npm, "pack", "--ignore-scripts", "--silent", package]
+    # --ignore-scripts: no code of the package runs. The other two undo what the caller's .npmrc or npm_config_*
+    # variables may say about where the archive goes.
+    argv = [npm, "pack", "--ignore-scripts", "--pack-destination=.", "--dry-run=false", "--silent", package]
     with subprocess.Popen(
         argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
