@@ -73,6 +73,14 @@ def test_a_stand_in_pip_gets_only_the_way_to_the_index(tmp_path: Path) -> None:
     assert not set(FOREIGN) & set(own) and "PYTHONPATH" not in own
 
 
+def test_the_runtimes_python_is_always_isolated() -> None:
+    """PYTHONPATH can hold an old copy of a package that the runtime uses."""
+    for path in [*(ROOT / "claude_local" / "deploy").rglob("*.py"), *(ROOT / "templates").iterdir()]:
+        for line in path.read_text().splitlines():
+            if "``" not in line and re.search(r"-m[\", ]+claude_local\b", line):
+                assert re.search(r"-I\b", line), f"{path}: {line}"
+
+
 def test_nothing_else_of_ours_starts_pip() -> None:
     for path in [ROOT / "provision", *(ROOT / "claude_local").rglob("*.py"), *(ROOT / "tasks").glob("*.py")]:
         if path.name != "run_pip.py":

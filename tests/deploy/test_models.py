@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from pyinfra.api import StringCommand
 from claude_local.deploy.facts.models import PlacementCheck, Placements
 from claude_local.deploy.operations.models import place
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
+from tests.deploy.this_machine import runtime_python
 
 PLAN: dict[str, Any] = {
     "model_dir": "/home/o'neil/models",
@@ -65,11 +65,14 @@ def test_without_a_runtime_the_fact_has_its_default_and_the_run_names_the_stage(
 
 
 def test_the_plan_reaches_the_program_whatever_characters_it_holds(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.chdir(Path(__file__).resolve().parents[2])
+    python = runtime_python(tmp_path)
+    # Nothing that the caller has on PYTHONPATH gets into it.
+    (tmp_path / "argparse.py").write_text("raise RuntimeError('the caller has an old argparse')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     folder = tmp_path / "o'neil $HOME `id` %s"
     folder.mkdir()
     plan = {**PLAN, "model_dir": str(folder), "placements_path": str(folder / "models.json")}
-    seen = fact_on_this_machine(PlacementCheck(), python=sys.executable, plan=plan)
+    seen = fact_on_this_machine(PlacementCheck(), python=python, plan=plan)
     assert seen is not None and seen["ok"] is False
     assert seen["files"][0]["path"] == str(folder / "a b.gguf")
     assert seen["files"][0]["state"] == "missing"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from claude_local.deploy.operations import models
 from claude_local.models import profiles
 from tests import sparse_models
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
+from tests.deploy.this_machine import runtime_python
 from tests.models.gguf_file import model
 
 HUB = f"hub o/r@{'0' * 40}"
@@ -58,7 +58,7 @@ def test_existing_files_have_their_sizes_and_shapes(tmp_path: Path) -> None:
     sparse_models.write(disk / "c.gguf", "qwen2", {**keys, "attention.head_count_kv": 1}, 50)
     names = ["a.gguf", "sub/b.gguf", "deep/c.gguf", "absent.gguf"]
     look = {"roots": [str(root), str(disk)], "names": names, "unknown": ["a.gguf", "deep/c.gguf"]}
-    found = fact_on_this_machine(ModelFiles(), python=sys.executable, **look)
+    found = fact_on_this_machine(ModelFiles(), python=runtime_python(tmp_path), **look)
     assert found["sizes"] == {
         "a.gguf": (root / "a.gguf").stat().st_size, "sub/b.gguf": 3, "deep/c.gguf": (disk / "c.gguf").stat().st_size,
     }  # fmt: skip

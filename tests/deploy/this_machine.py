@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sysconfig
+import venv
+from pathlib import Path
 from typing import Any
 
 from pyinfra.api import Config, Inventory, State
@@ -9,6 +12,15 @@ from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.operation import add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import StateStage
+
+
+def runtime_python(folder: Path) -> str:
+    """A Python that imports this package with ``-I``, as the runtime's does."""
+    venv.create(folder / "runtime", symlinks=True)
+    (packages,) = (folder / "runtime" / "lib").glob("python*/site-packages")
+    root = Path(__file__).resolve().parents[2]
+    (packages / "claude_local.pth").write_text(f"{root}\n{sysconfig.get_path('purelib')}\n")
+    return str(folder / "runtime" / "bin" / "python")
 
 
 def apply(operation: Any, **arguments: Any) -> bool:

@@ -37,7 +37,7 @@ class LlamaSource(YesOrNo):
 
     def command(self, python: str, build: int, folder: str) -> StringCommand:
         return StringCommand(
-            "test -x", QuoteString(python), "&&", QuoteString(python), "-m claude_local.image.source --check",
+            "test -x", QuoteString(python), "&&", QuoteString(python), "-I -m claude_local.image.source --check",
             str(int(build)), QuoteString(folder), "2>/dev/null && echo yes || true",
         )  # fmt: skip
 

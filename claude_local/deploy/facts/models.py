@@ -15,8 +15,9 @@ def placement(command: str, python: str, plan: dict[str, Any], *options: str) ->
     """``printf PLAN | python -m claude_local.models.placement COMMAND``: the program reads the plan on stdin."""
     text = json.dumps(plan, sort_keys=True, ensure_ascii=True)
     return StringCommand(
-        "printf %s", QuoteString(text), "|", QuoteString(python), "-m claude_local.models.placement", command, *options
-    )
+        "printf %s", QuoteString(text), "|", QuoteString(python), "-I -m claude_local.models.placement", command,
+        *options,
+    )  # fmt: skip
 
 
 class PlacementCheck(FactBase[dict[str, Any] | None]):
@@ -83,7 +84,7 @@ printf '%s\n' "$names" | while IFS= read -r name; do
   done
 done
 if test -n "$unknown" && test -x "$python"; then
-  printf '%s\n' "$unknown" | "$python" -m claude_local.models.shapes "$@" 2>/dev/null
+  printf '%s\n' "$unknown" | "$python" -I -m claude_local.models.shapes "$@" 2>/dev/null
 fi
 true
 """

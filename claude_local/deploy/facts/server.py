@@ -62,6 +62,6 @@ class ServerAnswers(YesOrNo):
 
     def command(self, python: str, port: int, token: str) -> StringCommand:
         return StringCommand(
-            "test -x", QuoteString(python), "&&", QuoteString(python), "-m claude_local.server.wait --check",
+            "test -x", QuoteString(python), "&&", QuoteString(python), "-I -m claude_local.server.wait --check",
             "--port", str(int(port)), "--token", QuoteString(token), "2>/dev/null && echo yes || true",
         )  # fmt: skip

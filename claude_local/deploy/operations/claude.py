@@ -80,7 +80,7 @@ def install(source: Source, tested: str, minimum: str, arch: str, paths: Paths) 
         return
     place = ["--url", binary.url(tested)] if source == "native" else ["--package", f"{binary.npm_package}@{tested}"]
     command = shell.join([
-        paths.python, "-m", "claude_local.claude.install", "--source", source, *place,
+        paths.python, "-I", "-m", "claude_local.claude.install", "--source", source, *place,
         "--sha256", binary.sha256, "--size", str(binary.size), "--dest", join(paths.native_versions, tested),
     ])  # fmt: skip
     if source == "native":

@@ -127,7 +127,7 @@ def source(image: Image, paths: Paths) -> Generator[Any]:
         host.noop(f"{image.build.name} is in {folder}")
         return
     yield stream(
-        shell.join([paths.python, "-m", "claude_local.image.source", str(image.build.number), folder]),
+        shell.join([paths.python, "-I", "-m", "claude_local.image.source", str(image.build.number), folder]),
         failure=last_lines(
             "the sources of llama.cpp could not be downloaded",
             4,
@@ -161,7 +161,7 @@ def build(image: Image, paths: Paths, gpu_argv: Sequence[str] = ()) -> Generator
     )
     yield stream(
         # -B: root leaves no bytecode in the user's copy of the runtime.
-        shell.join([paths.python, "-B", "-m", "claude_local.image.build_progress", "--", *build_argv]),
+        shell.join([paths.python, "-I", "-B", "-m", "claude_local.image.build_progress", "--", *build_argv]),
         failure=(
             "the image could not be built; the compiler's last lines are above. "
             "Run again: compiled files are cached. If memory ran out, lower image_jobs."

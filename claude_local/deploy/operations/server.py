@@ -201,7 +201,7 @@ def wait(port: int, paths: Paths, container: str, timeout: int) -> Generator[Fun
     if host.get_fact(ServerAnswers, python=paths.python, port=port, token=paths.token, _sudo=False):
         host.noop("the server answers")
         return
-    wait_argv = [paths.python, "-m", "claude_local.server.wait", "--port", str(port), "--token", paths.token]
+    wait_argv = [paths.python, "-I", "-m", "claude_local.server.wait", "--port", str(port), "--token", paths.token]
     as_user, as_docker_user = connector_arguments(as_user=True), connector_arguments()
 
     def run(state: State, host: Host) -> bool:

@@ -37,7 +37,7 @@ def verify_command(python: str, *arguments: str) -> StringCommand:
     return StringCommand(
         "{ test -x", QuoteString(python), "|| { printf '%s\\n'", QuoteString(MISSING.format(python=python)),
         "; exit 1; }; } &&",
-        "PYTHONUNBUFFERED=1", shell.join([python, "-m", "claude_local.verify", "--parameters", "-", *arguments]),
+        shell.join([python, "-I", "-u", "-m", "claude_local.verify", "--parameters", "-", *arguments]),
         "2>&1",
     )  # fmt: skip
 
