@@ -11,6 +11,12 @@ ws = workstation()
 # A trailing slash follows a link: the directory may lie on another disk.
 files.directory(name="Make the configuration directory", path=f"{ws.paths.config_dir}/", mode="700")
 
+user_files.refuse_links_out(
+    name="Check that no link leads out of the configuration directory",
+    directory=ws.paths.config_dir,
+    files=[ws.paths.settings, ws.paths.claude_json, ws.paths.enforced_settings, ws.paths.bash_env],
+)
+
 user_files.merge_json(
     name="Merge our defaults into settings.json",
     dest=ws.paths.settings,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.api.exceptions import PyinfraError
 
 from claude_local.claude.shell_startup import posix_block
 from claude_local.deploy.facts.user_files import UserFile, UserFiles
@@ -95,6 +96,21 @@ def test_a_shell_that_runs_the_command_goes_on_in_the_text_that_it_began(tmp_pat
     assert process.stdout is not None and process.stdout.readline() == "began\n"
     apply(user_files.put, dest=str(command), text="#!/bin/sh\n" + "echo new\n" * 9, mode="755")
     assert process.communicate("go\n", timeout=20)[0] == "old\n"
+
+
+def test_a_link_out_of_a_directory_of_the_sessions_is_refused(tmp_path: Path) -> None:
+    """The deploy would write the user's cloud settings."""
+    directory, linked = tmp_path / ".claude-local", tmp_path / "linked"
+    directory.mkdir()
+    linked.symlink_to(directory)
+    (directory / "inside").symlink_to("settings.json")
+    paths = [str(linked / name) for name in ("settings.json", "inside")]
+    assert not apply(user_files.refuse_links_out, directory=str(linked), files=paths)
+    for name, target in (("settings.json", "../.claude/settings.json"), ("inside.claude-local-new", "../.bashrc")):
+        (directory / name).symlink_to(target)
+        with pytest.raises(PyinfraError):
+            apply(user_files.refuse_links_out, directory=str(linked), files=paths)
+        (directory / name).unlink()
 
 
 def test_files_are_read_byte_for_byte_and_links_followed(tmp_path: Path) -> None:

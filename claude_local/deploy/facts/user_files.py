@@ -16,6 +16,15 @@ for path do
 done
 """
 
+LINKS_OUT = r"""
+top=$(readlink -f -- "$1") || exit 0
+shift
+for path do
+  test -L "$path" || continue
+  case $(readlink -m -- "$path") in "$top"/*) ;; *) echo "$path" ;; esac
+done
+"""
+
 
 @dataclass(frozen=True)
 class UserFile:
@@ -47,6 +56,21 @@ class UserFiles(FactBase[dict[str, UserFile | None]]):
     def default() -> dict[str, UserFile | None]:
         """A machine without any of them."""
         return {}
+
+
+class LinksOut(FactBase[list[str]]):
+    """Those of ``paths`` in ``directory`` that are links and lead out of it. The directory may itself be a link."""
+
+    def command(self, directory: str, paths: Sequence[str]) -> StringCommand:
+        return shell.script(LINKS_OUT, directory, *paths)
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        """A machine without any."""
+        return []
 
 
 def _user_file(line: str) -> UserFile | None:

@@ -16,7 +16,10 @@ from pyinfra.api import FileUploadCommand, QuoteString, StringCommand, operation
 from claude_local.claude import json_merge
 from claude_local.claude.json_merge import BrokenJson, Json
 from claude_local.deploy import shell
-from claude_local.deploy.facts.user_files import UserFile, UserFiles
+from claude_local.deploy.facts.user_files import LinksOut, UserFile, UserFiles
+
+# The ending of the file that takes the place of another in one step.
+NEW = ".claude-local-new"
 
 
 def replace(dest: str, content: bytes, mode: str) -> Generator[Any]:
@@ -28,7 +31,7 @@ def replace(dest: str, content: bytes, mode: str) -> Generator[Any]:
     Instead of pyinfra's ``files.put``, which writes into the file: a session that starts meanwhile would read half of
     it, and a shell that waits in claude-local would go on in the middle of the new text.
     """
-    new = f"{dest}.claude-local-new"
+    new = f"{dest}{NEW}"
     yield StringCommand("mkdir", "-p", QuoteString(dirname(dest)))
     yield FileUploadCommand(io.BytesIO(content), new, remote_temp_filename=host.get_temp_filename(new))
     yield shell.script('chmod "$3" "$1" && mv -f "$1" "$(readlink -f -- "$2")"', new, dest, mode)
@@ -58,6 +61,25 @@ def put(dest: str, text: str, mode: str) -> Generator[Any]:
         host.noop(f"{dest} is up to date")
         return
     yield from replace(dest, content, mode)
+
+
+@operation()
+def refuse_links_out(directory: str, files: Sequence[str]) -> Generator[Any]:
+    """Fail when one of ``files`` is a link that leads out of ``directory``.
+
+    + directory: a directory that sessions may write
+    + files: the paths in it that the deploy writes to afterwards: a session could have it write somewhere else
+
+    Example::
+
+        user_files.refuse_links_out(name="Check for links", directory="/home/u/.claude-local", files=[settings])
+    """
+    links = host.get_fact(LinksOut, directory=directory, paths=[each + end for each in files for end in ("", NEW)])
+    if not links:
+        host.noop(f"no link leads out of {directory}")
+        return
+    message = f"{links[0]} is a link that leads out of {directory}, and a session may have made it. Fix: rm {links[0]}"
+    yield shell.script('printf "%s\\n" "$1" >&2; exit 1', message)
 
 
 @operation()
