@@ -293,6 +293,19 @@ esac"""
         os.kill(int(pid.read_text()), signal.SIGTERM)
 
 
+def test_a_warning_of_docker_is_not_the_containers_state(home: Home) -> None:
+    home.docker("echo 'WARNING: Error loading config file' >&2; case $1 in inspect) echo running ;; *) exit 1 ;; esac")
+    process = subprocess.Popen(
+        [home.paths.wrapper, "-p", "x"], env=home.environment(None), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "layer" not in line)
+        process.terminate()
+    assert "waiting for llama-server" in line and not any(call.startswith("start") for call in home.docker_log)
+
+
 def test_a_user_without_docker_rights_uses_sudo(home: Home) -> None:
     home.docker('test -n "$SUDO" && { echo exited; exit 0; }; echo "permission denied while trying" >&2; exit 1')
     done = home.run("-p", "x", FAKE_CLAUDE_EXIT="0")
