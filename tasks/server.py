@@ -36,6 +36,8 @@ server.presets(
     cache_ram_mib=container.cache_ram_mib(ws.server_memory_mib),
 )
 
+server.network(name="Make the server's network", container=ws.settings.server_container, **ws.root)
+
 server.run_container(
     name="Run the server",
     container=container.Container(

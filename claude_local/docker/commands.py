@@ -7,6 +7,7 @@ The one place that builds docker command lines, except for the options of the se
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 # Docker's own repository, and the fingerprint of the key that signs it (docs.docker.com/engine/install).
 UPSTREAM = "https://download.docker.com/linux"
@@ -20,6 +21,33 @@ PACKAGES = (*UPSTREAM_PACKAGES, *DISTRIBUTION_PACKAGES)
 
 # For containers that run one command of an image: no network, no capabilities, no writes.
 CONFINED = ("--network=none", "--read-only", "--cap-drop=ALL")
+# Our images are built here, so no notary server has signed them. Overrides the caller's DOCKER_CONTENT_TRUST=1.
+UNSIGNED = ("env", "DOCKER_CONTENT_TRUST=0")
+
+# The network of the server's container. Its containers' default route leads to an address that no machine has, so
+# nothing leaves the bridge, whatever the packet filter does. Without masquerading alone they would still reach each
+# address of this machine, and a network that knows the way back. (Tried with Docker 20.10.24.)
+NETWORK = "claude-local"
+NETWORK_LABEL = "claude-local.network"
+NETWORK_OPTIONS = {
+    "com.docker.network.bridge.enable_ip_masquerade": "false",
+    "com.docker.network.bridge.enable_icc": "false",
+}
+# libnetwork's name for the address of a bridge's default route.
+NO_ROUTER = "DefaultGatewayIPv4"
+# $1 is the client, $2 the network. Docker chooses a free subnet; only a network with a given subnet can have another
+# default route. The first address is the bridge's, the second stays without an owner.
+NETWORK_SCRIPT = f"""set -e
+make() {{ "$@" --driver bridge --ipv6=false --label {NETWORK_LABEL}=1 {{options}} "$network" >/dev/null; }}
+client=$1 network=$2
+make "$client" network create
+subnet=$("$client" network inspect --format '{{{{(index .IPAM.Config 0).Subnet}}}}' "$network")
+"$client" network rm "$network" >/dev/null
+base=${{subnet%/*}}
+start=${{base%.*}} last=${{base##*.}}
+make "$client" network create --subnet "$subnet" --gateway "$start.$((last + 1))" \\
+  --aux-address "{NO_ROUTER}=$start.$((last + 2))"
+""".replace("{options}", " ".join(f"--opt {name}={value}" for name, value in NETWORK_OPTIONS.items()))
 
 
 def missing_packages(installed: Collection[str], candidates: Collection[str], *, daemon: bool) -> list[str]:
@@ -61,7 +89,7 @@ def build(
 
     BUILDX_BUILDER: only the daemon's own builder sees a base image that exists in the daemon alone.
     """
-    argv = ["env", "DOCKER_BUILDKIT=1", "BUILDX_BUILDER=default", client, "build", "--progress=plain", "--tag", tag]
+    argv = [*UNSIGNED, "DOCKER_BUILDKIT=1", "BUILDX_BUILDER=default", client, "build", "--progress=plain", "--tag", tag]
     for name, value in arguments.items():
         argv += ["--build-arg", f"{name}={value}"]
     for name, value in (labels or {}).items():
@@ -73,18 +101,42 @@ def build(
 
 def version_of(client: str, tag: str) -> list[str]:
     """Run the image's program with ``--version``."""
-    return [client, "run", "--rm", *CONFINED, tag, "--version"]
+    return [*UNSIGNED, client, "run", "--rm", *CONFINED, tag, "--version"]
 
 
 def devices_of(client: str, tag: str, gpu: Sequence[str]) -> list[str]:
     """Let the image's llama-server list the GPUs that it can use. ``gpu``: see ``gpus.gpu_options``."""
     confined = [*CONFINED, "--security-opt=no-new-privileges"]
-    return [client, "run", "--rm", *confined, "--tmpfs=/tmp", "--env=HOME=/tmp", *gpu, tag, "--list-devices"]
+    options = [*confined, "--userns=host", "--tmpfs=/tmp", "--env=HOME=/tmp", *gpu]
+    return [*UNSIGNED, client, "run", "--rm", *options, tag, "--list-devices"]
 
 
 def nvidia_smi(client: str, tag: str, gpu: Sequence[str]) -> list[str]:
     """Run nvidia-smi in a container of any image: the container toolkit adds it. ``gpu``: see ``gpus.gpu_options``."""
-    return [client, "run", "--rm", *CONFINED, *gpu, "--entrypoint=nvidia-smi", tag, "--list-gpus"]
+    options = [*CONFINED, "--userns=host", *gpu, "--entrypoint=nvidia-smi"]
+    return [*UNSIGNED, client, "run", "--rm", *options, tag, "--list-gpus"]
+
+
+def make_network(client: str) -> list[str]:
+    """Make the server's network. It must not exist."""
+    return ["sh", "-c", NETWORK_SCRIPT, "sh", client, NETWORK]
+
+
+def remove_network(client: str) -> list[str]:
+    """Remove the server's network. Docker refuses while a running container uses it."""
+    return [client, "network", "rm", NETWORK]
+
+
+def has_no_way_out(network: Mapping[str, Any]) -> bool:
+    """Whether a network, as ``docker network inspect`` reports it, is what :func:`make_network` makes."""
+    options, ipam = network.get("Options") or {}, network.get("IPAM") or {}
+    return (
+        network.get("Driver") == "bridge"
+        and not network.get("EnableIPv6")
+        and NETWORK_LABEL in (network.get("Labels") or {})
+        and all(options.get(name) == value for name, value in NETWORK_OPTIONS.items())
+        and any(NO_ROUTER in (part.get("AuxiliaryAddresses") or {}) for part in ipam.get("Config") or [])
+    )
 
 
 def logs(client: str, container: str, lines: int) -> list[str]:

@@ -1,7 +1,8 @@
 """The server's container: the arguments of ``docker run``, and the hash that decides whether it is replaced. Pure.
 
 The container has nothing that the server can do without: no root, no capabilities, no new privileges, no writable file
-system, no network except one port on the loopback interface. The server has no web page and downloads nothing.
+system, no way out (``docker.commands.NETWORK``), and one port on this machine's loopback interface. The server has no
+web page and downloads nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from claude_local.docker.commands import NETWORK, UNSIGNED
 from claude_local.server.presets import CONFIGURATION, EXTRA_MODELS, MODELS
 
 # The port inside the container. It is always named: b11434 logs that llama-server will change its default.
@@ -18,6 +20,9 @@ PORT = 8080
 # The server's user and group when root deploys: a number that no user of the workstation has.
 UNPRIVILEGED = 10001
 CONFIG_LABEL = "claude-local.config"
+
+# The container's own loopback, as 127.0.0.1, which docker warns of.
+NO_RESOLVER = "0.0.0.0"
 
 # llama-server's default for the prompts that it evicts to main memory (b11434, --help).
 CACHE_RAM_MIB = 8192
@@ -74,6 +79,11 @@ class Container:
         return [
             "--detach", "--pull", "never", "--name", self.name, "--init", "--restart", "unless-stopped",
             "--publish", f"127.0.0.1:{self.port}:{PORT}",
+            # Docker's own resolver asks the container's loopback, where nothing answers. By default it asks in the
+            # name of the machine.
+            "--network", NETWORK, "--dns", NO_RESOLVER, "--dns-option", "timeout:1", "--dns-option", "attempts:1",
+            # A daemon with userns-remap would give the server's user a number that may not read the mounts.
+            "--userns", "host",
             "--user", f"{self.uid}:{self.gid}",
             "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
             "--memory", f"{self.memory_mib}m", "--pids-limit", str(self.pids),
@@ -107,4 +117,4 @@ class Container:
 
     def run(self, client: str, files: Mapping[str, str]) -> list[str]:
         """The whole ``docker run`` command line, with the hash as a label. ``client`` is the docker command."""
-        return [client, "run", "--label", f"{CONFIG_LABEL}={self.config(files)}", *self.arguments()]
+        return [*UNSIGNED, client, "run", "--label", f"{CONFIG_LABEL}={self.config(files)}", *self.arguments()]

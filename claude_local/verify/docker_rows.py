@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_interface
+from pathlib import Path
 from typing import Any
 
+from claude_local.docker.commands import NETWORK
 from claude_local.verify import processes
 from claude_local.verify.checks import Check, Failed
 from claude_local.verify.workbench import Workbench
 
 PROVISION_OR_START = "sudo service docker start    (or ./provision)"
 BUILD = "./provision    (builds it)"
+PROVISION = "./provision"
 # Asks Docker everything at once; run with sh -c SCRIPT sh CONTAINER IMAGE. Each answer starts with "@@ NAME STATUS".
-SCRIPT = """ask() {
+# In the container, "reach" tries a closed port of each of this machine's addresses: even a refusal shows a way there.
+# From there on, other machines would be in reach, too, so that the proof needs none.
+SCRIPT = """export DOCKER_CONTENT_TRUST=0
+ask() {
   name=$1; shift
   output=$(timeout 90 "$@" 2>&1 </dev/null); status=$?
   printf '@@ %s %s\\n%s\\n' "$name" "$status" "$output"
@@ -24,7 +32,17 @@ ask version docker version --format '{{json .Server}}'
 ask image docker image inspect --format '{{json .}}' "$2"
 ask container docker container inspect --format '{{json .}}' "$1"
 ask build docker run --rm --network none --read-only --cap-drop ALL --pids-limit 128 "$2" --version
+ask reach docker exec "$1" bash -c '
+  for address do
+    { answer=$(timeout 8 bash -c "exec 3<>/dev/tcp/$address/9 && echo : open" 2>&1); echo "$address ${answer##*: }"; } &
+  done
+  wait
+  if getent ahosts example.com >/dev/null; then echo "example.com resolved"; fi
+' bash $(hostname -I)
 """
+# The kernel's IPv4 routes and its network interfaces.
+ROUTES = Path("/proc/net/route")
+INTERFACES = Path("/sys/class/net")
 
 
 @dataclass(frozen=True)
@@ -133,6 +151,56 @@ def _running(bench: Workbench) -> str:
     if health == "unhealthy":
         raise Failed(f"{name} runs, but its health check fails", bench.logs_command)
     return f"running since {state.get('StartedAt', '')[:19]}, health: {health}"
+
+
+def _addresses(container: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The container's networks that gave it an address: name -> Docker's record. Raises Failed without any."""
+    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
+    if not (connected := {name: about for name, about in networks.items() if about.get("IPAddress")}):
+        raise Failed("the container has no address", PROVISION)
+    return connected
+
+
+def _no_way_out(bench: Workbench) -> str:
+    connected, answer = _addresses(_container(bench)), _answer(bench, "reach")
+    if answer.status != 0:
+        raise Failed(f"the container cannot be asked: {answer.last_line}", bench.logs_command)
+    own = [ip_interface(f"{about['IPAddress']}/{about['IPPrefixLen']}").network for about in connected.values()]
+    results = dict(line.partition(" ")[::2] for line in answer.text.splitlines())
+    if results.pop("example.com", None):
+        raise Failed("the container resolves names: example.com", PROVISION)
+    # The bridge itself has an address of this machine, which the container must reach to answer.
+    tried = {
+        text: result for text, result in results.items() if not any(ip_address(text) in network for network in own)
+    }
+    if reached := [text for text, result in tried.items() if result in ("open", "Connection refused")]:
+        raise Failed(f"the container reaches {', '.join(reached)}", PROVISION)
+    if list(connected) != [NETWORK]:
+        raise Failed(f"the container is on {', '.join(connected)}, not only on {NETWORK}", PROVISION)
+    return f"no name resolved, no answer from {', '.join(tried) or 'anywhere (this machine has no other address)'}"
+
+
+def _interface_towards(address: str) -> str | None:
+    """The interface that this machine's most specific IPv4 route to ``address`` uses; None without a route."""
+    routes: list[tuple[int, str]] = []
+    for line in ROUTES.read_text().splitlines()[1:]:
+        interface, destination, _, _, _, _, _, mask, *_ = line.split()
+        start, length = (IPv4Address(struct.pack("=I", int(each, 16))) for each in (destination, mask))
+        if IPv4Address(address) in (network := IPv4Network(f"{start}/{length}")):
+            routes.append((network.prefixlen, interface))
+    return max(routes)[1] if routes else None
+
+
+def _on_a_bridge(bench: Workbench) -> str:
+    for name, about in _addresses(_container(bench)).items():
+        interface = _interface_towards(about["IPAddress"])
+        if interface is None or not (INTERFACES / interface / "bridge").exists():
+            where = f"over {interface}" if interface else "nowhere"
+            raise Failed(
+                f"requests for {about['IPAddress']} ({name}) would go {where}: Docker's bridge is missing",
+                f"sudo systemctl restart docker    (or start dockerd again), then {bench.start_command}",
+            )
+    return ", ".join(f"{about['IPAddress']} on {name}" for name, about in _addresses(_container(bench)).items())
 
 
 # --- the container's properties: what docker inspect reports -> the evidence ----------------------------------------
@@ -280,5 +348,7 @@ def checks() -> list[Check]:
         Check("image.build", "the image holds the pinned llama.cpp", _build, needs=("image.present",)),
         Check("container.present", "the server's container exists", _present, needs=("docker.daemon",)),
         Check("container.running", "the server's container runs", _running, needs=("container.present",)),
+        Check("container.no-way-out", "the container cannot reach out", _no_way_out, needs=("container.running",)),
+        Check("container.bridge", "a bridge of this machine leads to it", _on_a_bridge, needs=("container.running",)),
         *(row(name, title, look) for name, (title, look) in PROPERTIES.items()),
     ]

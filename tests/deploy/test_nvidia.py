@@ -290,7 +290,7 @@ def test_a_real_nvidia_smi_is_run_in_a_fenced_container_of_ours(tmp_path: Path) 
     found = fact_on_this_machine(GpusInContainer(), client=str(client), image="base:noble", gpu_argv=words)
     assert found == ContainerGpus(gpus=[LISTED], error="")
     assert log.read_text().split() == [
-        "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", *words,
+        "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--userns=host", *words,
         "--entrypoint=nvidia-smi", "base:noble", "--list-gpus",
     ]  # fmt: skip
     client = stand_in(tmp_path / "docker", "echo 'docker: no such runtime' >&2; exit 125")

@@ -17,6 +17,7 @@ from claude_local.paths import Paths
 from claude_local.server.container import CONFIG_LABEL, Container
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 from tests.deploy.this_machine import apply, changes
+from tests.docker.test_commands import NETWORK
 
 PATHS = Paths(home="/home/u", model_dir="/data/models", bin_dir="/home/u/bin")
 CLIENT = Client(client="/usr/bin/docker", buildkit=True, version="20.10.24", daemon=True, dockerd=True)
@@ -139,6 +140,42 @@ def config() -> str:
 
 def existing(state: str, label: str | None) -> dict[str, Any]:
     return {"Config": {"Labels": {CONFIG_LABEL: label} if label else None}, "State": {"Status": state}}
+
+
+OWN_NETWORK = {"Labels": {"claude-local.network": "1"}, "Driver": "bridge", "Options": {}}
+
+
+def run_network(monkeypatch: Any, network: dict[str, Any], container: dict[str, Any]) -> tuple[list[str], StrictHost]:
+    host = StrictHost({"DockerClient": CLIENT, "DockerNetwork": network, "DockerContainer": container}, root=True)
+    return run(monkeypatch, server.network, host, container="server"), host
+
+
+def test_a_machine_without_the_network_gets_it(monkeypatch: Any) -> None:
+    (command,), host = run_network(monkeypatch, {}, {})
+    assert "enable_ip_masquerade=false" in command and "rm --force" not in command and host.sudo == [True]
+
+
+def test_a_network_that_lets_nothing_out_is_left_alone(monkeypatch: Any) -> None:
+    commands, host = run_network(monkeypatch, NETWORK, existing("running", "x"))
+    assert commands == [] and host.noop_reason
+
+
+def test_a_network_with_other_options_is_made_anew_and_the_container_with_it(monkeypatch: Any) -> None:
+    (command,), _ = run_network(monkeypatch, OWN_NETWORK, existing("running", "x"))
+    container, network = "docker rm --force server", "docker network rm claude-local"
+    assert command.index(container) < command.index(network) < command.index("enable_ip_masquerade")
+
+
+def test_a_container_of_a_network_that_is_gone_is_made_anew(monkeypatch: Any) -> None:
+    (command,), _ = run_network(monkeypatch, {}, existing("exited", "x"))
+    assert "docker rm --force server" in command and "docker network rm" not in command.partition("sh -c")[0]
+
+
+def test_somebody_elses_network_and_container_are_not_touched(monkeypatch: Any) -> None:
+    commands, host = run_network(monkeypatch, {"Driver": "bridge", "Labels": {}}, existing("running", None))
+    assert commands == [] and "docker network rm claude-local" in host.logged[0]
+    (command,), _ = run_network(monkeypatch, {}, existing("running", None))
+    assert "rm --force" not in command
 
 
 def run_container(monkeypatch: Any, container: dict[str, Any], **changes: Any) -> tuple[list[str], StrictHost]:

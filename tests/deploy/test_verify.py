@@ -148,7 +148,7 @@ def test_dockers_questions_survive_the_shell_and_a_machine_without_docker() -> N
         ["/bin/sh", "-c", script.replace("sh -c", "/bin/sh -c", 1)], capture_output=True, text=True, env=env
     )
     answers = parse(done.stdout)
-    assert set(answers) == {"version", "image", "container", "build"}
+    assert set(answers) == {"version", "image", "container", "build", "reach"}
     assert all(answer.status == 127 for answer in answers.values())
 
 

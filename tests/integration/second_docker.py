@@ -21,12 +21,19 @@ def bridge(number: int, address: str) -> Iterator[str]:
     name = f"{PREFIX}{number}"
     if Path("/sys/class/net", name).exists():
         subprocess.run(["ip", "link", "delete", name], check=True, timeout=30)
+    before = set(_bridges())
     subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True, timeout=30)
     try:
         subprocess.run(["ip", "address", "add", address, "dev", name], check=True, timeout=30)
         yield name
     finally:
-        subprocess.run(["ip", "link", "delete", name], check=True, timeout=30)
+        # That of the server's network, which the second daemon leaves, too.
+        for each in [name, *(each for each in set(_bridges()) - before if each.startswith("br-"))]:
+            subprocess.run(["ip", "link", "delete", each], check=True, timeout=30)
+
+
+def _bridges() -> list[str]:
+    return [path.parent.name for path in Path("/sys/class/net").glob("*/bridge")]
 
 
 def configuration(bridge: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -77,3 +79,51 @@ def test_it_listens_on_one_loopback_address_and_has_no_key_in_its_arguments() ->
     arguments = inside("cat /proc/*/cmdline /proc/1/environ | tr '\\0' ' '").stdout
     assert "--api-key-file" in arguments and "--cors-origins http://localhost" in arguments
     assert token not in arguments and token not in json.dumps(found)
+
+
+# A machine beside this one: another network namespace, whose replies find the way back to the container.
+HERE, BESIDE = "198.51.100.1", "198.51.100.2"
+
+
+@pytest.fixture
+def beside() -> Iterator[str]:
+    namespace = subprocess.Popen(["unshare", "--net", "sleep", "120"], stdin=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        enter = ["nsenter", "--net", "--target", str(namespace.pid), "ip"]
+        for argv in (
+            ["ip", "link", "add", "cl-here", "type", "veth", "peer", "name", "cl-beside", "netns", str(namespace.pid)],
+            ["ip", "address", "add", f"{HERE}/24", "dev", "cl-here"],
+            ["ip", "link", "set", "cl-here", "up"],
+            [*enter, "address", "add", f"{BESIDE}/24", "dev", "cl-beside"],
+            [*enter, "link", "set", "cl-beside", "up"],
+            [*enter, "route", "add", "default", "via", HERE],
+        ):
+            subprocess.run(argv, check=True, timeout=30)
+        yield BESIDE
+    finally:
+        subprocess.run(["ip", "link", "delete", "cl-here"], check=False, timeout=30)
+        namespace.kill()
+        namespace.wait(30)
+
+
+def attempt(address: str) -> str:
+    """The end of bash's message about a connection to a closed port; a refusal shows that the packets arrived."""
+    done = inside(f"timeout 8 bash -c 'exec 3<>/dev/tcp/{address}/9'")
+    return done.stderr.strip().splitlines()[-1].rpartition(": ")[2] if done.stderr.strip() else "open or silent"
+
+
+def test_the_container_reaches_no_other_machine_and_no_other_address_of_this_one(beside: str) -> None:
+    words = [docker(), "container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", CONTAINER]
+    networks = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)
+    assert list(networks) == ["claude-local"]
+    start = networks["claude-local"]["IPAddress"].rpartition(".")[0]
+    assert attempt(f"{start}.1") == "Connection refused", "the bridge shows that the attempt itself works"
+    assert attempt(HERE) == attempt(beside) == "No route to host"
+
+
+def test_the_container_resolves_no_names() -> None:
+    assert inside("getent ahosts localhost").returncode == 0
+    before = time.monotonic()
+    assert inside("getent ahosts example.com").returncode != 0
+    assert time.monotonic() - before < 8

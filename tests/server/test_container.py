@@ -37,8 +37,21 @@ def test_the_container_is_confined() -> None:
     assert values(options, "--log-opt") == ["max-size=10m", "max-file=3"]
     assert {"--read-only", "--init", "--detach", "--tmpfs"} <= set(options)
     assert all(mount.endswith(",readonly") for mount in values(options, "--mount"))
-    assert not {"--privileged", "--network", "--volume", "-v"} & set(options)
+    assert not {"--privileged", "--volume", "-v"} & set(options)
     assert not any("docker.sock" in argument for argument in argv)
+
+
+def test_the_container_is_on_the_network_without_a_way_out_and_resolves_no_names() -> None:
+    options = CONTAINER.arguments()
+    assert values(options, "--network") == ["claude-local"] and values(options, "--dns") == ["0.0.0.0"]
+
+
+def test_a_daemon_that_renumbers_users_leaves_the_servers_user_alone() -> None:
+    assert values(CONTAINER.arguments(), "--userns") == ["host"]
+
+
+def test_our_own_image_runs_where_the_user_wants_signed_ones() -> None:
+    assert CONTAINER.run("docker", {})[:4] == ["env", "DOCKER_CONTENT_TRUST=0", "docker", "run"]
 
 
 def test_the_server_is_offline_needs_a_key_and_has_no_web_page() -> None:
@@ -56,7 +69,8 @@ def test_a_gpu_adds_its_own_options_and_nothing_else() -> None:
     options = argv[: argv.index(CONTAINER.image)]
     assert values(options, "--device") == ["/dev/dri/renderD128"] and values(options, "--group-add") == ["105"]
     plain = CONTAINER.run("docker", {})
-    assert [argument for argument in argv[4:] if argument not in gpu] == plain[4:]
+    start = plain.index("--detach")
+    assert [argument for argument in argv[start:] if argument not in gpu] == plain[start:]
 
 
 def test_without_a_gpu_no_device_is_given() -> None:

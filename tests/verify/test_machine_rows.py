@@ -152,6 +152,54 @@ def test_each_property_of_the_container_is_checked(
     assert words in fault(bench, f"container.{name}").what
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("192.0.2.2 Connection refused", "reaches 192.0.2.2"),
+        ("192.0.2.2 open", "reaches 192.0.2.2"),
+        ("example.com resolved", "resolves names"),
+    ],
+)
+def test_a_container_with_a_way_out_is_a_fault(tmp_path: Path, line: str, words: str) -> None:
+    bench = deployed(tmp_path, docker=docker_answers(reach=(0, f"172.19.0.1 Connection refused\n{line}")))
+    assert words in fault(bench, "container.no-way-out").what
+
+
+def test_a_container_without_a_way_out_passes_and_the_row_names_what_it_tried(tmp_path: Path) -> None:
+    words = evidence(deployed(tmp_path), "container.no-way-out")
+    assert "192.0.2.2, fd00::2" in words and "172.19.0.1" not in words, "the bridge itself must be in reach"
+
+
+def test_a_container_on_a_further_network_or_that_cannot_be_asked_is_a_fault(tmp_path: Path) -> None:
+    address = {"IPAddress": "172.17.0.2", "IPPrefixLen": 16}
+    networks = {**CONTAINER["NetworkSettings"]["Networks"], "bridge": address}
+    bench = deployed(tmp_path, docker=docker_answers(altered("NetworkSettings.Networks", networks)))
+    assert "bridge" in fault(bench, "container.no-way-out").what
+    bench = deployed(tmp_path, docker=docker_answers(reach=(126, "exec failed")))
+    assert "exec failed" in fault(bench, "container.no-way-out").what
+
+
+# /proc/net/route of a little-endian machine: the default route over eth0, 172.19.0.0/16 on br-1.
+DEFAULT = "eth0 00000000 010200C0 0003 0 0 0 00000000 0 0 0\n"
+BRIDGE = "br-1 000013AC 00000000 0001 0 0 0 0000FFFF 0 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("routes", "words"), [(DEFAULT + BRIDGE, None), (BRIDGE + DEFAULT, None), (DEFAULT, "eth0"), ("", "nowhere")]
+)
+def test_the_containers_address_must_be_on_a_bridge_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, routes: str, words: str | None
+) -> None:
+    (tmp_path / "net/br-1/bridge").mkdir(parents=True)
+    (tmp_path / "route").write_text("Iface Destination Gateway ...\n" + routes)
+    monkeypatch.setattr(docker_rows, "ROUTES", tmp_path / "route")
+    monkeypatch.setattr(docker_rows, "INTERFACES", tmp_path / "net")
+    if words is None:
+        assert "172.19.0.3" in evidence(deployed(tmp_path), "container.bridge")
+    else:
+        assert words in fault(deployed(tmp_path), "container.bridge").what
+
+
 def test_a_stopped_containers_fix_starts_it(tmp_path: Path) -> None:
     bench = deployed(tmp_path, docker=docker_answers(altered("State", {"Running": False, "Status": "exited"})))
     assert fault(bench, "container.running").fix.startswith("docker start claude-local-server")

@@ -46,6 +46,7 @@ CONTAINER: dict[str, Any] = {
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}, "Tmpfs": {"/tmp": "rw"},
     },
     "Mounts": [{"Type": "bind", "Source": "/home/u/models", "Destination": "/models", "RW": False}],
+    "NetworkSettings": {"Networks": {"claude-local": {"IPAddress": "172.19.0.3", "IPPrefixLen": 16}}},
 }  # fmt: skip
 
 
@@ -56,6 +57,7 @@ def docker_answers(container: dict[str, Any] | None = None, **answers: tuple[int
         "image": (0, json.dumps({"Id": "sha256:0123456789abcdef", "Size": 150_000_000})),
         "container": (0, json.dumps(CONTAINER if container is None else container)),
         "build": (0, "version: 11434 (b11434)\nbuilt with cc for Linux"),
+        "reach": (0, "172.19.0.1 Connection refused\n192.0.2.2 No route to host\nfd00::2 Network is unreachable"),
         **answers,
     }
     return "".join(f"@@ {name} {status}\n{text}\n" for name, (status, text) in outputs.items())

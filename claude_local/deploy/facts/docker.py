@@ -160,3 +160,9 @@ class DockerContainer(_Inspected):
     """``docker container inspect`` of a name; {} when there is no such container or no daemon."""
 
     kind = "container"
+
+
+class DockerNetwork(_Inspected):
+    """``docker network inspect`` of a name; {} when there is no such network or no daemon."""
+
+    kind = "network"

@@ -13,11 +13,11 @@ from pyinfra.facts.files import Directory
 from pyinfra.operations import files
 
 from claude_local.deploy import shell
-from claude_local.deploy.facts.docker import DockerContainer
+from claude_local.deploy.facts.docker import DockerContainer, DockerNetwork
 from claude_local.deploy.facts.models import Placements
 from claude_local.deploy.facts.server import ApiKey, Hashes, ServerAnswers
 from claude_local.deploy.operations.docker import client
-from claude_local.deploy.operations.streaming import connector_arguments, fail, print_error, stream
+from claude_local.deploy.operations.streaming import connector_arguments, fail, last_lines, print_error, stream
 from claude_local.docker import commands as docker
 from claude_local.models.profile import Profile
 from claude_local.paths import Paths
@@ -121,6 +121,48 @@ def presets(
     yield from files.put._inner(src=io.StringIO(listing), dest=paths.profiles, mode="644")
 
 
+def _label(container: Mapping[str, Any]) -> str | None:
+    """The hash that a container of ours was made from; None for a container of somebody else's and for none."""
+    label: str | None = ((container.get("Config") or {}).get("Labels") or {}).get(CONFIG_LABEL)
+    return label
+
+
+@operation()
+def network(container: str) -> Generator[Any]:
+    """Make the Docker network without a way out, anew when its options are others.
+
+    + container: name of the server's container; ours is removed together with the network, ``run_container`` makes it
+
+    Instead of pyinfra's ``docker.network``, which does not notice other options and cannot leave the router out.
+
+    Example::
+
+        server.network(name="Make the server's network", container="claude-local-server", _sudo=True)
+    """
+    docker_client = client()
+    existing = host.get_fact(DockerNetwork, client=docker_client, reference=docker.NETWORK)
+    if docker.has_no_way_out(existing):
+        host.noop(f"the Docker network {docker.NETWORK} exists")
+        return
+    if existing and docker.NETWORK_LABEL not in (existing.get("Labels") or {}):
+        yield fail(
+            f"the Docker network {docker.NETWORK} was not made by claude-local: "
+            f"remove it (docker network rm {docker.NETWORK}) and run again"
+        )
+        return
+    steps = []
+    made_before: dict[str, Any] = host.get_fact(DockerContainer, client=docker_client, reference=container)
+    if _label(made_before) is not None:
+        steps.append(docker.remove(docker_client, container))
+    if existing:
+        steps.append(docker.remove_network(docker_client))
+    quiet = [part for step in steps for part in (shell.join(step), ">/dev/null &&")]
+    yield stream(
+        StringCommand(*quiet, shell.join(docker.make_network(docker_client))),
+        failure=last_lines(f"the Docker network {docker.NETWORK} cannot be made", 4),
+    )
+
+
 def _startup_files(paths: Paths) -> dict[str, str]:
     """Everything that the server reads at its start: path -> what identifies its content."""
     hashes: dict[str, str] = host.get_fact(Hashes, folder=paths.server_dir)
@@ -153,7 +195,7 @@ def run_container(container: Container, paths: Paths) -> Generator[Any]:
         [path for path in container.search_dirs.values() if host.get_fact(Directory, path=f"{path.rstrip('/')}/")]
     )
     # The label says that the container is ours and what it was made from.
-    label = ((existing.get("Config") or {}).get("Labels") or {}).get(CONFIG_LABEL)
+    label = _label(existing)
     status = (existing.get("State") or {}).get("Status")
     if existing and label is None:
         yield fail(
