@@ -9,6 +9,9 @@ SMALLER = "give the profile a smaller CTX_SIZE"
 
 # Regular expression for a message of llama-server (b11434) -> what helps. The first match counts.
 _ADVICE = {
+    "failed to open /etc/claude-local/api-key": (
+        "the server's user cannot read its key: run ./provision, which writes the server's copy again"
+    ),
     "ermission denied": (
         "the server's user cannot read a file: make the models readable for everybody "
         "(chmod o+r FILE, chmod o+x its folders)"

@@ -8,6 +8,7 @@ from claude_local.server.log import advice, last_messages
 @pytest.mark.parametrize(
     ("line", "fix"),
     [
+        ("error: failed to open /etc/claude-local/api-key: Permission denied", "its key: run ./provision"),
         ("gguf_init_from_file: failed to open GGUF file '/models/x' (No such file or directory)", "tasks/models.py"),
         ("failed to open GGUF file '/models/x' (Permission denied)", "chmod o+r"),
         ("tensor data is not within the file bounds, model is corrupted or incomplete", "cut short"),
