@@ -104,9 +104,10 @@ REMOVABLE = "/run/media"
 SYSTEM_DIRECTORIES = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys",
     "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/sbin", "/usr/share", "/var/lib",
-    "/var/spool",
-    "/var/run", "/var/cache",
+    "/usr/local/bin", "/usr/local/lib", "/usr/local/sbin", "/var/spool", "/var/run", "/var/cache",
 )  # fmt: skip
+# No workspaces themselves, but directories below them may be.
+SHARED_DIRECTORIES = ("/home", "/opt")
 
 # --- what is guarded in a workspace -----------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from os.path import basename, dirname, isdir, islink, join
 
@@ -34,11 +34,21 @@ def check_workspace(path: str, places: Places, survey: Survey) -> None:
         raise WorkspaceRefused(f"the workspace would be {what}: its start-up files run outside the fence", go)
     if path in policy.TMPFS:
         raise WorkspaceRefused(f"the workspace would be {path}: it holds other programs' sockets and files", go)
+    if path in policy.SHARED_DIRECTORIES:
+        raise WorkspaceRefused(f"the workspace would be {path}, with the programs or homes of others", go)
     for system in policy.SYSTEM_DIRECTORIES:
         if covers(policy.REMOVABLE, path) and path.count("/") > policy.REMOVABLE.count("/") + 1:
             break
         if covers(path, system) or (covers(system, path) and not covers(places.home, path)):
             raise WorkspaceRefused(f"the workspace {path} is part of the system ({system})", go)
+    for programs in program_directories(os.environ):
+        if covers(path, programs) and not _is_in_environment(programs, path, os.environ):
+            what = "is" if path == programs else f"holds {programs},"
+            raise WorkspaceRefused(
+                f"the workspace {path} {what} a directory on PATH: programs that a session leaves there run outside "
+                "the fence",
+                go,
+            )
     for own in places.own:
         if covers(path, own) or covers(own, path):
             raise WorkspaceRefused(f"the workspace {path} holds or belongs to claude-local's own files ({own})", go)
@@ -48,6 +58,26 @@ def check_workspace(path: str, places: Places, survey: Survey) -> None:
                 f"the workspace {path} holds or lies in {secret}, which sessions must not see",
                 go + f", or show it with the setting fence_visible=[{json.dumps(secret)}]",
             )
+
+
+def program_directories(env: Mapping[str, str]) -> list[str]:
+    """The directories of programs on the user's PATH, without links."""
+    paths = env.get("PATH", "").split(os.pathsep)
+    return sorted({realpath(each) for each in paths if each.startswith("/")})
+
+
+def _is_in_environment(programs: str, workspace: str, env: Mapping[str, str]) -> bool:
+    """Whether a directory of programs belongs to the workspace's own environment: of Python, Conda, Node or direnv. To
+    work there is usual, and docs/fence.md says that it is not guarded."""
+    above = dirname(programs)
+    if above != workspace and (
+        basename(above) in (".venv", "venv", "node_modules")
+        or any(os.path.lexists(join(above, name)) for name in ("pyvenv.cfg", "conda-meta"))
+    ):
+        return True
+    # direnv writes it with a dash before the path.
+    direnv = env.get("DIRENV_DIR", "").removeprefix("-")
+    return bool(direnv) and covers(workspace, realpath(direnv)) and covers(realpath(direnv), programs)
 
 
 def guard_workspace(survey: Survey, workspace: str, stubs: Iterable[str] = (), home: str = "") -> None:

@@ -25,7 +25,23 @@ def refused(world: World, path: str | Path, survey: Survey | None = None) -> str
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/usr/bin", "/usr/lib/x", "/etc", "/etc/ssh", "/usr", "/var", "/proc/1", "/boot"]
+    "path",
+    [
+        "/",
+        "/usr/bin",
+        "/usr/lib/x",
+        "/etc",
+        "/etc/ssh",
+        "/usr",
+        "/var",
+        "/proc/1",
+        "/boot",
+        "/usr/local",
+        "/usr/local/sbin",
+        "/usr/local/lib/x",
+        "/opt",
+        "/home",
+    ],
 )
 def test_system_directories_are_refused(world: World, path: str) -> None:
     refused(world, path)
@@ -52,6 +68,28 @@ def test_a_workspace_around_or_in_a_secret_is_refused_and_the_setting_is_named(w
     with pytest.raises(WorkspaceRefused) as raised:
         check_workspace(str(world.home / "x"), world.places, survey)
     assert f'fence_visible=["{world.home}/x/token"]' in raised.value.fix
+
+
+def test_directories_of_programs_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{world.home}/.cargo/bin:.:{world.home}/link:{world.home}/tools/a/shims:/usr/bin")
+    (world.home / "link").symlink_to(".local/bin")
+    for path in (".cargo/bin", ".cargo", ".local/bin", "tools/a/shims", "tools"):
+        assert "a directory on PATH" in refused(world, world.home / path)
+    for path in ("projects/one", "tools/b", ".cargo/bin/below"):
+        check_workspace(str(world.home / path), world.places, Survey())
+
+
+def test_a_project_with_an_environment_of_its_own_on_the_path_is_accepted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An activated .venv, node_modules/.bin and what direnv adds."""
+    project = world.workspace
+    programs = [project / ".venv/bin", project / "node_modules/.bin", project / "bin", project / "conda/bin"]
+    (project / "conda" / "conda-meta").mkdir(parents=True)
+    monkeypatch.setenv("PATH", ":".join(map(str, programs)))
+    monkeypatch.setenv("DIRENV_DIR", f"-{project}")
+    check_workspace(str(project), world.places, Survey())
+    assert "a directory on PATH" in refused(world, project / ".venv")
 
 
 def test_ordinary_directories_are_accepted(world: World) -> None:
