@@ -87,8 +87,9 @@ def curl(port: int, *options: str) -> str:
 def test_the_allowed_port_answers_plain_curl_python_and_node_22(
     somebody: Person, ports: tuple[int, int], node: Path
 ) -> None:
+    # The first one is llama-server's.
     allowed, _ = ports
-    with somebody.fence_with(ports=[allowed]):
+    with somebody.fence_with(ports=[8080, allowed]):
         said = say(
             somebody,
             curl(allowed, "-X", "POST"),
