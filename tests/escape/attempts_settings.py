@@ -44,7 +44,7 @@ def _(lab: Lab) -> Plan:
 @attempt("hook-descriptor", PROGRAMS, "A hook writes through a directory that the shell left open", session="project")
 def _(lab: Lab) -> Plan:
     target = lab.outside / "hook-descriptor.txt"
-    hook(lab, "PreToolUse", f'for each in /proc/[0-9]*/fd/9; do echo x >"$each{target}"; done')
+    hook(lab, "PreToolUse", f'for each in /proc/[0-9]*/fd/9; do echo x >"$each{target}"; done; true')
     return Plan([bash("echo hello")], lambda: lab.exists(target))
 
 
