@@ -25,9 +25,9 @@ def shell(command: str) -> dict[str, object]:
 
 
 def hook(lab: Lab, event: str, command: str) -> None:
-    """Add a hook to the project's settings."""
+    """Add a hook to the project's settings. It ends well: one that fails would stop the tool calls of the others."""
     hooks = lab.settings.get(str(lab.workspace), {}).get("hooks", {})
-    groups = [*hooks.get(event, []), {"matcher": "*", "hooks": [shell(command)]}]
+    groups = [*hooks.get(event, []), {"matcher": "*", "hooks": [shell(f"{command}\ntrue")]}]
     lab.project_settings(hooks={event: groups})
 
 
@@ -44,7 +44,7 @@ def _(lab: Lab) -> Plan:
 @attempt("hook-descriptor", PROGRAMS, "A hook writes through a directory that the shell left open", session="project")
 def _(lab: Lab) -> Plan:
     target = lab.outside / "hook-descriptor.txt"
-    hook(lab, "PreToolUse", f'for each in /proc/[0-9]*/fd/9; do echo x >"$each{target}"; done; true')
+    hook(lab, "PreToolUse", f'for each in /proc/[0-9]*/fd/9; do echo x >"$each{target}"; done')
     return Plan([bash("echo hello")], lambda: lab.exists(target))
 
 
