@@ -229,7 +229,7 @@ def test_without_a_projector_a_picture_is_refused_by_llama_server(
     model.write_bytes(tiny_model([script(CASES[0], FAMILIES[0].write, True)]))
     with LlamaServer(llama_server, model, tmp_path / "log", OWN / FAMILIES[0].own) as server:
         answer = server.ask(conversations(sessions)["picture"])
-    assert answer.status == 500 and "image input is not supported" in answer.error
+    assert answer.status == 400 and "image input is not supported" in answer.error
 
 
 @pytest.mark.integration

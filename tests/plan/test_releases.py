@@ -25,6 +25,9 @@ from claude_local.image.base import base_image
 from claude_local.image.dockerfile import TARGETS, VULKAN_SDK, instructions
 from tests.plan.recorded_machine import RELEASES, RecordedMachine
 
+# Each release costs a whole run of pyinfra or two.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04", "ubuntu-26.04"]
 RESTRICTED = ["ubuntu-24.04", "ubuntu-26.04"]
