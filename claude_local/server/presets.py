@@ -85,7 +85,7 @@ def options(
     return result
 
 
-def placed(profiles: Mapping[str, Profile], placements: Mapping[str, Any]) -> list[str]:
+def placed_ids(profiles: Mapping[str, Profile], placements: Mapping[str, Any]) -> list[str]:
     """The ids of the profiles whose model file exists, in the order of ``profiles``. ``placements`` is models.json."""
     records = placements.get("profiles") or {}
     return [profile_id for profile_id in profiles if (records.get(profile_id) or {}).get("model")]
@@ -107,7 +107,7 @@ def render(
     ``cache_ram_mib``: see :func:`options`. Raises PresetsError when the active profile is not placed, or the container
     cannot see a file.
     """
-    ids = placed(profiles, placements)
+    ids = placed_ids(profiles, placements)
     if active_id not in ids:
         raise PresetsError(f"the model of profile {active_id} is missing; tasks/models.py downloads it")
     sections = [(ACTIVE, active_id), *((profile_id, profile_id) for profile_id in ids)]

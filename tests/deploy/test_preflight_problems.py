@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from claude_local.deploy.preflight import GIB, Findings, Mount, disk_needs, problems
+from claude_local.deploy.preflight import GIB, Filesystem, Findings, disk_needs, problems
 from claude_local.hardware.distribution import Distribution, OsRelease, distribution
 
 GOOD = Findings(
@@ -16,9 +16,9 @@ GOOD = Findings(
     root_without_password=False,
     terminal=True,
     mounts={
-        "/home/u": Mount("/dev/a", "ext4", 100 * GIB),
-        "/var/lib/docker": Mount("/dev/a", "ext4", 100 * GIB),
-        "/data/models": Mount("/dev/b", "ext4", 100 * GIB),
+        "/home/u": Filesystem("/dev/a", "ext4", 100 * GIB),
+        "/var/lib/docker": Filesystem("/dev/a", "ext4", 100 * GIB),
+        "/data/models": Filesystem("/dev/b", "ext4", 100 * GIB),
     },
 )
 PORTS = [("server_port", 8080), ("manager_port", 8081)]
@@ -40,7 +40,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_a_cuda_image_needs_more_room() -> None:
-    small = replace(GOOD, mounts=dict.fromkeys(GOOD.mounts, Mount("/dev/a", "ext4", 12 * GIB)))
+    small = replace(GOOD, mounts=dict.fromkeys(GOOD.mounts, Filesystem("/dev/a", "ext4", 12 * GIB)))
     directories = ("/home/u", "/data/models", {})
     assert problems(small, PORTS, disk_needs(small, *directories)) == []
     (line,) = problems(small, PORTS, disk_needs(small, *directories, variant="cuda"))
@@ -63,7 +63,7 @@ def test_sudo_without_password_needs_no_terminal() -> None:
 
 
 def test_needs_on_one_disk_are_summed_and_shown() -> None:
-    small = Mount("/dev/a", "ext4", 6 * GIB)
+    small = Filesystem("/dev/a", "ext4", 6 * GIB)
     found = replace(GOOD, mounts=dict.fromkeys(GOOD.mounts, small))
     (line,) = problems(found, PORTS, needs(found, {"m.gguf": 2 * GIB}))
     assert "6.0 GiB free, needed 9.0 GiB" in line

@@ -110,7 +110,7 @@ def test_on_a_shared_screen_each_line_names_its_host(
 ) -> None:
     monkeypatch.setattr(verify, "set_echo", lambda echo: None)
     monkeypatch.setattr(verify.atexit, "register", lambda close: None)
-    screen = verify.Screen()
+    screen = verify.VerifyScreen()
     for name in ("one", "two"):
         screen.add(SimpleNamespace(name=name, print_prefix=f"<{name}> "), shared=True, verbose=False)
     for name, row in (("two", PASSING), ("one", FAILING)):

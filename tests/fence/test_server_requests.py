@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claude_local.fence.server_requests import Refused, filtered
+from claude_local.fence.server_requests import RequestRefused, filtered
 
 SWAP = (b"stand-in", b"token")
 
@@ -37,7 +37,7 @@ def test_a_client_of_a_model_gets_what_it_needs(line: str) -> None:
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_in_anthropics_shape(line: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         filtered(line.encode() + b"\r\nAuthorization: Bearer stand-in", SWAP)
     head, _, body = refused.value.reply.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 403 ") and b'{"type": "error", "error": {"type": "permission_error"' in body

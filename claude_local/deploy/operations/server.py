@@ -114,7 +114,7 @@ def presets(
         return
     known = {
         name: {"name": profiles[name].name, "tools": profiles[name].tools, "ctx_size": profiles[name].ctx_size}
-        for name in server_presets.placed(profiles, placements)
+        for name in server_presets.placed_ids(profiles, placements)
     }
     listing = json.dumps({"default": active, "profiles": known}, indent=2) + "\n"
     yield from files.put._inner(src=io.StringIO(text), dest=paths.presets, mode="644")

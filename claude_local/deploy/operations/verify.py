@@ -42,7 +42,7 @@ def verify_command(python: str, *arguments: str) -> StringCommand:
     )  # fmt: skip
 
 
-class Screen:
+class VerifyScreen:
     """Shows the events of verify on each host, and ends with the totals and the failures.
 
     pyinfra hands over a command's output only when it has ended, or echoes it line by line: ``echo`` takes those lines.
@@ -86,7 +86,7 @@ class Screen:
             print(*self.closing, sep="\n", file=sys.stderr, flush=True)
 
 
-screen = Screen()
+screen = VerifyScreen()
 
 
 def declined(state: State, notice: list[str]) -> bool:
