@@ -53,7 +53,7 @@ with ScriptedBackend([tool_use("Bash", {"command": command}), text("Done.")], to
 SMALL_IMAGE = r"""
 import subprocess
 from pathlib import Path
-from claude_local import docker
+from claude_local.docker import commands as docker
 
 context = Path.home() / "context"
 (context / "data").mkdir(parents=True)

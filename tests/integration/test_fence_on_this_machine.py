@@ -163,7 +163,7 @@ def test_what_the_decision_asks_for_helps() -> None:
     """The whole way in one namespace: the limit is nought, the setting is made, both fences work."""
     action = decide(look(*with_limits(user=0))[0]).actions[0]
     assert isinstance(action, SetSysctls)
-    helped = ["sysctl", *(f"{name}={value}" for name, value in action.values.items())]
+    helped = ["sysctl", "--quiet", *(f"{name}={value}" for name, value in action.values.items())]
     after = [*with_limits(user=0), "sh", "-c", f'{shlex.join(helped)} >&2; exec "$@"', "sh"]
     assert look(*after)[1].complete
 
