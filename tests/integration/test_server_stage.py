@@ -7,13 +7,13 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from claude_local.paths import Paths
+from tests.deploy.this_machine import runtime_python
 from tests.integration.fenced_home import real_claude
 from tests.integration.machine import PYINFRA, ROOT, SHARE, docker
 
@@ -41,7 +41,7 @@ class Home:
         for folder in (self.model.parent, Path(self.paths.lib), Path(self.paths.placements).parent):
             folder.mkdir(parents=True)
         self.model.parent.chmod(0o755)
-        Path(self.paths.venv).symlink_to(sys.prefix)
+        Path(self.paths.venv).symlink_to(Path(runtime_python(home)).parents[1])
         (Path(self.paths.lib) / "claude_local").symlink_to(ROOT / "claude_local")
         self.ports = free_port(), free_port()
 
