@@ -27,6 +27,7 @@ from claude_local.fence import model, policy
 from claude_local.fence.claude_sandbox import ClaudeSandbox, session_settings
 from claude_local.fence.config import FenceConfig
 from claude_local.fence.credentials import moved_secrets
+from claude_local.fence.downloads import leave_out_settings
 from claude_local.fence.environment import layers_name, session_environment, system_program
 from claude_local.fence.files import realpath
 from claude_local.fence.messages import PROVISION, fail, note
@@ -117,6 +118,8 @@ def main(argv: list[str]) -> int:
             "./provision verify   says what is missing; claude-local --unfenced   runs one call without a fence",
         )
     check_programs(config)
+    if options.downloads:
+        leave_out_settings(options.command, options.config_dir)
     if config.outer:
         try:
             return run_fenced(config, options, enforced)

@@ -43,7 +43,8 @@ class Options:
     def downloads(self) -> bool:
         """Whether the user runs a Claude Code command that downloads, outside a session. ``mcp`` and ``doctor`` do not
         count: they start the servers that a session may have put into its configuration."""
-        return not self.server and self.command[1:2] != [] and self.command[1] in DOWNLOADING
+        word = next((each for each in self.command[1:] if not each.startswith("-")), "")
+        return not self.server and word in DOWNLOADING
 
 
 def parse_arguments(argv: Sequence[str]) -> Options:

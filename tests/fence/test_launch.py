@@ -493,6 +493,25 @@ def test_a_command_without_the_server_runs_anywhere_and_writes_nothing_there(sta
     assert done.returncode == 7
 
 
+def test_a_command_that_downloads_reads_no_settings_that_a_session_may_have_written(station: Station) -> None:
+    done = station.run("plugin", "#\nseen['net'] = open('/proc/net/dev').read()", server="")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = station.record()
+    assert found["argv"][1:3] == ["--setting-sources=", "plugin"]
+    names = [line.partition(":")[0] for line in Path("/proc/net/dev").read_text().splitlines()]
+    assert [line.partition(":")[0] for line in found["net"].splitlines()] == names, "it has the machine's network"
+
+
+@pytest.mark.parametrize("name", [".claude.json", ".config.json"])
+@pytest.mark.parametrize("text", ['{"env": {"GIT_SSH_COMMAND": "x"}}', '\ufeff{"env": {"PATH": "x"}}', "[]", "{"])
+def test_a_command_that_downloads_takes_no_variables_from_a_session(station: Station, name: str, text: str) -> None:
+    path = station.add(station.config_dir / name, text)
+    refused(station.run("plugin", "marketplace", "add", "x", server=""), str(path), 'remove "env"')
+    assert not (station.workspace / "record.json").exists()
+    path.write_text('{"env": {}}', encoding="utf-8")
+    assert station.run("plugin", "#", server="").returncode == 0
+
+
 @pytest.mark.parametrize(
     "text", ["#!/bin/sh\necho 'bwrap: no namespaces here' >&2\nexit 1\n", "#!/no/such/shell\n", "x"]
 )
