@@ -70,8 +70,9 @@ class Workbench:
             self._closers.pop()()
 
     def environment(self, **extra: str) -> dict[str, str]:
-        """This process's environment with the run's marker, a plain locale and ``extra``."""
-        return {**os.environ, "LC_ALL": "C.UTF-8", processes.MARKER: self.marker, **extra}
+        """This process's environment with the run's marker, English messages in UTF-8 and ``extra``."""
+        english = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+        return {**os.environ, **english, processes.MARKER: self.marker, **extra}
 
     @property
     def token(self) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ["sh", "env", "id", "cat", "cut", "date", "dirname", "flock", "grep", "mkdir", "mktemp", "rm", "sha256sum",
-         "sleep", "tee", "uname"]  # fmt: skip
+TOOLS = ["sh", "env", "id", "cat", "cut", "date", "dirname", "flock", "grep", "mkdir", "mktemp", "rm", "setpriv",
+         "sha256sum", "sleep", "tee", "uname"]  # fmt: skip
 
 
 def stand_in(folder: Path, name: str, script: str) -> None:

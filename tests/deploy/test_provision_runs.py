@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pexpect
 import pytest
 
+from claude_local.deploy.signals import descendants
 from tests.deploy.test_provision import ROOT, Bare, python
 
 DEPLOY, VERIFY = "-y @local deploy.py", "-y @local tasks/verify.py"
@@ -180,6 +182,54 @@ def test_after_an_interrupted_pip_the_next_run_continues(bare: Bare) -> None:
     assert process.returncode == 130
     assert messages.endswith("provision: interrupted; run it again to continue\n")
     assert bare.provision()[2][1:] == ["pip", DEPLOY, VERIFY]
+
+
+def running(pids: set[int]) -> set[int]:
+    """Those of the processes that have not ended."""
+    alive = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                alive.add(pid)
+    return alive
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_it_alone_ends_what_it_runs(bare: Bare, number: int, status: int) -> None:
+    process = hanging(bare)
+    pids = descendants(process.pid)
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=20)
+    assert process.returncode == status and pids
+    assert messages.endswith("provision: interrupted; run it again to continue\n")
+    assert not running(pids)
+
+
+def test_what_it_runs_ends_when_it_is_killed(bare: Bare) -> None:
+    process = hanging(bare)
+    pids = descendants(process.pid)
+    process.kill()
+    process.communicate(timeout=20)  # returns when every process that holds the pipe has ended
+    assert pids and not running(pids)
+
+
+def test_pyinfra_can_ask_the_person_at_the_terminal(bare: Bare) -> None:
+    bare.provision()
+    pyinfra = bare.project / ".venv/bin/pyinfra"
+    pyinfra.write_text('#!/bin/sh\nprintf "Password: "; read -r answer; echo "answer: $answer" >>"$LOG"\n')
+    env = {"PATH": str(bare.bin), "LOG": str(bare.log), "HOME": str(bare.project)}
+    with pexpect.spawn("sh", ["provision", "verify"], cwd=str(bare.project), env=env, timeout=20) as terminal:
+        terminal.expect("Password: ")
+        terminal.sendline("horse")
+        terminal.expect(pexpect.EOF)
+        assert terminal.wait() == 0
+        assert bare.log.read_text().splitlines()[-1] == "answer: horse"
+    with pexpect.spawn("sh", ["provision", "verify"], cwd=str(bare.project), env=env, timeout=20) as terminal:
+        terminal.expect("Password: ")
+        terminal.sendintr()
+        terminal.expect("interrupted")
+        terminal.expect(pexpect.EOF)
+        assert terminal.wait() == 130
 
 
 def test_a_second_run_is_refused_and_a_killed_one_leaves_no_lock(bare: Bare) -> None:

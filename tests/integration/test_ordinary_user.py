@@ -73,6 +73,34 @@ def test_the_next_run_continues_and_verifies(home: Path) -> None:
     assert [row["id"] for row in report["rows"] if row["status"] == "FAIL"] == []
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_signal_in_the_middle_of_verify_ends_everything(home: Path, number: int, status: int) -> None:
+    process = subprocess.Popen(
+        ["su", "-", USER, "--session-command", f"cd claude-local && echo $$ && exec ./provision verify {DATA}"],
+        stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    provision = int(process.stdout.readline())
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith("PASS"):
+            os.kill(provision, number)
+            break
+    # The pipe ends with the last process that has it.
+    rest, _ = process.communicate(timeout=20)
+    assert process.returncode in (status, 128 - status), "".join([*seen, rest])
+    if number == signal.SIGTERM:
+        assert rest.endswith("provision: interrupted; run it again to continue\n")
+    for _ in range(20):
+        listed = subprocess.run(["pgrep", "-a", "-u", USER], capture_output=True, text=True, timeout=20).stdout
+        left = [line for line in listed.splitlines() if "llama-server" not in line]
+        if not left:
+            break
+        time.sleep(0.5)
+    assert left == []
+
+
 def test_sudo_asks_once_and_the_next_run_does_not_wait(home: Path) -> None:
     rules = Path("/etc/sudoers.d") / USER
     before = rules.read_text()
