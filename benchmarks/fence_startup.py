@@ -117,7 +117,7 @@ class Bench:
             (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"), self.paths,
             server="http://127.0.0.1:8080", container="none", start_timeout=1, print_mode="default",
             claude=str(claude), python=str(python),
-            launcher=str(PROJECT / "claude_local" / "fence" / "launch.py"), fence_config=str(fence_config),
+            program=str(PROJECT / "claude_local" / "claude" / "start.py"), fence_config=str(fence_config),
         )  # fmt: skip
 
     def _write(self, path: str | Path, words: str, mode: int = 0o644) -> None:

@@ -127,9 +127,9 @@ class Paths:
         return join(self.state, "fence")
 
     @property
-    def fence_launcher(self) -> str:
-        """The program that starts Claude Code in the outer fence; the wrapper runs it."""
-        return join(self.lib, "claude_local", "fence", "launch.py")
+    def start_program(self) -> str:
+        """The program that waits for llama-server and starts Claude Code in the fence; the wrapper runs it."""
+        return join(self.lib, "claude_local", "claude", "start.py")
 
     @property
     def status_line(self) -> str:

@@ -1,8 +1,9 @@
 """The fence's launcher: starts Claude Code behind the fence that this machine allows, and stays as its parent.
 
-templates/claude-local runs it as a program: ``python -I -S launch.py --config FILE --home DIR ... -- CLAUDE
-ARGUMENTS``. Exit status 1: the fence cannot be set up, or the workspace is refused. Otherwise Claude Code's own, or 128
-+ the number of the signal that ended it. README.md in this directory describes the order of a start.
+claude_local/claude/start.py calls :func:`launch`. As a program, this is the fence without the rest of claude-local:
+``python -I -S launch.py --config FILE --home DIR ... -- CLAUDE ARGUMENTS``. Exit status 1: the fence cannot be set up,
+or the workspace is refused. Otherwise Claude Code's own, or 128 + the number of the signal that ended it. README.md in
+this directory describes the order of a start.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if __name__ == "__main__":
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.path.insert(0, dirname(dirname(dirname(abspath(__file__)))))
 
-from claude_local.fence import model, policy
+from claude_local.fence import policy
 from claude_local.fence.claude_sandbox import ClaudeSandbox, session_settings
 from claude_local.fence.config import FenceConfig
 from claude_local.fence.credentials import moved_secrets
@@ -31,24 +32,11 @@ from claude_local.fence.downloads import leave_out_settings
 from claude_local.fence.environment import layers_name, session_environment, system_program
 from claude_local.fence.files import realpath
 from claude_local.fence.messages import PROVISION, fail, note
-from claude_local.fence.options import Options, chooses_tools, parse_arguments, read_config, read_settings
+from claude_local.fence.options import Options, parse_arguments, read_config, read_settings
 from claude_local.fence.session import run_fenced
 from claude_local.fence.workspace import WorkspaceRefused
 
 RETURN = "cd to a directory that exists, and start again"
-
-
-def set_model(options: Options) -> None:
-    """Wait for the server, and pass on what Claude Code has to know of the model: its context window and its tools."""
-    window = model.server_answer(options.answer)
-    if window is None:
-        fail(f"llama-server at {options.server} does not say how large its context window is", PROVISION)
-    tools = [] if chooses_tools(options.command) else model.tools_of(options.profiles, options.profile)
-    for name, value in model.defaults(window, tools).items():
-        if not os.environ.get(name):
-            os.environ[name] = value
-    if tools:
-        options.command.insert(1, "--tools=" + ",".join(tools))
 
 
 def close_descriptors(arguments: Sequence[str]) -> None:
@@ -96,18 +84,12 @@ def run_without_outer(config: FenceConfig, options: Options, enforced: dict[str,
     os.execve(claude, [claude, "--settings=" + json.dumps(session_settings(enforced, sandbox)), *arguments], env)
 
 
-def main(argv: list[str]) -> int:
-    """Run the launcher with the arguments ``argv``; its exit status."""
-    # A caller that ignores SIGCHLD would hide the ends of our own children from us.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    options = parse_arguments(argv)
-    if options.answer:
-        set_model(options)
+def launch(options: Options, enforced: dict[str, object]) -> int:
+    """Run Claude Code with the ``enforced`` settings behind the fence; its exit status."""
     # From here on there is something to clean up after Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config = read_config(options.config)
-    enforced = read_settings(options.settings)
     if options.unfenced:
         note("no fence for this call: the session may do everything that you may do")
         run_without_outer(FenceConfig(layers=()), options, enforced)
@@ -131,6 +113,14 @@ def main(argv: list[str]) -> int:
     if os.getuid() == 0:
         note("as root, this layer does not protect the kernel's settings from commands: work as an ordinary user")
     run_without_outer(config, options, enforced)
+
+
+def main(argv: list[str]) -> int:
+    """Run the launcher with the arguments ``argv``; its exit status."""
+    # A caller that ignores SIGCHLD would hide the ends of our own children from us.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    options = parse_arguments(argv, Options)
+    return launch(options, read_settings(options.settings))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
-def fail(what: str, fix: str) -> NoReturn:
-    """Print what is wrong and how to fix it, and end the program with status 1."""
+def fail(what: str, fix: str, status: int = 1) -> NoReturn:
+    """Print what is wrong and how to fix it, and end the program with ``status``."""
     print(f"claude-local: {printable(what)}\n  Fix: {printable(fix)}", file=sys.stderr)
-    raise SystemExit(1)
+    raise SystemExit(status)
 
 
 def note(text: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.fence.messages import PROVISION, fail
@@ -16,13 +17,13 @@ DOWNLOADING = ("plugin", "plugins", "install", "update", "upgrade")
 
 @dataclass
 class Options:
-    """What templates/claude-local passes to the launcher.
+    """What the launcher needs to know.
 
     ``config``: fence.json. ``home``: the user's home directory. ``config_dir``: Claude Code's configuration directory.
     ``own``: claude-local's own directories. ``state``: the directory of the ledgers. ``sandbox_bin``: the directory
     that comes first on Claude Code's PATH. ``server``: llama-server's address; empty when this command does not use it.
-    ``answer``, ``profiles``, ``profile``: see :mod:`claude_local.fence.model`. ``settings``: the enforced settings, a
-    file or JSON. ``unfenced``: start without any fence. ``command``: claude and its arguments.
+    ``settings``: the enforced settings, a file or JSON. ``unfenced``: start without any fence. ``command``: claude and
+    its arguments.
     """
 
     config: str = ""
@@ -32,9 +33,6 @@ class Options:
     state: str = ""
     sandbox_bin: str = ""
     server: str = ""
-    answer: str = ""
-    profiles: str = ""
-    profile: str = ""
     settings: str = ""
     unfenced: bool = False
     command: list[str] = field(default_factory=list)
@@ -47,20 +45,25 @@ class Options:
         return not self.server and word in DOWNLOADING
 
 
-def parse_arguments(argv: Sequence[str]) -> Options:
-    """The launcher's options; what follows the first ``--`` is the command to run.
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 
-    Ends the program when there is an unknown option: the wrapper is older or newer than the launcher.
+
+def parse_arguments(argv: Sequence[str], kind: type[AnyOptions]) -> AnyOptions:
+    """The options of ``kind``, one for each of its fields; what follows the first ``--`` is the command.
+
+    Ends the program when there is an unknown option: the wrapper is older or newer than the program.
     """
-    parser = argparse.ArgumentParser(prog="launch.py", allow_abbrev=False)
-    for name in (
-        "config", "home", "config-dir", "state", "sandbox-bin", "server", "answer", "profiles", "profile", "settings",
-    ):  # fmt: skip
-        parser.add_argument(f"--{name}")
-    parser.add_argument("--own", action="append")
-    parser.add_argument("--unfenced", action="store_true")
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for each in fields(kind):
+        name = "--" + each.name.replace("_", "-")
+        if each.name == "own":
+            parser.add_argument(name, action="append")
+        elif isinstance(each.default, bool):
+            parser.add_argument(name, action="store_true")
+        elif each.name != "command":
+            parser.add_argument(name, type=type(each.default))
     first = list(argv).index("--")
-    options, unknown = parser.parse_known_args(argv[:first], Options(command=list(argv[first + 1 :])))
+    options, unknown = parser.parse_known_args(argv[:first], kind(command=list(argv[first + 1 :])))
     if unknown:
         fail(f"wrapper and launcher versions differ: the launcher does not know {unknown[0]}", PROVISION)
     return options

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from claude_local.claude.arguments import UsageError, read
 from claude_local.paths import Paths
 from claude_local.verify import processes
 
@@ -17,13 +18,13 @@ def _parent(pid: int) -> int:
     return 0
 
 
-def _workspace(pid: int, launcher: str) -> str | None:
-    """The directory of the session whose launcher ``pid`` is, None for any other process."""
-    with suppress(OSError):
+def _workspace(pid: int, program: str) -> str | None:
+    """The directory of the session whose first process ``pid`` is, None for any other process."""
+    with suppress(OSError, ValueError, UsageError):
         if os.stat(f"/proc/{pid}").st_uid == os.getuid():
-            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            # python -I -S launch.py ...: bubblewrap and strace have the name among their arguments, too.
-            if os.fsencode(launcher) in argv[1:4] and b"--server" in argv:
+            argv = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")[:-1]
+            # python -I -S start.py ... -- ARGUMENTS: bubblewrap and strace have the name among their arguments, too.
+            if program in argv[1:4] and read(argv[argv.index("--") + 1 :]).needs_server:
                 return os.readlink(f"/proc/{pid}/cwd")
     return None
 
@@ -32,7 +33,7 @@ def running_sessions(paths: Paths) -> list[str]:
     """The workspaces of the sessions that use the server, one entry a session."""
     workspaces = {}
     for pid in processes.pids():
-        if (workspace := _workspace(pid, paths.fence_launcher)) is not None:
+        if (workspace := _workspace(pid, paths.start_program)) is not None:
             workspaces[pid] = workspace
     return sorted(workspace for pid, workspace in workspaces.items() if _parent(pid) not in workspaces)
 

@@ -54,8 +54,8 @@ class Home:
             start_timeout=start_timeout,
             print_mode="default",
             python=sys.executable,
-            launcher=str(PROJECT / "claude_local" / "fence" / "launch.py"),
-            system_path=f"{self.tools}:/usr/bin:/bin",
+            program=str(PROJECT / "claude_local" / "claude" / "start.py"),
+            path=f"{self.tools}:/usr/bin:/bin",
         )
         # One layer: the launcher becomes claude, and these tests see what it was started with.
         self.add(self.paths.fence_config, dump(FenceConfig(layers=(INNER,), reason="a test")))

@@ -427,7 +427,7 @@ def own_file(name: str, what: str, attribute: str) -> None:
 
 own_file("own-wrapper", "The command claude-local", "wrapper")
 own_file("own-fence", "fence.json", "fence_config")
-own_file("own-launcher", "The program that sets up the fence", "fence_launcher")
+own_file("own-launcher", "The program that sets up the fence", "start_program")
 
 
 @attempt("own-enforced", OURS, "The settings that no project can undo, for the next session", session="own-enforced")

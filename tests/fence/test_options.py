@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from claude_local.fence.messages import printable
-from claude_local.fence.options import added_directories, asks_for_worktree, parse_arguments
+from claude_local.fence.options import Options, added_directories, asks_for_worktree, parse_arguments
 
 
 @pytest.mark.parametrize(
@@ -36,15 +36,16 @@ def test_a_new_worktree_is_recognised(words: list[str], expected: bool) -> None:
 
 def test_everything_after_the_first_two_dashes_is_the_command() -> None:
     options = parse_arguments(
-        ["--config", "c", "--home", "h", "--own", "a", "--own", "b", "--", "/claude", "--config", "x", "--", "y"]
+        ["--config", "c", "--home", "h", "--own", "a", "--own", "b", "--", "/claude", "--config", "x", "--", "y"],
+        Options,
     )
-    assert options.command == ["/claude", "--config", "x", "--", "y"]
+    assert options.command == ["/claude", "--config", "x", "--", "y"], Options
     assert (options.config, options.own, options.unfenced) == ("c", ["a", "b"], False)
 
 
 def test_an_unknown_option_is_refused_with_a_fix(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        parse_arguments(["--config", "c", "--no-such-option", "x", "--", "/claude"])
+        parse_arguments(["--config", "c", "--no-such-option", "x", "--", "/claude"], Options)
     assert end.value.code == 1
     said = capsys.readouterr().err
     assert "--no-such-option" in said and "Fix: ./provision" in said

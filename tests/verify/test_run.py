@@ -308,17 +308,17 @@ def test_only_a_check_that_takes_long_is_reported_as_running() -> None:
 
 def test_a_running_session_is_listed_once_with_its_workspace(tmp_path: Path) -> None:
     paths = parameters(tmp_path).paths
-    launcher, workspace = Path(paths.fence_launcher), tmp_path / "project"
+    launcher, workspace = Path(paths.start_program), tmp_path / "project"
     launcher.parent.mkdir(parents=True)
     workspace.mkdir()
     launcher.write_text(
         "import os, sys, time\nif os.fork():\n    os.wait()\nelse:\n    print(flush=True)\n    time.sleep(300)\n"
     )
     assert running_sessions(paths) == []
-    argv = [sys.executable, "-I", "-S", str(launcher)]
-    with_server = subprocess.Popen([*argv, "--server", "http://x"], cwd=workspace, stdout=subprocess.PIPE,
+    argv = [sys.executable, "-I", "-S", str(launcher), "--server", "http://x", "--"]
+    with_server = subprocess.Popen([*argv, "-p", "hello"], cwd=workspace, stdout=subprocess.PIPE,
                                    start_new_session=True)  # fmt: skip
-    without = subprocess.Popen([*argv, "--", "claude", "doctor"], stdout=subprocess.PIPE, start_new_session=True)
+    without = subprocess.Popen([*argv, "doctor"], stdout=subprocess.PIPE, start_new_session=True)
     try:
         for process in (with_server, without):
             assert process.stdout is not None

@@ -1,0 +1,106 @@
+"""What the user types after ``claude-local``: our own options, claude's arguments, and names of commands that are not
+claude's. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from claude_local.fence.messages import PROVISION
+
+# Claude Code's commands that do not talk to llama-server.
+WITHOUT_SERVER = frozenset({
+    "agents", "attach", "auth", "auto-mode", "doctor", "gateway", "import", "install", "logs", "mcp", "plugin",
+    "plugins", "purge", "rm", "sandbox", "setup-token", "stop", "kill", "update", "upgrade",
+})  # fmt: skip
+HELP = """\
+claude-local: Claude Code on this machine's llama-server, inside a fence. It takes all of claude's options, and:
+  --model PROFILE   use this profile for the session: {profiles}
+  --unfenced        run without the fence this time
+Sessions start in plan mode unless home_default_mode is set; -p does not, unless home_print_mode is set. llama-local
+hardware and llama-local models show what this machine has; ./provision verify in the claude-local project checks it.
+Claude Code's own help:
+"""
+
+
+class UsageError(Exception):
+    """Arguments that cannot be used. The message says why; ``fix``, where there is one, is a command that works."""
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.fix = fix
+
+
+@dataclass
+class Arguments:
+    """``claude``: what claude gets. ``profile``: of --model, empty for the default one. ``settings``: the values of
+    --settings. ``prints``: -p is given. ``needs_server``: claude will talk to llama-server. ``help``: --help comes
+    first."""
+
+    claude: list[str] = field(default_factory=list)
+    profile: str = ""
+    settings: list[str] = field(default_factory=list)
+    unfenced: bool = False
+    prints: bool = False
+    needs_server: bool = True
+    help: bool = False
+
+
+def read(argv: Sequence[str], profiles: str = "PROFILE") -> Arguments:
+    """Take our options out of ``argv``, up to ``--``. ``profiles``: how messages name the profiles of this machine.
+
+    Raises UsageError for an option of ours without its value.
+    """
+    arguments = Arguments()
+    values = {"--model": f"--model {profiles}", "--settings": "--settings FILE"}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        option, equals, value = word.partition("=")
+        if word == "--":
+            arguments.claude += [word, *rest]
+            break
+        if option in values:
+            if not equals:
+                if not rest:
+                    what = "the name of a profile" if option == "--model" else "a file or JSON"
+                    raise UsageError(f"{option} needs {what}", f"claude-local {values[option]}")
+                value = rest.pop(0)
+            if option == "--model":
+                arguments.profile = value
+            else:
+                arguments.settings.append(value)
+        elif word == "--unfenced":
+            arguments.unfenced = True
+        else:
+            _note_claudes_own(arguments, word)
+            arguments.claude.append(word)
+    return arguments
+
+
+def _note_claudes_own(arguments: Arguments, word: str) -> None:
+    """Remember what the argument ``word`` of claude's means for us."""
+    first = not arguments.claude
+    if word in ("-p", "--print", "-pc", "-cp"):
+        arguments.prints = True
+    if word in ("-h", "--help", "-v", "--version") or (first and word in WITHOUT_SERVER):
+        arguments.needs_server = False
+    arguments.help = arguments.help or (first and word in ("-h", "--help"))
+
+
+def refuse_command(arguments: Arguments, container: str, profiles: str) -> None:
+    """Raise UsageError when the only argument is the name of a command that Claude Code does not have: it would become
+    a prompt to the model. ``logs`` and ``stop`` are Claude Code's own, but need the id of a background session."""
+    suggestions = {
+        "hardware": "llama-local hardware",
+        "models": "llama-local models",
+        "status": f"sudo docker ps --filter name={container}",
+        "verify": PROVISION.replace("provision", "provision verify", 1),
+        "start": f"sudo docker start {container}",
+        "restart": f"sudo docker restart {container}",
+        "stop": f"sudo docker stop {container}   (claude-local stop ID stops a background session)",
+        "logs": f"sudo docker logs --tail 40 {container}   (claude-local logs ID shows a background session)",
+        "switch": f"claude-local --model {profiles}",
+    }
+    if len(arguments.claude) == 1 and (suggestion := suggestions.get(arguments.claude[0])):
+        raise UsageError(f"'{arguments.claude[0]}' alone is no command; did you mean: {suggestion}")

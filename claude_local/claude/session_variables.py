@@ -1,0 +1,93 @@
+"""The environment variables of a claude-local session. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# They name a model for Claude Code. All of them get the one model of the session.
+MODEL_VARIABLES = (
+    "ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
+    "CLAUDE_CODE_WORKFLOW_SUBAGENT_MODEL",
+)  # fmt: skip
+# These configure a surrounding Claude Code session, a cloud account or a provider, and are removed ...
+_FOREIGN = ("CLAUDE", "ANTHROPIC", "AWS_BEARER_TOKEN_BEDROCK", "AI_AGENT")
+# ... except for ours and the editor's, and for the user's preferences.
+_KEPT = ("CLAUDE_LOCAL_", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_AUTO_CONNECT_IDE", "CLAUDE_CODE_IDE_",
+         "CLAUDE_CODE_TMPDIR")  # fmt: skip
+_PREFERENCES = (
+    "CLAUDE_CODE_DISABLE_", "CLAUDE_CODE_SHELL", "CLAUDE_CODE_EFFORT_LEVEL", "CLAUDE_CODE_EXTRA_BODY",
+    "CLAUDE_CODE_MAX_", "CLAUDE_CODE_NO_FLICKER", "CLAUDE_CODE_SCROLL_SPEED", "CLAUDE_CODE_SYNTAX_HIGHLIGHT",
+    "CLAUDE_CODE_ACCESSIBILITY", "CLAUDE_STREAM_", "CLAUDE_BYTE_STREAM_", "CLAUDE_AUTOCOMPACT_",
+)  # fmt: skip
+_FIXED = {
+    "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1",
+    # llama-server can take a prompt from its cache when the beginning stays the same. Many chat templates refuse system
+    # messages in the middle of a conversation.
+    "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
+    "CLAUDE_CODE_TOTAL_TOKENS_REMINDER": "off",
+    "CLAUDE_CODE_MODEL_CAPABILITIES": "-mid_conv_system,-mid_conv_tool_change",
+    # No traffic to others, no updates.
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+    # Without this 2.1.330 clones the plugin marketplace from GitHub at an interactive start, despite the line above.
+    "CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    "DISABLE_UPDATES": "1",
+    "DISABLE_FEEDBACK_COMMAND": "1",
+    "DISABLE_COST_WARNINGS": "1",
+}
+# Milliseconds. A slow machine may read a long prompt for half an hour without sending anything.
+_TIMEOUTS = ("API_TIMEOUT_MS", "CLAUDE_STREAM_IDLE_TIMEOUT_MS", "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS")
+_HALF_AN_HOUR = "1800000"
+
+
+def cleaned(env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` without other sessions, accounts and providers. The user's preferences stay, except inside a session:
+    children of a session have CLAUDECODE set, and their values are the session's."""
+    kept = _KEPT if env.get("CLAUDECODE") else (*_KEPT, *_PREFERENCES)
+    # bash puts its own options into the first two when the caller exports them.
+    return {
+        name: value for name, value in env.items()
+        if name not in ("SHELLOPTS", "BASHOPTS") and (not name.startswith(_FOREIGN) or name.startswith(kept))
+    }  # fmt: skip
+
+
+def session_variables(
+    env: Mapping[str, str], *, server: str, token: str, model: str, config_dir: str, bash_env: str
+) -> dict[str, str]:
+    """What is set for every session. ``env``: the user's, whose time-outs and proxy exceptions count. ``server``: its
+    base URL. ``config_dir``, ``bash_env``: paths."""
+    return {
+        "CLAUDE_CONFIG_DIR": config_dir,
+        "CLAUDE_ENV_FILE": bash_env,
+        "ANTHROPIC_BASE_URL": server,
+        "ANTHROPIC_AUTH_TOKEN": token,
+        **dict.fromkeys(MODEL_VARIABLES, model),
+        **_FIXED,
+        **{name: env.get(name) or _HALF_AN_HOUR for name in _TIMEOUTS},
+        **{
+            name: f"{env[name]},127.0.0.1,localhost" if env.get(name) else "127.0.0.1,localhost"
+            for name in ("NO_PROXY", "no_proxy")
+        },
+    }
+
+
+def model_variables(window: int, tools: list[str]) -> dict[str, str]:
+    """What Claude Code has to know of the model, unless the user has set it. ``window``: in tokens. ``tools``: the
+    profile's tool set, empty for all tools."""
+    # Claude Code assumes a million tokens for an unknown model. It compacts at window - output - 13000 tokens, so the
+    # output takes an eighth of the window: a quarter of 32768 would leave room only for the prompt.
+    variables = {
+        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(window),
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(min(window // 8, 8192)),
+    }
+    # Below 24000 tokens this rule would compact at every turn: the user can still type /compact.
+    if window < 24000:
+        variables["DISABLE_AUTO_COMPACT"] = "1"
+    # A model with a reduced tool set cannot write a memory. The memory's path is another one in each directory, and
+    # would make the server read most of the prompt anew there.
+    if tools:
+        variables["CLAUDE_CODE_DISABLE_AUTO_MEMORY"] = "1"
+    return variables

@@ -1,0 +1,246 @@
+"""Waits until llama-server has a session's model ready, and starts the server's container when it is down.
+
+This runs at the start of each session, so it uses the standard library's HTTP client: importing ``requests`` takes
+longer than the rest of a start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from claude_local.fence.messages import PROVISION
+
+# Seconds for one answer, and between two questions.
+ANSWER, PAUSE = 2.0, 0.3
+# Bytes of an answer that are read at most.
+LIMIT = 1 << 20
+# llama-server's answer while it holds as many models as it may (server/client.py, BUSY).
+BUSY = "model limit reached"
+
+
+class ServerUnusable(Exception):
+    """No session can use the server. The message says why; ``fix`` is the command that mends it."""
+
+    def __init__(self, why: str, fix: str) -> None:
+        super().__init__(why)
+        self.fix = fix
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer. ``status`` 0: there was none, and ``timeout`` says whether the server accepted the connection."""
+
+    status: int
+    body: str = ""
+    timeout: bool = False
+
+    def json(self) -> Any:
+        """The decoded body; None when it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    @property
+    def error(self) -> str | None:
+        """llama-server's error message; None when the body is not of its shape."""
+        try:
+            message = self.json()["error"]["message"]
+        except (LookupError, TypeError):
+            return None
+        return message if isinstance(message, str) else None
+
+
+class Progress:
+    """Shows what we wait for on stderr: on a terminal one line that is rewritten, else a line every 15 seconds."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.shown: float | None = None
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.began
+
+    def show(self, message: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\033[Kclaude-local: {message} ({self.waited:.0f} s)", end="", file=sys.stderr, flush=True)
+        elif self.shown is None or self.waited >= self.shown + 15:
+            print(f"claude-local: {message} ({self.waited:.0f} s)", file=sys.stderr, flush=True)
+        else:
+            return
+        self.shown = self.waited
+
+    def clear(self) -> None:
+        if self.shown is not None and sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+@dataclass
+class SessionServer:
+    """The server of one session. ``url``: its base URL. ``installed``: whether that is the server of this machine, in
+    the Docker container ``container``. ``token``: its API key, which ``token_file`` holds. ``path``: the PATH for
+    docker and sudo. ``start_timeout``: seconds that it may take to start and load ``model``."""
+
+    url: str
+    installed: bool
+    container: str
+    token: str
+    token_file: str
+    path: str
+    start_timeout: int
+    model: str
+    started: bool = False
+
+    def props(self) -> dict[str, Any]:
+        """llama-server's /props of the model, as soon as it is loaded. Raises ServerUnusable."""
+        progress = Progress()
+        try:
+            while (answer := self._get("/props")).status != 200:
+                progress.show(self._obstacle(answer, progress))
+                if progress.waited >= self.start_timeout:
+                    raise ServerUnusable(f"llama-server is not ready after {self.start_timeout} s", self._log)
+                time.sleep(PAUSE)
+        finally:
+            progress.clear()
+        props = answer.json()
+        if not isinstance(props, dict):
+            raise self._another_program(answer)
+        return props
+
+    @property
+    def _log(self) -> str:
+        return f"sudo docker logs --tail 40 {self.container}"
+
+    def _get(self, path: str) -> Answer:
+        """GET ``path`` for the model. No proxy of the environment is used."""
+        address = urlsplit(self.url)
+        connection = HTTPConnection(address.hostname or "", address.port or 80, timeout=ANSWER)
+        try:
+            connection.request(
+                "GET", f"{path}?{urlencode({'model': self.model})}",
+                headers={"Authorization": f"Bearer {self.token}", "Connection": "close"},
+            )  # fmt: skip
+            response = connection.getresponse()
+            return Answer(response.status, response.read(LIMIT).decode(errors="replace"))
+        except TimeoutError:
+            return Answer(0, timeout=True)
+        except OSError:
+            return Answer(0)
+        except HTTPException as error:
+            raise self._another_program(Answer(0, str(error))) from None
+        finally:
+            connection.close()
+
+    def _obstacle(self, answer: Answer, progress: Progress) -> str:
+        """What the session waits for. Raises ServerUnusable when waiting does not help."""
+        if (100 <= answer.status < 500 or answer.status == 501) and answer.error is None:
+            raise self._another_program(answer)
+        message = answer.error or f"HTTP {answer.status}"
+        if answer.status == 0 and answer.timeout:
+            return f"llama-server is preparing the model {self.model}: {self._model_state()}"
+        if answer.status == 0:
+            self._start(progress)
+            return "waiting for llama-server"
+        if answer.status == 503:
+            return "llama-server is loading the model"
+        if answer.status == 401:
+            why = f"llama-server at {self.url} refuses the token in {self.token_file}: {message}"
+            raise ServerUnusable(why, PROVISION)
+        if answer.status == 403:
+            raise ServerUnusable(f"llama-server at {self.url} refuses the request: {message}", PROVISION)
+        if answer.status in (400, 404):
+            raise ServerUnusable(f"llama-server at {self.url} cannot serve {self.model}: {message}", PROVISION)
+        # llama-server holds one model at a time, and another profile is answering a request.
+        if BUSY in answer.body:
+            return "llama-server is busy with another model"
+        raise ServerUnusable(f"llama-server cannot serve {self.model}: {message}", self._log)
+
+    def _another_program(self, answer: Answer) -> ServerUnusable:
+        said = f"HTTP {answer.status} " if answer.status else ""
+        text = " ".join("".join(each if each.isprintable() else " " for each in answer.body).split())[:200]
+        port = urlsplit(self.url).port or 80
+        fix = f"sudo ss -ltnp sport = :{port}   (shows the program)" if self.installed else "unset CLAUDE_LOCAL_SERVER"
+        return ServerUnusable(f"another program answers at {self.url}: {said}{text}", fix)
+
+    def _model_state(self) -> str:
+        """The state of the model in llama-server: loading, unloaded ..."""
+        models = self._get("/models").json()
+        try:
+            states = {entry["id"]: entry["status"]["value"] for entry in models["data"]}
+        except (LookupError, TypeError):
+            return "busy"
+        return str(states.get(self.model, "busy"))
+
+    def _start(self, progress: Progress) -> None:
+        """Start the installed container, unless it is starting already. Raises ServerUnusable."""
+        if not self.installed:
+            raise ServerUnusable(
+                f"nothing answers at {self.url} (CLAUDE_LOCAL_SERVER)", "unset CLAUDE_LOCAL_SERVER"
+            )  # fmt: skip
+        client, state = self._container()
+        if state in ("running", "restarting"):
+            return
+        if self.started:
+            raise ServerUnusable(
+                "llama-server stopped again after it was started", f"{' '.join(client)} logs --tail 40 {self.container}"
+            )
+        progress.show("starting llama-server")
+        done = self._docker(client, "start", self.container)
+        if done.returncode:
+            raise ServerUnusable(
+                f"llama-server does not start: {_last_line(done.stderr)}", f"{' '.join(client)} start {self.container}"
+            )
+        self.started = True
+
+    def _container(self) -> tuple[list[str], str]:
+        """The docker command that works, and the container's state: running, exited ... Raises ServerUnusable."""
+        for client in (["docker"], ["sudo", "-n", "docker"]):
+            done = self._docker(client, "inspect", "--format", "{{.State.Status}}", self.container)
+            if done.returncode == 0:
+                return client, done.stdout.strip()
+            if "permission denied" not in done.stderr:
+                break
+        if "o such object" in done.stderr or "o such container" in done.stderr:
+            raise ServerUnusable(
+                f"llama-server is not installed: Docker has no container {self.container}", PROVISION
+            )  # fmt: skip
+        if "annot connect" in done.stderr or "daemon running" in done.stderr:
+            raise ServerUnusable(
+                f"nothing answers at {self.url}, and Docker is not running", "sudo service docker start"
+            )
+        raise ServerUnusable(
+            f"nothing answers at {self.url}, and Docker cannot start it: {_last_line(done.stderr)}",
+            f"sudo docker start {self.container}",
+        )
+
+    def _docker(self, client: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [*client, *arguments], env={**os.environ, "PATH": self.path}, stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, errors="replace", check=False,
+            )  # fmt: skip
+        except OSError as error:
+            return subprocess.CompletedProcess(client, 127, "", f"{client[0]}: {error.strerror}")
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
+
+
+def context_window(props: dict[str, Any]) -> int | None:
+    """The model's context window in tokens; None when the server does not say."""
+    try:
+        window = props["default_generation_settings"]["n_ctx"]
+        return int(window) if type(window) in (int, float) and window >= 1 else None
+    except (LookupError, TypeError, ValueError, OverflowError):
+        return None
