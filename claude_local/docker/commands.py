@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from claude_local.docker.apt_repository import AptRepository
+
 # Docker's own repository, and the fingerprint of the key that signs it (docs.docker.com/engine/install).
 UPSTREAM = "https://download.docker.com/linux"
 UPSTREAM_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
@@ -66,14 +68,15 @@ def missing_packages(installed: Collection[str], candidates: Collection[str], *,
     return [name for name in DISTRIBUTION_PACKAGES if name in candidates]
 
 
-def sources_file(distro: str, codename: str) -> str:
-    """Docker's repository as an apt sources file (deb822)."""
-    return (
-        "Types: deb\n"
-        f"URIs: {UPSTREAM}/{distro}\n"
-        f"Suites: {codename}\n"
-        "Components: stable\n"
-        "Signed-By: /etc/apt/keyrings/docker.asc\n"
+def repository(distro: str, codename: str) -> AptRepository:
+    """Docker's repository for a release of ``debian`` or ``ubuntu``."""
+    return AptRepository(
+        name="claude-local-docker",
+        uri=f"{UPSTREAM}/{distro}",
+        suite=codename,
+        components="stable",
+        key_address=f"{UPSTREAM}/{distro}/gpg",
+        fingerprint=UPSTREAM_KEY,
     )
 
 

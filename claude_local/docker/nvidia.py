@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from claude_local.docker.apt_repository import AptRepository
 from claude_local.hardware.distribution import DEBIAN_ARCHITECTURES
 
 # NVIDIA's repository, and the fingerprint of its signing key. NVIDIA's own page does not name the fingerprint.
@@ -10,19 +11,17 @@ from claude_local.hardware.distribution import DEBIAN_ARCHITECTURES
 # nvidia-docker, installers of 2026 that pin it.
 REPOSITORY = "https://nvidia.github.io/libnvidia-container"
 KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
-KEY_ADDRESS = f"{REPOSITORY}/gpgkey"
 PACKAGE = "nvidia-container-toolkit"
-KEYRING = "nvidia-container-toolkit.asc"
-SOURCES = "nvidia-container-toolkit.sources"
 
 
-def sources_file(machine: str) -> str:
-    """The repository as an apt sources file (deb822). ``machine`` is the output of ``uname -m``."""
-    return (
-        "Types: deb\n"
-        f"URIs: {REPOSITORY}/stable/deb/{DEBIAN_ARCHITECTURES[machine]}\n"
-        "Suites: /\n"
-        f"Signed-By: /etc/apt/keyrings/{KEYRING}\n"
+def repository(machine: str) -> AptRepository:
+    """NVIDIA's repository for ``machine``, as ``uname -m`` prints it."""
+    return AptRepository(
+        name="claude-local-nvidia",
+        uri=f"{REPOSITORY}/stable/deb/{DEBIAN_ARCHITECTURES[machine]}",
+        suite="/",
+        key_address=f"{REPOSITORY}/gpgkey",
+        fingerprint=KEY,
     )
 
 

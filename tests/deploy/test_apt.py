@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -18,7 +19,7 @@ Apt = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture
 def apt(tmp_path: Path) -> Apt:
     """Starts the script on an empty system below ``tmp_path``; dpkg's arguments go to ``tmp_path/dpkg.log``."""
-    for folder in ("state/lists/partial", "state/dpkg/updates", "cache/archives/partial", "bin", "tmp"):
+    for folder in ("sources", "state/lists/partial", "state/dpkg/updates", "cache/archives/partial", "bin", "tmp"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "state/dpkg/status").touch()
     dpkg = tmp_path / "bin/dpkg"
@@ -34,7 +35,7 @@ def apt(tmp_path: Path) -> Apt:
         "Dir::State::status": tmp_path / "state/dpkg/status",
         "Dir::Cache": tmp_path / "cache",
         "Dir::Etc::sourcelist": "/dev/null",
-        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::sourceparts": tmp_path / "sources",
     }
     config = tmp_path / "apt.conf"
     config.write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
@@ -121,3 +122,39 @@ def test_another_failure_is_apts_own(apt: Apt, tmp_path: Path) -> None:
     status, said = ended(apt(60, "--yes", "install", "no-such-package"), tmp_path)
     assert status == 100 and said.endswith("E: Unable to locate package no-such-package\n")
     assert not (tmp_path / "dpkg.log").exists()
+
+
+def with_packages(tmp_path: Path) -> None:
+    """Sources with a repository that has the package ``small``, and a dead one. dpkg is not started."""
+    repository = tmp_path / "repository"
+    (repository / "small/DEBIAN").mkdir(parents=True)
+    (repository / "small/DEBIAN/control").write_text(
+        "Package: small\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n"
+    )
+    subprocess.run(["dpkg-deb", "--build", "small", "small.deb"], cwd=repository, check=True, stdout=subprocess.DEVNULL)
+    control = (repository / "small/DEBIAN/control").read_text()
+    size, digest = (repository / "small.deb").stat().st_size, hashlib.sha256((repository / "small.deb").read_bytes())
+    (repository / "Packages").write_text(f"{control}Filename: small.deb\nSize: {size}\nSHA256: {digest.hexdigest()}\n")
+    (tmp_path / "sources/good.list").write_text(f"deb [trusted=yes] file:{repository} /\n")
+    (tmp_path / "sources/dead.list").write_text(f"deb file:{tmp_path}/gone stable main\n")
+    with (tmp_path / "apt.conf").open("a") as config:
+        config.write('Debug::pkgDPkgPM "true";\nAPT::Sandbox::User "root";\n')
+
+
+def test_a_dead_repository_is_named_and_does_not_keep_packages_out(apt: Apt, tmp_path: Path) -> None:
+    with_packages(tmp_path)
+    warning = f"warning: apt-get update: The repository 'file:{tmp_path}/gone stable Release' does not have a Release"
+    status, said = ended(apt(60, "install", "--yes", "small"), tmp_path)
+    assert status == 0, said
+    assert warning in said and "small.deb" in said.split(warning)[1]
+    status, said = ended(apt(60, "update"), tmp_path)
+    assert status == 0 and said.splitlines()[-1].startswith(warning)
+    # The status counts where the lists are those of one repository (apt_repository).
+    assert ended(apt(60, "-o", "APT::Get::List-Cleanup=0", "update"), tmp_path)[0] == 100
+
+
+@pytest.mark.parametrize("command", ["update", "install"])
+def test_sources_that_apt_cannot_read_are_an_error(apt: Apt, tmp_path: Path, command: str) -> None:
+    (tmp_path / "sources/odd.list").write_text("dep http://gone.invalid stable main\n")
+    status, said = ended(apt(60, command), tmp_path)
+    assert status == 100 and said.splitlines()[-1] == "E: The list of sources could not be read."

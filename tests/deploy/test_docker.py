@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from claude_local.deploy.facts.docker import Client, DockerClient, DockerPackages
-from claude_local.deploy.operations import apt_repository
 from claude_local.deploy.operations.docker import START_SCRIPT, install, start
 from claude_local.docker import commands as docker
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
@@ -164,44 +163,6 @@ def test_a_client_that_still_cannot_build_is_an_error(monkeypatch: Any) -> None:
     )
     run(monkeypatch, install, host, distro="debian", codename="bookworm")
     assert "cannot build with BuildKit" in host.logged[-1]
-
-
-def repository(tmp_path: Path, *, key: str, update: int = 0) -> tuple[str, Path]:
-    """Run apt_repository.SCRIPT below ``tmp_path`` with a key server, gpg and apt-get of our own."""
-    bin_dir, etc = tmp_path / "bin", tmp_path / "etc"
-    (etc / "apt/sources.list.d").mkdir(parents=True)
-    stand_in(bin_dir, "curl", 'while test "$1" != -o; do shift; done; echo key >"$2"')
-    stand_in(bin_dir, "gpg", f"printf '%b' 'pub:-:4096\\nfpr:::::::::{key}:\\nsub:-\\nfpr:::::::::OTHER:\\n'")
-    stand_in(bin_dir, "apt-get", f"exit {update}")
-    text = docker.sources_file("debian", "bookworm")
-    words = ["https://example.org/gpg", docker.UPSTREAM_KEY, "docker.asc", "docker.sources", text, "5", "0", str(etc)]
-    done = subprocess.run(
-        ["sh", "-c", apt_repository.SCRIPT, "sh", *words],
-        env={"PATH": f"{bin_dir}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    return done.stdout, etc / "apt/sources.list.d/docker.sources"
-
-
-def test_the_repository_is_added_with_the_pinned_key(tmp_path: Path) -> None:
-    _, sources = repository(tmp_path, key=docker.UPSTREAM_KEY)
-    assert sources.read_text() == docker.sources_file("debian", "bookworm")
-    assert (tmp_path / "etc/apt/keyrings/docker.asc").read_text() == "key\n"
-
-
-def test_another_key_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    said, sources = repository(tmp_path, key="F" * 40)
-    assert f"the key at https://example.org/gpg is {'F' * 40}, expected {docker.UPSTREAM_KEY}" in said
-    assert not sources.exists() and not (tmp_path / "etc/apt/keyrings").exists()
-
-
-def test_a_repository_that_apt_cannot_read_is_taken_back(tmp_path: Path) -> None:
-    said, sources = repository(tmp_path, key=docker.UPSTREAM_KEY, update=100)
-    assert "apt-get update fails with https://example.org/gpg" in said
-    assert not sources.exists()
 
 
 def test_the_daemon_is_started_where_it_does_not_answer(monkeypatch: Any) -> None:

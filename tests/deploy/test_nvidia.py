@@ -13,9 +13,7 @@ import pytest
 
 from claude_local.deploy.facts.docker import Client
 from claude_local.deploy.facts.nvidia import ContainerGpus, GpusInContainer, NvidiaRuntime
-from claude_local.deploy.operations import apt_repository
 from claude_local.deploy.operations.nvidia import check_gpus, install_toolkit, register_runtime
-from claude_local.docker import nvidia
 from claude_local.docker.gpus import nvidia_options
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
@@ -73,47 +71,6 @@ def test_a_machine_without_a_toolkit_of_nvidias_is_an_error(monkeypatch: Any) ->
     host = StrictHost({"Which": None, "DockerPackages": {"installed": [], "candidates": []}})
     run(monkeypatch, install_toolkit, host, machine="riscv64")
     assert "no container toolkit for riscv64" in host.logged[0]
-
-
-def repository(tmp_path: Path, *, key: str, update: int = 0) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """Run the script below ``tmp_path`` with a key server, gpg and apt-get of our own."""
-    tools, etc = tmp_path / "bin", tmp_path / "etc"
-    (etc / "apt/sources.list.d").mkdir(parents=True)
-    stand_in(tools / "curl", 'while test "$1" != -o; do shift; done; echo key >"$2"')
-    stand_in(tools / "gpg", f"printf '%b' 'pub:-:4096\\nfpr:::::::::{key}:\\nsub:-\\nfpr:::::::::OTHER:\\n'")
-    stand_in(tools / "apt-get", f"exit {update}")
-    words = [
-        nvidia.KEY_ADDRESS, nvidia.KEY, nvidia.KEYRING, nvidia.SOURCES, nvidia.sources_file("aarch64"), "5", "1",
-        str(etc),
-    ]  # fmt: skip
-    done = subprocess.run(
-        ["sh", "-c", apt_repository.SCRIPT, "sh", *words],
-        env={"PATH": f"{tools}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    return done, etc
-
-
-def test_the_pinned_key_opens_the_repository(tmp_path: Path) -> None:
-    done, etc = repository(tmp_path, key=nvidia.KEY)
-    assert done.returncode == 0, done.stdout + done.stderr
-    sources = (etc / "apt/sources.list.d/nvidia-container-toolkit.sources").read_text()
-    assert "stable/deb/arm64\nSuites: /\nSigned-By: /etc/apt/keyrings/nvidia-container-toolkit.asc\n" in sources
-    assert (etc / "apt/keyrings/nvidia-container-toolkit.asc").read_text() == "key\n"
-
-
-@pytest.mark.parametrize(
-    ("key", "update", "said"), [("F" * 40, 0, "expected C95B321B"), (nvidia.KEY, 100, "apt-get update fails")]
-)
-def test_another_key_or_a_repository_that_apt_cannot_read_leaves_no_source(
-    tmp_path: Path, key: str, update: int, said: str
-) -> None:
-    done, etc = repository(tmp_path, key=key, update=update)
-    assert done.returncode == 1 and said in done.stdout
-    assert list((etc / "apt/sources.list.d").iterdir()) == []
-    assert (etc / "apt/keyrings").exists() == (key == nvidia.KEY)
 
 
 # --- the runtime ----------------------------------------------------------------------------------------------------

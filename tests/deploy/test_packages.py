@@ -31,7 +31,6 @@ def test_nothing_missing_runs_no_apt(monkeypatch: Any) -> None:
 def test_only_the_missing_package_is_installed_after_an_update(monkeypatch: Any) -> None:
     host = machine("ca-certificates", root=True)
     (command,) = run(monkeypatch, packages.install, host, packages=PACKAGES, lock_timeout=7)
-    assert " apt.sh 7 update && " in command
     assert command.rstrip(" )2>&1").endswith(" apt.sh 7 install --yes --no-install-recommends bubblewrap")
     assert host.sudo == [True]
 
@@ -55,6 +54,17 @@ def test_a_failing_apt_is_quoted_with_what_to_do(monkeypatch: Any) -> None:
     run(monkeypatch, packages.install, host, packages=PACKAGES)
     assert "could not install bubblewrap" in host.logged[0] and "Could not get lock" in host.logged[0]
     assert "packages_lock_timeout" in host.logged[0]
+
+
+def test_a_failure_behind_a_dead_repository_names_it_and_not_a_lock(monkeypatch: Any) -> None:
+    host = machine("ca-certificates")
+    dead = "warning: apt-get update: The repository 'https://gone.example/apt stable Release' is not signed."
+    host.succeeds = False
+    host.output = ["Get:1 x", dead, "Reading package lists...", "E: Unable to locate package bubblewrap"]
+    run(monkeypatch, packages.install, host, packages=PACKAGES)
+    _, warning, error, fix = host.logged[0].splitlines()
+    assert (warning.strip(), error.strip()) == (dead, "E: Unable to locate package bubblewrap")
+    assert fix.startswith("  Fix: ") and "/etc/apt/sources.list.d" in fix and "lock" not in fix
 
 
 @pytest.mark.parametrize(("names", "journal"), [([], 0), (["tmp.i"], 0), (["tmp.i", "0000", "0001"], 2)])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from claude_local.docker import nvidia
 from claude_local.docker.commands import (
     build,
     devices_of,
@@ -13,7 +14,7 @@ from claude_local.docker.commands import (
     make_network,
     missing_packages,
     nvidia_smi,
-    sources_file,
+    repository,
     version_of,
 )
 
@@ -111,6 +112,17 @@ def test_a_daemon_without_a_free_subnet_is_an_error(tmp_path: Path) -> None:
 
 
 def test_dockers_repository_is_signed_by_its_pinned_key() -> None:
-    text = sources_file("ubuntu", "noble")
-    assert "URIs: https://download.docker.com/linux/ubuntu\nSuites: noble\n" in text
-    assert "Signed-By: /etc/apt/keyrings/docker.asc" in text
+    docker = repository("ubuntu", "noble")
+    assert docker.key_address == "https://download.docker.com/linux/ubuntu/gpg"
+    assert docker.fingerprint == "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+    assert docker.sources_file == (
+        "Types: deb\nURIs: https://download.docker.com/linux/ubuntu\nSuites: noble\nComponents: stable\n"
+        "Signed-By: /etc/apt/keyrings/claude-local-docker.asc\n"
+    )
+
+
+def test_nvidias_repository_has_one_list_for_all_releases() -> None:
+    assert nvidia.repository("aarch64").sources_file == (
+        "Types: deb\nURIs: https://nvidia.github.io/libnvidia-container/stable/deb/arm64\nSuites: /\n"
+        "Signed-By: /etc/apt/keyrings/claude-local-nvidia.asc\n"
+    )

@@ -40,8 +40,8 @@ def need(*programs: str, **packages: str) -> None:
     ]
     if missing:
         as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        for words in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
-            assert run(*as_root, "sh", "files/apt.sh", "300", *words, timeout=900).returncode == 0
+        words = ["install", "--yes", "--no-install-recommends", *missing]
+        assert run(*as_root, "sh", "files/apt.sh", "300", *words, timeout=900).returncode == 0
 
 
 def stages(*names: str) -> None:

@@ -66,7 +66,7 @@ def added(tmp_path: Path, served: str, pinned: str) -> tuple[subprocess.Complete
     for name, script in (("curl", copy), ("apt-get", "exit 0")):
         (tools / name).write_text(f"#!/bin/sh\n{script}\n")
         (tools / name).chmod(0o755)
-    words = ["https://example.org/key", pinned, "x.asc", "x.sources", "Types: deb\n", "5", "1", str(etc)]
+    words = ["https://example.org/x", "https://example.org/key", pinned, "x", "Types: deb\n", "5", "1", str(etc)]
     environment = {"PATH": f"{tools}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["sh", "-c", apt_repository.SCRIPT, "sh", *words], env=environment, capture_output=True, text=True, timeout=60

@@ -119,18 +119,18 @@ def test_without_dockers_repository_the_distributions_docker_is_one_that_builds(
 @pytest.mark.parametrize("release", NAMES)
 def test_dockers_repository_is_added_for_this_release_with_the_pinned_key(release: str) -> None:
     done = deployed(release, "tasks/docker.py", repository=True)
-    ((address, key, keyring, name, sources, _, status),) = done["repository"]
+    ((uri, address, key, name, sources, _, status),) = done["repository"]
     distro = release.split("-")[0]
     assert key == "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
-    assert address == f"https://download.docker.com/linux/{distro}/gpg"
-    assert (keyring, name, status) == ("docker.asc", "docker.sources", "0")
+    assert address == f"{uri}/gpg" == f"https://download.docker.com/linux/{distro}/gpg"
+    assert (name, status) == ("claude-local-docker", "0")
     lines = dict(line.split(": ", 1) for line in sources.splitlines())
     assert lines == {
         "Types": "deb",
         "URIs": f"https://download.docker.com/linux/{distro}",
         "Suites": codename(release),
         "Components": "stable",
-        "Signed-By": "/etc/apt/keyrings/docker.asc",
+        "Signed-By": "/etc/apt/keyrings/claude-local-docker.asc",
     }
     assert done["docker"] == sorted(UPSTREAM_PACKAGES)
     assert {"curl", "gnupg", "ca-certificates"} <= set(done["installed"])
@@ -225,7 +225,7 @@ def test_linux_mint_gets_what_the_ubuntu_in_it_gets(tmp_path: Path) -> None:
     done = pyinfra(tmp_path / "r", *files, release="ubuntu-24.04", repository=True, os_release=MINT)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads((tmp_path / "r").read_text())
-    ((address, _, _, _, sources, _, _),) = result["repository"]
+    ((_, address, _, _, sources, _, _),) = result["repository"]
     assert address.endswith("/ubuntu/gpg") and "Suites: noble\n" in sources
     assert result["base"][0][2:4] == ["claude-local/base:noble", "ubuntu:noble"]
 

@@ -44,17 +44,13 @@ def install(distro: str, codename: str, upstream: bool = True, lock_timeout: int
     if before["client"] and before["buildkit"] and daemon:
         host.noop(f"{before['client']} {before['version']} is installed")
         return
-    yield stream(packages.apt_get(["update"], lock_timeout), failure=last_lines("apt-get update fails", 6))
+    yield stream(packages.apt_get(["update"], lock_timeout), failure=packages.failure("apt-get update fails"))
     known = host.get_fact(DockerPackages, names=list(docker.PACKAGES))
     address = f"{docker.UPSTREAM}/{distro}/dists/{codename}/Release"
     if upstream and not daemon and not known["installed"] and host.get_fact(Answers, url=address):
         # The distribution's packages are the second source.
         yield from apt_repository.add(
-            address=f"{docker.UPSTREAM}/{distro}/gpg",
-            fingerprint=docker.UPSTREAM_KEY,
-            keyring="docker.asc",
-            list_name="docker.sources",
-            text=docker.sources_file(distro, codename),
+            repository=docker.repository(distro, codename),
             lock_timeout=lock_timeout,
             optional=True,
         )

@@ -69,11 +69,7 @@ def install_toolkit(machine: str, lock_timeout: int = 300) -> Generator[Any]:
             yield fail(f"NVIDIA has no container toolkit for {machine}: set image_variant to 'cpu'")
             return
         yield from apt_repository.add(
-            address=nvidia.KEY_ADDRESS,
-            fingerprint=nvidia.KEY,
-            keyring=nvidia.KEYRING,
-            list_name=nvidia.SOURCES,
-            text=nvidia.sources_file(machine),
+            repository=nvidia.repository(machine),
             lock_timeout=lock_timeout,
         )
     yield from packages.install._inner(packages={nvidia.PACKAGE: "nvidia-ctk"}, lock_timeout=lock_timeout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 from pyinfra import host
@@ -24,9 +24,28 @@ def apt_get(arguments: list[str], lock_timeout: int) -> StringCommand:
     return shell.join(["sh", "-c", APT_SCRIPT, "apt.sh", str(int(lock_timeout)), *arguments])
 
 
+# Part of apt's error message -> what helps. The first match counts.
+_ADVICE = {
+    "ould not get lock": "let the other apt finish, or raise packages_lock_timeout, and run again",
+    "list of sources could not be read": "correct /etc/apt/sources.list.d until apt-get update reads it, and run again",
+    "warning: apt-get update": "repair or remove the repositories that fail, in /etc/apt/sources.list.d, and run again",
+}
+
+
+def failure(problem: str) -> Callable[[list[str]], str]:
+    """A ``failure`` for ``stream``: the problem, apt's errors, and what to do about them."""
+
+    def message(tail: list[str]) -> str:
+        errors = [line for line in tail if line.startswith(("E: ", "warning: "))] or tail[-6:]
+        advice = next((fix for part, fix in _ADVICE.items() if any(part in line for line in errors)), "")
+        return "\n  ".join([f"{problem}:", *errors[-6:], *([f"Fix: {advice}"] if advice else [])])
+
+    return message
+
+
 @operation()
 def install(packages: Mapping[str, str | None], lock_timeout: int = 300) -> Generator[FunctionCommand]:
-    """Install the Debian packages that are missing, and run ``apt-get update`` only then.
+    """Install the Debian packages that are missing, and run ``apt-get update`` only then. That may fail.
 
     + packages: package name -> a command that it must put on PATH, or None. A package that lost its command is
       installed again.
@@ -53,11 +72,5 @@ def install(packages: Mapping[str, str | None], lock_timeout: int = 300) -> Gene
     names = sorted([*absent, *damaged])
     reinstall = ["--reinstall"] if damaged else []
     install_command = apt_get(["install", "--yes", "--no-install-recommends", *reinstall, *names], lock_timeout)
-    yield stream(
-        StringCommand(apt_get(["update"], lock_timeout), "&&", install_command),
-        failure=lambda tail: (
-            f"apt-get could not {'install ' + ', '.join(names) if names else 'finish an interrupted installation'}:\n  "
-            + "\n  ".join(tail[-6:])
-            + "\nIf a lock is held: let the other apt finish, or raise packages_lock_timeout, and run again."
-        ),
-    )
+    work = f"install {', '.join(names)}" if names else "finish an interrupted installation"
+    yield stream(install_command, failure=failure(f"apt-get could not {work}"))
