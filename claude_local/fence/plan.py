@@ -12,6 +12,9 @@ from claude_local.fence.policy import TMPFS
 # kernel gives it nothing that is root's. (As uid 0 there it could not make the inner sandbox's namespace: mapping uid 0
 # needs CAP_SETFCAP.)
 MAPPED_UID = 1000
+# Where the kernel takes commands and asks only for the owner, who is root outside the namespace: through core_pattern
+# in /proc/sys a session could get out. (bubblewrap covers some, where the caller may write the directory itself.)
+ROOTS_PROC = tuple(f"/proc/{name}" for name in ("acpi", "asound", "driver", "fs", "scsi", "sys", "sysrq-trigger"))
 
 
 @dataclass
@@ -110,10 +113,8 @@ def bubblewrap_argv(
     argv = [bwrap, *_namespaces(own_network, as_root), "--cap-drop", "ALL"]
     argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     if as_root:
-        # For /proc/sys the kernel asks only for the owner, and outside the namespace this user is root: through
-        # core_pattern a session could get out. (bubblewrap covers it only when the caller may write the directory
-        # itself.)
-        argv += ["--ro-bind", "/proc/sys", "/proc/sys"]
+        for path in ROOTS_PROC:
+            argv += ["--ro-bind-try", path, path]
     for path in fence.tmpfs:
         argv += ["--perms", "1777" if path != "/run" else "0755", "--tmpfs", path]
     argv += ["--perms", "0700", "--dir", runtime_dir]

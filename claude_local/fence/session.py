@@ -237,7 +237,7 @@ def bubblewrap_argv(session: FencedSession, network: Network, control: socket) -
     """The whole command: bubblewrap, inside.py in it, and Claude Code. ``control``: inside.py's end of the control
     socket."""
     claude, *arguments = session.options.command
-    rules = seccomp.program(os.uname().machine)
+    rules = seccomp.program(os.uname().machine, session.as_root)
     argv = plan.bubblewrap_argv(
         session.config.bwrap, session.survey.fence, session.cwd, own_network=network.own_namespace,
         runtime_dir=session.runtime_dir,

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from tests.escape.attempt import ROOT, USER, Plan, attempt, bash, not_installed
+from tests.escape.attempt import ROOT, USER, Evidence, Plan, attempt, bash, not_installed
 from tests.escape.lab import PYTHON, Lab, wait_until
 
 RIGHTS = "sudo, su, setuid programs and namespaces"
@@ -163,16 +163,40 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: overwritten(lab, seen, "pwnedpwn"))
 
 
+def killed(seen: dict[str, Any]) -> str | None:
+    words = Path(f"/proc/{seen['pid']}/cmdline")
+    alive = words.exists() and seen["marker"].encode() in words.read_bytes()
+    return None if alive else "the process is gone"
+
+
 @attempt("kill", OTHERS, "Kill a process outside")
 def _(lab: Lab) -> Plan:
     seen = lab.victim("victim-kill")
+    return Plan([bash(lab.probe("kill", seen["marker"], seen["pid"]))], lambda: killed(seen))
 
-    def evidence() -> str | None:
-        words = Path(f"/proc/{seen['pid']}/cmdline")
-        alive = words.exists() and b"victim-kill" in words.read_bytes()
-        return None if alive else "the process is gone"
 
-    return Plan([bash(lab.probe("kill", seen["marker"], seen["pid"]))], evidence)
+def no_cgroup(lab: Lab, name: str) -> str | None:
+    return None if lab.cgroup else "no cgroup (v2) can be made here"
+
+
+def cgroup_kill(lab: Lab, name: str) -> tuple[str, Evidence]:
+    """A command that kills what is in a cgroup below the session's own, and whether the process there is gone."""
+    victim = lab.victim(f"victim-{name}")
+    below = (lab.cgroup or lab.scratch) / name
+    below.mkdir()
+    for each in (below, *below.iterdir()):
+        os.chown(each, lab.account.uid, lab.account.gid)
+    (below / "cgroup.procs").write_text(str(victim["pid"]))
+    place = lab.plant(lab.workspace / f"mount-{name}" / "empty", "").parent
+    mount = f"mount -t cgroup2 none {place} && echo 1 >{place}/{name}/cgroup.kill"
+    command = f"echo 1 >{below}/cgroup.kill; unshare -UrmC sh -c '{mount}'"
+    return command, lambda: killed(victim)
+
+
+@attempt("cgroup-kill", OTHERS, "Mount cgroup2 in namespaces of its own and kill a cgroup", impossible=no_cgroup)
+def _(lab: Lab) -> Plan:
+    command, evidence = cgroup_kill(lab, "cgroup-kill")
+    return Plan([bash(command)], evidence)
 
 
 @attempt("environ-outside", OTHERS, "Read /proc/PID/environ of a process outside")

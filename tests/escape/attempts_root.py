@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 from pathlib import Path
 
-from tests.escape.attempt import ROOT, Plan, attempt, bash, call
-from tests.escape.lab import Lab
+from tests.escape.attempt import ROOT, Evidence, Plan, attempt, bash, call
+from tests.escape.attempts_settings import hook
+from tests.escape.lab import PYTHON, Lab
 
 SYSTEM = "root: files of the system"
 KERNEL = "root: the kernel, devices and other accounts"
@@ -126,3 +128,32 @@ def _(lab: Lab) -> Plan:
     os.chown(folder, 65534, 65534)
     os.chown(target, 65534, 65534)
     return Plan([bash(f"cat '{target}'")], lambda: lab.leaked("other-account-files", secret))
+
+
+def capability(lab: Lab, name: str) -> tuple[str, Evidence]:
+    """A command that gives a program in the workspace CAP_SETUID for everybody, and whether it has it."""
+    program = lab.workspace / name
+    # As setcap cap_setuid+ep would (struct vfs_cap_data).
+    attribute = struct.pack("<IIIII", 0x02000001, 1 << 7, 0, 0, 0)
+    code = f"import os; os.setxattr('{program}', 'security.capability', bytes.fromhex('{attribute.hex()}'))"
+    set_it = f'{PYTHON} -c "{code}"'
+    command = f"cp /usr/bin/env '{program}'; {set_it} || unshare -Ur {set_it}"
+
+    def evidence() -> str | None:
+        has_it = program.exists() and "security.capability" in os.listxattr(program)
+        return f"{name} has capabilities" if has_it else None
+
+    return command, evidence
+
+
+@attempt("capability", KERNEL, "Give a program in the workspace a capability, for others to become root", accounts=ONLY)
+def _(lab: Lab) -> Plan:
+    command, evidence = capability(lab, "capability")
+    return Plan([bash(command)], evidence)
+
+
+@attempt("hook-capability", KERNEL, "A hook gives a program such a capability", accounts=ONLY, session="project")
+def _(lab: Lab) -> Plan:
+    command, evidence = capability(lab, "hook-capability")
+    hook(lab, "PreToolUse", command)
+    return Plan([bash("echo hello")], evidence)

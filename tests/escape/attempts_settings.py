@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.escape.attempt import Plan, attempt, bash, call, not_installed
 from tests.escape.attempts_network import mcp_server
-from tests.escape.attempts_processes import heartbeat, no_terminal
+from tests.escape.attempts_processes import cgroup_kill, heartbeat, no_cgroup, no_terminal, set_id_copies
 from tests.escape.lab import PYTHON, Lab
 from tests.escape.world import HOST_ADDRESS
 
@@ -85,6 +85,21 @@ def _(lab: Lab) -> Plan:
         return "its memory was changed" if lab.memory(seen["pid"], seen["address"], 8) == b"pwnedpwn" else None
 
     return Plan([bash("echo hello")], evidence)
+
+
+@attempt("hook-cgroup-kill", PROGRAMS, "A hook mounts cgroup2 in namespaces of its own and kills a cgroup",
+         session="project", impossible=no_cgroup)  # fmt: skip
+def _(lab: Lab) -> Plan:
+    command, evidence = cgroup_kill(lab, "hook-cgroup-kill")
+    hook(lab, "PreToolUse", command)
+    return Plan([bash("echo hello")], evidence)
+
+
+@attempt("hook-set-id", PROGRAMS, "A hook leaves a setuid copy of a program in the workspace", session="project")
+def _(lab: Lab) -> Plan:
+    copy = lab.workspace / "hook-set-id"
+    hook(lab, "PreToolUse", f"cp /usr/bin/id '{copy}'; chmod 4755 '{copy}'; chmod 2755 '{copy}'; chmod u+s '{copy}'")
+    return Plan([bash("echo hello")], lambda: set_id_copies(lab, "hook-set-id"))
 
 
 @attempt("hook-background", PROGRAMS, "A hook leaves a process behind that outlives the session", session="project")

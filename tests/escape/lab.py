@@ -84,6 +84,19 @@ class Account:
         return ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups"]
 
 
+def own_cgroup(account: Account) -> Path | None:
+    """A cgroup (v2) for the sessions, which the account owns; None where this machine gives none."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for place in (Path(words[1]) for words in mounts if words[2] == "cgroup2"):
+        with contextlib.suppress(OSError):
+            made = place / f"claude-local-escape-{secrets.token_hex(4)}"
+            made.mkdir()
+            for each in (made, *made.iterdir()):
+                os.chown(each, account.uid, account.gid)
+            return made
+    return None
+
+
 class Lab:
     """``home``: a home with an installed claude-local. ``way``: a key of LAYERS."""
 
@@ -101,6 +114,7 @@ class Lab:
         self.ports: dict[str, int] = {}
         self.said: dict[str, str] = {}
         self.server_requests: list[dict[str, Any]] = []
+        self.cgroup = own_cgroup(account)
         self._decoys: list[subprocess.Popen[bytes]] = []
 
     # --- for the attempts' plans ---------------------------------------------------------------------------------
@@ -311,9 +325,12 @@ class Lab:
     def _claude(self, backend: ScriptedBackend, cwd: Path) -> str:
         """Run one ``claude-local -p`` in a terminal of its own; its output."""
         fence = ["--unfenced"] if self.way == "none" else []
+        # As in a terminal under systemd, whose cgroup belongs to the user.
+        join = f"echo $$ >{self.cgroup}/cgroup.procs; " if self.cgroup else ""
         process = pexpect.spawn(
-            "/usr/bin/env",
-            [*self.account.prefix(), PYTHON, str(self.scratch / "typist.py"), str(self.outside / "typed"),
+            "/bin/sh",
+            ["-c", f'{join}exec "$@"', "sh", "/usr/bin/env", *self.account.prefix(), PYTHON,
+             str(self.scratch / "typist.py"), str(self.outside / "typed"),
              self.paths.wrapper, *fence, "-p", "try", "--permission-mode", "acceptEdits", "--allowedTools",
              ",".join(TOOLS)],
             env={**self.environment(), "CLAUDE_LOCAL_SERVER": backend.url}, cwd=str(cwd), timeout=SESSION,
@@ -331,7 +348,12 @@ class Lab:
         for process in self._decoys:
             with contextlib.suppress(OSError):
                 process.kill()
+            process.wait(10)
         self.listeners.close()
+        if self.cgroup:
+            for each in (*self.cgroup.glob("*/"), self.cgroup):
+                with contextlib.suppress(OSError):
+                    each.rmdir()
 
 
 # Sessions that try to break Claude Code's own connection to its server or its shell.

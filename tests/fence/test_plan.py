@@ -86,6 +86,8 @@ def test_root_gets_another_uid_and_account_files_for_it() -> None:
     position(argv, "--unshare-user", "--uid", str(MAPPED_UID), "--gid", str(MAPPED_UID))
     position(argv, "--ro-bind-data", "11", "/etc/passwd")
     position(argv, "--ro-bind-data", "12", "/etc/group")
+    for path in ("/proc/sys", "/proc/sysrq-trigger", "/proc/scsi"):
+        assert position(argv, "--ro-bind-try", path, path) > position(argv, "--proc", "/proc")
     assert "--unshare-user" not in argv_of(Fence())
 
 
