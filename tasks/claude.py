@@ -13,7 +13,7 @@ versions = {
 
 claude.check(arch=arch, **versions)
 
-claude.install(name="Install Claude Code from its release server", source="native", arch=arch, **versions)
+claude.install(name="Install Claude Code from its release server (380 MB)", source="native", arch=arch, **versions)
 
 # Only where the release server does not answer and npm is missing.
 packages.install(
@@ -24,6 +24,6 @@ packages.install(
     **ws.root,
 )
 
-claude.install(name="Install Claude Code with npm", source="npm", arch=arch, **versions)
+claude.install(name="Install Claude Code with npm where that failed (175 MB)", source="npm", arch=arch, **versions)
 
 claude.choose(name="Choose the Claude Code that claude-local runs", **versions)

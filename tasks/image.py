@@ -16,7 +16,7 @@ for missing in ws.variant.missing:
     logger.warning(f"{missing.what}\n    {missing.fix}")
 
 image.base(
-    name=f"Get the base image {ws.image.base.name}",
+    name=f"Get the base image {ws.image.base.name} (about 30 MB)",
     image=ws.image,
     distro=ws.identity["distro"],
     codename=ws.identity["codename"],
@@ -26,7 +26,7 @@ image.base(
 )
 
 image.source(
-    name=f"Download llama.cpp {ws.image.build.name}",
+    name=f"Download llama.cpp {ws.image.build.name} (about 40 MB)",
     image=ws.image,
     paths=ws.paths,
     **ws.root,

@@ -25,7 +25,10 @@ try:
 except PlacementError as error:
     raise DeployError(str(error)) from None
 
-models.place(name="Place the models: " + ", ".join(ws.settings.model_profiles), python=ws.paths.python, plan=plan)
+missing = f" ({ws.models_to_download / 1e9:.1f} GB to download)" if ws.models_to_download else ""
+models.place(
+    name=f"Place the models: {', '.join(ws.settings.model_profiles)}{missing}", python=ws.paths.python, plan=plan
+)
 
 models.lock(
     name="Record the hub's sha256 in models.lock",

@@ -22,7 +22,7 @@ if ws.variant.variant == "cuda":
     nvidia.register_runtime(name="Register NVIDIA's runtime with Docker", **ws.root)
 
     image.base(
-        name="Get the images for CUDA",
+        name="Get the images for CUDA (about 5 GB)",
         image=ws.image,
         distro=ws.identity["distro"],
         codename=ws.identity["codename"],

@@ -45,7 +45,7 @@ class Workstation:
 
     ``settings`` holds every key of group_data/all.py; ``default_profile`` and ``model_profiles`` in it are resolved to
     profile ids, and ``choice`` says why. ``variant``: the image's variant for ``hardware``, and its reason. Free memory
-    and disk in ``hardware`` are those at the start of the run.
+    and disk in ``hardware`` are those at the start of the run. ``placed``: name of a model file -> its bytes, then.
     """
 
     identity: Identity
@@ -55,6 +55,15 @@ class Workstation:
     variant: ImageVariant
     profiles: dict[str, Profile]
     choice: ProfileChoice
+    placed: dict[str, int]
+
+    @property
+    def models_to_download(self) -> int:
+        """The bytes of the model files that are missing, as models.conf has them."""
+        wanted = {
+            file: size for name in self.settings.model_profiles for file, size in self.profiles[name].sizes.items()
+        }
+        return sum(size for file, size in wanted.items() if file not in self.placed)
 
     @property
     def root(self) -> dict[str, Any]:
@@ -141,19 +150,6 @@ def _workstation(name: str) -> Workstation:
     paths = Paths(
         home=home, model_dir=expand(settings.model_dir, home), bin_dir=expand(settings.commands_dir, home)
     )  # fmt: skip
-    selected = _select(settings, profiles, paths, hardware, variant)
-    settings.default_profile, settings.model_profiles = selected.choice.profile, list(selected.placed)
-    return Workstation(identity, settings, paths, hardware, variant, selected.profiles, selected.choice)
-
-
-def _memory_limit_mib(settings: Settings, hardware: Hardware) -> int:
-    return container.memory_limit_mib(settings.server_memory_mib, hardware.memory_mib or UNKNOWN_MEMORY_MIB)
-
-
-def _select(
-    settings: Settings, profiles: dict[str, Profile], paths: Paths, hardware: Hardware, variant: ImageVariant
-) -> Selection:
-    """The profiles for the current host, and the reason for the default one."""
     files = host.get_fact(
         ModelFiles,
         python=paths.python,
@@ -161,6 +157,26 @@ def _select(
         names=[file.name for profile in profiles.values() for file in profile.files],
         unknown=[profile.model for profile in profiles.values() if profile.architecture is None],
     )
+    selected = _select(settings, profiles, paths, hardware, variant, files)
+    settings.default_profile, settings.model_profiles = selected.choice.profile, list(selected.placed)
+    return Workstation(
+        identity, settings, paths, hardware, variant, selected.profiles, selected.choice, files["sizes"]
+    )  # fmt: skip
+
+
+def _memory_limit_mib(settings: Settings, hardware: Hardware) -> int:
+    return container.memory_limit_mib(settings.server_memory_mib, hardware.memory_mib or UNKNOWN_MEMORY_MIB)
+
+
+def _select(
+    settings: Settings,
+    profiles: dict[str, Profile],
+    paths: Paths,
+    hardware: Hardware,
+    variant: ImageVariant,
+    files: dict[str, Any],
+) -> Selection:
+    """The profiles for the current host, and the reason for the default one. ``files``: ModelFiles' answer."""
     limit = _memory_limit_mib(settings, hardware) * MIB
     machine = Machine(
         gpus=with_memory(variant.gpus, limit),

@@ -67,7 +67,7 @@ def test_the_environment_is_created_once_per_lock_file(bare: Bare) -> None:
 
 
 def test_each_command_runs_its_own_steps_only(bare: Bare) -> None:
-    assert bare.provision("--dry")[2] == ["pip", "@local deploy.py --dry"]
+    assert bare.provision("--dry")[2] == ["pip", "@local deploy.py --json --dry"]
     assert bare.provision("verify", "--data", "verify_deep=true")[2][2:] == [f"{VERIFY} --data verify_deep=true"]
     # The tests' environment serves a deploy too.
     assert bare.provision("test", "tests/unit")[2][3:] == ["pip", "tests/run tests/unit"]

@@ -22,9 +22,8 @@ EXPECTED: dict[str, frozenset[str]] = {
         "git-made-link", "git-made-long", "git-made-second", "git-made-address", "git-made-shape", "git-made-transport",
         "git-module",
         "git-deep", "git-exclude", "git-included", "git-nested-named",
-        "hook-background", "hook-cgroup-kill", "hook-descriptor", "hook-docker", "hook-network", "hook-ptrace", "hook-read", "hook-set-id",
-        "hook-start",
-        "hook-write",
+        "hook-background", "hook-cgroup-kill", "hook-descriptor", "hook-docker", "hook-network", "hook-ptrace",
+        "hook-read", "hook-set-id", "hook-start", "hook-write",
         "key-helper", "mcp-http", "mcp-network", "mcp-read", "mcp-tiocsti", "mcp-write",
         "hook-token", "hook-token-file", "other-server", "server-models",
         "setuid-copy", "setuid-install", "shm-sysv", "tmp-outside",
@@ -35,7 +34,9 @@ EXPECTED: dict[str, frozenset[str]] = {
 EXPECTED_FOR_ROOT: dict[str, frozenset[str]] = {
     "outer": frozenset(),
     # A sandboxed command of root's is root to every file and to /proc/sys.
-    "inner": frozenset({"capability", "hook-capability", "hook-tiocsti", "host-name", "core-pattern", "shadow-bash", "shadow-read"}),
+    "inner": frozenset(
+        {"capability", "hook-capability", "hook-tiocsti", "host-name", "core-pattern", "shadow-bash", "shadow-read"}
+    ),
 }
 TITLES = {
     "outer": "**The outer layer alone** (the deploy says that Claude Code's sandbox does not work here) lets through:",

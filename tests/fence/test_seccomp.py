@@ -231,14 +231,15 @@ say("perf", syscall(int(calls["perf_event_open"]), ctypes.byref(clock), -1, 0, -
 say("fchmodat2", syscall(int(calls["fchmodat2"]), -100, b"file", 0o4755, 0))
 how[0] = os.O_WRONLY | os.O_CREAT
 os.write(libc.syscall(int(calls["openat2"]), -100, b"written", ctypes.byref(how), 24), b"x")
-print("bits", oct(os.stat("file").st_mode & 0o7000), oct(os.stat("written").st_mode & 0o7000), *sorted(set(os.listdir(".")) & {"b", "c", "e"}))
+bits = [oct(os.stat(name).st_mode & 0o7000) for name in ("file", "written")]
+print("bits", *bits, *sorted(set(os.listdir(".")) & {"b", "c", "e"}))
 """
 
 
 def tried(tmp_path: Path, rules: bytes | None) -> dict[str, str]:
     machine = os.uname().machine
-    words = ["bwrap", "--unshare-user", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--bind", str(tmp_path), str(tmp_path),
-             "--chdir", str(tmp_path)]  # fmt: skip
+    words = ["bwrap", "--unshare-user", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc",
+             "--bind", str(tmp_path), str(tmp_path), "--chdir", str(tmp_path)]  # fmt: skip
     descriptor = os.memfd_create("rules")
     if rules is not None:
         os.write(descriptor, rules)

@@ -5,8 +5,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from claude_local.deploy import dry_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PYINFRA = str(Path(sys.executable).parent / "pyinfra")
@@ -21,10 +24,32 @@ def pyinfra(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def plan() -> list[str]:
+def steps() -> list[dict[str, Any]]:
     done = pyinfra("--json", "tests/plan/fake_inventory.py", "deploy.py")
     assert done.returncode == 0, done.stderr
-    return [operation["name"] for operation in json.loads(done.stdout)["plan"]]
+    found: list[dict[str, Any]] = json.loads(done.stdout)["plan"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def plan(steps: list[dict[str, Any]]) -> list[str]:
+    return [step["name"] for step in steps]
+
+
+def test_a_dry_run_fits_80_columns_and_names_the_big_downloads(steps: list[dict[str, Any]]) -> None:
+    lines = dry_run.render(steps, 80)
+    assert max(map(len, lines)) <= 80 and len(lines) > 20
+    said = " ".join(" ".join(lines).split())
+    for size in ("GB to download)", "llama.cpp b11434 (about 40 MB)", "release server (380 MB)"):
+        assert size in said
+
+
+@pytest.mark.parametrize("option", ["--limit", "--exclude"])
+def test_a_run_for_no_machine_is_an_error(option: str) -> None:
+    name = "nobody" if option == "--limit" else "@fake/*"
+    done = pyinfra("-y", "tests/plan/fake_inventory.py", "tasks/preflight.py", option, name)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("no machine is left") and "@fake/" in done.stderr.splitlines()[-1]
 
 
 def test_the_stages_come_in_the_order_of_the_picture(plan: list[str]) -> None:
