@@ -65,12 +65,11 @@ head -n 1 "$root/proc/driver/nvidia/version" 2>/dev/null
 if command -v nvidia-smi >/dev/null 2>&1; then
   first=index,pci.bus_id,name,memory.total,memory.free,driver_version,display_active
   for fields in "$first,compute_cap" "$first"; do
-    answer=$(timeout 30 nvidia-smi --query-gpu="$fields" --format=csv 2>&1)
-    status=$?
+    answer=$({ timeout 30 nvidia-smi --query-gpu="$fields" --format=csv 2>&1 >&3 3>&- | sed 's/^/stderr: /'; } 3>&1)
     case $answer in *'not a valid field'*) continue ;; esac
     break
   done
-  if test "$status" -eq 0; then echo '== nvidia-smi'; else echo '== nvidia-smi failed'; fi
+  echo '== nvidia-smi'
   printf '%s\n' "$answer"
 fi
 if command -v nvidia-ctk >/dev/null 2>&1; then
@@ -80,6 +79,8 @@ fi
 true
 """
 
+# How the script marks what nvidia-smi prints on stderr: a reason, never a GPU.
+STDERR = "stderr: "
 VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
 _NAMES = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel"}
 # The kernel drivers that Mesa's Vulkan drivers work with.
@@ -158,12 +159,13 @@ def _nvidia_smi(sections: Mapping[str, list[str]]) -> tuple[list[dict[str, str]]
     The exit status is ignored. A card with a damaged infoROM works, but gives status 14 (NVIDIA/gpu-operator 285). Some
     releases print "No devices were found" with status 0.
     """
-    names = [name for name in ("nvidia-smi", "nvidia-smi failed") if name in sections]
-    output = [line for name in names for line in sections[name]]
-    rows = _csv(output)
-    if rows or not names:
+    if "nvidia-smi" not in sections:
+        return [], ""
+    output = sections["nvidia-smi"]
+    rows = _csv([line for line in output if not line.startswith(STDERR)])
+    if rows:
         return rows, ""
-    return [], " ".join(output) or "nvidia-smi printed nothing in 30 seconds"
+    return [], " ".join(line.removeprefix(STDERR) for line in output) or "nvidia-smi printed nothing in 30 seconds"
 
 
 def _csv(lines: list[str]) -> list[dict[str, str]]:

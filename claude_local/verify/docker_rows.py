@@ -19,14 +19,18 @@ from claude_local.verify.workbench import Workbench
 PROVISION_OR_START = "sudo service docker start    (or ./provision)"
 BUILD = "./provision    (builds it)"
 PROVISION = "./provision"
-# Asks Docker everything at once; run with sh -c SCRIPT sh CONTAINER IMAGE. Each answer starts with "@@ NAME STATUS".
+# Asks Docker everything at once; run with sh -c SCRIPT sh CONTAINER IMAGE. Each answer starts with "@@ NAME STATUS",
+# and a mark starts each line of stderr: docker prints warnings there.
 # In the container, "reach" tries a closed port of each of this machine's addresses: even a refusal shows a way there.
 # From there on, other machines would be in reach, too, so that the proof needs none.
 SCRIPT = """export DOCKER_CONTENT_TRUST=0
 ask() {
   name=$1; shift
-  output=$(timeout 90 "$@" 2>&1 </dev/null); status=$?
-  printf '@@ %s %s\\n%s\\n' "$name" "$status" "$output"
+  output=$(
+    { { timeout 90 "$@" 2>&1 >&3 3>&- </dev/null; echo "@status $?" >&3; } | sed 's/^/@stderr /'; } 3>&1
+  )
+  printf '@@ %s %s\\n' "$name" "$(printf '%s\\n' "$output" | sed -n 's/^@status //p')"
+  printf '%s\\n' "$output" | sed '/^@status /d'
 }
 ask version docker version --format '{{json .Server}}'
 ask image docker image inspect --format '{{json .}}' "$2"
@@ -40,6 +44,7 @@ ask reach docker exec "$1" bash -c '
   if getent ahosts example.com >/dev/null; then echo "example.com resolved"; fi
 ' bash $(hostname -I)
 """
+STDERR = "@stderr "
 # The kernel's IPv4 routes and its network interfaces.
 ROUTES = Path("/proc/net/route")
 INTERFACES = Path("/sys/class/net")
@@ -47,15 +52,16 @@ INTERFACES = Path("/sys/class/net")
 
 @dataclass(frozen=True)
 class DockerAnswer:
-    """One answer of Docker's: the command's exit status and what it printed."""
+    """One answer of Docker's: the command's exit status, its stdout (the value) and its stderr (the reason)."""
 
     status: int
     text: str
+    reason: str = ""
 
     @property
     def last_line(self) -> str:
-        """The last line that Docker printed, for a report."""
-        lines = self.text.strip().splitlines()
+        """The last line of the reason, for a report; of stdout without one."""
+        lines = self.reason.strip().splitlines() or self.text.strip().splitlines()
         return lines[-1] if lines else f"exit {self.status}"
 
     @property
@@ -76,7 +82,10 @@ def parse(text: str) -> dict[str, DockerAnswer]:
     for section in re.split(r"^@@ ", text, flags=re.MULTILINE)[1:]:
         heading, _, output = section.partition("\n")
         name, status = heading.split(" ", 1)
-        answers[name] = DockerAnswer(int(status), output.rstrip("\n"))
+        lines = output.rstrip("\n").splitlines()
+        text = "\n".join(line for line in lines if not line.startswith(STDERR))
+        reason = "\n".join(line.removeprefix(STDERR) for line in lines if line.startswith(STDERR))
+        answers[name] = DockerAnswer(int(status), text, reason)
     return answers
 
 
@@ -88,7 +97,7 @@ def _ask(bench: Workbench) -> dict[str, DockerAnswer]:
     argv = ["sh", "-c", SCRIPT, "sh", p.container, p.image]
     answers = parse(processes.run(argv, timeout=400, env=bench.environment()).stdout)
     version = answers.get("version", DockerAnswer(1, ""))
-    if version.status != 0 and "permission denied" in version.text.lower():
+    if version.status != 0 and "permission denied" in version.reason.lower():
         with_sudo = parse(processes.run(["sudo", "-n", *argv], timeout=400, env=bench.environment()).stdout)
         return with_sudo if "version" in with_sudo else answers
     return answers
@@ -118,9 +127,10 @@ def _build(bench: Workbench) -> str:
     answer, build = _answer(bench, "build"), bench.parameters.build
     if answer.status != 0:
         raise Failed(f"llama-server --version fails in the image: {answer.last_line}", BUILD)
-    line = next((line for line in answer.text.splitlines() if "version" in line.lower()), answer.last_line)
-    if re.search(rf"(?<![\d.])b?{build}(?![\d.])", line) is None:
-        raise Failed(f"the image holds {line!r} instead of build {build}", BUILD)
+    # llama-server prints its version on stderr, where docker's warnings are, too.
+    lines = [line for line in f"{answer.text}\n{answer.reason}".splitlines() if line.startswith("version")]
+    if not (line := next(iter(lines), "")) or re.search(rf"(?<![\d.])b?{build}(?![\d.])", line) is None:
+        raise Failed(f"the image holds {line or answer.last_line!r} instead of build {build}", BUILD)
     return line
 
 

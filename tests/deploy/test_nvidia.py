@@ -242,7 +242,8 @@ def test_without_an_image_nothing_is_claimed(monkeypatch: Any) -> None:
 
 def test_a_real_nvidia_smi_is_run_in_a_fenced_container_of_ours(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    client = stand_in(tmp_path / "docker", f"echo \"$*\" >{log}; echo '{LISTED}'")
+    warns = "echo 'GPU 9: from a warning of docker' >&2"
+    client = stand_in(tmp_path / "docker", f"echo \"$*\" >{log}; {warns}; echo '{LISTED}'")
     words = nvidia_options("0,2")
     found = fact_on_this_machine(GpusInContainer(), client=str(client), image="base:noble", gpu_argv=words)
     assert found == ContainerGpus(gpus=[LISTED], error="")

@@ -83,7 +83,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.root, self.bin = folder / "root", folder / "bin"
         self.bin.mkdir()
-        for tool in ("sh", "cat", "df", "grep", "head", "readlink", "stat", "timeout"):
+        for tool in ("sh", "cat", "df", "grep", "sed", "head", "readlink", "stat", "timeout"):
             for place in ("/usr/bin", "/bin"):
                 if os.path.exists(f"{place}/{tool}") and not (self.bin / tool).exists():
                     (self.bin / tool).symlink_to(f"{place}/{tool}")

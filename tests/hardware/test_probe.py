@@ -127,6 +127,15 @@ def test_a_card_without_nvidias_driver_is_listed_without_a_driver(machine: Machi
     assert (gpu.name, gpu.driver, gpu.kernel_driver) == ("NVIDIA GeForce RTX 4070", None, kernel)
 
 
+def test_what_nvidia_smi_prints_on_stderr_is_a_reason_and_no_gpu(machine: Machine) -> None:
+    table = smi(outputs.RTX_2080_SUPER)
+    false = table.splitlines()[-1].replace("2080", "9999")
+    machine.tool("nvidia-smi", f"echo '{false}' >&2\ncat <<'END'\n{table}\nEND\necho '{false}' >&2")
+    assert one(machine).name == "NVIDIA GeForce RTX 2080 SUPER"
+    machine.tool("nvidia-smi", "echo 'libnvidia-ml.so.1 is missing' >&2; exit 12")
+    assert machine.probe().nvidia_smi == "libnvidia-ml.so.1 is missing"
+
+
 @pytest.mark.parametrize("message", [outputs.NO_DRIVER, outputs.MISMATCH])
 def test_the_message_of_a_failing_nvidia_smi_is_kept(machine: Machine, message: str) -> None:
     machine.nvidia_smi(message, status=9)
@@ -222,7 +231,7 @@ _LINES = [
     *outputs.VIRTUAL_MACHINE.splitlines(),
     *smi(outputs.H200, outputs.GB10).splitlines(),
     "== nvidia-smi",
-    "== nvidia-smi failed",
+    "stderr: name, pci.bus_id",
     "== pci",
     "== toolkit",
     "0000:01:00.0 vendor=0x10de driver=nvidia total=x",

@@ -7,11 +7,12 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.machine import docker
+from tests.integration.machine import PYINFRA, docker, run, verify
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
@@ -127,3 +128,16 @@ def test_the_container_resolves_no_names() -> None:
     before = time.monotonic()
     assert inside("getent ahosts example.com").returncode != 0
     assert time.monotonic() - before < 8
+
+
+def test_a_docker_that_warns_each_time_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text("{broken")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    warned = subprocess.run([docker(), "version"], capture_output=True, text=True, check=True, timeout=60)
+    assert "config.json" in warned.stderr
+    stages = [f"tasks/{stage}.py" for stage in ("preflight", "docker", "image", "server")]
+    done = run(PYINFRA, "--json", "-y", "@local", *stages, timeout=600)
+    totals = json.loads(done.stdout)["results"]["totals"]
+    assert (totals["success"], totals["error"]) == (0, 0)
+    status, rows = verify("--data", "verify_only=docker.*,image.*,container.*")
+    assert status == 0 and {row["status"] for row in rows.values()} == {"PASS"}

@@ -207,14 +207,19 @@ def test_a_stopped_containers_fix_starts_it(tmp_path: Path) -> None:
 
 def test_verify_asks_docker_itself_when_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"version": '{"Version": "28.0"}', "image": '{"Id": "sha256:1", "Size": 1}',
-            "container": json.dumps(CONTAINER), "run": "version: 11434 (x)"}  # fmt: skip
+            "container": json.dumps(CONTAINER), "run": "version: 11434 (x)",
+            "exec": "192.0.2.2 No route to host"}  # fmt: skip
     cases = "".join(f"  {name}*) cat <<'E'\n{text}\nE\n  ;;\n" for name, text in said.items())
-    write(tmp_path / "path/docker", f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ncase "$*" in\n{cases}esac\n', 0o755)
+    # With a broken config.json, docker prints a warning each time. It is never the value.
+    warning = "{} version 1: WARNING: Error loading config file"
+    script = f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho \'{warning}\' >&2\ncase "$*" in\n{cases}esac\n'
+    write(tmp_path / "path/docker", script, 0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/path:{os.environ['PATH']}")
     bench = deployed(tmp_path, docker=None)
     with bench:
-        for name in DOCKER[:1] + DOCKER[3:]:
+        for name in [*DOCKER[:1], *DOCKER[3:], "container.no-way-out"]:
             assert row(bench, name).run(bench)
+        assert row(bench, "docker.daemon").run(bench) == "Docker 28.0"
     asked = (tmp_path / "asked").read_text()
     assert "container inspect --format {{json .}} claude-local-server" in asked and "--network none" in asked
 

@@ -10,6 +10,7 @@ from pyinfra.api import FactBase, QuoteString, StringCommand
 from claude_local.deploy import shell
 from claude_local.deploy.facts.yes_or_no import YesOrNo
 from claude_local.docker import commands as docker
+from claude_local.hardware.probe import STDERR
 
 
 class NvidiaRuntime(YesOrNo):
@@ -23,7 +24,7 @@ class NvidiaRuntime(YesOrNo):
 
 
 class ContainerGpus(TypedDict):
-    """``gpus``: nvidia-smi's lines, one a GPU; ``error``: its other output in one line."""
+    """``gpus``: nvidia-smi's lines, one a GPU; ``error``: without any, what it and docker printed, in one line."""
 
     gpus: list[str]
     error: str
@@ -38,11 +39,13 @@ class GpusInContainer(FactBase[ContainerGpus]):
     """
 
     def command(self, client: str, image: str, gpu_argv: Sequence[str]) -> StringCommand:
-        return StringCommand("timeout 120", shell.join(docker.nvidia_smi(client, image, gpu_argv)), "2>&1 || true")
+        argv = shell.join(docker.nvidia_smi(client, image, gpu_argv))
+        return StringCommand("{ timeout 120", argv, f"2>&1 >&3 3>&- | sed 's/^/{STDERR}/'; }} 3>&1")
 
     def process(self, output: list[str]) -> ContainerGpus:
         gpus = [line.strip() for line in output if line.startswith("GPU ")]
-        return ContainerGpus(gpus=gpus, error="" if gpus else " ".join(line.strip() for line in output)[-400:])
+        said = " ".join(line.removeprefix(STDERR).strip() for line in output)
+        return ContainerGpus(gpus=gpus, error="" if gpus else said[-400:])
 
     @staticmethod
     def default() -> ContainerGpus:

@@ -183,7 +183,7 @@ def _check_devices(docker_client: str, tag: str, variant: str, gpu_argv: Sequenc
     """The command that fails when llama-server lists no GPU (it names them CUDA0, Vulkan0 ...)."""
     return stream(
         StringCommand(
-            "devices=$(", shell.join(docker.devices_of(docker_client, tag, gpu_argv)), "2>&1 );",
+            "devices=$(", shell.join(docker.devices_of(docker_client, tag, gpu_argv)), ");",
             "printf '%s\\n' \"$devices\"; printf '%s\\n' \"$devices\" | grep -Eq",
             QuoteString(r"^ *(CUDA|Vulkan)[0-9]+:"),
         ),
