@@ -12,16 +12,22 @@ COMMENT = "# Puts the claude-local command on PATH; written by tasks/commands.py
 
 @dataclass(frozen=True)
 class ShellStartup:
-    """A workstation's start-up files that exist (paths), and its installed shells (names)."""
+    """A workstation's start-up files that exist (paths), its installed shells (names), and where zsh and fish read.
+
+    ``zsh_directory`` is ZDOTDIR or the home directory, ``fish_directory`` is ``~/.config/fish`` unless XDG_CONFIG_HOME
+    is set. The shells themselves know.
+    """
 
     existing: frozenset[str]
     shells: frozenset[str]
+    zsh_directory: str
+    fish_directory: str
 
 
-def candidates(home: str) -> list[str]:
-    """Every path that :func:`block_files` and :func:`fish_path` look for in ``ShellStartup.existing``."""
-    names = (".bashrc", ".bash_profile", ".bash_login", ".profile", ".zshrc", ".zprofile", join(".config", "fish"))
-    return [join(home, name) for name in names]
+def candidates(home: str, zsh_directory: str) -> list[str]:
+    """Every file that :func:`block_files` looks for in ``ShellStartup.existing``."""
+    names = (".bashrc", ".bash_profile", ".bash_login", ".profile")
+    return [join(home, name) for name in names] + [join(zsh_directory, name) for name in (".zshrc", ".zprofile")]
 
 
 def block_files(home: str, startup: ShellStartup) -> list[str]:
@@ -33,18 +39,23 @@ def block_files(home: str, startup: ShellStartup) -> list[str]:
     """
     login = [join(home, name) for name in (".bash_profile", ".bash_login", ".profile")]
     files = [join(home, ".bashrc"), next((path for path in login if path in startup.existing), login[-1])]
-    zsh = [join(home, name) for name in (".zshrc", ".zprofile")]
+    zsh = [join(startup.zsh_directory, name) for name in (".zshrc", ".zprofile")]
     if "zsh" in startup.shells or not startup.existing.isdisjoint(zsh):
         files += zsh
     return files
 
 
-def fish_path(home: str, startup: ShellStartup) -> str | None:
+def fish_path(startup: ShellStartup) -> str | None:
     """Where fish's file goes; None when fish is neither installed nor configured."""
-    configured = join(home, ".config", "fish")
-    if "fish" in startup.shells or configured in startup.existing:
-        return join(configured, "conf.d", "claude-local.fish")
+    if "fish" in startup.shells or startup.fish_directory in startup.existing:
+        return join(startup.fish_directory, "conf.d", "claude-local.fish")
     return None
+
+
+def line_to_add(path: str, directory: str, home: str) -> str:
+    """The line that does the same in the start-up file ``path``, for a person to add."""
+    quoted = _in_double_quotes(directory, home)
+    return f'fish_add_path "{quoted}"' if path.endswith(".fish") else f'export PATH="{quoted}:$PATH"'
 
 
 def posix_block(directory: str, home: str) -> str:

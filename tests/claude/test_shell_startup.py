@@ -26,7 +26,7 @@ lines = st.lists(st.sampled_from(["alias a=b", "", "# text", "export X=1", BEGIN
 
 
 def nothing(existing: set[str] = set(), shells: set[str] = set()) -> ShellStartup:  # noqa: B006
-    return ShellStartup(existing=frozenset(existing), shells=frozenset(shells))
+    return ShellStartup(frozenset(existing), frozenset(shells), HOME, f"{HOME}/.config/fish")
 
 
 @given(before=lines, end=st.sampled_from(["", "\n"]))
@@ -67,7 +67,7 @@ def test_a_directory_outside_home_keeps_its_full_path() -> None:
 
 def test_bash_alone_gets_its_interactive_and_its_login_file() -> None:
     assert block_files(HOME, nothing()) == ["/home/u/.bashrc", "/home/u/.profile"]
-    assert fish_path(HOME, nothing()) is None
+    assert fish_path(nothing()) is None
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,8 @@ def test_zsh_and_fish_get_files_only_when_installed_or_configured() -> None:
     assert f"{HOME}/.zshrc" in block_files(HOME, nothing(shells={"zsh"}))
     for name in (".zshrc", ".zprofile"):
         assert block_files(HOME, nothing(existing={f"{HOME}/{name}"}))[2:] == [f"{HOME}/.zshrc", f"{HOME}/.zprofile"]
+    elsewhere = ShellStartup(frozenset(), frozenset({"zsh"}), f"{HOME}/z", "")
+    assert block_files(HOME, elsewhere)[2:] == [f"{HOME}/z/.zshrc", f"{HOME}/z/.zprofile"]
     path = f"{HOME}/.config/fish/conf.d/claude-local.fish"
-    assert fish_path(HOME, nothing(shells={"fish"})) == path
-    assert fish_path(HOME, nothing(existing={f"{HOME}/.config/fish"})) == path
+    assert fish_path(nothing(shells={"fish"})) == path
+    assert fish_path(nothing(existing={f"{HOME}/.config/fish"})) == path

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,76 @@ def test_zsh_and_fish_are_served_where_they_are_configured(tmp_path: Path) -> No
     for name in (".zshrc", ".zprofile"):
         assert posix_block(f"{tmp_path}/bin", str(tmp_path)) in (tmp_path / name).read_text()
     assert "set -gx PATH" in (tmp_path / "dotfiles/conf.d/claude-local.fish").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+def test_zsh_is_asked_where_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ZDOTDIR", raising=False)
+    (tmp_path / ".zshenv").write_text('echo "directory of the day"\nexport ZDOTDIR="$HOME/.config/my zsh"\n')
+    assert add_to_path(tmp_path) == (True, False)
+    assert not (tmp_path / ".zshrc").exists() and not (tmp_path / ".zprofile").exists()
+    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    for how in ("-ic", "-lc"):
+        script = 'print -r -- "$PATH"'
+        done = subprocess.run(["zsh", how, script], env=env, capture_output=True, text=True, timeout=30, check=True)
+        assert done.stdout.splitlines()[-1] == f"{tmp_path}/bin:/usr/bin:/bin"
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A directory that is mounted read-only, with a .bashrc in it."""
+    place = tmp_path / "generation"
+    place.mkdir()
+    (place / ".bashrc").write_text("alias a=b\n")
+    for words in (["--bind", place, place], ["-o", "remount,bind,ro", place]):
+        if subprocess.run(["mount", *words], capture_output=True, timeout=30).returncode:
+            pytest.skip("this needs the right to mount")
+    yield place
+    subprocess.run(["umount", place], check=True, timeout=30)
+
+
+def test_a_start_up_file_in_a_read_only_place_is_a_warning_with_the_line_to_add(
+    tmp_path: Path, read_only: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As home-manager leaves it."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/.bashrc").symlink_to(read_only / ".bashrc")
+    (tmp_path / "home/.config").mkdir()
+    (tmp_path / "home/.config/fish").symlink_to(read_only)
+    with caplog.at_level("WARNING", logger="pyinfra"):
+        assert add_to_path(tmp_path / "home") == (True, False), "the other files are changed, and only once"
+    assert f"{tmp_path}/home/.bashrc is in a read-only place" in caplog.text
+    assert 'Fix: add this line to it: export PATH="$HOME/bin:$PATH"' in caplog.text
+    assert 'Fix: add this line to it: fish_add_path "$HOME/bin"' in caplog.text
+    assert (tmp_path / "home/.bashrc").read_text() == "alias a=b\n"
+    assert [path.name for path in tmp_path.rglob("*claude-local-new")] == []
+    assert posix_block(f"{tmp_path}/home/bin", f"{tmp_path}/home") in (tmp_path / "home/.profile").read_text()
+
+
+def test_a_line_that_is_there_already_is_enough(
+    tmp_path: Path, read_only: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    subprocess.run(["mount", "-o", "remount,bind,rw", read_only], check=True, timeout=30)
+    (read_only / ".bashrc").write_text('export PATH="$HOME/bin:$PATH"\n')
+    subprocess.run(["mount", "-o", "remount,bind,ro", read_only], check=True, timeout=30)
+    (tmp_path / ".bashrc").symlink_to(read_only / ".bashrc")
+    with caplog.at_level("WARNING", logger="pyinfra"):
+        add_to_path(tmp_path)
+    assert ".bashrc" not in caplog.text
+
+
+def test_a_file_that_is_a_mount_of_its_own_is_written_to(tmp_path: Path, read_only: Path) -> None:
+    """As a container's engine mounts single files."""
+    (tmp_path / "mounted").touch()
+    (tmp_path / ".bashrc").write_text("alias a=b\n")
+    subprocess.run(["mount", "--bind", tmp_path / "mounted", tmp_path / ".bashrc"], check=True, timeout=30)
+    try:
+        assert add_to_path(tmp_path) == (True, False)
+        assert "claude-local" in (tmp_path / ".bashrc").read_text()
+        assert list(tmp_path.glob("*.claude-local-new")) == []
+    finally:
+        subprocess.run(["umount", tmp_path / ".bashrc"], check=True, timeout=30)
 
 
 # --- the command's former name

@@ -17,7 +17,11 @@ native=$1; versions=$2; link=$3; tested=$4
 echo "link $(readlink -- "$link")"
 if test -L "$native"; then echo "native link $(readlink -- "$native")"
 elif test -e "$native"; then echo "native file"
-else echo "native free"; fi
+else
+  place=${native%/*}
+  while test ! -e "$place"; do place=$(dirname "$place"); done
+  if test -w "$place"; then echo "native free"; else echo "native closed"; fi
+fi
 login=$(setsid --wait timeout 15 bash -lic 'printf "\nclaude at %s\n" "$(type -P claude)"' </dev/null 2>/dev/null \
   | sed -n 's/^claude at //p' | tail -n 1)
 asked=
@@ -36,8 +40,9 @@ true
 
 
 class Installations(TypedDict):
-    """``installed``: in order of preference; ``link``: where our link points ("" without one); ``native``: what is at
-    ~/.local/bin/claude (``free``, ``file``, or where its link points); ``npm``: whether npm is installed."""
+    """``installed``: in order of preference; ``link``: where our link points ("" without one); ``npm``: whether npm is
+    installed; ``native``: what is at ~/.local/bin/claude: ``free``, ``closed`` (nothing, and its place is read-only),
+    ``file``, or where the link there points."""
 
     installed: list[Installation]
     link: str

@@ -16,6 +16,16 @@ for path do
 done
 """
 
+# Nothing can take a file's place where its directory is read-only. The directory may have to be made first.
+READ_ONLY = r"""
+for path do
+  for directory in "$(dirname -- "$path")" "$(dirname -- "$(readlink -m -- "$path")")"; do
+    while test ! -e "$directory"; do directory=$(dirname -- "$directory"); done
+    if test ! -w "$directory"; then echo "$path"; break; fi
+  done
+done
+"""
+
 LINKS_OUT = r"""
 top=$(readlink -f -- "$1") || exit 0
 shift
@@ -56,6 +66,21 @@ class UserFiles(FactBase[dict[str, UserFile | None]]):
     def default() -> dict[str, UserFile | None]:
         """A machine without any of them."""
         return {}
+
+
+class ReadOnly(FactBase[list[str]]):
+    """Those of ``paths`` that cannot be replaced: their directory, or that of what they link to, is read-only."""
+
+    def command(self, paths: Sequence[str]) -> StringCommand:
+        return shell.script(READ_ONLY, *paths)
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        """A machine where all can."""
+        return []
 
 
 class LinksOut(FactBase[list[str]]):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from posixpath import join
+from dataclasses import replace
 from typing import Any
 
-from pyinfra import host
+from pyinfra import host, logger, state
 from pyinfra.api import QuoteString, StringCommand, operation
-from pyinfra.facts.files import Directory
-from pyinfra.facts.server import Which
 
 from claude_local.claude.shell_startup import (
     ShellStartup,
@@ -17,10 +15,12 @@ from claude_local.claude.shell_startup import (
     candidates,
     fish_file,
     fish_path,
+    line_to_add,
     posix_block,
     with_block,
 )
-from claude_local.deploy.facts.user_files import UserFile, UserFiles
+from claude_local.deploy.facts.commands import Shells, UserShells
+from claude_local.deploy.facts.user_files import ReadOnly, UserFile, UserFiles
 from claude_local.deploy.operations import user_files
 
 
@@ -32,38 +32,52 @@ def add_to_path(directory: str, home: str) -> Generator[Any]:
     + home: the user's home directory
 
     A marked block in .bashrc, in the file that a login bash reads, in .zshrc and .zprofile; a file of our own for fish.
-    zsh and fish only where they are installed or configured. Instead of pyinfra's ``files.block``, which turns a linked
-    .bashrc into a plain file and warns on every run that it is in beta.
+    zsh and fish only where they are installed or configured. A file in a read-only place (home-manager) is a warning
+    with the line to add. Instead of pyinfra's ``files.block``, which turns a linked .bashrc into a plain file and warns
+    on every run that it is in beta.
 
     Example::
 
         commands.add_to_path(name="Put the commands on PATH", directory="/home/u/bin", home="/home/u")
     """
-    files: dict[str, UserFile | None] = host.get_fact(UserFiles, paths=candidates(home))
-    existing = {path for path, file in files.items() if file is not None}
-    fish_config = join(home, ".config", "fish")
-    if host.get_fact(Directory, path=fish_config) is not None:
-        existing.add(fish_config)
-    shells = [shell for shell in ("bash", "zsh", "fish") if host.get_fact(Which, command=shell)]
-    startup = ShellStartup(existing=frozenset(existing), shells=frozenset(shells))
-    changes: dict[str, tuple[str, str]] = {}
-    for path in block_files(home, startup):
-        file = files.get(path)
-        old = file.text if file else ""
-        new = with_block(old, posix_block(directory, home))
-        if new != old:
-            changes[path] = (new, file.mode if file else "644")
-    fish = fish_path(home, startup)
-    if fish is not None:
-        text = fish_file(directory, home)
-        (file,) = user_files.read(fish)
-        if file is None or file.text != text:
-            changes[fish] = (text, file.mode if file else "644")
+    changes = _startup_changes(directory, home)
+    read_only: list[str] = host.get_fact(ReadOnly, paths=list(changes)) if changes else []
+    for path in read_only:
+        del changes[path]
+        line = line_to_add(path, directory, home)
+        (file,) = user_files.read(path)
+        if (file is None or line not in file.text.splitlines()) and state.is_executing:
+            logger.warning(f"{path} is in a read-only place and stays as it is.\n  Fix: add this line to it: {line}")
     if not changes:
         host.noop(f"the shells' start-up files put {directory} on PATH")
-        return
     for path, (text, mode) in changes.items():
         yield from user_files.replace(path, text.encode("utf-8", "surrogateescape"), mode)
+
+
+def _startup_changes(directory: str, home: str) -> dict[str, tuple[str, str]]:
+    """The start-up files that do not put ``directory`` on PATH yet: path -> (new text, mode)."""
+    shells: Shells = host.get_fact(UserShells, home=home)
+    startup = ShellStartup(
+        existing=frozenset([shells["fish"]] if shells["configured"] else []),
+        shells=frozenset(shells["shells"]),
+        zsh_directory=shells["zsh"] or home,
+        fish_directory=shells["fish"],
+    )
+    fish = fish_path(startup)
+    paths = [*candidates(home, startup.zsh_directory), *([fish] if fish else [])]
+    files: dict[str, UserFile | None] = host.get_fact(UserFiles, paths=paths)
+    startup = replace(startup, existing=startup.existing | {path for path, file in files.items() if file is not None})
+    texts = {path: (file.text if file else "") for path, file in files.items()}
+    wanted = {
+        path: with_block(texts.get(path, ""), posix_block(directory, home)) for path in block_files(home, startup)
+    }
+    if fish is not None:
+        wanted[fish] = fish_file(directory, home)
+    return {
+        path: (text, file.mode if (file := files.get(path)) else "644")
+        for path, text in wanted.items()
+        if text != texts.get(path, "") or files.get(path) is None
+    }
 
 
 # The first lines of every llamactl that this project has installed.

@@ -20,6 +20,13 @@ from claude_local.deploy.facts.user_files import LinksOut, UserFile, UserFiles
 
 # The ending of the file that takes the place of another in one step.
 NEW = ".claude-local-new"
+# $1 the new file, $2 the file or a link to it, $3 the mode. A file that is a mount of its own can only be written to.
+REPLACE_SCRIPT = r"""
+chmod "$3" "$1" && target=$(readlink -f -- "$2") && { mv -f "$1" "$target" 2>/dev/null || cat "$1" >"$target"; }
+status=$?
+rm -f "$1"
+exit $status
+"""
 
 
 def replace(dest: str, content: bytes, mode: str) -> Generator[Any]:
@@ -34,7 +41,7 @@ def replace(dest: str, content: bytes, mode: str) -> Generator[Any]:
     new = f"{dest}{NEW}"
     yield StringCommand("mkdir", "-p", QuoteString(dirname(dest)))
     yield FileUploadCommand(io.BytesIO(content), new, remote_temp_filename=host.get_temp_filename(new))
-    yield shell.script('chmod "$3" "$1" && mv -f "$1" "$(readlink -f -- "$2")"', new, dest, mode)
+    yield shell.script(REPLACE_SCRIPT, new, dest, mode)
 
 
 def read(*paths: str) -> list[UserFile | None]:
