@@ -19,7 +19,8 @@ class FenceConfig:
 
     ``layers``: which of OUTER (bubblewrap around the whole process) and INNER (Claude Code's sandbox around each
     command) work here. ``bwrap``: the bubblewrap to run, a copy of its own where AppArmor needs one. ``reason``: why
-    a layer is missing, in one line. ``ports``: ports on 127.0.0.1 that a session may reach, llama-server's first.
+    a layer is missing, in one line. ``ports``: ports on 127.0.0.1 that a session may reach. ``server_port``:
+    llama-server's among them, where only a client's requests pass.
     ``domains``: domains that sandboxed commands may reach; unless empty, the session shares the machine's network.
     ``writable``, ``hidden``, ``visible``: paths that the user adds to the writable and the hidden ones, and
     exceptions from the hidden ones. ``environment``: variables that a session gets although their names look like
@@ -30,6 +31,7 @@ class FenceConfig:
     bwrap: str = "/usr/bin/bwrap"
     reason: str = ""
     ports: tuple[int, ...] = ()
+    server_port: int = 8080
     domains: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
@@ -48,7 +50,7 @@ class FenceConfig:
         return INNER in self.layers
 
 
-_TEXT, _NUMBERS = ("bwrap", "reason"), ("ports",)
+_SCALARS, _NUMBERS = {"bwrap": str, "reason": str, "server_port": int}, ("ports",)
 
 
 def parse(text: str) -> FenceConfig:
@@ -64,8 +66,8 @@ def parse(text: str) -> FenceConfig:
         raise ConfigError(f"it has the unknown key {unknown[0]!r}")
     values: dict[str, Any] = {}
     for key, value in raw.items():
-        if key in _TEXT:
-            good = isinstance(value, str)
+        if key in _SCALARS:
+            good = type(value) is _SCALARS[key]
         else:
             kind = int if key in _NUMBERS else str
             good = isinstance(value, list) and all(type(each) is kind for each in value)

@@ -278,8 +278,8 @@ def serve(session: FencedSession, network: Network, sockets: list[socket], swap:
     """Answer the sockets that inside.py listens on, as many as ``network.listeners``."""
     listeners = list(sockets)
     server = server_address(session.options.server)
-    # The first one is llama-server's, also when this session uses another server or none.
-    server_ports = {server[1], *session.config.ports[:1]}
+    # llama-server's also when this session uses another server or none.
+    server_ports = {server[1], session.config.server_port}
     if network.proxy_port is not None:
         proxy(listeners.pop(), session.config.ports, dict.fromkeys(server_ports, filter_for(None)))
     for listener, address in zip(listeners, network.addresses, strict=True):

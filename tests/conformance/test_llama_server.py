@@ -14,20 +14,11 @@ import pytest
 from claude_local.paths import Paths
 from claude_local.server.client import ANSWER, LlamaClient, ServerError
 from claude_local.server.wait import ACTIVE, load
+from claude_local.verify.messages_rows import TOOL
 from tests.conformance.checker import CheckedMessage, check_events, check_message, check_token_count
 from tests.integration.machine import HOME
 
 pytestmark = pytest.mark.integration
-
-TOOL = {
-    "name": "Read",
-    "description": "Reads a file and returns its content.",
-    "input_schema": {
-        "type": "object",
-        "properties": {"file_path": {"type": "string", "description": "The path of the file"}},
-        "required": ["file_path"],
-    },
-}
 
 
 def user(prompt: str, max_tokens: int = 24, **more: Any) -> dict[str, Any]:

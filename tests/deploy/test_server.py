@@ -14,25 +14,14 @@ from claude_local.deploy.facts.server import ApiKey, Hashes, Key, ServerAnswers
 from claude_local.deploy.operations import server
 from claude_local.models.profiles import parse
 from claude_local.paths import Paths
-from claude_local.server.container import CONFIG_LABEL, Container
+from claude_local.server.container import CONFIG_LABEL
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 from tests.deploy.this_machine import apply, changes
 from tests.docker.test_commands import NETWORK
+from tests.server.test_container import CONTAINER
 
 PATHS = Paths(home="/home/u", model_dir="/data/models", bin_dir="/home/u/bin")
 CLIENT = Client(client="/usr/bin/docker", buildkit=True, version="20.10.24", daemon=True, dockerd=True)
-CONTAINER = Container(
-    name="server",
-    image="image:tag",
-    port=8080,
-    uid=1000,
-    gid=1000,
-    memory_mib=4096,
-    pids=512,
-    model_dir="/data/models",
-    search_dirs={0: "/mnt/a"},
-    server_dir="/home/u/server",
-)
 PROFILES = parse(
     "[small]\nNAME = Small\nMODEL = small.gguf\nCTX_SIZE = 4096\nTOOLS = Read, Write\n\n"
     "[large]\nNAME = Large\nMODEL = large.gguf\n"

@@ -49,7 +49,6 @@ def test_the_setting_uses_a_gpu_inside_the_processor_anyway() -> None:
         ("cuda", (), "there is no NVIDIA GPU"),
         ("cuda", (nvidia(None, None),), "has no NVIDIA driver"),
         ("vulkan", (nvidia(),), "no AMD or Intel GPU"),
-        ("rocm", (AMD,), "allowed is one of auto, cpu, cuda, vulkan"),
     ],
 )
 def test_a_setting_that_cannot_be_met_is_refused_with_the_reason(setting: str, gpus: tuple[Gpu, ...], why: str) -> None:
