@@ -27,6 +27,8 @@ _FIXED = {
     "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
     "CLAUDE_CODE_TOTAL_TOKENS_REMINDER": "off",
     "CLAUDE_CODE_MODEL_CAPABILITIES": "-mid_conv_system,-mid_conv_tool_change",
+    # The last line of a session: "claude --resume ID" would start the user's other Claude Code.
+    "CLAUDE_CODE_RESUME_HINT_COMMAND": "claude-local",
     # No traffic to others, no updates.
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "DISABLE_TELEMETRY": "1",

@@ -105,9 +105,16 @@ SYSTEM_DIRECTORIES = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys",
     "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/sbin", "/usr/share", "/var/lib",
     "/usr/local/bin", "/usr/local/lib", "/usr/local/sbin", "/var/spool", "/var/run", "/var/cache",
+    "/snap",
 )  # fmt: skip
 # No workspaces themselves, but directories below them may be.
 SHARED_DIRECTORIES = ("/home", "/opt")
+# Below the home directory: programs that shells find, although perhaps not the one that starts the session. No
+# workspace may hold one.
+PROGRAMS_IN_HOME = (
+    "bin", ".local/bin", ".cargo/bin", "go/bin", ".npm-global/bin", ".yarn/bin", ".bun/bin", ".deno/bin", ".volta/bin",
+    ".dotnet/tools", ".krew/bin", ".pyenv/shims", ".rbenv/shims", ".asdf/shims", ".local/share/mise/shims",
+)  # fmt: skip
 
 # --- what is guarded in a workspace -----------------------------------------------------------------------------------
 

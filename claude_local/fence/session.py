@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from os.path import abspath, dirname, join
 from socket import socket
 
-from claude_local.fence import bubblewrap, mount_check, plan, remount, seccomp
+from claude_local.fence import bubblewrap, mount_check, plan, policy, remount, seccomp
 from claude_local.fence.claude_sandbox import ClaudeSandbox, session_settings
 from claude_local.fence.config import FenceConfig
 from claude_local.fence.environment import session_environment
+from claude_local.fence.files import realpath
 from claude_local.fence.ledger import Ledger
 from claude_local.fence.messages import PROVISION, fail, note
 from claude_local.fence.network import Network, server_address, session_network
@@ -213,11 +214,24 @@ def environment_and_token(session: FencedSession, network: Network) -> tuple[dic
     With a network namespace of its own the session knows only the stand-in, and the relay puts the token in its place.
     """
     env = session_environment(session.config, session.options.sandbox_bin) | {"XDG_RUNTIME_DIR": session.runtime_dir}
+    leave_out_tmpdir(env, session)
     token = env.get("ANTHROPIC_AUTH_TOKEN")
     if not (network.own_namespace and token):
         return env, None
     stand_in = os.urandom(32).hex()
     return env | {"ANTHROPIC_AUTH_TOKEN": stand_in}, (stand_in.encode(), token.encode())
+
+
+def leave_out_tmpdir(env: dict[str, str], session: FencedSession) -> None:
+    """Remove CLAUDE_CODE_TMPDIR from ``env`` when the session cannot write there: Claude Code would not start."""
+    if not (value := env.get("CLAUDE_CODE_TMPDIR")):
+        return
+    place = realpath(value)
+    # A home directory in /tmp is no part of the session's own /tmp.
+    private = [] if plan.covers(session.places.home, place) else policy.TMPFS
+    if not any(plan.covers(each, place) for each in [*session.survey.fence.rw_bind, *private]):
+        note(f"CLAUDE_CODE_TMPDIR is ignored: a session cannot write to {value} (the setting fence_writable allows it)")
+        del env["CLAUDE_CODE_TMPDIR"]
 
 
 def claude_settings(session: FencedSession, network: Network) -> dict[str, object]:

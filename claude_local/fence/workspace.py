@@ -41,23 +41,46 @@ def check_workspace(path: str, places: Places, survey: Survey) -> None:
             break
         if covers(path, system) or (covers(system, path) and not covers(places.home, path)):
             raise WorkspaceRefused(f"the workspace {path} is part of the system ({system})", go)
-    for programs in program_directories(os.environ):
-        if covers(path, programs) and not _is_in_environment(programs, path, os.environ):
-            what = "is" if path == programs else f"holds {programs},"
-            raise WorkspaceRefused(
-                f"the workspace {path} {what} a directory on PATH: programs that a session leaves there run outside "
-                "the fence",
-                go,
-            )
+    if closed := _closed_to_roots_session(path):
+        why = f"a session of root runs without root's rights, and {closed} is closed without them"
+        raise WorkspaceRefused(f"the workspace {path} cannot be used: {why}", "cd elsewhere")
     for own in places.own:
         if covers(path, own) or covers(own, path):
             raise WorkspaceRefused(f"the workspace {path} holds or belongs to claude-local's own files ({own})", go)
+    in_home = [join(places.home, name) for name in policy.PROGRAMS_IN_HOME]
+    for programs in [*in_home, *program_directories(os.environ)]:
+        if covers(path, programs) and not _is_in_environment(programs, path, os.environ):
+            what = "is" if path == programs else f"holds {programs},"
+            raise WorkspaceRefused(
+                f"the workspace {path} {what} a directory of programs: what a session leaves there runs outside the "
+                "fence",
+                go,
+            )
     for secret in [*survey.fence.masked_directories, *survey.fence.masked_files, *survey.fence.private_tmpfs]:
         if covers(path, secret) or covers(secret, path):
             raise WorkspaceRefused(
                 f"the workspace {path} holds or lies in {secret}, which sessions must not see",
                 go + f", or show it with the setting fence_visible=[{json.dumps(secret)}]",
             )
+
+
+def _closed_to_roots_session(path: str) -> str | None:
+    """The directory at or above ``path`` that its mode closes to root itself; None when a session of root can work in
+    ``path``. For other users the kernel has answered before."""
+    if os.getuid() != 0:
+        return None
+    at, needed = path, 0o5
+    while True:
+        try:
+            status = os.stat(at)
+        except OSError:
+            return None
+        shift = 6 if status.st_uid == 0 else 3 if status.st_gid in (os.getgid(), *os.getgroups()) else 0
+        if status.st_mode >> shift & needed != needed:
+            return at
+        if at == "/":
+            return None
+        at, needed = dirname(at), 0o1
 
 
 def program_directories(env: Mapping[str, str]) -> list[str]:

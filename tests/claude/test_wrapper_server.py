@@ -121,6 +121,14 @@ def test_another_program_on_the_servers_own_port_can_be_looked_up(tmp_path: Path
     assert done.returncode == 1 and "Forbidden" in done.stderr and "sudo ss -ltnp" in done.stderr.splitlines()[-1]
 
 
+def test_a_program_that_does_not_speak_http_is_called_that(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=lambda: listener.accept()[0].sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done = home.run("-p", "x", server=url)
+    assert done.returncode == 1 and f"another program answers at {url}: SSH-2.0-OpenSSH_9.2" in done.stderr
+
+
 @pytest.mark.parametrize(("status", "token"), [(401, True), (403, False)])
 def test_a_refusal_of_llama_server_shows_its_message(home: Home, status: int, token: bool) -> None:
     with answering(lambda: (status, json.dumps({"error": {"message": "No entry on Sundays"}}))) as url:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -74,9 +75,27 @@ def test_directories_of_programs_are_refused(world: World, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", f"{world.home}/.cargo/bin:.:{world.home}/link:{world.home}/tools/a/shims:/usr/bin")
     (world.home / "link").symlink_to(".local/bin")
     for path in (".cargo/bin", ".cargo", ".local/bin", "tools/a/shims", "tools"):
-        assert "a directory on PATH" in refused(world, world.home / path)
+        assert "a directory of programs" in refused(world, world.home / path)
     for path in ("projects/one", "tools/b", ".cargo/bin/below"):
         check_workspace(str(world.home / path), world.places, Survey())
+    monkeypatch.setenv("PATH", "/usr/bin")
+    for path in (".cargo/bin", ".cargo", ".local/bin", "go/bin"):
+        assert "a directory of programs" in refused(world, world.home / path), "login shells have it on PATH"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="other users cannot be in such a directory")
+def test_a_directory_that_only_roots_privileges_open_is_refused_with_the_way_out(world: World) -> None:
+    closed = world.home / "closed"
+    (closed / "below").mkdir(parents=True)
+    for mode in (0o000, 0o600, 0o077):
+        closed.chmod(mode)
+        for path in (closed, closed / "below"):
+            with pytest.raises(WorkspaceRefused) as raised:
+                check_workspace(str(path), world.places, Survey())
+            assert f"{closed} is closed" in str(raised.value) and raised.value.fix == "cd elsewhere"
+    closed.chmod(0o711)
+    os.chown(closed, 12345, 12345)
+    check_workspace(str(closed / "below"), world.places, Survey())
 
 
 def test_a_project_with_an_environment_of_its_own_on_the_path_is_accepted(
@@ -89,7 +108,7 @@ def test_a_project_with_an_environment_of_its_own_on_the_path_is_accepted(
     monkeypatch.setenv("PATH", ":".join(map(str, programs)))
     monkeypatch.setenv("DIRENV_DIR", f"-{project}")
     check_workspace(str(project), world.places, Survey())
-    assert "a directory on PATH" in refused(world, project / ".venv")
+    assert "a directory of programs" in refused(world, project / ".venv")
 
 
 def test_ordinary_directories_are_accepted(world: World) -> None:

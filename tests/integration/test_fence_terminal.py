@@ -349,6 +349,8 @@ def test_continue_and_resume_bring_the_conversation_back(who: Person, work: Path
             tty.wait_for_prompt()
             tty.type("and now")
             tty.wait_for("Three.")
+            tty.type("/exit")
+            tty.wait_for(f"claude-local --resume {number}")
     for request in backend.main_requests[1:]:
         said = json.dumps(request["body"]["messages"])
         assert "the walnut words" in said and "One." in said
