@@ -74,10 +74,15 @@ class LlamaClient:
                 raise self._no_answer(error) from None
 
     def models(self) -> dict[str, dict[str, Any]]:
-        """Each section of presets.ini and its status, ``{"value": "loaded", ...}``. Raises ServerError."""
+        """The status, ``{"value": "loaded", ...}``, of each section of presets.ini: under its id and under its aliases.
+
+        Raises ServerError.
+        """
         answer = self.json("GET", "/v1/models", timeout=10)
         try:
-            return {entry["id"]: entry["status"] for entry in answer["data"]}
+            return {
+                name: entry["status"] for entry in answer["data"] for name in (entry["id"], *entry.get("aliases", ()))
+            }
         except (KeyError, TypeError):
             raise ServerError(f"{self.url} is not llama-server in router mode", "format", 200) from None
 

@@ -1,6 +1,7 @@
 """Render presets.ini, which tells llama-server's router the flags of every model. Pure.
 
-Each placed profile has a section under its id. ``[claude-local]`` repeats the active profile and is loaded at start.
+Each placed profile has one section, under its id. The active profile is loaded at start, and is also known as
+``claude-local``: a second section for that name would load the same file twice.
 llama-server reads a key as the long flag with that name, and ``false`` as its ``--no-`` form. An unknown key stops the
 whole router, so :mod:`claude_local.models.profiles` checks the flags first.
 """
@@ -14,6 +15,7 @@ from typing import Any
 from claude_local.models.devices import PLACEMENT
 from claude_local.models.profile import Profile
 
+# The name of the active profile, whichever it is, for clients that do not know the ids.
 ACTIVE = "claude-local"
 
 # The container's paths for model_dir, the directories of model_search_dirs (by position), and the server's directory.
@@ -101,7 +103,7 @@ def render(
     variant: str = "cpu",
     cache_ram_mib: int | None = None,
 ) -> str:
-    """The text of presets.ini: ``[claude-local]`` for ``active_id``, and a section for each placed profile.
+    """The text of presets.ini: a section for each placed profile. ``active_id`` has the alias ``claude-local``.
 
     ``placements`` is models.json. Its paths, ``model_dir`` and ``search_dirs`` are the workstation's. ``variant`` and
     ``cache_ram_mib``: see :func:`options`. Raises PresetsError when the active profile is not placed, or the container
@@ -110,9 +112,8 @@ def render(
     ids = placed_ids(profiles, placements)
     if active_id not in ids:
         raise PresetsError(f"the model of profile {active_id} is missing; tasks/models.py downloads it")
-    sections = [(ACTIVE, active_id), *((profile_id, profile_id) for profile_id in ids)]
     lines = ["; Written by the deploy from models.conf; changes made here are lost.", "version = 1"]
-    for section, profile_id in sections:
+    for profile_id in ids:
         record = placements["profiles"][profile_id]
         mmproj = record.get("mmproj")
         values = options(
@@ -122,8 +123,8 @@ def render(
             variant=variant,
             cache_ram_mib=cache_ram_mib,
         )
-        lines += ["", f"[{section}]"]
-        if section == ACTIVE:
-            lines.append("load-on-startup = true")
+        lines += ["", f"[{profile_id}]"]
+        if profile_id == active_id:
+            lines += [f"alias = {ACTIVE}", "load-on-startup = true"]
         lines += [f"{key} = {value}" for key, value in values.items()]
     return "\n".join(lines) + "\n"

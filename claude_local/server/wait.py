@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from claude_local.server.client import LlamaClient, ServerError
+from claude_local.server.presets import ACTIVE
 
-# The name under which presets.ini holds the default profile.
-ACTIVE = "claude-local"
 # States of a model that answers requests: a sleeping one wakes up by itself.
 READY = ("loaded", "sleeping")
 # A router listens within a second of its start; one that does not has ended.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from claude_local.server.client import ANSWER, Event, ServerError
-from claude_local.server.wait import ACTIVE
+from claude_local.server.presets import ACTIVE
 from claude_local.verify.checks import Check, Failed
 from claude_local.verify.server_rows import LOAD, load, loaded_in
 from claude_local.verify.workbench import Workbench

@@ -6,7 +6,7 @@ import time
 
 from claude_local.server import wait
 from claude_local.server.client import LlamaClient, error_message
-from claude_local.server.wait import ACTIVE
+from claude_local.server.presets import ACTIVE
 from claude_local.verify.checks import Check, Failed
 from claude_local.verify.workbench import Workbench
 
@@ -72,12 +72,16 @@ def _origin(bench: Workbench) -> str:
 
 def _model(bench: Workbench) -> str:
     took = load(bench, ACTIVE)
-    return f"{ACTIVE} ({bench.parameters.default}): context window {bench.context_window} tokens{loaded_in(took)}"
+    return f"{bench.parameters.default}, also known as {ACTIVE}: context window {bench.context_window} tokens{loaded_in(took)}"
 
 
 def _restored(bench: Workbench) -> str:
     took = load(bench, ACTIVE)
-    return f"{ACTIVE} was loaded again in {took:.0f} s" if took > 1 else f"{ACTIVE} is loaded"
+    return (
+        f"{bench.parameters.default} was loaded again in {took:.0f} s"
+        if took > 1
+        else f"{bench.parameters.default} is loaded"
+    )
 
 
 def checks(default: str) -> list[Check]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from claude_local.fence.config import ConfigError, FenceConfig, parse
 from claude_local.server.client import LlamaClient
-from claude_local.server.wait import ACTIVE
+from claude_local.server.presets import ACTIVE
 from claude_local.verify import processes
 from claude_local.verify.checks import Failed
 from claude_local.verify.parameters import Parameters

@@ -13,7 +13,8 @@ import pytest
 
 from claude_local.paths import Paths
 from claude_local.server.client import ANSWER, LlamaClient, ServerError
-from claude_local.server.wait import ACTIVE, load
+from claude_local.server.presets import ACTIVE
+from claude_local.server.wait import load
 from claude_local.verify.messages_rows import TOOL
 from tests.conformance.checker import CheckedMessage, check_events, check_message, check_token_count
 from tests.integration.machine import HOME

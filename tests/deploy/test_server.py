@@ -103,7 +103,7 @@ def test_presets_and_profiles_list_what_is_placed(tmp_path: Path) -> None:
     Path(paths.placements).write_text(json.dumps(PLACED))
     assert changes(server.presets, **{**PRESETS, "paths": paths}) == (True, False)
     text = Path(paths.presets).read_text()
-    assert "[claude-local]\nload-on-startup = true\nmodel = /models/small.gguf" in text
+    assert "[small]\nalias = claude-local\nload-on-startup = true\nmodel = /models/small.gguf" in text
     assert "[large]" not in text and "cache-ram = 1024" in text
     assert json.loads(Path(paths.profiles).read_text()) == {
         "default": "small",

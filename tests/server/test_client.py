@@ -96,9 +96,11 @@ def test_a_connection_that_ends_without_an_answer_is_broken() -> None:
 
 
 def test_the_models_of_a_router_are_listed_with_their_status() -> None:
-    listed = {"data": [{"id": "small", "status": {"value": "loaded"}}]}
+    small = {"id": "small", "aliases": ["claude-local"], "status": {"value": "loaded"}}
+    listed = {"data": [small, {"id": "large", "aliases": [], "status": {"value": "unloaded"}}]}
     with serving(answer(listed), answer({"data": [{"id": "x"}]}), answer([])) as (client, _):
-        assert client.models() == {"small": {"value": "loaded"}}
+        loaded, unloaded = {"value": "loaded"}, {"value": "unloaded"}
+        assert client.models() == {"small": loaded, "claude-local": loaded, "large": unloaded}
         for _ in range(2):
             with pytest.raises(ServerError, match="not llama-server in router mode"):
                 client.models()

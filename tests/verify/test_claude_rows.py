@@ -134,7 +134,7 @@ def _the_labs_profile_is_known_to_use_tools(monkeypatch: pytest.MonkeyPatch) -> 
         ({"claude-local": {"contextWindow": 1_000_000}}, "the server's n_ctx is 4096"),
         (
             {"claude-local": {"contextWindow": 4096}, "claude-haiku-4-5": {"contextWindow": 4096}},
-            "instead of claude-local only",
+            "instead of small only",
         ),
     ],
 )

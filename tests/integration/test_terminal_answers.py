@@ -1,0 +1,98 @@
+"""What a terminal session makes of llama-server's harder answers: it says why, and the next prompt works."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.responses import JSONResponse, Response
+
+from claude_local.verify.scripted_backend import ScriptedBackend, Turn, text, tool_use
+from tests.integration.fenced_home import ROOT, TOKEN, Person, person
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
+
+PATCHES = ROOT / "files" / "image" / "patches"
+PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\n%%EOF\n"
+
+
+@pytest.fixture(scope="module")
+def who() -> Iterator[Person]:
+    with person("root", "") as somebody:
+        yield somebody
+
+
+def png(side: int = 64) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"".join(bytes([0, *[row % 256] * 3 * side]) for row in range(side)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def words_of_patch(name: str, begin: str) -> str:
+    """The message of llama-server that a patch of ours holds; tests/conformance shows that the server sends it."""
+    (found,) = re.findall(rf'^\+.*invalid_argument\("({begin}[^"]*)"', (PATCHES / name).read_text(), re.M)
+    return str(found)
+
+
+REFUSED = {
+    "image": words_of_patch("0004-no-projector.patch", "could not process image"),
+    "document": words_of_patch("0001-messages-requests.patch", "could not process PDF"),
+}
+
+
+class WithoutProjector(ScriptedBackend):
+    """Refuses pictures and PDFs as llama-server does for a model without a projector."""
+
+    def __init__(self, *turns: Turn) -> None:
+        super().__init__(turns, 200_000, token=TOKEN)
+        self.refused = 0
+
+    def _messages(self, body: Any) -> Response:
+        for kind, message in REFUSED.items():
+            if any(block["type"] == kind for block in blocks_of(body)):
+                self.refused += 1
+                error = {"code": 400, "message": message, "type": "invalid_request_error"}
+                return JSONResponse({"type": "error", "error": error}, status_code=400)
+        return super()._messages(body)
+
+
+def blocks_of(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every block in the messages of a request, also those in tool results."""
+    for message in body["messages"]:
+        for block in message["content"] if isinstance(message["content"], list) else []:
+            yield block
+            yield from block["content"] if isinstance(block.get("content"), list) else []
+
+
+def test_a_picture_or_pdf_that_the_model_cannot_read_is_taken_out_and_the_session_goes_on(who: Person) -> None:
+    work = who.workspace("pictures")
+    for name, content in {"a.png": png(), "b.png": png(), "c.pdf": PDF}.items():
+        (work / name).write_bytes(content)
+    turns = [
+        text("The first answer."),
+        *(part for name in ("b.png", "c.pdf")
+          for part in (tool_use("Read", {"file_path": str(work / name)}), text(f"After {name}."))),
+        text("The last answer."),
+    ]  # fmt: skip
+    with WithoutProjector(*turns) as backend, who.at_terminal(backend, cwd=work) as tty:
+        tty.wait_for_prompt()
+        tty.send("what is in @a.png ")
+        tty.read(1)
+        tty.send("\r")
+        tty.wait_for("The first answer.")
+        assert "an image in the conversation could not be processed and was removed" in re.sub(r"\s+", " ", tty.text)
+        for name in ("b.png", "c.pdf"):
+            tty.type(f"read the other one, {name[0]}")
+            tty.wait_for(f"After {name}.")
+        assert "a document in the conversation could not be processed and was removed" in re.sub(r"\s+", " ", tty.text)
+        refused = backend.refused
+        tty.type("and now without")
+        tty.wait_for("The last answer.")
+    assert refused == backend.refused == 3, "one refusal each, none for the prompts after them"
