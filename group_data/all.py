@@ -31,6 +31,8 @@ fence_visible = []
 fence_environment = []
 # Parts of the desktop that sessions may use: "ssh-agent", "gpg-agent", "display".
 fence_sockets = []
+# Run the model's commands without asking, where both layers of the fence work. Plan mode still allows no changes.
+fence_auto_allow = False
 
 # --- docker -------------------------------------------------------------------------------------------------------
 # When Docker is missing, try Docker's own apt repository before the distribution's package.

@@ -31,6 +31,7 @@ fence.configure(
         visible=paths(ws.settings.fence_visible),
         environment=tuple(ws.settings.fence_environment),
         sockets=tuple(ws.settings.fence_sockets),
+        auto_allow=ws.settings.fence_auto_allow,
     ),
     root=ws.root,
 )

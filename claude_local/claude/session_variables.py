@@ -17,8 +17,9 @@ _KEPT = ("CLAUDE_LOCAL_", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_AUTO_CONNECT_IDE"
          "CLAUDE_CODE_TMPDIR")  # fmt: skip
 _PREFERENCES = (
     "CLAUDE_CODE_DISABLE_", "CLAUDE_CODE_SHELL", "CLAUDE_CODE_EFFORT_LEVEL", "CLAUDE_CODE_EXTRA_BODY",
-    "CLAUDE_CODE_MAX_", "CLAUDE_CODE_NO_FLICKER", "CLAUDE_CODE_SCROLL_SPEED", "CLAUDE_CODE_SYNTAX_HIGHLIGHT",
-    "CLAUDE_CODE_ACCESSIBILITY", "CLAUDE_STREAM_", "CLAUDE_BYTE_STREAM_", "CLAUDE_AUTOCOMPACT_",
+    "CLAUDE_CODE_MAX_", "CLAUDE_CODE_FILE_READ_MAX_", "CLAUDE_CODE_NO_FLICKER", "CLAUDE_CODE_SCROLL_SPEED",
+    "CLAUDE_CODE_SYNTAX_HIGHLIGHT", "CLAUDE_CODE_ACCESSIBILITY", "CLAUDE_STREAM_", "CLAUDE_BYTE_STREAM_",
+    "CLAUDE_AUTOCOMPACT_",
 )  # fmt: skip
 _FIXED = {
     "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1",
@@ -40,9 +41,17 @@ _FIXED = {
     "DISABLE_FEEDBACK_COMMAND": "1",
     "DISABLE_COST_WARNINGS": "1",
 }
-# Milliseconds. A slow machine may read a long prompt for half an hour without sending anything.
-_TIMEOUTS = ("API_TIMEOUT_MS", "CLAUDE_STREAM_IDLE_TIMEOUT_MS", "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS")
+# Milliseconds. A slow machine may read a long prompt for half an hour, or answer another session first. While it reads
+# it sends a comment every 30 s (tests/conformance), so three minutes without a byte are a dead connection.
 _HALF_AN_HOUR = "1800000"
+_TIMEOUTS = {
+    "API_TIMEOUT_MS": _HALF_AN_HOUR,
+    "CLAUDE_STREAM_IDLE_TIMEOUT_MS": _HALF_AN_HOUR,
+    "CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS": _HALF_AN_HOUR,
+    "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": "180000",
+}
+# Claude Code compacts this many tokens before its limit, which is the window without the output.
+_COMPACTION_BUFFER = 13_000
 
 
 def cleaned(env: Mapping[str, str]) -> dict[str, str]:
@@ -68,7 +77,7 @@ def session_variables(
         "ANTHROPIC_AUTH_TOKEN": token,
         **dict.fromkeys(MODEL_VARIABLES, model),
         **_FIXED,
-        **{name: env.get(name) or _HALF_AN_HOUR for name in _TIMEOUTS},
+        **{name: env.get(name) or value for name, value in _TIMEOUTS.items()},
         **{
             name: f"{env[name]},127.0.0.1,localhost" if env.get(name) else "127.0.0.1,localhost"
             for name in ("NO_PROXY", "no_proxy")
@@ -79,15 +88,23 @@ def session_variables(
 def model_variables(window: int, tools: list[str]) -> dict[str, str]:
     """What Claude Code has to know of the model, unless the user has set it. ``window``: in tokens. ``tools``: the
     profile's tool set, empty for all tools."""
-    # Claude Code assumes a million tokens for an unknown model. It compacts at window - output - 13000 tokens, so the
-    # output takes an eighth of the window: a quarter of 32768 would leave room only for the prompt.
+    # A model with a reduced tool set is small. Some of its answers never end, and all sessions wait for them.
+    output = min(window // 16, 2048) if tools else min(window // 8, 8192)
     variables = {
+        # Claude Code assumes a million tokens for an unknown model.
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(window),
-        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(min(window // 8, 8192)),
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(output),
+        # One file must not fill the window. Claude Code's own limit is 25000.
+        "CLAUDE_CODE_FILE_READ_MAX_OUTPUT_TOKENS": str(min(window // 4, 25_000)),
     }
-    # Below 24000 tokens this rule would compact at every turn: the user can still type /compact.
-    if window < 24000:
+    if window < 24_000:
+        # After a compaction Claude Code shows the last five files again, which may fill such a window at once. The user
+        # can still type /compact.
         variables["DISABLE_AUTO_COMPACT"] = "1"
+    elif output + _COMPACTION_BUFFER > window // 5:
+        # Claude Code would compact a window of 32768 tokens when half of it is used. Now it waits until llama-server
+        # says that the request is too long.
+        variables["CLAUDE_CODE_DISABLE_UNKNOWN_MODEL_WINDOW_ENFORCEMENT"] = "1"
     # A model with a reduced tool set cannot write a memory. The memory's path is another one in each directory, and
     # would make the server read most of the prompt anew there.
     if tools:

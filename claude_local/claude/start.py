@@ -30,7 +30,7 @@ from claude_local.fence.options import Options, chooses_tools, parse_arguments
 from claude_local.server.ready import ServerUnusable, SessionServer, context_window
 
 Json = dict[str, Any]
-# llama-server's name for the default profile.
+# llama-server's other name for the default profile (server/presets.py), for when its id is not known.
 DEFAULT_MODEL = "claude-local"
 # The conversation and the token go to the server, so only plain HTTP on a loopback address is allowed.
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -77,7 +77,9 @@ def read_profiles(path: str) -> Profiles:
     try:
         with open(path, encoding="utf-8") as file:
             known = json.load(file)
-        return Profiles(str(known.get("default")), {name: _tools(each) for name, each in known["profiles"].items()})
+        return Profiles(
+            str(known.get("default") or ""), {name: _tools(each) for name, each in known["profiles"].items()}
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return Profiles("", {})
 
@@ -225,7 +227,8 @@ def main(argv: list[str]) -> int:
     check_directory()
     profiles = read_profiles(options.profiles)
     asked = read_command(options, profiles)
-    model = asked.profile or DEFAULT_MODEL
+    profile = asked.profile or profiles.default
+    model = profile or DEFAULT_MODEL
     url = choose_server(options.server)
     server = SessionServer(
         url, url == options.server, options.container, read_token(options.token, asked.needs_server), options.token,
@@ -244,7 +247,7 @@ def main(argv: list[str]) -> int:
     os.environ.clear()
     os.environ.update(env)
     if asked.needs_server:
-        set_model(options, server, profiles.tools.get(asked.profile or profiles.default, []))
+        set_model(options, server, profiles.tools.get(profile, []))
     return launch.launch(options, settings)
 
 

@@ -17,7 +17,7 @@ class ClaudeSandbox:
     workspace that commands may write. ``allowed_domains``: ``HOST:PORT`` or domains that they may reach.
     ``all_unix_sockets``: commands may use every Unix socket that they can see. ``proxy_port``: the port of our proxy
     (proxy.py) in place of Claude Code's own. ``deny_write``, ``deny_read``: paths closed to commands and to the file
-    tools, where no outer layer closes them.
+    tools, where no outer layer closes them. ``auto_allow``: commands run without a question.
     """
 
     enabled: bool = True
@@ -28,6 +28,7 @@ class ClaudeSandbox:
     proxy_port: int | None = None
     deny_write: Sequence[str] = ()
     deny_read: Sequence[str] = ()
+    auto_allow: bool = False
 
 
 def session_settings(enforced: dict[str, object], sandbox: ClaudeSandbox) -> dict[str, object]:
@@ -46,6 +47,8 @@ def session_settings(enforced: dict[str, object], sandbox: ClaudeSandbox) -> dic
 def _add_sandbox(section: dict[str, object], sandbox: ClaudeSandbox) -> None:
     if sandbox.weaker_nested:
         section["enableWeakerNestedSandbox"] = True
+    if sandbox.auto_allow:
+        section["autoAllowBashIfSandboxed"] = True
     files, network = _section(section, "filesystem"), _section(section, "network")
     _extend(files, "allowWrite", sandbox.allow_write)
     _extend(files, "denyWrite", sandbox.deny_write)

@@ -24,7 +24,8 @@ class FenceConfig:
     ``domains``: domains that sandboxed commands may reach; unless empty, the session shares the machine's network.
     ``writable``, ``hidden``, ``visible``: paths that the user adds to the writable and the hidden ones, and
     exceptions from the hidden ones. ``environment``: variables that a session gets although their names look like
-    credentials. ``sockets``: some of ``ssh-agent``, ``gpg-agent``, ``display``.
+    credentials. ``sockets``: some of ``ssh-agent``, ``gpg-agent``, ``display``. ``auto_allow``: commands run without
+    a question where both layers work.
     """
 
     layers: tuple[str, ...] = (OUTER, INNER)
@@ -38,6 +39,7 @@ class FenceConfig:
     visible: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ()
+    auto_allow: bool = False
 
     @property
     def outer(self) -> bool:
@@ -50,7 +52,7 @@ class FenceConfig:
         return INNER in self.layers
 
 
-_SCALARS, _NUMBERS = {"bwrap": str, "reason": str, "server_port": int}, ("ports",)
+_SCALARS, _NUMBERS = {"bwrap": str, "reason": str, "server_port": int, "auto_allow": bool}, ("ports",)
 
 
 def parse(text: str) -> FenceConfig:

@@ -243,6 +243,7 @@ def claude_settings(session: FencedSession, network: Network) -> dict[str, objec
     sandbox = ClaudeSandbox(
         enabled=config.inner, weaker_nested=session.as_root, allow_write=elsewhere,
         allowed_domains=[*config.domains, *ports], all_unix_sockets=bool(config.sockets), proxy_port=network.proxy_port,
+        auto_allow=config.auto_allow,
     )  # fmt: skip
     return session_settings(session.enforced, sandbox)
 

@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from claude_local.server.presets import ACTIVE
 from claude_local.verify import terminal
 from claude_local.verify.checks import Check, Failed, Skipped, one_line
 from claude_local.verify.network import Destinations
@@ -120,7 +119,7 @@ def _context(bench: Workbench) -> str:
         raise Failed("the session reported no context window (modelUsage is empty)")
     if set(windows.values()) != {n_ctx}:
         raise Failed(f"Claude Code assumes {windows}, but the server's n_ctx is {n_ctx}")
-    if not set(windows) <= {ACTIVE, bench.parameters.default}:
+    if set(windows) != {bench.parameters.default}:
         raise Failed(f"the session used the models {', '.join(windows)} instead of {bench.parameters.default} only")
     return f"Claude Code and the server agree on {n_ctx} tokens"
 

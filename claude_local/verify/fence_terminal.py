@@ -16,7 +16,7 @@ from claude_local.verify.workbench import Workbench
 START, ANSWER = 40.0, 20.0
 QUESTION = "Do you want to proceed"
 # How files/status-line shows the fence.
-STATUS = re.compile(r"^\s*(fence: |NO FENCE)")
+STATUS = re.compile(r"^\s*(fenced|NO FENCE)\b")
 # Permission mode -> what the bottom of the screen shows; nothing in the default mode.
 MODES = {"default": "", "plan": "plan mode on"}
 

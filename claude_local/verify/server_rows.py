@@ -72,7 +72,8 @@ def _origin(bench: Workbench) -> str:
 
 def _model(bench: Workbench) -> str:
     took = load(bench, ACTIVE)
-    return f"{bench.parameters.default}, also known as {ACTIVE}: context window {bench.context_window} tokens{loaded_in(took)}"
+    names = f"{bench.parameters.default}, also {ACTIVE}"
+    return f"{names}: context window {bench.context_window} tokens{loaded_in(took)}"
 
 
 def _restored(bench: Workbench) -> str:

@@ -14,8 +14,8 @@ SCRIPT = Path(__file__).parents[2] / "files" / "status-line"
 PROFILES = {"default": "small", "profiles": {"small": {"name": "Small One"}, "large": {"name": "Large One"}}}
 # What Claude Code 2.1.330 gives a status line on stdin, as far as it matters here.
 SESSION: dict[str, Any] = {
-    "model": {"id": "claude-local", "display_name": "claude-local"},
-    "context_window": {"context_window_size": 32768, "used_percentage": 52},
+    "model": {"id": "small", "display_name": "small"},
+    "context_window": {"context_window_size": 32768, "total_input_tokens": 5300, "used_percentage": 16},
 }
 
 
@@ -44,28 +44,31 @@ def shown(script: Path, session: dict[str, Any] | str = SESSION, own: str | None
 @pytest.mark.parametrize(
     ("fence", "colour", "words"),
     [
-        ("outer+inner", "32", "fence: two layers (outer, inner)"),
-        ("outer", "33", "fence: one layer (outer only)"),
-        ("inner", "33", "fence: one layer (inner only)"),
+        ("outer+inner", "32", "fenced"),
+        ("outer", "33", "fenced by one layer of two (outer)"),
+        ("inner", "33", "fenced by one layer of two (inner)"),
         ("none", "1;31", "NO FENCE"),
         ("", "1;31", "NO FENCE"),
     ],
 )
 def test_the_fence_comes_first_and_has_its_colour(installed: Path, fence: str, colour: str, words: str) -> None:
     assert shown(installed, CLAUDE_LOCAL_FENCE=fence) == (
-        f"\x1b[{colour}m{words}\x1b[0m · Small One · context 52% of 32k\n"
+        f"\x1b[{colour}m{words}\x1b[0m · Small One · 5k of 32k tokens\n"
     )
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"model": {"id": "large"}}, "Large One · context 52% of 32k"),
-        ({"model": {"id": "unknown", "display_name": "Some Model"}}, "Some Model · context 52%"),
+        ({"model": {"id": "large"}}, "Large One · 5k of 32k tokens"),
+        ({"model": {"id": "unknown", "display_name": "Some Model"}}, "Some Model · 5k"),
         (
-            {"context_window": {"context_window_size": 200000, "used_percentage": None}},
-            "Small One · context 0% of 200k",
+            {"context_window": {"context_window_size": 200000, "total_input_tokens": 0, "used_percentage": None}},
+            "Small One · 0 of 200k tokens",
         ),
+        ({"context_window": {"context_window_size": 200000, "total_input_tokens": 123456}}, "Small One · 123k of 200k"),
+        ({"context_window": {"context_window_size": 32768, "total_input_tokens": 32768}}, "Small One · 32k of 32k"),
+        ({"context_window": {"context_window_size": 32768, "total_input_tokens": 812}}, "Small One · 812 of 32k"),
         ({"context_window": None}, "Small One"),
         ({"model": {"id": "x", "display_name": "bad\x1b[2Jname"}}, "bad[2Jname"),
     ],
@@ -77,12 +80,14 @@ def test_the_model_and_the_context_follow(installed: Path, changed: dict[str, An
 
 @pytest.mark.parametrize("given", ["", "no JSON", "{}", "[]"])
 def test_the_fence_is_shown_whatever_claude_code_sends(installed: Path, given: str) -> None:
-    assert shown(installed, given, CLAUDE_LOCAL_FENCE="outer", NO_COLOR="1").startswith("fence: one layer (outer only)")
+    assert shown(installed, given, CLAUDE_LOCAL_FENCE="outer", NO_COLOR="1").startswith(
+        "fenced by one layer of two (outer)"
+    )
 
 
 def test_the_users_own_line_gets_the_same_session_and_comes_second(installed: Path) -> None:
     lines = shown(installed, own="jq -r .model.id", CLAUDE_LOCAL_FENCE="outer+inner").splitlines()
-    assert len(lines) == 2 and lines[1] == "claude-local"
+    assert len(lines) == 2 and lines[1] == "small"
 
 
 @pytest.mark.parametrize("own", ["exit 3", "sleep 30", "no-such-command"])

@@ -35,27 +35,10 @@ def test_claude_gets_the_servers_context_window_and_token(home: Home, backend: S
     home.run("-p", "x", server=backend.url)
     env = home.started["env"]
     assert env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "16384"
-    assert env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "2048"
     assert (env["ANTHROPIC_BASE_URL"], env["ANTHROPIC_AUTH_TOKEN"]) == (backend.url, TOKEN)
     assert env["CLAUDE_CONFIG_DIR"] == home.paths.config_dir
     asked = [(request["path"], request["query"]) for request in backend.requests]
-    assert asked == [("/props", {"model": "claude-local"})]
-
-
-def test_a_large_window_caps_the_output_at_8192_tokens(home: Home, backend: ScriptedBackend) -> None:
-    backend.n_ctx = 131072
-    home.run("-p", "x", server=backend.url)
-    assert home.started["env"]["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "8192"
-
-
-@pytest.mark.parametrize(("n_ctx", "disabled"), [(16384, "1"), (32768, None)])
-def test_a_small_window_is_not_compacted_at_each_turn(
-    home: Home, backend: ScriptedBackend, n_ctx: int, disabled: str | None
-) -> None:
-    """Claude Code compacts 13000 tokens before the end: at 16384 that is before the first answer."""
-    backend.n_ctx = n_ctx
-    home.run("-p", "x", server=backend.url)
-    assert home.started["env"].get("DISABLE_AUTO_COMPACT") == disabled
+    assert asked == [("/props", {"model": "small"})], "the default profile by its own id"
 
 
 def test_the_users_own_limits_win(home: Home, backend: ScriptedBackend) -> None:
@@ -220,7 +203,7 @@ NO_TOOLS = ["null", "{}", '{"tools": "Read"}', '{"tools": {"Read": 1}}', '{"tool
 
 
 @pytest.mark.parametrize(
-    "profiles", [None, *UNREADABLE, *(f'{{"default": "a", "profiles": {{"a": {each}}}}}' for each in NO_TOOLS)]
+    "profiles", [None, *UNREADABLE, *(f'{{"default": "small", "profiles": {{"small": {each}}}}}' for each in NO_TOOLS)]
 )
 def test_without_readable_profiles_all_tools_are_offered(
     home: Home, backend: ScriptedBackend, profiles: str | None

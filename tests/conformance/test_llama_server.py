@@ -5,6 +5,7 @@ A difference from the format that has no name in checker.DEVIATIONS is a failure
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -175,3 +176,11 @@ def test_a_prompt_beyond_the_context_window_is_an_error_that_claude_code_underst
     with pytest.raises(ServerError, match="exceeds the available context size") as caught:
         server.json("POST", "/v1/messages", user(prompt), timeout=ANSWER)
     assert caught.value.status == 400
+
+
+def test_while_the_server_reads_a_long_prompt_it_sends_comments(server: LlamaClient) -> None:
+    """Claude Code takes three minutes of silence for a dead connection; the server's own interval is 30 seconds."""
+    prompt = f"{secrets.token_hex(8)} " + "walnut " * 1000
+    body = {**user(prompt, 1), "stream": True, "sse_ping_interval": 1}
+    response = server.request("POST", "/v1/messages", body, timeout=ANSWER)
+    assert response.status_code == 200 and (response.text.startswith(":") or "\n:\n" in response.text)

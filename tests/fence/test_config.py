@@ -24,6 +24,7 @@ CONFIGS = st.builds(
     visible=TEXTS,
     environment=TEXTS,
     sockets=st.lists(st.sampled_from(["ssh-agent", "gpg-agent", "display"])).map(tuple),
+    auto_allow=st.booleans(),
 )
 
 
@@ -59,6 +60,7 @@ def test_the_layers_are_read_one_by_one() -> None:
         ('{"server_port": true}', "server_port is True"),
         ('{"writable": [1]}', "writable is [1]"),
         ('{"hidden": {}}', "hidden is {}"),
+        ('{"auto_allow": "true"}', "auto_allow is 'true'"),
     ],
 )
 def test_an_invalid_file_is_refused_with_the_reason(text: str, wrong: str) -> None:

@@ -67,6 +67,25 @@ def test_a_command_asks_first_and_no_means_no(who: Person, work: Path, mode: str
         assert "Do you want to proceed?" in tty.words() and NEVER.search(tty.words()) is None
 
 
+@pytest.mark.parametrize(
+    ("layers", "mode", "runs"),
+    [
+        (["outer", "inner"], "default", True),
+        (["outer", "inner"], "plan", False),
+        (["outer"], "default", False),
+        (["inner"], "default", False),
+    ],
+    ids=["both layers", "plan mode", "outer only", "inner only"],
+)
+def test_with_auto_allow_commands_run_unasked_where_both_layers_work(
+    who: Person, work: Path, layers: list[str], mode: str, runs: bool
+) -> None:
+    turns = [bash("echo one >made"), text("Done.")]
+    with who.fence_with(layers=layers, auto_allow=True), SlowBackend(*turns) as backend:
+        done = who.session(backend, "-p", "go", "--permission-mode", mode, cwd=work)
+    assert done.returncode == 0 and (work / "made").exists() == runs, done.stdout + done.stderr
+
+
 FLAGS = [
     *(["--permission-mode", mode] for mode in ("default", "acceptEdits", "bypassPermissions", "auto")),
     ["--dangerously-skip-permissions"],

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from claude_local.verify.scripted_backend import ScriptedBackend, Turn, text, tool_use
+from claude_local.verify.scripted_backend import ScriptedBackend, Turn, stream, text, tool_use
 from tests.integration.fenced_home import ROOT, TOKEN, Person, person
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
@@ -96,3 +98,42 @@ def test_a_picture_or_pdf_that_the_model_cannot_read_is_taken_out_and_the_sessio
         tty.type("and now without")
         tty.wait_for("The last answer.")
     assert refused == backend.refused == 3, "one refusal each, none for the prompts after them"
+
+
+class Stalling(ScriptedBackend):
+    """Answers its first request in the ``manner``: ``dead`` sends the beginning and then nothing more; ``reads`` sends
+    comments as llama-server does, and the answer after ``seconds``; ``waits`` sends nothing at all until then."""
+
+    def __init__(self, manner: str, seconds: float) -> None:
+        super().__init__([text("The answer.")] * 2, 200_000, token=TOKEN)
+        self.manner, self.seconds = manner, seconds
+
+    async def _answer(self, request: Request) -> Response:
+        if self.manner == "waits" and request.url.path == "/v1/messages" and not self.played:
+            await asyncio.sleep(self.seconds)
+        return await super()._answer(request)
+
+    def _messages(self, body: Any) -> Response:
+        message = self._message(body, self._next_turn())
+        return StreamingResponse(self._slowly(message, self.played == 1), media_type="text/event-stream")
+
+    async def _slowly(self, message: dict[str, Any], first: bool) -> AsyncIterator[bytes]:
+        events = stream(message)
+        if first and self.manner == "dead":
+            yield await events.__anext__()
+            await asyncio.sleep(60)
+        for _ in range(int(self.seconds / 2) if first and self.manner == "reads" else 0):
+            yield b":\n\n"
+            await asyncio.sleep(2)
+        async for event in events:
+            yield event
+
+
+@pytest.mark.parametrize(("manner", "requests"), [("dead", 2), ("reads", 1), ("waits", 1)])
+def test_a_dead_connection_is_told_from_a_server_that_reads(who: Person, manner: str, requests: int) -> None:
+    """The shortest time-out that Claude Code takes, 10 s, instead of three minutes."""
+    work = who.workspace(manner)
+    with Stalling(manner, 18) as backend:
+        done = who.session(backend, "-p", "hello", cwd=work, CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS="10000")
+    assert (done.returncode, done.stdout) == (0, "The answer.\n"), done.stderr
+    assert len(backend.main_requests) == requests

@@ -292,9 +292,10 @@ def test_a_report_is_cut_into_its_sections() -> None:
         ("prompt", PromptResult(asked=["default", "plan"]), ""),
         ("prompt", PromptResult(asked=["plan"], ran=["default"]), "ran without a question in default mode"),
         ("prompt", PromptResult(asked=["plan"]), "asked in plan mode only"),
-        ("status-line", PromptResult(status_line="fence: two layers (outer, inner) · Small"), ""),
-        ("status-line", PromptResult(status_line=""), "instead of 'two layers'"),
-        ("status-line", PromptResult(status_line="NO FENCE · Small"), "instead of 'two layers'"),
+        ("status-line", PromptResult(status_line="fenced · Small"), ""),
+        ("status-line", PromptResult(status_line=""), "instead of 'fenced'"),
+        ("status-line", PromptResult(status_line="fenced by one layer of two (outer)"), "instead of 'fenced'"),
+        ("status-line", PromptResult(status_line="NO FENCE · Small"), "instead of 'fenced'"),
     ],
 )
 def test_the_terminals_rows(
@@ -310,7 +311,13 @@ def test_the_terminals_rows(
 
 
 @pytest.mark.parametrize(
-    ("line", "found"), [("  fence: two layers", True), ("  NO FENCE · x", True), ("~/verify-fence", False)]
+    ("line", "found"),
+    [
+        ("  fenced · Small", True),
+        ("  fenced by one layer of two (outer)", True),
+        ("  NO FENCE · x", True),
+        ("~/verify-fence", False),
+    ],
 )
 def test_the_status_line_is_not_mistaken_for_the_folders_name(line: str, found: bool) -> None:
     assert bool(fence_terminal.STATUS.search(line)) is found
