@@ -1,9 +1,33 @@
 # shellcheck shell=sh
 # Read before each command of a claude-local session (CLAUDE_ENV_FILE); written by tasks/home.py, changes are lost.
 
-# The sandbox names every local address in NO_PROXY, so that clients would not ask the sandbox's proxy, the only way to
-# llama-server and the management API. The narrowed value names link-local addresses only.
-export NO_PROXY=169.254.0.0/16 no_proxy=169.254.0.0/16 NODE_USE_ENV_PROXY=1
+# A command has a network of its own, and only the sandbox's proxy leads out. On the ports of this machine that a session
+# may reach, socat listens here and asks that proxy, so that every client reaches them, also one that knows no proxy. It
+# is no job of this shell (`wait` would wait for it), and it ends with the command, as everything in the sandbox does.
+# Other names of this machine are the command's own network, too: a server of a test's listens there.
+if [ -n "${SANDBOX_RUNTIME-}" ]; then
+  export NODE_USE_ENV_PROXY=1
+  export NO_PROXY="${NO_PROXY:+$NO_PROXY,}127.0.0.0/8,0.0.0.0,.localhost,${HOSTNAME:-${HOST-localhost}}"
+  export no_proxy="$NO_PROXY"
+fi
+claude_local_sockets() {
+  claude_local_open=0
+  # /proc/net/tcp would name them, and takes milliseconds.
+  while read -r claude_local_kind _ claude_local_now _; do
+    case $claude_local_kind in TCP:) claude_local_open=$claude_local_now ;; esac
+  done </proc/net/sockstat
+}
+claude_local_ports=${SANDBOX_RUNTIME:+${CLAUDE_LOCAL_PORTS-}}
+claude_local_wanted=0
+if [ -n "$claude_local_ports" ] && claude_local_sockets; then claude_local_wanted=$claude_local_open; fi
+while [ -n "$claude_local_ports" ]; do
+  claude_local_port=${claude_local_ports%% *}
+  claude_local_ports=${claude_local_ports#"$claude_local_port"}
+  claude_local_ports=${claude_local_ports# }
+  claude_local_wanted=$((claude_local_wanted + 1))
+  (socat "TCP4-LISTEN:$claude_local_port,bind=127.0.0.1,reuseaddr,fork,backlog=128" \
+    "PROXY:127.0.0.1:127.0.0.1:$claude_local_port,proxyport=${HTTP_PROXY##*:}" </dev/null >/dev/null 2>&1 &)
+done
 
 # The links to the sandbox's own bwrap and socat are for Claude Code itself, not for commands.
 case ${CLAUDE_LOCAL_SANDBOX_BIN:+:$PATH:} in
@@ -57,3 +81,33 @@ case ${CLAUDE_LOCAL_UNSIGNED-}:${CLAUDE_LOCAL_FENCE:-none}:${CLAUDE_LOCAL_SOCKET
     ;;
 esac
 unset claude_local_signer
+
+# Wait until the ports above are open, a third of a second at most: one may be in use already.
+claude_local_since=
+while [ "$claude_local_wanted" -gt 0 ]; do
+  claude_local_sockets
+  [ "$claude_local_open" -lt "$claude_local_wanted" ] || break
+  read -r claude_local_now _ </proc/uptime || break
+  claude_local_now=${claude_local_now%.*}${claude_local_now#*.}
+  [ "$((claude_local_now - ${claude_local_since:=$claude_local_now}))" -lt 33 ] || break
+done
+unset claude_local_wanted claude_local_open claude_local_ports claude_local_port claude_local_since claude_local_now
+
+# At the end of a command that the fence refused something, one line says what, and the setting that allows it. The first
+# line of the list counts the addresses that the proxy refused in this session. The output is a file.
+claude_local_refused() {
+  claude_local_number=0
+  if [ -r "${CLAUDE_LOCAL_REFUSED-}" ]; then read -r claude_local_number <"$CLAUDE_LOCAL_REFUSED"; fi
+}
+claude_local_end() {
+  claude_local_status=$?
+  claude_local_refused
+  if [ -f /proc/self/fd/2 ] && { [ "$claude_local_number" != "$claude_local_seen" ] ||
+    grep -aqiE 'read-only file system|erofs|resol|eai_again|enotfound|unreach|unknownhost|refused|403|127\.|localhost' \
+      </proc/self/fd/2 2>/dev/null; }; then
+    "$CLAUDE_LOCAL_PYTHON" -I -S "$CLAUDE_LOCAL_COMMAND_END" "$claude_local_status" "$claude_local_seen" </proc/self/fd/2
+  fi
+}
+claude_local_refused
+claude_local_seen=$claude_local_number
+if [ -n "${CLAUDE_LOCAL_COMMAND_END-}" ]; then trap claude_local_end EXIT; fi

@@ -7,15 +7,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from claude_local.cli import hardware, models
+from claude_local.cli import fence, hardware, models
 
 # The modules with subcommands. Each sets ``func(options) -> exit status`` on its parser.
-MODULES = (hardware, models)
+MODULES = (fence, hardware, models)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line with all subcommands."""
-    result = argparse.ArgumentParser(prog="llama-local", description="Show this machine's models and hardware.")
+    result = argparse.ArgumentParser(prog="llama-local", description="Show this machine's models, hardware and fence.")
     subparsers = result.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for module in MODULES:
         module.register(subparsers)

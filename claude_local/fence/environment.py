@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from os.path import dirname, isfile, islink, join
@@ -90,7 +91,17 @@ def session_environment(config: FenceConfig, sandbox_bin: str = "") -> dict[str,
         if config.inner and sandbox_bin:
             env["CLAUDE_LOCAL_SANDBOX_BIN"] = sandbox_bin
             env["PATH"] = os.pathsep.join([*link_programs(config, sandbox_bin), env.get("PATH", "/usr/bin:/bin")])
-    return env | {"CLAUDE_LOCAL_FENCE": layers_name(config), "CLAUDE_LOCAL_SOCKETS": " ".join(config.sockets)}
+    # An ordinary user cannot listen below 1024.
+    ports = [str(port) for port in config.ports if port >= 1024] if config.inner else []
+    return env | {
+        "CLAUDE_LOCAL_FENCE": layers_name(config),
+        "CLAUDE_LOCAL_SOCKETS": " ".join(config.sockets),
+        "CLAUDE_LOCAL_PORTS": " ".join(ports),
+        # For the end of a command (files/bash-env.sh).
+        "CLAUDE_LOCAL_PYTHON": sys.executable,
+        "CLAUDE_LOCAL_COMMAND_END": join(dirname(realpath(__file__)), "command_end.py") if config.layers else "",
+        "CLAUDE_LOCAL_WORKSPACE": os.getcwd(),
+    }
 
 
 def link_programs(config: FenceConfig, sandbox_bin: str) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from claude_local.fence.relay import CONNECT, HEAD, PIECE, answer, carry, closing
@@ -35,10 +36,25 @@ class _Denied(Exception):
 Filters = Mapping[int, Callable[[bytes], bytes]]
 
 
-def proxy(listener: socket.socket, ports: Collection[int], filters: Filters | None = None) -> None:
+@dataclass(frozen=True)
+class _Rules:
+    """What ``proxy`` was told."""
+
+    ports: Collection[int]
+    filters: Filters
+    refused: Callable[[str, int], None]
+
+
+def proxy(
+    listener: socket.socket,
+    ports: Collection[int],
+    filters: Filters | None = None,
+    refused: Callable[[str, int], None] = lambda host, port: None,
+) -> None:
     """Serve ``listener`` (in the session's network namespace) as a proxy to ``ports`` of this machine. Returns at
-    once. ``filters``: a port with one is reached with such requests only, also through CONNECT and SOCKS."""
-    answer(listener, partial(_answer, ports=frozenset(ports), filters=filters or {}))
+    once. ``filters``: a port with one is reached with such requests only, also through CONNECT and SOCKS. ``refused``
+    is called with each host and port that is not allowed, before the client knows."""
+    answer(listener, partial(_answer, rules=_Rules(frozenset(ports), filters or {}, refused)))
 
 
 def request(head: bytes) -> tuple[str, int, bytes]:
@@ -71,12 +87,12 @@ def _place(authority: bytes, usual: int) -> tuple[str, int]:
     return host, int(port)
 
 
-def _answer(inside: socket.socket, ports: Collection[int], filters: Filters) -> None:
+def _answer(inside: socket.socket, rules: _Rules) -> None:
     inside.settimeout(CONNECT)
     with suppress(OSError, EOFError):
         data = _more(inside, b"", 1)
         serve = _answer_socks if data[:1] == b"\5" else _answer_http
-        serve(inside, data, ports, filters)
+        serve(inside, data, rules)
 
 
 def _more(inside: socket.socket, data: bytes, size: int) -> bytes:
@@ -89,10 +105,12 @@ def _more(inside: socket.socket, data: bytes, size: int) -> bytes:
     return data
 
 
-def _connected(host: str, port: int, ports: Collection[int]) -> socket.socket:
-    if host.lower() not in HOSTS or port not in ports:
-        allowed = ", ".join(f"127.0.0.1:{each}" for each in sorted(ports))
-        why = f"this session may not reach {host}:{port}, only {allowed}; the setting fence_ports adds ports"
+def _connected(host: str, port: int, rules: _Rules) -> socket.socket:
+    here = host.lower() in HOSTS
+    if not here or port not in rules.ports:
+        rules.refused(host, port)
+        setting = "fence_ports" if here else "fence_domains"
+        why = f"this session may not reach {host}:{port}; the setting {setting} allows it"
         raise _Denied("403 Forbidden", _NOT_ALLOWED, why)
     try:
         return socket.create_connection(("127.0.0.1", port), timeout=CONNECT)
@@ -100,7 +118,7 @@ def _connected(host: str, port: int, ports: Collection[int]) -> socket.socket:
         raise _Denied("502 Bad Gateway", _REFUSED, f"nothing answers at {host}:{port} ({error.strerror})") from None
 
 
-def _answer_http(inside: socket.socket, data: bytes, ports: Collection[int], filters: Filters) -> None:
+def _answer_http(inside: socket.socket, data: bytes, rules: _Rules) -> None:
     while (end := data.find(b"\r\n\r\n")) < 0 and len(data) < HEAD:
         data = _more(inside, data, len(data) + 1)
     try:
@@ -108,20 +126,20 @@ def _answer_http(inside: socket.socket, data: bytes, ports: Collection[int], fil
             host, port, head = request(data[: max(end, 0)])
         except ValueError as error:
             raise _Denied("400 Bad Request", 0, f"this is no proxy request: {error}") from None
-        outside = _connected(host, port, ports)
+        outside = _connected(host, port, rules)
     except _Denied as denied:
         words = f"claude-local: {denied.why}\n".encode("ascii", "replace")
         inside.sendall(b"HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
                        % (denied.status.encode(), len(words), words))  # fmt: skip
         return
     if head:
-        carry(inside, outside, filters.get(port), closing, head + data[end:])
+        carry(inside, outside, rules.filters.get(port), closing, head + data[end:])
     else:
         inside.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        carry(inside, outside, filters.get(port), first=data[end + 4 :])
+        carry(inside, outside, rules.filters.get(port), first=data[end + 4 :])
 
 
-def _answer_socks(inside: socket.socket, data: bytes, ports: Collection[int], filters: Filters) -> None:
+def _answer_socks(inside: socket.socket, data: bytes, rules: _Rules) -> None:
     data = _more(inside, data, 2)
     data = _more(inside, data, 2 + data[1])
     methods, data = data[2 : 2 + data[1]], data[2 + data[1] :]
@@ -139,9 +157,9 @@ def _answer_socks(inside: socket.socket, data: bytes, ports: Collection[int], fi
         name = {_IPV4: partial(socket.inet_ntop, socket.AF_INET), _IPV6: partial(socket.inet_ntop, socket.AF_INET6)}
         host = name[data[3]](where) if data[3] in name else where[1:].decode("ascii", "replace")
         port = int.from_bytes(data[4 + size : 6 + size], "big")
-        outside = _connected(host, port, ports)
+        outside = _connected(host, port, rules)
     except _Denied as denied:
         inside.sendall(bytes((5, denied.reply, 0, _IPV4)) + bytes(6))
         return
     inside.sendall(bytes((5, _GRANTED, 0, _IPV4)) + bytes(6))
-    carry(inside, outside, filters.get(port), first=data[6 + size :])
+    carry(inside, outside, rules.filters.get(port), first=data[6 + size :])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from os.path import abspath, dirname, join
 from socket import socket
 
-from claude_local.fence import bubblewrap, mount_check, plan, policy, remount, seccomp
+from claude_local.fence import bubblewrap, mount_check, plan, remount, seccomp
 from claude_local.fence.claude_sandbox import ClaudeSandbox, session_settings
 from claude_local.fence.config import FenceConfig
 from claude_local.fence.environment import session_environment
@@ -31,6 +31,7 @@ from claude_local.fence.prepare import (
     writable_workspaces,
 )
 from claude_local.fence.proxy import proxy
+from claude_local.fence.refusals import RefusedHosts
 from claude_local.fence.relay import relay
 from claude_local.fence.server_requests import filter_for
 from claude_local.fence.session_report import (
@@ -46,6 +47,8 @@ from claude_local.fence.stubs import make_stubs
 from claude_local.fence.survey import Places, Survey
 from claude_local.fence.watch import Watch
 
+# What a session's commands may write in its own tmpfs.
+TEMPORARY = ("/tmp", "/var/tmp")
 # How often the fence is set up anew when its mounts are not as planned.
 TRIES = 3
 # How often, and after how many seconds, the mounts are checked again: a file that was replaced just now is covered
@@ -159,9 +162,11 @@ def run_once(session: FencedSession) -> int:
         [*session.git_dirs, session.places.config_dir],
     )  # fmt: skip
     running = set_up(session, network, env)
-    serve(session, network, running.sockets, swap)
+    refused = RefusedHosts(env["CLAUDE_LOCAL_REFUSED"])
+    serve(session, network, running.sockets, swap, refused)
     watch.start()
     status = bubblewrap.wait(running.process, running.claude)
+    refused.close()
     if not bubblewrap.are_gone(running.first):
         note(
             "a process that this session started cannot be killed and may still write in the workspace: "
@@ -213,8 +218,11 @@ def environment_and_token(session: FencedSession, network: Network) -> tuple[dic
 
     With a network namespace of its own the session knows only the stand-in, and the relay puts the token in its place.
     """
-    env = session_environment(session.config, session.options.sandbox_bin) | {"XDG_RUNTIME_DIR": session.runtime_dir}
-    leave_out_tmpdir(env, session)
+    env = session_environment(session.config, session.options.sandbox_bin) | {
+        "XDG_RUNTIME_DIR": session.runtime_dir,
+        "CLAUDE_LOCAL_REFUSED": join(dirname(session.options.state), "refused", str(os.getpid())),
+    }
+    choose_tmpdir(env, session)
     token = env.get("ANTHROPIC_AUTH_TOKEN")
     if not (network.own_namespace and token):
         return env, None
@@ -222,16 +230,16 @@ def environment_and_token(session: FencedSession, network: Network) -> tuple[dic
     return env | {"ANTHROPIC_AUTH_TOKEN": stand_in}, (stand_in.encode(), token.encode())
 
 
-def leave_out_tmpdir(env: dict[str, str], session: FencedSession) -> None:
-    """Remove CLAUDE_CODE_TMPDIR from ``env`` when the session cannot write there: Claude Code would not start."""
-    if not (value := env.get("CLAUDE_CODE_TMPDIR")):
-        return
-    place = realpath(value)
-    # A home directory in /tmp is no part of the session's own /tmp.
-    private = [] if plan.covers(session.places.home, place) else policy.TMPFS
-    if not any(plan.covers(each, place) for each in [*session.survey.fence.rw_bind, *private]):
+def choose_tmpdir(env: dict[str, str], session: FencedSession) -> None:
+    """Set the directory of Claude Code's own temporary files and sockets: the user's, if the session can write there,
+    else its runtime directory. /tmp is for commands."""
+    env["TMPDIR"] = session.runtime_dir
+    value = env.setdefault("CLAUDE_CODE_TMPDIR", session.runtime_dir)
+    if value != session.runtime_dir and not any(
+        plan.covers(each, realpath(value)) for each in session.survey.fence.rw_bind
+    ):
         note(f"CLAUDE_CODE_TMPDIR is ignored: a session cannot write to {value} (the setting fence_writable allows it)")
-        del env["CLAUDE_CODE_TMPDIR"]
+        env["CLAUDE_CODE_TMPDIR"] = session.runtime_dir
 
 
 def claude_settings(session: FencedSession, network: Network) -> dict[str, object]:
@@ -241,7 +249,7 @@ def claude_settings(session: FencedSession, network: Network) -> dict[str, objec
                  and not any(plan.covers(each, path) for each in session.workspaces)]  # fmt: skip
     ports = [f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost")]
     sandbox = ClaudeSandbox(
-        enabled=config.inner, weaker_nested=session.as_root, allow_write=elsewhere,
+        enabled=config.inner, weaker_nested=session.as_root, allow_write=[*elsewhere, *TEMPORARY],
         allowed_domains=[*config.domains, *ports], all_unix_sockets=bool(config.sockets), proxy_port=network.proxy_port,
         auto_allow=config.auto_allow,
     )  # fmt: skip
@@ -289,14 +297,17 @@ def wrong_mount(survey: Survey, claude: int, before: str) -> str | None:
     return wrong
 
 
-def serve(session: FencedSession, network: Network, sockets: list[socket], swap: Swap | None) -> None:
+def serve(
+    session: FencedSession, network: Network, sockets: list[socket], swap: Swap | None, refused: RefusedHosts
+) -> None:
     """Answer the sockets that inside.py listens on, as many as ``network.listeners``."""
     listeners = list(sockets)
     server = server_address(session.options.server)
     # llama-server's also when this session uses another server or none.
     server_ports = {server[1], session.config.server_port}
     if network.proxy_port is not None:
-        proxy(listeners.pop(), session.config.ports, dict.fromkeys(server_ports, filter_for(None)))
+        filters = dict.fromkeys(server_ports, filter_for(None))
+        proxy(listeners.pop(), session.config.ports, filters, refused.add)
     for listener, address in zip(listeners, network.addresses, strict=True):
         request = filter_for(swap if address == server else None) if address[1] in server_ports else None
         relay(listener, address, request=request)

@@ -126,7 +126,7 @@ def test_other_ports_are_refused(service: Service, other: Service, port: int) ->
     here = f"127.0.0.1:{service.port}".encode()
     assert said(port, b"CONNECT " + elsewhere + b" HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 403 ")
     refused = said(port, b"GET http://" + elsewhere + b"/x HTTP/1.1\r\nHost: " + here + b"\r\n\r\n")
-    assert refused.startswith(b"HTTP/1.1 403 ") and here in refused, "it says what may be reached"
+    assert refused.startswith(b"HTTP/1.1 403 ") and b"setting fence_ports" in refused
     second = b"GET http://" + elsewhere + b"/x HTTP/1.1\r\n\r\n"
     said(port, b"GET http://" + here + b"/x HTTP/1.1\r\nHost: " + elsewhere + b"\r\n\r\n" + second)
     assert said(port, b"\5\1\0" + socks(1, bytes((127, 0, 0, 1)), other.port))[2:4] == b"\5\2"
@@ -171,3 +171,16 @@ def test_any_bytes_are_parsed_or_refused(head: bytes) -> None:
     except ValueError:
         return
     assert isinstance(host, str) and 0 <= port < 100_000
+
+
+def test_what_is_refused_is_told_before_the_client_knows() -> None:
+    told = list[tuple[str, int]]()
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        proxy(listener, [8080], refused=lambda host, port: told.append((host, port)))
+        port = listener.getsockname()[1]
+        reply = said(port, b"CONNECT pypi.org:443 HTTP/1.1\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 403 ") and b"setting fence_domains" in reply
+        assert told == [("pypi.org", 443)]
+        said(port, b"\5\1\0" + b"\5\1\0\3\x08pypi.org" + (80).to_bytes(2, "big"))
+        assert told[1:] == [("pypi.org", 80)]
+        listener.shutdown(socket.SHUT_RDWR)

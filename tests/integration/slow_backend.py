@@ -1,17 +1,19 @@
-"""A scripted backend that can hold back its answers, so that a test can act in the middle of a turn."""
+"""A scripted backend that can hold back its answers, so that a test can act in the middle of a turn; and what a session
+says that runs a list of commands with it."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from claude_local.verify.scripted_backend import ScriptedBackend, Turn
-from tests.integration.fenced_home import TOKEN
+from claude_local.verify.scripted_backend import ScriptedBackend, Turn, text, tool_use
+from tests.integration.fenced_home import TOKEN, Person
 
 LONGEST = 30.0  # seconds that an answer is held back at most
 ROOMY = 200_000  # tokens: no script here comes near the size at which Claude Code compacts the conversation
@@ -65,3 +67,11 @@ class SlowBackend(ScriptedBackend):
 
 def _words(content: Any) -> str:
     return content if isinstance(content, str) else "\n".join(str(block.get("text", "")) for block in content)
+
+
+def commands(who: Person, cwd: Path, *lines: str, arguments: tuple[str, ...] = (), **more: str) -> list[str]:
+    """What the lines said that a session in ``cwd`` ran with its Bash tool."""
+    with SlowBackend(*(tool_use("Bash", {"command": line}) for line in lines), text("Done.")) as backend:
+        done = who.bash(backend, cwd, *arguments, **more)
+        assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
+        return backend.results()

@@ -84,7 +84,7 @@ def curl(port: int, *options: str) -> str:
     return f"curl -sS -m 5 {' '.join(options)} http://127.0.0.1:{port}/"
 
 
-def test_the_allowed_port_answers_plain_curl_python_and_node_22(
+def test_an_allowed_port_answers_curl_python_node_22_and_clients_that_know_no_proxy(
     somebody: Person, ports: tuple[int, int], node: Path
 ) -> None:
     # The first one is llama-server's.
@@ -96,10 +96,16 @@ def test_the_allowed_port_answers_plain_curl_python_and_node_22(
             f"python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{allowed}/').read())\"",
             f"{node} -e \"fetch('http://localhost:{allowed}/')"
             ".then(r => r.text()).then(t => console.log('node: ' + t))\"",
+            f"exec 3<>/dev/tcp/127.0.0.1/{allowed}; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; sed 's/^GET/raw &/' <&3",
+            "sleep 0.1 & wait; echo waited",
         )
     assert f"POST reached {allowed}" in said
     assert f"b'GET reached {allowed}" in said
     assert f"node: GET reached {allowed}" in said
+    assert f"raw GET reached {allowed}" in said
+    # What makes that work is no job of the shell's, and nothing of it is left.
+    assert "waited" in said
+    somebody.wait_until_gone()
 
 
 def test_another_port_is_not_reached(somebody: Person, ports: tuple[int, int]) -> None:

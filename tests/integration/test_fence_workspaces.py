@@ -14,7 +14,7 @@ import pytest
 
 from claude_local.verify.scripted_backend import text, tool_use
 from tests.integration.fenced_home import Person, person, snapshot
-from tests.integration.slow_backend import SlowBackend
+from tests.integration.slow_backend import SlowBackend, commands
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
@@ -35,14 +35,6 @@ def user() -> Iterator[Person]:
 def root() -> Iterator[Person]:
     with person("root", "") as somebody:
         yield somebody
-
-
-def commands(who: Person, cwd: Path, *lines: str, arguments: tuple[str, ...] = (), **more: str) -> list[str]:
-    """What the lines said that a session in ``cwd`` ran with its Bash tool."""
-    with SlowBackend(*(tool_use("Bash", {"command": line}) for line in lines), text("Done.")) as backend:
-        done = who.bash(backend, cwd, *arguments, **more)
-        assert (done.returncode, done.stdout) == (0, "Done.\n"), done.stderr
-        return backend.results()
 
 
 def new_repository(who: Person, name: str) -> Path:
