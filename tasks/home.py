@@ -14,7 +14,9 @@ files.directory(name="Make the configuration directory", path=f"{ws.paths.config
 user_files.refuse_links_out(
     name="Check that no link leads out of the configuration directory",
     directory=ws.paths.config_dir,
-    files=[ws.paths.settings, ws.paths.claude_json, ws.paths.enforced_settings, ws.paths.bash_env],
+    files=[ws.paths.enforced_settings, ws.paths.bash_env],
+    linkable=[ws.paths.settings, ws.paths.claude_json],
+    own=f"{ws.paths.home}/.claude",
 )
 
 user_files.merge_json(
@@ -23,6 +25,7 @@ user_files.merge_json(
     ours=settings_json.user_settings(ws.settings.home_default_mode),
     applied=ws.paths.settings_applied,
     enforced=ws.settings.home_enforced_keys,
+    inside=ws.paths.config_dir,
 )
 
 user_files.merge_json(
@@ -30,6 +33,7 @@ user_files.merge_json(
     dest=ws.paths.claude_json,
     ours=settings_json.FIRST_RUN,
     enforced=settings_json.FIRST_RUN_ENFORCED,
+    inside=ws.paths.config_dir,
 )
 
 files.put(name="Install the status line", src="files/status-line", dest=ws.paths.status_line, mode="755")

@@ -47,6 +47,19 @@ def merge(ours: Json, applied: Json, current: Json, enforced: Iterable[str] = ()
     return _merge(ours, applied, current, tuple(tuple(path.split(".")) for path in enforced), ())
 
 
+def difference(current: Json, merged: Json) -> Json:
+    """The part of ``merged`` that ``current`` does not have."""
+    lacks: Json = {}
+    for key, value in merged.items():
+        old = current.get(key, _MISSING)
+        if isinstance(value, dict) and isinstance(old, dict):
+            if inner := difference(old, value):
+                lacks[key] = inner
+        elif not _same(old, value):
+            lacks[key] = value
+    return lacks
+
+
 def _merge(
     ours: Mapping[str, Any], applied: Mapping[str, Any], current: Json, enforced: tuple[KeyPath, ...], at: KeyPath
 ) -> Json:

@@ -100,19 +100,58 @@ def test_a_shell_that_runs_the_command_goes_on_in_the_text_that_it_began(tmp_pat
     assert process.communicate("go\n", timeout=20)[0] == "old\n"
 
 
-def test_a_link_out_of_a_directory_of_the_sessions_is_refused(tmp_path: Path) -> None:
-    """The deploy would write the user's cloud settings."""
-    directory, linked = tmp_path / ".claude-local", tmp_path / "linked"
-    directory.mkdir()
-    linked.symlink_to(directory)
-    (directory / "inside").symlink_to("settings.json")
-    paths = [str(linked / name) for name in ("settings.json", "inside")]
-    assert not apply(user_files.refuse_links_out, directory=str(linked), files=paths)
-    for name, target in (("settings.json", "../.claude/settings.json"), ("inside.claude-local-new", "../.bashrc")):
-        (directory / name).symlink_to(target)
-        with pytest.raises(PyinfraError):
-            apply(user_files.refuse_links_out, directory=str(linked), files=paths)
-        (directory / name).unlink()
+@pytest.fixture
+def sessions(tmp_path: Path) -> dict[str, Any]:
+    """The arguments of ``refuse_links_out`` for a directory of the sessions, which is itself reached by a link."""
+    (tmp_path / ".claude-local").mkdir()
+    (tmp_path / "cloud").mkdir()
+    (tmp_path / ".claude").symlink_to("cloud")
+    (tmp_path / "dotfiles").mkdir()
+    (tmp_path / "linked").symlink_to(".claude-local")
+    (tmp_path / "linked/inside").symlink_to("other.json")
+    names = {"files": ["enforced.json", "inside"], "linkable": ["settings.json"]}
+    paths = {kind: [str(tmp_path / "linked" / name) for name in each] for kind, each in names.items()}
+    return {"directory": str(tmp_path / "linked"), "own": str(tmp_path / ".claude"), **paths}
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("settings.json", "../.claude/settings.json"),
+        ("settings.json", "../cloud/settings.json"),
+        ("settings.json.claude-local-new", "../dotfiles/settings.json"),
+        ("enforced.json", "../dotfiles/settings.json"),
+        ("inside.claude-local-new", "../.bashrc"),
+    ],
+)
+def test_a_link_that_a_session_may_have_made_is_refused(
+    tmp_path: Path, sessions: dict[str, Any], name: str, target: str
+) -> None:
+    assert not apply(user_files.refuse_links_out, **sessions)
+    (tmp_path / "linked" / name).symlink_to(target)
+    with pytest.raises(PyinfraError):
+        apply(user_files.refuse_links_out, **sessions)
+
+
+def test_settings_that_are_linked_to_dotfiles_are_read_and_never_written(
+    tmp_path: Path, sessions: dict[str, Any], settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    dotfile, link = tmp_path / "dotfiles/settings.json", tmp_path / "linked/settings.json"
+    dotfile.write_text('{"model": "x", "permissions": {"defaultMode": "plan"}}')
+    dotfile.chmod(0o444)
+    link.symlink_to(dotfile)
+    settings = {**settings, "dest": str(link), "enforced": ["permissions.disableAutoMode"]}
+    assert not apply(user_files.refuse_links_out, **sessions)
+    before = dotfile.read_text()
+    with pytest.raises(PyinfraError), caplog.at_level("ERROR", logger="pyinfra"):
+        apply(user_files.merge_json, **settings, inside=sessions["directory"])
+    assert f'Fix: add {{"permissions": {{"disableAutoMode": "disable"}}}} there, or rm {link}' in caplog.text
+    assert dotfile.read_text() == before and not list(tmp_path.rglob("*claude-local-new"))
+    dotfile.chmod(0o644)
+    dotfile.write_text(json.dumps({"model": "x", **OURS}))
+    dotfile.chmod(0o444)
+    assert changes(user_files.merge_json, **settings, inside=sessions["directory"]) == (True, False)
+    assert link.is_symlink() and mode(dotfile) == "444", "only what was applied is remembered"
 
 
 def test_files_are_read_byte_for_byte_and_links_followed(tmp_path: Path) -> None:

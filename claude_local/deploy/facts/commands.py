@@ -10,7 +10,7 @@ from claude_local.deploy import shell
 
 # $1 the home directory. A .zshenv may set ZDOTDIR, so zsh itself is asked. setsid: its files may ask the terminal.
 SCRIPT = r"""
-HOME=$1
+export HOME="$1"
 ask() { setsid --wait timeout 10 "$@" </dev/null 2>/dev/null | sed -n 's/^directory is //p' | tail -n 1; }
 for shell in bash zsh fish; do
   if command -v "$shell" >/dev/null 2>&1; then echo "shell $shell"; fi

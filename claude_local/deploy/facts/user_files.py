@@ -26,12 +26,14 @@ for path do
 done
 """
 
+# $1 the directory, then paths in it. Prints "PATH<TAB>TARGET".
 LINKS_OUT = r"""
 top=$(readlink -f -- "$1") || exit 0
 shift
 for path do
   test -L "$path" || continue
-  case $(readlink -m -- "$path") in "$top"/*) ;; *) echo "$path" ;; esac
+  target=$(readlink -m -- "$path")
+  case $target in "$top"/*) ;; *) printf '%s\t%s\n' "$path" "$target" ;; esac
 done
 """
 
@@ -83,19 +85,22 @@ class ReadOnly(FactBase[list[str]]):
         return []
 
 
-class LinksOut(FactBase[list[str]]):
-    """Those of ``paths`` in ``directory`` that are links and lead out of it. The directory may itself be a link."""
+class LinksOut(FactBase[dict[str, str]]):
+    """Those of ``paths`` in ``directory`` that are links and lead out of it, and where to.
+
+    The directory may itself be a link.
+    """
 
     def command(self, directory: str, paths: Sequence[str]) -> StringCommand:
         return shell.script(LINKS_OUT, directory, *paths)
 
-    def process(self, output: list[str]) -> list[str]:
-        return output
+    def process(self, output: list[str]) -> dict[str, str]:
+        return dict(line.split("\t", 1) for line in output)
 
     @staticmethod
-    def default() -> list[str]:
+    def default() -> dict[str, str]:
         """A machine without any."""
-        return []
+        return {}
 
 
 def _user_file(line: str) -> UserFile | None:

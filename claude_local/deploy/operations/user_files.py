@@ -6,6 +6,7 @@ The other files of the deploy are written with pyinfra's ``files.put``.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Generator, Sequence
 from posixpath import dirname
 from typing import Any
@@ -17,6 +18,7 @@ from claude_local.claude import json_merge
 from claude_local.claude.json_merge import BrokenJson, Json
 from claude_local.deploy import shell
 from claude_local.deploy.facts.user_files import LinksOut, UserFile, UserFiles
+from claude_local.deploy.operations.streaming import fail
 
 # The ending of the file that takes the place of another in one step.
 NEW = ".claude-local-new"
@@ -71,26 +73,42 @@ def put(dest: str, text: str, mode: str) -> Generator[Any]:
 
 
 @operation()
-def refuse_links_out(directory: str, files: Sequence[str]) -> Generator[Any]:
-    """Fail when one of ``files`` is a link that leads out of ``directory``.
+def refuse_links_out(directory: str, files: Sequence[str], linkable: Sequence[str], own: str) -> Generator[Any]:
+    """Fail when a file in ``directory`` is a link that leads out of it, and a session may have made it.
 
     + directory: a directory that sessions may write
     + files: the paths in it that the deploy writes to afterwards: a session could have it write somewhere else
+    + linkable: those that a user may keep elsewhere, as managers of dotfiles do; ``merge_json`` does not write there
+    + own: a directory that no link may lead into, those neither: ``~/.claude``
 
     Example::
 
-        user_files.refuse_links_out(name="Check for links", directory="/home/u/.claude-local", files=[settings])
+        user_files.refuse_links_out(
+            name="Check for links", directory="/home/u/.claude-local", files=[enforced], linkable=[settings],
+            own="/home/u/.claude",
+        )
     """
-    links = host.get_fact(LinksOut, directory=directory, paths=[each + end for each in files for end in ("", NEW)])
-    if not links:
-        host.noop(f"no link leads out of {directory}")
+    paths = [each + end for each in (*files, *linkable) for end in ("", NEW)]
+    links: dict[str, str] = host.get_fact(LinksOut, directory=directory, paths=[*paths, own])
+    real = links.pop(own, own)
+    refused = [
+        path
+        for path, target in links.items()
+        if path not in linkable or target == real or target.startswith(f"{real}/")
+    ]
+    if not refused:
+        host.noop(f"no link leads out of {directory} where the deploy writes")
         return
-    message = f"{links[0]} is a link that leads out of {directory}, and a session may have made it. Fix: rm {links[0]}"
-    yield shell.script('printf "%s\\n" "$1" >&2; exit 1', message)
+    yield fail(
+        f"{refused[0]} is a link to {links[refused[0]]}, out of {directory}, and a session may have made it.\n"
+        f"  Fix: rm {refused[0]}"
+    )
 
 
 @operation()
-def merge_json(dest: str, ours: Json, applied: str | None = None, enforced: Sequence[str] = ()) -> Generator[Any]:
+def merge_json(
+    dest: str, ours: Json, applied: str | None = None, enforced: Sequence[str] = (), inside: str | None = None
+) -> Generator[Any]:
     """Merge our keys into a JSON file that the user and Claude Code write too.
 
     + dest: the file; made with mode 600 when it is missing
@@ -98,6 +116,8 @@ def merge_json(dest: str, ours: Json, applied: str | None = None, enforced: Sequ
     + applied: a file that keeps the deploy's last ``ours``, so that a change or deletion by the user is recognised.
       Without it, only missing keys are added and ``enforced`` keys corrected.
     + enforced: key paths such as ``permissions.disableAutoMode`` where ``ours`` always wins
+    + inside: the directory of ``dest`` if sessions may write there. Where ``dest`` is a link out of it, nothing is
+      written, and a missing key is a failure that says what to add.
 
     A file that is not a JSON object is renamed to ``DEST.broken-YYYYmmdd-HHMMSS`` with a warning, and a fresh one is
     written. pyinfra has no operation that merges JSON.
@@ -123,6 +143,21 @@ def merge_json(dest: str, ours: Json, applied: str | None = None, enforced: Sequ
     if not (write or chmod or remember):
         host.noop(f"{dest} has all keys")
         return
+    links: dict[str, str] = {}
+    if inside is not None and (write or chmod):
+        links = host.get_fact(LinksOut, directory=inside, paths=[dest])
+    if dest in links:
+        if write:
+            lacks = json.dumps(json_merge.difference(current, merged))
+            yield fail(
+                f"{dest} is a link to {links[dest]}. The deploy writes to no link that a session may have made.\n"
+                f"  Fix: add {lacks} there, or rm {dest}"
+            )
+            return
+        if not remember:
+            host.noop(f"{links[dest]} has all keys")
+            return
+        chmod = False
     if broken is not None:
         if state.is_executing:
             logger.warning(
