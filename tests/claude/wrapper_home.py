@@ -19,8 +19,10 @@ TOKEN = "secret-token-of-this-machine"
 # A claude that records how it was started.
 FAKE_CLAUDE = f"""#!{sys.executable}
 import json, os, sys, time
-with open(os.environ["FAKE_CLAUDE_RECORD"], "w") as record:
-    json.dump({{"argv": sys.argv[1:], "env": dict(os.environ), "pid": os.getpid(), "cwd": os.getcwd()}}, record)
+record = os.environ["FAKE_CLAUDE_RECORD"]
+with open(record + ".new", "w") as file:
+    json.dump({{"argv": sys.argv[1:], "env": dict(os.environ), "pid": os.getpid(), "cwd": os.getcwd()}}, file)
+os.replace(record + ".new", record)  # whoever waits for it never sees half of it
 if os.environ.get("FAKE_CLAUDE_SLEEP"):
     time.sleep(30)
 sys.exit(int(os.environ.get("FAKE_CLAUDE_EXIT", "0")))

@@ -7,8 +7,9 @@ import json
 import os
 import re
 import signal
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -18,45 +19,44 @@ from tests.models.model_server import Handler, ModelServer, whole
 from tests.models.placement_desk import GOOD, MIB, Desk, program
 
 
-def slowly(content: bytes, pause: float) -> Any:
+def holding(content: bytes, first: int, go_on: threading.Event) -> Callable[[Handler], None]:
+    """Serve ``content``, but nothing after ``first`` bytes until ``go_on`` is set."""
+
     def behave(handler: Handler) -> None:
         start = handler.start()
-        rest = content[start:]
         handler.send_response(206 if start else 200)
         handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        handler.send_header("Content-Length", str(len(rest)))
+        handler.send_header("Content-Length", str(len(content) - start))
         handler.end_headers()
         with contextlib.suppress(OSError):
-            for position in range(0, len(rest), MIB):
-                handler.wfile.write(rest[position : position + MIB])
-                handler.wfile.flush()
-                time.sleep(pause)
+            handler.wfile.write(content[start:first])
+            handler.wfile.flush()
+            go_on.wait(90)
+            handler.wfile.write(content[max(start, first) :])
 
     return behave
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130), (signal.SIGINT, 130)])
 def test_the_next_run_continues_a_killed_one(desk: Desk, server: ModelServer, number: int, status: int) -> None:
-    content = model(8 * MIB)
-    with ModelServer() as slow:
-        pause = [0.4]
-        slow.behaviours["/m"] = lambda handler: slowly(content, pause[0])(handler)
-        desk.want(f"url {slow.url}/m", content=content)
-        (desk.folder / "plan.json").write_text(desk.text)
-        process = program("place", str(desk.folder / "plan.json"))
-        part = desk.models / "m.gguf.part"
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not (part.exists() and part.stat().st_size >= 2 * MIB):
-            time.sleep(0.05)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
-        assert process.returncode == status, errors
-        assert "Traceback" not in errors
-        assert not (desk.models / "m.gguf").exists()
-        pause[0] = 0.0
-        desk.place()
-        assert slow.ranges[0] is None and slow.ranges[-1] is not None
-        assert int(slow.ranges[-1].removeprefix("bytes=").rstrip("-")) >= 2 * MIB
+    content, go_on = model(8 * MIB), threading.Event()
+    server.behaviours["/m"] = holding(content, 3 * MIB, go_on)
+    desk.want(f"url {server.url}/m", content=content)
+    (desk.folder / "plan.json").write_text(desk.text)
+    process = program("place", str(desk.folder / "plan.json"))
+    part = desk.models / "m.gguf.part"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (part.exists() and part.stat().st_size >= 2 * MIB):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+    assert not (desk.models / "m.gguf").exists()
+    go_on.set()
+    desk.place()
+    assert server.ranges[0] is None and server.ranges[-1] is not None
+    assert int(server.ranges[-1].removeprefix("bytes=").rstrip("-")) >= 2 * MIB
     assert desk.check()["ok"]
 
 
