@@ -166,8 +166,12 @@ def _(lab: Lab) -> Plan:
     step = bash(f"{PYTHON} variables.py '{send}' {files}")
 
     def later() -> str | None:
-        fence = ["--unfenced"] if lab.way == "none" else []
-        lab.run(lab.paths.wrapper, *fence, "plugin", "marketplace", "add", f"git@{HOST_ADDRESS}:x/y.git")
+        add = ("plugin", "marketplace", "add", f"git@{HOST_ADDRESS}:x/y.git")
+        if lab.way == "none":
+            # Other attempts of this session have written over the wrapper by now.
+            lab.run(lab.paths.claude, *add, CLAUDE_CONFIG_DIR=lab.paths.config_dir)
+        else:
+            lab.run(lab.paths.wrapper, *add)
         return lab.listeners.find(words)
 
     return Plan([step], later)

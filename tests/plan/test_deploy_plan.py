@@ -44,10 +44,8 @@ def test_a_dry_run_fits_80_columns_and_names_the_big_downloads(steps: list[dict[
         assert size in said
 
 
-@pytest.mark.parametrize("option", ["--limit", "--exclude"])
-def test_a_run_for_no_machine_is_an_error(option: str) -> None:
-    name = "nobody" if option == "--limit" else "@fake/*"
-    done = pyinfra("-y", "tests/plan/fake_inventory.py", "tasks/preflight.py", option, name)
+def test_a_run_for_no_machine_is_an_error() -> None:
+    done = pyinfra("-y", "tests/plan/fake_inventory.py", "tasks/preflight.py", "--limit", "nobody")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("no machine is left") and "@fake/" in done.stderr.splitlines()[-1]
 
