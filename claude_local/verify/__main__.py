@@ -1,9 +1,9 @@
 """``python -m claude_local.verify --parameters FILE|-``: prove that this workstation works.
 
-``--events`` prints one JSON object a line, for tasks/verify.py, which shows them on the controller: ``{"row": {...},
-"count": N}``, ``{"running": [id, detail, seconds]}`` and, when the report is written, ``{"report": PATH}``.
+It says first what it takes from running sessions. With CLAUDE_LOCAL_ASK=1 it asks, in a terminal, whether to go on.
 
-Exit status: 0 nothing failed, 1 a check failed, 2 unusable parameters or arguments, 130 interrupted.
+Exit status: 0 nothing failed, 1 a check failed or nothing was checked, 2 unusable parameters or arguments, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -11,24 +11,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from claude_local.verify.catalogue import catalogue
-from claude_local.verify.checks import Check, Row, run, select
+from claude_local.verify.checks import Check, run, select
 from claude_local.verify.credentials_rows import remember_own_login
 from claude_local.verify.display import Display
 from claude_local.verify.parameters import Parameters, ParametersError, parse
 from claude_local.verify.report import Reporter, as_json, write_atomically
-from claude_local.verify.running_sessions import notice, running_sessions
+from claude_local.verify.running_sessions import ASK, notice, running_sessions
 from claude_local.verify.workbench import Workbench
 
 # A run without this row leaves the loaded model and its sessions alone.
@@ -41,9 +38,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only these rows and their needs")
     parser.add_argument("--deep", action="store_true", help="hash every model again")
     parser.add_argument("--verbose", action="store_true", help="wrap long evidence instead of cutting it")
-    parser.add_argument("--events", action="store_true", help="print JSON objects instead of rows")
     parser.add_argument("--list", action="store_true", help="list the rows and run none")
-    parser.add_argument("--sessions", action="store_true", help="list the sessions that would wait, and run nothing")
     return parser.parse_args(argv)
 
 
@@ -73,27 +68,23 @@ def _prepare_process() -> None:
         signal.signal(number, _interrupt)
 
 
-def _print_event(**event: Any) -> None:
-    print(json.dumps(event), flush=True)
+def declined(parameters: Parameters, checks: list[Check]) -> bool:
+    """Print what the run takes from running sessions. Whether a person at the terminal says no."""
+    if not any(check.id == LOADS_MODELS for check in checks):
+        return False
+    lines = notice(running_sessions(parameters.paths), parameters.profiles, parameters.home)
+    print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+    if not (lines and os.environ.get(ASK) and sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    print("Verify now? [Y/n] ", end="", flush=True)
+    answer = sys.stdin.readline()
+    return answer.strip().lower() not in ("", "y", "yes") or not answer
 
 
 def _run(parameters: Parameters, checks: list[Check], options: argparse.Namespace) -> int:
     """Run the checks, show them, and write the report. Returns the exit status."""
-    display = Display(sys.stdout, verbose=options.verbose)
-
-    def show_row(row: Row) -> None:
-        if options.events:
-            _print_event(row=asdict(row), count=len(checks))
-        else:
-            display.row(row, len(checks))
-
-    def show_running(check: str, detail: str, seconds: float) -> None:
-        if options.events:
-            _print_event(running=[check, detail, seconds])
-        else:
-            display.running(check, detail, seconds)
-
-    reporter = Reporter(show_row, show_running)
+    display = Display(sys.stdout, len(checks), verbose=options.verbose)
+    reporter = Reporter(display.row, display.running)
     begin = time.monotonic()
     try:
         with Workbench(parameters, deep=options.deep) as bench:
@@ -107,10 +98,7 @@ def _run(parameters: Parameters, checks: list[Check], options: argparse.Namespac
     document = as_json(rows, deep=options.deep, only=options.only, seconds=time.monotonic() - begin)
     report = parameters.paths.verify_report
     write_atomically(Path(report), document)
-    if options.events:
-        _print_event(report=report)
-    else:
-        print("", *display.closing(report), sep="\n")
+    print("", *display.closing(report), sep="\n")
     return 0 if document["ok"] else 1
 
 
@@ -131,11 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for check in checks:
             print(f"{check.id:36} {check.title}")
         return 0
-    if options.sessions:
-        if any(check.id == LOADS_MODELS for check in checks):
-            for line in notice(running_sessions(parameters.paths), parameters.profiles, parameters.home):
-                print(line)
-        return 0
+    try:
+        if declined(parameters, checks):
+            print("Nothing was checked.", file=sys.stderr)
+            return 1
+    except KeyboardInterrupt:
+        return 130
     _prepare_process()
     with only_run(Path(parameters.paths.state)) as alone:
         if not alone:

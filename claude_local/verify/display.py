@@ -1,4 +1,4 @@
-"""How verify looks on a terminal or in a log. Standard library only: the rows are shown on the controller."""
+"""How verify looks on a terminal or in a log."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def _wrap(text: str, columns: int | None, indent: str) -> list[str]:
 
 
 class Display:
-    """Writes rows to ``stream``, at most ``columns`` wide (None: not cut, not wrapped).
+    """Writes the rows of ``count`` checks to ``stream``, at most ``columns`` wide (None: not cut, not wrapped).
 
     On a terminal a slow check has one line that is rewritten, in a log a line a minute. ``verbose`` wraps long evidence
-    that would be cut. ``prefix`` begins each line where several machines share the stream.
+    that would be cut.
     """
 
-    def __init__(self, stream: TextIO, *, verbose: bool = False, prefix: str = "") -> None:
-        self.stream, self.verbose, self.prefix = stream, verbose, prefix
+    def __init__(self, stream: TextIO, count: int, *, verbose: bool = False) -> None:
+        self.stream, self.count, self.verbose = stream, count, verbose
         self.columns: int | None = None
         if stream.isatty():
-            self.columns = (os.get_terminal_size(stream.fileno()).columns or COLUMNS) - len(prefix)
+            self.columns = os.get_terminal_size(stream.fileno()).columns or COLUMNS
         self.colour = self.columns is not None and not os.environ.get("NO_COLOR")
-        self.rewrites = self.columns is not None and not prefix and os.environ.get("TERM") != "dumb"
+        self.rewrites = self.columns is not None and os.environ.get("TERM") != "dumb"
         self.rows: list[Row] = []
         self._live = False
         self._next_log_line = 0.0
@@ -58,7 +58,7 @@ class Display:
     def line(self, text: str) -> None:
         """Write one line."""
         self.clear()
-        self.stream.write(f"{self.prefix}{text}\n")
+        self.stream.write(f"{text}\n")
         self.stream.flush()
 
     def clear(self) -> None:
@@ -83,11 +83,11 @@ class Display:
             self._next_log_line = seconds + LOG_INTERVAL
             self.line(text + after)
 
-    def row(self, row: Row, count: int) -> None:
-        """Show a finished row of ``count``. Failures show their fix in ``closing``."""
+    def row(self, row: Row) -> None:
+        """Show a finished row. Failures show their fix in ``closing``."""
         self.rows.append(row)
         self._next_log_line = 0.0
-        head = f"  {len(self.rows):>{len(str(count))}}/{count}  {row.id}  "
+        head = f"  {len(self.rows):>{len(str(self.count))}}/{self.count}  {row.id}  "
         tail = f"  ({row.seconds:.1f} s)" if row.seconds >= 1 else ""
         status = self._styled(row.status, COLOURS[row.status])
         room = None if self.columns is None else self.columns - len(row.status + head + tail)
@@ -115,7 +115,7 @@ class Display:
             lines.append(self._styled(f"    fix: {command}", "1"))
             for remark in remarks:
                 lines += _wrap(remark, self.columns, " " * 9)
-        return [self.prefix + line for line in lines]
+        return lines
 
 
 def _cut(text: str, room: int | None) -> str:

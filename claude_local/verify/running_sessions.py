@@ -10,6 +10,9 @@ from claude_local.claude.arguments import UsageError, read
 from claude_local.paths import Paths
 from claude_local.verify import processes
 
+# A variable that says that a person who sits at the terminal may be asked.
+ASK = "CLAUDE_LOCAL_ASK"
+
 
 def _parent(pid: int) -> int:
     """The parent's id, 0 for a process that has ended."""

@@ -24,7 +24,7 @@ from claude_local.verify.checks import Check, Failed, Row, Skipped, one_line, ru
 from claude_local.verify.display import Display, totals
 from claude_local.verify.parameters import ParametersError, holds, parse, value_at
 from claude_local.verify.report import Reporter, as_json, write_atomically
-from claude_local.verify.running_sessions import notice, running_sessions
+from claude_local.verify.running_sessions import ASK, notice, running_sessions
 from claude_local.verify.workbench import Workbench
 from tests.verify.verify_lab import Silent, deployed, parameters
 
@@ -213,9 +213,9 @@ LONG = "a sentence with many words " * 12
 
 def test_in_a_log_each_row_is_one_line_with_all_evidence() -> None:
     out = io.StringIO()
-    display = Display(out)
+    display = Display(out, 74)
     for row in [*ROWS, Row("d", "fourth", "PASS", LONG, "", 0.0)]:
-        display.row(row, 74)
+        display.row(row)
     assert out.getvalue().splitlines() == [
         "PASS   1/74  a  good",
         "FAIL   2/74  b  bad [brackets]  (2.5 s)",
@@ -228,11 +228,11 @@ def test_in_a_log_each_row_is_one_line_with_all_evidence() -> None:
 @pytest.mark.parametrize("name", ["d", "messages.mid-system.qwen3.6-35b-a3b-ud-q4", "x" * 70])
 def test_a_terminal_of_80_columns_or_of_unknown_size_is_never_exceeded(name: str, columns: int) -> None:
     out = Terminal(columns)
-    display = Display(out)
-    display.row(Row(name, "fourth", "PASS", LONG, "", 12.3), 74)
+    display = Display(out, 74)
+    display.row(Row(name, "fourth", "PASS", LONG, "", 12.3))
     assert max(map(len, out.screen())) <= 80 and "…" in out.getvalue()
     assert len(name) > 60 or "(12.3 s)" in out.getvalue()
-    display.row(Row(name, LONG, "FAIL", LONG, "./provision    (and wait)", 0.0), 74)
+    display.row(Row(name, LONG, "FAIL", LONG, "./provision    (and wait)", 0.0))
     display.running(name, LONG, 16.0)
     assert max(map(len, [*out.screen(), *"\n".join(display.closing("/state/verify.json")).splitlines()])) <= 80
 
@@ -240,14 +240,14 @@ def test_a_terminal_of_80_columns_or_of_unknown_size_is_never_exceeded(name: str
 def test_evidence_of_a_failure_and_with_verbose_of_every_row_is_whole() -> None:
     for status, verbose in (("FAIL", False), ("SKIP", False), ("PASS", True)):
         out = Terminal(80)
-        Display(out, verbose=verbose).row(Row("a", "first", status, LONG, "", 0.0), 1)
+        Display(out, 1, verbose=verbose).row(Row("a", "first", status, LONG, "", 0.0))
         assert " ".join(" ".join(out.screen()).split()).endswith(LONG.strip())
 
 
 def test_the_end_names_the_failures_with_their_fixes_and_nothing_else() -> None:
-    display = Display(io.StringIO())
+    display = Display(io.StringIO(), 3)
     for row in ROWS:
-        display.row(row, 3)
+        display.row(row)
     assert display.closing("/state/verify.json") == [
         "All evidence: /state/verify.json",
         "1 of 3 checks failed, 1 skipped:",
@@ -256,31 +256,31 @@ def test_the_end_names_the_failures_with_their_fixes_and_nothing_else() -> None:
         "    bad [brackets]",
         "    fix: ./provision",
     ]
-    good = Display(io.StringIO())
-    good.row(ROWS[0], 1)
+    good = Display(io.StringIO(), 1)
+    good.row(ROWS[0])
     assert good.closing("/state/verify.json")[-1] == "1 check passed"
 
 
 def test_a_fix_can_be_copied_from_a_narrow_terminal() -> None:
-    display, command = Display(Terminal(40)), f"touch /{'directory/' * 6}model.gguf && ./provision"
-    display.row(Row("a", "first", "FAIL", "bad", f"{command}    (hashes it again)", 0.0), 1)
+    display, command = Display(Terminal(40), 1), f"touch /{'directory/' * 6}model.gguf && ./provision"
+    display.row(Row("a", "first", "FAIL", "bad", f"{command}    (hashes it again)", 0.0))
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in display.closing("/state/verify.json")]
     assert lines[-2:] == [f"fix: {command}", "(hashes it again)"]
 
 
 def test_a_slow_check_has_one_line_that_is_rewritten_and_erased() -> None:
     out = Terminal(80)
-    display = Display(out)
+    display = Display(out, 3)
     for second in range(15, 30):
         display.running("slow", "reading", second)
     assert out.screen() == ["  ..  slow: reading  (29 s)"]
-    display.row(ROWS[0], 3)
+    display.row(ROWS[0])
     assert out.screen() == ["PASS  1/3  a  good", ""]
 
 
 def test_a_slow_check_has_a_line_a_minute_in_a_log() -> None:
     out = io.StringIO()
-    display = Display(out)
+    display = Display(out, 1)
     for second in range(15, 200):
         display.running("slow", "", second)
     assert out.getvalue().splitlines() == [f"  ..  slow  ({second} s)" for second in (15, 75, 135, 195)]
@@ -370,7 +370,7 @@ def test_key_paths_are_looked_up_and_an_enforced_group_may_hold_more() -> None:
     assert not holds(None, {"a": 1})
 
 
-def test_the_program_shows_rows_or_events_writes_the_report_and_ends_with_a_status(
+def test_the_program_shows_rows_writes_the_report_and_ends_with_a_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench = deployed(tmp_path / "home")
@@ -380,26 +380,39 @@ def test_the_program_shows_rows_or_events_writes_the_report_and_ends_with_a_stat
     assert program.main(["--parameters", str(file), *only]) == 0
     assert capsys.readouterr().out.endswith("\n3 checks passed\n")
     Path(bench.paths.token).unlink()
-    assert program.main(["--parameters", str(file), "--events", *only]) == 1
-    *rows, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert program.main(["--parameters", str(file), *only]) == 1
+    lines = capsys.readouterr().out.splitlines()
     report = json.loads(Path(bench.paths.verify_report).read_text())
-    assert [event["row"]["id"] for event in rows] == [row["id"] for row in report["rows"]]
-    assert {event["count"] for event in rows} == {3} and last == {"report": bench.paths.verify_report}
+    assert [line.split()[2] for line in lines[:3]] == [row["id"] for row in report["rows"]]
     assert [(row["id"], row["status"]) for row in report["rows"]] == [
         ("model.small", "PASS"), ("token", "FAIL"), ("settings.locks", "PASS"),
     ]  # fmt: skip
+    assert "1 of 3 checks failed:" in lines and lines[-1].startswith("    fix: ")
 
 
-def test_sessions_are_only_looked_for_where_a_model_will_be_loaded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("ask", "answer", "only", "goes_on"),
+    [
+        ("1", "n\n", [], False), ("1", "", [], False), ("1", "\n", [], True), ("1", "Y\n", [], True),
+        ("", "n\n", [], True), ("1", "n\n", ["--only", "token"], True),
+    ],
+)  # fmt: skip
+def test_a_person_at_the_terminal_may_keep_the_model_for_the_running_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: str, answer: str, only: list[str], goes_on: bool
 ) -> None:
     monkeypatch.setattr(program, "running_sessions", lambda paths: ["/srv/x"])
+    monkeypatch.setattr(program, "_run", lambda *_: 0)
+    monkeypatch.setenv(ASK, ask)
+    screen, keyboard = Terminal(80), Terminal(80)
+    keyboard.write(answer)
+    keyboard.seek(0)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stdin", keyboard)
     file = tmp_path / "parameters.json"
     file.write_text(as_text(tmp_path))
-    assert program.main(["--parameters", str(file), "--sessions"]) == 0
-    assert "/srv/x" in capsys.readouterr().out
-    assert program.main(["--parameters", str(file), "--sessions", "--only", "token"]) == 0
-    assert capsys.readouterr().out == ""
+    assert program.main(["--parameters", str(file), *only]) == (0 if goes_on else 1)
+    assert ("/srv/x" in screen.getvalue()) is (not only)
+    assert ("Verify now?" in screen.getvalue()) is bool(ask and not only)
 
 
 def test_bad_parameters_and_patterns_end_with_status_2_and_a_reason(
