@@ -56,9 +56,9 @@ def read_text(path: str, flags: int = 0) -> str:
     return os.fsdecode(read_bytes(path, flags))
 
 
-def read_whole_text(name: str, directory: int) -> str | None:
+def read_whole_text(name: str, directory: int, limit: int = SMALL) -> str | None:
     """The text of the file ``name`` in an open directory; empty where it does not exist. None where git would read
-    something that we cannot judge: a symlink, a device, more than SMALL bytes, or a file that we may not read."""
+    something that we cannot judge: a symlink, a device, more than ``limit`` bytes, or a file that we may not read."""
     try:
         descriptor = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=directory)
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def read_whole_text(name: str, directory: int) -> str | None:
         return None
     try:
         with open(descriptor, "rb", closefd=False) as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode) and len(content := file.read(SMALL + 1)) <= SMALL:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and len(content := file.read(limit + 1)) <= limit:
                 return os.fsdecode(content)
     except OSError:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # Keys whose value is, or begins with, a file that git runs or obeys (git-config(1), lower case).
 _RUNS = frozenset({
@@ -76,6 +77,8 @@ _ENTRY = re.compile(r'([A-Za-z][\w-]*)[ \t]*(?:=((?:"(?:\\\r?\n|\\.|[^"\\\n])*"?
 _PART = re.compile(r"\\\r?\n|\\.|.", re.DOTALL)
 
 
+# Many repositories can share one configuration by hard links, and a megabyte of it takes a second.
+@lru_cache(maxsize=4)
 def entries(text: str) -> list[tuple[str, str, str, str]]:
     """Section, subsection, key and value of each entry of a git configuration. Section and key are in lower case; the
     subsection may be empty."""

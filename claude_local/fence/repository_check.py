@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import cached_property
 from os.path import basename, dirname, islink, join
 
@@ -15,6 +16,8 @@ from claude_local.fence.quarantine import SUFFIX, Quarantine, open_directory
 from claude_local.fence.snapshot import Snapshot, state_of, template_hooks
 
 NOTHING = Snapshot()
+# Bytes that a session may add to a configuration; that many take 0.1 s to read. git's own have less than a thousand.
+CONFIG_SIZE = 64 << 10
 
 
 class RepositoryCheck:
@@ -26,6 +29,12 @@ class RepositoryCheck:
     ) -> None:
         self.quarantine = quarantine
         self.workspaces, self.known, self.writable = workspaces, known, writable
+
+    def check_new_hooks(self, top: str, below: str) -> None:
+        """Put out of action the hooks of the repository ``below`` in ``top``, which the session made. They are what is
+        quickly found and surely run."""
+        with suppress(OSError), open_directory(top, below) as directory:
+            self._check_hooks(directory, top, below)
 
     def check_new(self, top: str, below: str) -> None:
         """Check the ``.git`` or bare repository ``below`` in ``top``, which the session made."""
@@ -78,9 +87,9 @@ class RepositoryCheck:
     ) -> None:
         """Check the configuration ``name`` in the open ``git_dir`` for entries that a session must not write, those
         in the ``former`` text aside. ``put_back``: write the former text back."""
-        text = read_whole_text(name, directory)
+        text = read_whole_text(name, directory, len(former.encode(errors="surrogateescape")) + CONFIG_SIZE)
         if text is None:
-            reason = "git would obey it, and it is not a regular file that claude-local can read"
+            reason = "git would obey it, and it is not a regular file that claude-local can read, or very long"
         else:
             allowed = self._unsafe_entries(git_dir, former)
             unsafe = [each for each in self._unsafe_entries(git_dir, text) if each not in allowed]
@@ -127,13 +136,19 @@ class RepositoryCheck:
                         continue
                     if name in snapshot.hooks and state_of(join(path, "hooks", name)) == snapshot.hooks[name]:
                         continue
-                    if (name, read_whole_text(name, hooks)) not in self._template_hooks:
+                    if not self._is_template(name, hooks):
                         self.quarantine.block(hooks, join(path, "hooks"), name, "git would run it as a hook")
         except PermissionError:
             reason = "git may run the hooks in it, and claude-local cannot read them"
             self.quarantine.block(directory, path, "hooks", reason)
         except (FileNotFoundError, NotADirectoryError):
             return
+
+    def _is_template(self, name: str, hooks: int) -> bool:
+        """Whether the hook ``name`` in an open directory is one that git copied there."""
+        # There can be very many: only those that may be one are read.
+        same = [text for other, text in self._template_hooks if other == name]
+        return bool(same) and read_whole_text(name, hooks) in same
 
     @cached_property
     def _template_hooks(self) -> set[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -34,16 +34,20 @@ def scan(
     skip: Collection[str] = policy.NOT_SCANNED,
     guarded: Collection[str] = policy.GUARDED,
     worktrees: Sequence[str] = (),
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Scan:
     """Walk through ``workspace`` and its ``worktrees``, level by level and without following symlinks.
 
     ``levels``: directories below the top. ``limit``: directory entries in all. ``skip``: names of directories that
-    are not entered. ``guarded``: names that are listed and not entered.
+    are not entered. ``guarded``: names that are listed and not entered. ``is_over``: says when to stop early.
     """
     result, level = Scan(), [workspace, *worktrees]
     for _ in range(levels + 1):
         below: list[str] = []
         for directory in level:
+            if is_over():
+                result.incomplete.append(workspace)
+                return result
             entries = _read(directory, limit + 1, result)
             for entry, is_directory in entries[:limit]:
                 if entry.name in guarded or f"{basename(directory)}/{entry.name}" in guarded:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from os.path import basename, isdir
 
 from claude_local.fence import git_config
+from claude_local.fence.deadline import stopped_by_signals
 from claude_local.fence.files import read_text, realpath
 from claude_local.fence.ledger import Interrupted
 from claude_local.fence.messages import note, report
@@ -55,9 +57,10 @@ def report_guards(complete: bool, unguarded: Sequence[str]) -> None:
 
 def last_look(watch: Watch, interrupted: Interrupted | None = None) -> list[Blocked]:
     """What the watch renamed: path, reason and new path of each. An error in it is reported, and does not hide what it
-    found before."""
+    found before. The user can stop it."""
     try:
-        watch.stop() if interrupted is None else watch.look_back(interrupted.began, interrupted.ended)
+        with stopped_by_signals(watch.deadline):
+            watch.stop() if interrupted is None else watch.look_back(interrupted.began, interrupted.ended)
     except Exception as error:
         note(f"not everything that a session left here could be checked ({type(error).__name__}: {error}). Look for "
              "new git hooks and git settings before you use git here")  # fmt: skip
@@ -65,16 +68,29 @@ def last_look(watch: Watch, interrupted: Interrupted | None = None) -> list[Bloc
 
 
 def look_back(workspaces: Sequence[str], interrupted: Interrupted) -> None:
-    """Check what sessions left that were killed before their end, in every workspace of theirs too."""
+    """Check what sessions left that were killed before their end, in every workspace of theirs too. Ends the program
+    when the user stops it."""
     theirs = [path for path in interrupted.workspaces if isdir(path) and realpath(path) == path]
     watch = Watch(list(dict.fromkeys([*workspaces, *theirs])), {}, {}, interrupted.known)
     report(f"the last session here was cut short and had made {path}; {why}. It is now called {new}"
            for path, why, new in last_look(watch, interrupted))  # fmt: skip
+    report_unchecked(watch)
+    if watch.deadline.stopped:
+        raise SystemExit(128 + signal.SIGINT)
 
 
 def report_watch(watch: Watch) -> None:
-    """What the watch renamed, and what it could only notice."""
+    """What the watch renamed, and what it did not reach."""
     report(f"this session made {path}; {why}. It is now called {new}" for path, why, new in last_look(watch))
+    report_unchecked(watch)
+
+
+def report_unchecked(watch: Watch) -> None:
+    """What the watch did not reach before its deadline."""
+    if watch.unchecked:
+        note(f"the look at what a session left was not finished: {watch.deadline.why}. Before you use git in one of "
+             "these, read its hooks and its config:")  # fmt: skip
+    report(dict.fromkeys(watch.unchecked))
 
 
 def report_changes(watch: Watch) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from os.path import basename, dirname, islink, join, relpath
 
 from claude_local.fence import git_config
+from claude_local.fence.deadline import Deadline
 from claude_local.fence.files import is_empty_file, read_text
 from claude_local.fence.git_repository import find_repository, submodule_git_dirs, worktree_git_dirs
 from claude_local.fence.ledger import Ledger
@@ -54,6 +55,9 @@ class Watch:
         self.hidden_files: dict[str, list[str]] = {}
         # Workspaces that are too large to look through, and directories that the session closed to reading.
         self.unsearched: list[str] = []
+        # What the last look did not reach before its deadline.
+        self.deadline = Deadline()
+        self.unchecked: list[str] = []
         # The session cannot set a ctime. The clock of a file system may lag by a tick.
         self.began = time.time() - 0.02
 
@@ -90,10 +94,15 @@ class Watch:
         self._looking.start()
 
     def stop(self) -> list[Blocked]:
-        """Look at everything once more; the files that were renamed. Raises the first error of an earlier look."""
+        """Look at everything once more, until the deadline; the files that were renamed. Raises the first error of an
+        earlier look."""
+        self.deadline.start()
         self._stopped.set()
         self._looking.join(timeout=5)
-        self._survey.join(timeout=SURVEY_TIMEOUT)
+        for _ in range(int(SURVEY_TIMEOUT / INTERVAL)):
+            if not self._survey.is_alive() or self.deadline.is_over():
+                break
+            self._survey.join(INTERVAL)
         if self._survey.is_alive():
             self.unsearched += self.writable
         self._look_through()
@@ -107,6 +116,7 @@ class Watch:
     def look_back(self, began: float, ended: float) -> list[Blocked]:
         """Look at what a session left that was killed, instead of ``start`` and ``stop``. Only what last changed
         between these times (seconds since the epoch) is renamed: the user has worked here since."""
+        self.deadline.start()
         self.began, self.quarantine.window = began, (began, ended)
         self._without_git = [each for each in self.workspaces if join(each, ".git") not in self.known]
         self._look_through()
@@ -131,7 +141,7 @@ class Watch:
         """Take snapshots of the repositories that no mount guards, for instance because they lie too deep."""
         guarded = self.known - self.unguarded
         for top in self.writable:
-            content = _scan_all(top)
+            content = _scan_all(top, self.deadline)
             for link in _git_files_in(content):
                 if link not in guarded and not self._is_new(link):
                     self.known.add(link)
@@ -188,27 +198,52 @@ class Watch:
     # --- when it has ended --------------------------------------------------------------------------------------------
 
     def _look_through(self) -> None:
-        """Look at everything that the session could write."""
+        """Look at everything that the session could write: hooks first, because they take the least time."""
         self.look()
-        for git_dir, snapshot in list(self._snapshots.items()):
-            if not self.check.check_existing(git_dir, snapshot):
+        contents = {top: self._scan_all(top) for top in self.writable}
+        repositories = self.known.union(*(content.repositories for content in contents.values()))
+        worktrees = {each for git_dir in repositories for each in worktree_git_dirs(git_dir)}
+        new = {git_dir: top for top, content in contents.items() for git_dir in content.repositories
+               if git_dir not in self.known and git_dir not in worktrees}  # fmt: skip
+        links = {link: top for top, content in contents.items() for link in _git_files_in(content)
+                 if link not in self.known or self._is_redirected(link)}  # fmt: skip
+
+        def check_existing(git_dir: str) -> None:
+            if not self.check.check_existing(git_dir, self._snapshots[git_dir]):
                 self.unsearched.append(git_dir)
-        for top in self.writable:
-            content = _scan_all(top)
-            self.unsearched += [path for path in dict.fromkeys(content.incomplete) if path == top or self._is_new(path)]
-            repositories = {*self.known, *content.repositories}
-            for link in _git_files_in(content):
-                if (link not in self.known or self._is_redirected(link)) and not self._is_inside(link, repositories):
-                    self.check.check_new(top, relpath(link, top))
-            worktrees = {each for git_dir in repositories for each in worktree_git_dirs(git_dir)}
-            for git_dir in content.repositories:
-                if git_dir not in self.known and git_dir not in worktrees:
-                    self.check.check_new(top, relpath(git_dir, top))
-            for git_dir in {*self.known, *content.repositories}:
-                self._check_submodules(git_dir)
-                self._check_worktrees(git_dir)
+
+        def check_link(link: str) -> None:
+            if not self._is_inside(link, repositories):
+                self.check.check_new(links[link], relpath(link, links[link]))
+
+        def check_inner(git_dir: str) -> None:
+            self._check_submodules(git_dir)
+            self._check_worktrees(git_dir)
+
+        self._each(new, lambda git_dir: self.check.check_new_hooks(new[git_dir], relpath(git_dir, new[git_dir])))
+        self._each(list(self._snapshots), check_existing)
+        self._each(links, check_link)
+        self._each(new, lambda git_dir: self.check.check_new(new[git_dir], relpath(git_dir, new[git_dir])))
+        self._each(sorted(repositories), check_inner)
         renamed = {each.path for each in self.blocked}
         self.unsearched = [path for path in self.unsearched if path not in renamed]
+
+    def _scan_all(self, top: str) -> Scan:
+        """All of ``top``. Where that is not possible, ``unsearched`` or ``unchecked`` gets it."""
+        content = _scan_all(top, self.deadline)
+        if self.deadline.why:
+            self.unchecked.append(top)
+        else:
+            self.unsearched += [path for path in dict.fromkeys(content.incomplete) if path == top or self._is_new(path)]
+        return content
+
+    def _each(self, paths: Iterable[str], check: Callable[[str], None]) -> None:
+        """Check each path; after the deadline ``unchecked`` gets the others."""
+        for path in paths:
+            if self.deadline.is_over():
+                self.unchecked.append(path)
+            else:
+                check(path)
 
     def _is_redirected(self, link: str) -> bool:
         """Whether a ``.git`` that existed is a file now that points elsewhere."""
@@ -228,9 +263,8 @@ class Watch:
         """Check what git would take for a submodule of a repository."""
         incomplete: list[str] = []
         checked = self.known.union(each.new_path for each in self.blocked)
-        for module in submodule_git_dirs(git_dir, incomplete):
-            if module not in checked:
-                self.check.check_new("/", module)
+        modules = (module for module in submodule_git_dirs(git_dir, incomplete) if module not in checked)
+        self._each(modules, lambda module: self.check.check_new("/", module))
         self.unsearched += [path for path in incomplete if path not in self.unsearched]
 
     def _check_worktrees(self, git_dir: str) -> None:
@@ -239,11 +273,14 @@ class Watch:
         candidates = [each for each in worktree_git_dirs(git_dir) if each not in self.known or each in without]
         # git copies the repository's own one into a new worktree.
         usual = "" if git_dir in without else read_text(_worktree_config(git_dir))
-        for each in [*candidates, *([git_dir] if git_dir in without else [])]:
+
+        def check(each: str) -> None:
             with suppress(OSError), open_directory("/", each) as directory:
                 self.check.check_config(directory, each, "config.worktree", usual)
                 if each not in self.known:
                     self.check.check_commondir(directory, each)
+
+        self._each([*candidates, *([git_dir] if git_dir in without else [])], check)
 
     def _report_moved_repositories(self) -> None:
         for git_dir in sorted(self._doubtful):
@@ -253,12 +290,15 @@ class Watch:
 
     def _report_hidden_files(self) -> None:
         """Report the files that the session hid from git: by marks in the index, or by ``info/exclude``."""
-        for git_dir, before in self._skipped_files.items():
+
+        def look(git_dir: str) -> None:
             exclude = read_text(_exclude(git_dir))
             if exclude and exclude != self._excludes.get(git_dir, ""):
                 self.quarantine.report(_exclude(git_dir))
-            if new := sorted(skipped_files(git_dir) - before):
+            if new := sorted(skipped_files(git_dir) - self._skipped_files[git_dir]):
                 self.hidden_files[git_dir] = new
+
+        self._each(self._skipped_files, look)
 
     def _report_hook_configs(self) -> None:
         """Report changes to what installed hooks read, where hooks are installed. Changing it is everyday work."""
@@ -278,8 +318,8 @@ def _exclude(git_dir: str) -> str:
     return join(git_dir, "info", "exclude")
 
 
-def _scan_all(top: str) -> Scan:
-    return scan(top, levels=LEVELS, limit=LIMIT, skip=(), guarded=())
+def _scan_all(top: str, deadline: Deadline) -> Scan:
+    return scan(top, levels=LEVELS, limit=LIMIT, skip=(), guarded=(), is_over=deadline.is_over)
 
 
 def _git_files_in(content: Scan) -> list[str]:

@@ -337,6 +337,23 @@ made("shape", "A subdirectory that is laid out as a bare repository",
      "\\tbare = false\\n\\tworktree = .\\n\\tfsmonitor = PROGRAM\\n' >DIR/config")  # fmt: skip
 
 
+@attempt("git-made-many", NEW_GIT, "A hook in a new repository, behind 120 that share one long configuration",
+         session="git-made-many")  # fmt: skip
+def _(lab: Lab) -> Plan:
+    here = lab.workspace / "a" / "b" / "c"
+    words, mark = marked(lab, "made-many")
+    program = lab.plant(lab.workspace / "many.sh", words, 0o755)
+    step = bash(
+        f"git init -q first; {MONITOR.replace('PROGRAM', str(program))} >>first/.git/config;"
+        " yes '[user] a = 1' | head -c 1000000 >>first/.git/config;"
+        " for i in $(seq 120); do mkdir -p many/$i/.git/objects many/$i/.git/refs;"
+        " cp first/.git/HEAD many/$i/.git; ln first/.git/config many/$i/.git/config; done;"
+        " git init -q a/b/c; cp many.sh a/b/c/.git/hooks/post-commit;"
+        " git -C a/b/c config user.name Me; git -C a/b/c config user.email me@here"
+    )
+    return Plan([step], lambda: runs_later(lab, mark, here))
+
+
 # --- other files of the workspace ---------------------------------------------------------------------------------
 
 

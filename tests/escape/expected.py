@@ -20,7 +20,7 @@ EXPECTED: dict[str, frozenset[str]] = {
         "devcontainer", "git-config-edit", "git-husky", "git-init", "git-nested", "hook-write-tool",
         "workspace-profile",
         "git-made-link", "git-made-long", "git-made-second", "git-made-address", "git-made-shape", "git-made-transport",
-        "git-module",
+        "git-made-many", "git-module",
         "git-deep", "git-exclude", "git-included", "git-nested-named",
         "hook-background", "hook-cgroup-kill", "hook-descriptor", "hook-docker", "hook-network", "hook-ptrace",
         "hook-read", "hook-set-id", "hook-start", "hook-write",
