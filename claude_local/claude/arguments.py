@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from claude_local.fence.messages import PROVISION
+from claude_local.fence.options import PRINT
 
 # Claude Code's commands that do not talk to llama-server.
 WITHOUT_SERVER = frozenset({
@@ -81,7 +82,7 @@ def read(argv: Sequence[str], profiles: str = "PROFILE") -> Arguments:
 def _note_claudes_own(arguments: Arguments, word: str) -> None:
     """Remember what the argument ``word`` of claude's means for us."""
     first = not arguments.claude
-    if word in ("-p", "--print", "-pc", "-cp"):
+    if word in PRINT:
         arguments.prints = True
     if word in ("-h", "--help", "-v", "--version") or (first and word in WITHOUT_SERVER):
         arguments.needs_server = False

@@ -59,14 +59,15 @@ def control_sockets() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def start(argv: list[str], env: Mapping[str, str]) -> int:
+def start(argv: list[str], env: Mapping[str, str], stderr: int = 2) -> int:
     """Start bubblewrap in this process group and return its process id. It ignores the signals that Claude Code must
-    get, because it would end before Claude Code does."""
+    get, because it would end before Claude Code does. ``stderr``: a descriptor."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *FORWARDED})
     for number in FORWARDED:
         signal.signal(number, signal.SIG_IGN)
     try:
-        return os.posix_spawn(argv[0], argv, dict(env), setsigmask=[])
+        actions = [(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr != 2 else []
+        return os.posix_spawn(argv[0], argv, dict(env), file_actions=actions, setsigmask=[])
     except OSError as error:
         fail(f"{argv[0]} cannot be started: {error.strerror}", PROVISION)
     finally:

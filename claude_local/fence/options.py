@@ -13,6 +13,8 @@ from claude_local.fence.messages import PROVISION, fail
 
 # Claude Code's commands that download something.
 DOWNLOADING = ("plugin", "plugins", "install", "update", "upgrade")
+# Its options that print one answer and end.
+PRINT = ("-p", "--print", "-pc", "-cp")
 
 
 @dataclass
@@ -112,6 +114,11 @@ def added_directories(argv: list[str]) -> Iterator[str]:
             taking = False
         elif taking:
             yield argument
+
+
+def prints(argv: list[str]) -> bool:
+    """Whether claude prints one answer and ends."""
+    return any(each in PRINT for each in before_dashes(argv))
 
 
 def asks_for_worktree(argv: list[str]) -> bool:

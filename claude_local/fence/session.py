@@ -18,7 +18,7 @@ from claude_local.fence.files import realpath
 from claude_local.fence.ledger import Ledger
 from claude_local.fence.messages import PROVISION, fail, note
 from claude_local.fence.network import Network, server_address, session_network
-from claude_local.fence.options import Options, asks_for_worktree
+from claude_local.fence.options import Options, asks_for_worktree, prints
 from claude_local.fence.prepare import (
     add_config_dir,
     add_writable_paths,
@@ -45,6 +45,7 @@ from claude_local.fence.session_report import (
 )
 from claude_local.fence.stubs import make_stubs
 from claude_local.fence.survey import Places, Survey
+from claude_local.fence.unwanted import FilteredErrors
 from claude_local.fence.watch import Watch
 
 # What a session's commands may write in its own tmpfs.
@@ -141,7 +142,7 @@ def start_and_wait(session: FencedSession) -> int:
 @dataclass
 class Running:
     """A fence that is up. ``process``: bubblewrap's process id. ``claude``: Claude Code's. ``first``: see
-    bubblewrap.first_process. ``sockets``: the session's listening sockets."""
+    bubblewrap.first_process. ``sockets``: the session's listening sockets. ``errors``: its standard error, with -p."""
 
     process: int
     claude: int
@@ -149,6 +150,7 @@ class Running:
     sockets: list[socket]
     remounter: remount.Remounter
     protection: remount.Protection
+    errors: FilteredErrors | None
 
 
 def run_once(session: FencedSession) -> int:
@@ -172,6 +174,8 @@ def run_once(session: FencedSession) -> int:
             "a process that this session started cannot be killed and may still write in the workspace: "
             "look for it with ps"
         )
+    if running.errors:
+        running.errors.close()
     # Before the ledger removes the stubs: it would make them again.
     complete, unguarded = running.remounter.stop()
     if running.protection.remounts:
@@ -188,14 +192,21 @@ def set_up(session: FencedSession, network: Network, env: dict[str, str]) -> Run
     ours, theirs = bubblewrap.control_sockets()
     argv = bubblewrap_argv(session, network, theirs)
     mounts_before = bubblewrap.mounts_of("self")
-    process = bubblewrap.start(argv, env)
+    errors = FilteredErrors() if prints(session.options.command[1:]) else None
+    process = bubblewrap.start(argv, env, errors.writing if errors else 2)
     theirs.close()
+    if errors:
+        errors.close_writing()
     # Forked while bubblewrap works, and before there are threads.
     remounter = start_remounting(survey)
+    if errors:
+        errors.start()
     message = bubblewrap.receive(ours, len(network.listeners))
     if message is None:
         remounter.stop()
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if errors:
+            errors.close()
         fail(f"bubblewrap cannot set up the outer fence (exit {status}; its own message is above)", PROVISION)
     first = bubblewrap.first_process(message.process)
     protection = remounter.attach(message.process)
@@ -207,7 +218,7 @@ def set_up(session: FencedSession, network: Network, env: dict[str, str]) -> Run
         raise MountsChanged(wrong)
     ours.send(b"1")
     ours.close()
-    return Running(process, message.process, first, message.sockets, remounter, protection)
+    return Running(process, message.process, first, message.sockets, remounter, protection, errors)
 
 
 Swap = tuple[bytes, bytes]

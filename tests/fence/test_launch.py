@@ -57,6 +57,15 @@ def test_the_sandboxs_programs_come_first_on_the_path_with_the_inner_layer(stati
     assert env["PATH"] == f"{sandbox_bin}:{os.environ['PATH']}" and env["CLAUDE_LOCAL_SANDBOX_BIN"] == str(sandbox_bin)
 
 
+@pytest.mark.parametrize("arguments", [["-p"], ["--print", "hello"], []])
+def test_with_p_the_line_about_an_unknown_model_is_left_out_of_stderr(station: Station, arguments: list[str]) -> None:
+    line = '[claude-code:unrecognized_model] {"model":"claude-local"}'
+    program = f"os.write(2, b'first\\n' + {line.encode()!r} + b'\\nlast, {line}')\nsys.exit(7)"
+    done = station.run(*arguments, "#\n" + program)
+    expected = ["first", f"last, {line}"] if arguments else ["first", line, f"last, {line}"]
+    assert (done.returncode, done.stdout, done.stderr.split("\n")) == (7, "", expected)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_temporary_directory_that_a_session_cannot_write_is_ignored_with_a_note(
     station: Station, inside: bool
