@@ -1,10 +1,10 @@
 # shellcheck shell=sh
 # Read before each command of a claude-local session (CLAUDE_ENV_FILE); written by tasks/home.py, changes are lost.
 
-# A command has a network of its own, and only the sandbox's proxy leads out. On the ports of this machine that a session
-# may reach, socat listens here and asks that proxy, so that every client reaches them, also one that knows no proxy. It
-# is no job of this shell (`wait` would wait for it), and it ends with the command, as everything in the sandbox does.
-# Other names of this machine are the command's own network, too: a server of a test's listens there.
+# A command has a network of its own, and only the sandbox's proxy leads out. On the ports of this machine that a
+# session may reach, socat listens here and asks that proxy, so that every client reaches them, also one that knows no
+# proxy. It is no job of this shell (`wait` would wait for it), and it ends with the command, as everything in the
+# sandbox does. Other names of this machine are the command's own network, too: a server of a test's listens there.
 if [ -n "${SANDBOX_RUNTIME-}" ]; then
   export NODE_USE_ENV_PROXY=1
   export NO_PROXY="${NO_PROXY:+$NO_PROXY,}127.0.0.0/8,0.0.0.0,.localhost,${HOSTNAME:-${HOST-localhost}}"
@@ -19,6 +19,13 @@ claude_local_sockets() {
 }
 claude_local_ports=${SANDBOX_RUNTIME:+${CLAUDE_LOCAL_PORTS-}}
 claude_local_wanted=0
+# http://localhost:PORT, with Claude Code's own proxy http://NAME:PASSWORD@localhost:PORT.
+claude_local_proxy=${HTTP_PROXY-}
+claude_local_proxy=${claude_local_proxy#*://}
+case $claude_local_proxy in
+  *@*) claude_local_proxy=proxyport=${claude_local_proxy##*:},proxyauth=${claude_local_proxy%@*} ;;
+  *) claude_local_proxy=proxyport=${claude_local_proxy##*:} ;;
+esac
 if [ -n "$claude_local_ports" ] && claude_local_sockets; then claude_local_wanted=$claude_local_open; fi
 while [ -n "$claude_local_ports" ]; do
   claude_local_port=${claude_local_ports%% *}
@@ -26,7 +33,7 @@ while [ -n "$claude_local_ports" ]; do
   claude_local_ports=${claude_local_ports# }
   claude_local_wanted=$((claude_local_wanted + 1))
   (socat "TCP4-LISTEN:$claude_local_port,bind=127.0.0.1,reuseaddr,fork,backlog=128" \
-    "PROXY:127.0.0.1:127.0.0.1:$claude_local_port,proxyport=${HTTP_PROXY##*:}" </dev/null >/dev/null 2>&1 &)
+    "PROXY:127.0.0.1:127.0.0.1:$claude_local_port,$claude_local_proxy" </dev/null >/dev/null 2>&1 &)
 done
 
 # The links to the sandbox's own bwrap and socat are for Claude Code itself, not for commands.
@@ -91,10 +98,10 @@ while [ "$claude_local_wanted" -gt 0 ]; do
   claude_local_now=${claude_local_now%.*}${claude_local_now#*.}
   [ "$((claude_local_now - ${claude_local_since:=$claude_local_now}))" -lt 33 ] || break
 done
-unset claude_local_wanted claude_local_open claude_local_ports claude_local_port claude_local_since claude_local_now
+unset claude_local_wanted claude_local_open claude_local_proxy claude_local_port claude_local_since claude_local_now
 
-# At the end of a command that the fence refused something, one line says what, and the setting that allows it. The first
-# line of the list counts the addresses that the proxy refused in this session. The output is a file.
+# At the end of a command that the fence refused something, one line says what, and the setting that allows it. The
+# first line of the list counts the addresses that the proxy refused in this session. The output is a file.
 claude_local_refused() {
   claude_local_number=0
   if [ -r "${CLAUDE_LOCAL_REFUSED-}" ]; then read -r claude_local_number <"$CLAUDE_LOCAL_REFUSED"; fi
@@ -103,9 +110,10 @@ claude_local_end() {
   claude_local_status=$?
   claude_local_refused
   if [ -f /proc/self/fd/2 ] && { [ "$claude_local_number" != "$claude_local_seen" ] ||
-    grep -aqiE 'read-only file system|erofs|resol|eai_again|enotfound|unreach|unknownhost|refused|403|127\.|localhost' \
+    grep -aqiE 'read-only file system|erofs|resol|eai_again|enotfound|unreach|unknownhost|refused|403|allowlist|127\.|localhost' \
       </proc/self/fd/2 2>/dev/null; }; then
-    "$CLAUDE_LOCAL_PYTHON" -I -S "$CLAUDE_LOCAL_COMMAND_END" "$claude_local_status" "$claude_local_seen" </proc/self/fd/2
+    "$CLAUDE_LOCAL_PYTHON" -I -S "$CLAUDE_LOCAL_COMMAND_END" "$claude_local_status" "$claude_local_seen" \
+      </proc/self/fd/2
   fi
 }
 claude_local_refused

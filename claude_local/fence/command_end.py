@@ -18,15 +18,19 @@ PREFIX = "claude-local: the fence refused "
 _READ_ONLY = re.compile(r"read-only file system|\bEROFS\b", re.IGNORECASE)
 # A quoted path, or a word with a slash.
 _PATH = re.compile(r"'([^'\n]+)'|\"([^\"\n]+)\"|`([^`\n]+)`|([^\s'\"`:,()]*/[^\s'\"`:,()]*)")
-# What programs say that do not ask the proxy, and (with fence_domains) those that Claude Code's own proxy refused.
+# What programs say that do not ask the proxy.
 _NO_NETWORK = re.compile(
     r"could not resolve (?:host|proxy)|name resolution|Name or service not known|\bENOTFOUND\b|\bEAI_AGAIN\b"
-    r"|UnknownHostException|Network is unreachable|\bENETUNREACH\b"
-    r"|CONNECT tunnel failed, response 403|Tunnel connection failed: 403|blocked by network allowlist"
+    r"|UnknownHostException|Network is unreachable|\bENETUNREACH\b",
+    re.IGNORECASE,
+)
+# What they say that Claude Code's own proxy refused (with fence_domains). Claude Code adds the host to the output.
+_FORBIDDEN = re.compile(
+    r"CONNECT tunnel failed, response 403|Tunnel connection failed: 403|blocked by network allowlist"
     r"|\b403 Forbidden - [A-Z]+ https?:",
     re.IGNORECASE,
 )
-_HOST = re.compile(r"https?://([^/\s'\":]+(?::\d+)?)|(?:host:? |ENOTFOUND |EAI_AGAIN )'?([\w.-]+)", re.IGNORECASE)
+_HOST = re.compile(r"https?://([^/\s'\":]+(?::\d+)?)|(?:host: |ENOTFOUND |EAI_AGAIN )'?([\w.-]+)", re.IGNORECASE)
 _NOBODY = re.compile(r"connection refused|\bECONNREFUSED\b|Failed to connect to (?:localhost|127\.|::1)", re.IGNORECASE)
 _PORT = re.compile(r"(?:localhost|127\.0\.0\.1|::1)\W{1,3}(?:port )?(\d{2,5})\b(?!\.)", re.IGNORECASE)
 _HERE = re.compile(r"(127\.|localhost:|\[::1\])", re.IGNORECASE)
@@ -71,11 +75,16 @@ def refusals(output: str, hosts: list[str], workspace: str) -> list[str]:
     for path in filter(None, map(unwritable, written(output))):
         guarded = workspace and path.startswith(workspace.rstrip("/") + "/")
         found.append(f"{path} ({'guarded: change it outside the session' if guarded else 'setting fence_writable'})")
-    if not hosts and (line := _line(_NO_NETWORK, output)):
-        named = _HOST.search(line)
-        host = next(filter(None, named.groups())) if named else "the network"
-        found.append(f"{host} (setting fence_domains; only programs that use HTTPS_PROXY reach it)")
+    if not hosts and (line := _line(_FORBIDDEN, output)):
+        found.append(f"{_host(line)} (setting fence_domains)")
+    elif not hosts and (line := _line(_NO_NETWORK, output)):
+        found.append(f"{_host(line)} (setting fence_domains; only programs that use HTTPS_PROXY reach it)")
     return list(dict.fromkeys(found))
+
+
+def _host(line: str) -> str:
+    named = _HOST.search(line)
+    return next(filter(None, named.groups())) if named else "the network"
 
 
 def unanswered(output: str) -> str:

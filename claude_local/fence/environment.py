@@ -91,17 +91,24 @@ def session_environment(config: FenceConfig, sandbox_bin: str = "") -> dict[str,
         if config.inner and sandbox_bin:
             env["CLAUDE_LOCAL_SANDBOX_BIN"] = sandbox_bin
             env["PATH"] = os.pathsep.join([*link_programs(config, sandbox_bin), env.get("PATH", "/usr/bin:/bin")])
-    # An ordinary user cannot listen below 1024.
-    ports = [str(port) for port in config.ports if port >= 1024] if config.inner else []
     return env | {
         "CLAUDE_LOCAL_FENCE": layers_name(config),
         "CLAUDE_LOCAL_SOCKETS": " ".join(config.sockets),
-        "CLAUDE_LOCAL_PORTS": " ".join(ports),
+        "CLAUDE_LOCAL_PORTS": " ".join(map(str, command_ports(config))),
         # For the end of a command (files/bash-env.sh).
         "CLAUDE_LOCAL_PYTHON": sys.executable,
         "CLAUDE_LOCAL_COMMAND_END": join(dirname(realpath(__file__)), "command_end.py") if config.layers else "",
         "CLAUDE_LOCAL_WORKSPACE": os.getcwd(),
     }
+
+
+def command_ports(config: FenceConfig) -> list[int]:
+    """The ports of this machine that commands reach, without those below 1024: there an ordinary user cannot listen."""
+    if not config.inner:
+        return []
+    places = [domain.rpartition(":") for domain in config.domains]
+    named = [int(port) for host, _, port in places if host in ("127.0.0.1", "localhost") and port.isdigit()]
+    return [port for port in dict.fromkeys([*config.ports, *named]) if port >= 1024]
 
 
 def link_programs(config: FenceConfig, sandbox_bin: str) -> list[str]:

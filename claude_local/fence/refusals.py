@@ -59,8 +59,10 @@ class Refusal:
     what: str
 
 
-# What Claude Code's own file tools say.
+# What Claude Code's own file tools and its own proxy say, and what that means.
 _OUTSIDE = re.compile(r"^(/.+) is outside .+ setting blocks writes outside the working directories")
+_DENIED = re.compile(r"^deny network-outbound (\S+) \(host is not on the allow list\)")
+_MARKS = (PREFIX, " setting blocks writes outside ", "deny network-outbound ")
 
 
 def history(projects: str, count: int) -> list[Refusal]:
@@ -85,19 +87,23 @@ def _modified(path: Path) -> float:
 
 def _refusals(line: str) -> Iterator[Refusal]:
     """Those in one record of a transcript: a session may have written anything there."""
-    if PREFIX not in line and " setting blocks writes outside " not in line:
+    if not any(mark in line for mark in _MARKS):
         return
     with suppress(ValueError, TypeError, KeyError, AttributeError):
         record = json.loads(line)
         when = datetime.fromisoformat(str(record["timestamp"]).replace("Z", "+00:00")).astimezone(timezone.utc)
         for words in _results(record["message"]["content"]):
-            for each in words.splitlines():
-                outside = _OUTSIDE.match(each)
-                if each.startswith(PREFIX):
-                    yield Refusal(when.isoformat(timespec="seconds"), str(record["cwd"]), each[len(PREFIX) :])
-                elif outside:
-                    what = f"{outside[1]} (outside the workspace: claude-local --add-dir {dirname(outside[1])})"
-                    yield Refusal(when.isoformat(timespec="seconds"), str(record["cwd"]), what)
+            for what in filter(None, map(_what, words.splitlines())):
+                yield Refusal(when.isoformat(timespec="seconds"), str(record["cwd"]), what)
+
+
+def _what(line: str) -> str:
+    """What a line says that the fence refused; empty when it says nothing of the kind."""
+    if outside := _OUTSIDE.match(line):
+        return f"{outside[1]} (outside the workspace: claude-local --add-dir {dirname(outside[1])})"
+    if denied := _DENIED.match(line):
+        return f"{denied[1]} (setting fence_domains)"
+    return line[len(PREFIX) :] if line.startswith(PREFIX) else ""
 
 
 def _results(content: list[dict[str, Any]]) -> Iterator[str]:

@@ -39,7 +39,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_lists_time_workspace_target_and_setting(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused = f"curl: (56)\n{PREFIX}pypi.org:443 (setting fence_domains)\n"
     outside = "/etc/x is outside /work/app; the permissions.x setting blocks writes outside the working directories."
-    transcript(home, "a", ("2026-11-29T10:00:00.123Z", refused), ("2026-11-29T10:01:00Z", "all is well"))
+    denied = "deny network-outbound pypi.org:80 (host is not on the allow list)\n"
+    transcript(home, "a", ("2026-11-29T10:00:00.123Z", refused), ("2026-11-29T10:01:00Z", denied * 2))
     transcript(home, "b", ("2026-11-29T09:00:00Z", [{"type": "text", "text": outside}]))
     assert main(["fence", "why", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [
@@ -51,6 +52,7 @@ def test_it_lists_time_workspace_target_and_setting(home: Path, capsys: pytest.C
             "when": "2026-11-29T10:00:00+00:00", "workspace": "/work/app",
             "what": "pypi.org:443 (setting fence_domains)",
         },
+        {"when": "2026-11-29T10:01:00+00:00", "workspace": "/work/app", "what": "pypi.org:80 (setting fence_domains)"},
     ]  # fmt: skip
     assert main(["fence", "why"]) == 0
     shown = capsys.readouterr().out

@@ -59,6 +59,7 @@ def test_a_guarded_file_of_the_workspace_is_changed_outside(monkeypatch: pytest.
         ("npm error 403 403 Forbidden - GET https://registry.npmjs.org/left-pad", "registry.npmjs.org"),
         ("socket.gaierror: [Errno -3] Temporary failure in name resolution", "the network"),
         ("curl: (56) CONNECT tunnel failed, response 403", "the network"),
+        ("OSError('Tunnel connection failed: 403 host is not on the allow list')", "the network"),
     ],
 )
 def test_what_only_the_output_shows_of_the_network_names_the_setting(output: str, host: str) -> None:

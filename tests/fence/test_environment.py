@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local.fence.environment import POINTERS, SOCKET_VARIABLES, filtered, holds_a_login, looks_like_a_credential
+from claude_local.fence.config import OUTER, FenceConfig
+from claude_local.fence.environment import (
+    POINTERS,
+    SOCKET_VARIABLES,
+    command_ports,
+    filtered,
+    holds_a_login,
+    looks_like_a_credential,
+)
 
 SECRETS = [
     "GITHUB_TOKEN", "GH_TOKEN", "GITLAB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NPM_TOKEN",
@@ -97,3 +107,9 @@ def test_any_products_credential_is_recognised(what: str, product: str) -> None:
     if f"{product}_".startswith(("ANTHROPIC_", "CLAUDE_", "MAX_")):
         return
     assert looks_like_a_credential(f"{product}_{what}") and looks_like_a_credential(f"{product}_{what}_FILE".lower())
+
+
+def test_commands_listen_on_the_ports_of_this_machine_that_they_may_reach() -> None:
+    config = FenceConfig(ports=(8080, 443), domains=("localhost:5432", "example.org:6379", "*", "127.0.0.1:8080"))
+    assert command_ports(config) == [8080, 5432]
+    assert command_ports(replace(config, layers=(OUTER,))) == []

@@ -104,7 +104,7 @@ def deployed(home: Path, **changed: Any) -> Workbench:
     write(paths.claude_json, json_merge.dump({**settings_json.FIRST_RUN, "projects": {"/secret/place": {}}}))
     write(paths.enforced_settings, json_merge.dump(settings_json.enforced_settings([8080, 8081])))
     write(paths.fence_config, dump(FenceConfig(ports=(8080, 8081))))
-    write(paths.bash_env, "export NO_PROXY=169.254.0.0/16\n")
+    write(paths.bash_env, "export FROM_BASH_ENV=1\n")
     model = write(Path(paths.model_dir) / "small.gguf", GGUF)
     info = os.stat(model)
     stamp = {
