@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import struct
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -101,8 +102,9 @@ def test_a_picture_or_pdf_that_the_model_cannot_read_is_taken_out_and_the_sessio
 
 
 class Stalling(ScriptedBackend):
-    """Answers its first request in the ``manner``: ``dead`` sends the beginning and then nothing more; ``reads`` sends
-    comments as llama-server does, and the answer after ``seconds``; ``waits`` sends nothing at all until then."""
+    """Answers its first request in the ``manner``: ``dead`` sends one of the comments that llama-server sends while it
+    reads, and then nothing more; ``dead in its answer`` sends the answer's beginning; ``reads`` sends comments, and the
+    answer after ``seconds``; ``waits`` sends nothing at all until then."""
 
     def __init__(self, manner: str, seconds: float) -> None:
         super().__init__([text("The answer.")] * 2, 200_000, token=TOKEN)
@@ -114,26 +116,28 @@ class Stalling(ScriptedBackend):
         return await super()._answer(request)
 
     def _messages(self, body: Any) -> Response:
-        message = self._message(body, self._next_turn())
-        return StreamingResponse(self._slowly(message, self.played == 1), media_type="text/event-stream")
+        if self.played:
+            return super()._messages(body)
+        return StreamingResponse(self._slowly(self._message(body, self._next_turn())), media_type="text/event-stream")
 
-    async def _slowly(self, message: dict[str, Any], first: bool) -> AsyncIterator[bytes]:
+    async def _slowly(self, message: dict[str, Any]) -> AsyncIterator[bytes]:
         events = stream(message)
-        if first and self.manner == "dead":
-            yield await events.__anext__()
+        if self.manner.startswith("dead"):
+            yield b":\n\n" if self.manner == "dead" else await events.__anext__()
             await asyncio.sleep(60)
-        for _ in range(int(self.seconds / 2) if first and self.manner == "reads" else 0):
+        for _ in range(int(self.seconds / 2) if self.manner == "reads" else 0):
             yield b":\n\n"
             await asyncio.sleep(2)
         async for event in events:
             yield event
 
 
-@pytest.mark.parametrize(("manner", "requests"), [("dead", 2), ("reads", 1), ("waits", 1)])
+@pytest.mark.parametrize(("manner", "requests"), [("dead", 2), ("dead in its answer", 2), ("reads", 1), ("waits", 1)])
 def test_a_dead_connection_is_told_from_a_server_that_reads(who: Person, manner: str, requests: int) -> None:
     """The shortest time-out that Claude Code takes, 10 s, instead of three minutes."""
-    work = who.workspace(manner)
+    work = who.workspace(manner.replace(" ", "-"))
+    began = time.monotonic()
     with Stalling(manner, 18) as backend:
         done = who.session(backend, "-p", "hello", cwd=work, CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS="10000")
-    assert (done.returncode, done.stdout) == (0, "The answer.\n"), done.stderr
-    assert len(backend.main_requests) == requests
+    assert (done.returncode, done.stdout) == (0, "The answer.\n"), done.stdout + done.stderr
+    assert len(backend.main_requests) == requests and time.monotonic() - began < 40
