@@ -23,9 +23,10 @@ if __name__ == "__main__":
     sys.path.insert(0, dirname(dirname(dirname(abspath(__file__)))))
 
 from claude_local.claude import arguments as command_line
+from claude_local.claude.running_sessions import running_sessions, shortened
 from claude_local.claude.session_variables import MODEL_VARIABLES, cleaned, model_variables, session_variables
 from claude_local.fence import launch
-from claude_local.fence.messages import PROVISION, fail, printable
+from claude_local.fence.messages import PROVISION, fail, note, printable
 from claude_local.fence.options import Options, chooses_tools, parse_arguments
 from claude_local.server.ready import ServerUnusable, SessionServer, context_window
 
@@ -68,8 +69,9 @@ class Profiles:
 
     @property
     def names(self) -> str:
-        """For messages: ``large | small``."""
-        return " | ".join(sorted(self.tools)) or "PROFILE"
+        """For messages: ``large   (or: small)``."""
+        first, *others = sorted(self.tools) or ["PROFILE"]
+        return f"{first}   (or: {', '.join(others)})" if others else first
 
 
 def read_profiles(path: str) -> Profiles:
@@ -202,6 +204,29 @@ def read_command(options: StartOptions, profiles: Profiles) -> command_line.Argu
     return asked
 
 
+def other_models(profiles: Profiles, home: str) -> dict[str, str]:
+    """The profiles of the other sessions on this machine's server, and where these run, in words."""
+    users: dict[str, list[str]] = {}
+    for session in running_sessions(abspath(__file__)):
+        if session.process != os.getpid():
+            users.setdefault(session.profile or profiles.default, []).append(shortened(session.workspace, home))
+    return {
+        profile: f"the session in {places[0]}" + (f" and {len(places) - 1} more" if places[1:] else "")
+        for profile, places in users.items()
+    }
+
+
+def report_other_model(used: dict[str, str], profile: str) -> None:
+    """Say that another session uses another model: the server holds one at a time."""
+    for other, users in used.items():
+        if other != profile:
+            note(
+                f"{users} uses {other}: the two models take turns, and each turn waits for a load",
+                f"claude-local --model {other}",
+            )
+            return
+
+
 def set_model(options: StartOptions, server: SessionServer, tools: list[str]) -> None:
     """Wait for the server, and pass on what Claude Code has to know of the model: its context window and its tools."""
     try:
@@ -229,17 +254,18 @@ def main(argv: list[str]) -> int:
     asked = read_command(options, profiles)
     profile = asked.profile or profiles.default
     model = profile or DEFAULT_MODEL
+    used = other_models(profiles, options.home) if asked.needs_server else {}
     url = choose_server(options.server)
     server = SessionServer(
         url, url == options.server, options.container, read_token(options.token, asked.needs_server), options.token,
-        options.path, options.start_timeout, model,
+        options.path, options.start_timeout, model, lambda model: used.get(model, ""),
     )  # fmt: skip
     options.command = [find_claude(options), *asked.claude]
     options.unfenced = asked.unfenced
     options.server = url if asked.needs_server else ""
     settings = enforced_settings(options, asked, model, profiles)
     if asked.help:
-        print(command_line.HELP.format(profiles=profiles.names), flush=True)
+        print(command_line.HELP.format(profiles=", ".join(sorted(profiles.tools))), flush=True)
     env = cleaned(os.environ)
     env |= session_variables(
         env, server=url, token=server.token, model=model, config_dir=options.config_dir, bash_env=options.bash_env
@@ -247,6 +273,8 @@ def main(argv: list[str]) -> int:
     os.environ.clear()
     os.environ.update(env)
     if asked.needs_server:
+        if server.installed:
+            report_other_model(used, profile)
         set_model(options, server, profiles.tools.get(profile, []))
     return launch.launch(options, settings)
 

@@ -23,10 +23,13 @@ def fail(what: str, fix: str, status: int = 1) -> NoReturn:
     raise SystemExit(status)
 
 
-def note(text: str) -> None:
-    """Print one line. Does nothing when stderr is closed: the exit status must be Claude Code's even then."""
+def note(text: str, fix: str = "") -> None:
+    """Print one line, and a second one with the command that changes it. Does nothing when stderr is closed: the exit
+    status must be Claude Code's even then."""
     with suppress(OSError):
         print(f"claude-local: {printable(text)}", file=sys.stderr)
+        if fix:
+            print(f"  Fix: {printable(fix)}", file=sys.stderr)
 
 
 def report(lines: Iterable[str]) -> None:

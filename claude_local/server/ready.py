@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -22,8 +23,11 @@ from claude_local.fence.messages import PROVISION
 ANSWER, PAUSE = 2.0, 0.3
 # Bytes of an answer that are read at most.
 LIMIT = 1 << 20
-# llama-server's answer while it holds as many models as it may (server/client.py, BUSY).
-BUSY = "model limit reached"
+# llama-server's answers while it holds as many models as it may (server/client.py, BUSY), and when another request has
+# just taken the place of the model.
+BUSY, TAKEN = "model limit reached", "is not running"
+# States of a model that holds the place.
+HELD = ("loading", "loaded", "sleeping")
 
 
 class ServerUnusable(Exception):
@@ -73,7 +77,11 @@ class Progress:
 
     def show(self, message: str) -> None:
         if sys.stderr.isatty():
-            print(f"\r\033[Kclaude-local: {message} ({self.waited:.0f} s)", end="", file=sys.stderr, flush=True)
+            # A line that wraps could not be erased.
+            room = _columns() - len(f" ({self.waited:.0f} s)") - 1
+            line = f"claude-local: {message}"
+            line = line if len(line) <= room else line[: room - 1] + "…"
+            print(f"\r\033[K{line} ({self.waited:.0f} s)", end="", file=sys.stderr, flush=True)
         elif self.shown is None or self.waited >= self.shown + 15:
             print(f"claude-local: {message} ({self.waited:.0f} s)", file=sys.stderr, flush=True)
         else:
@@ -89,7 +97,8 @@ class Progress:
 class SessionServer:
     """The server of one session. ``url``: its base URL. ``installed``: whether that is the server of this machine, in
     the Docker container ``container``. ``token``: its API key, which ``token_file`` holds. ``path``: the PATH for
-    docker and sudo. ``start_timeout``: seconds that it may take to start and load ``model``."""
+    docker and sudo. ``start_timeout``: seconds that it may take to start and load ``model``. ``users``: who uses the
+    model with this id, in words, empty when nobody is known."""
 
     url: str
     installed: bool
@@ -99,6 +108,7 @@ class SessionServer:
     path: str
     start_timeout: int
     model: str
+    users: Callable[[str], str] = lambda model: ""
     started: bool = False
 
     def props(self) -> dict[str, Any]:
@@ -146,13 +156,13 @@ class SessionServer:
         if (100 <= answer.status < 500 or answer.status == 501) and answer.error is None:
             raise self._another_program(answer)
         message = answer.error or f"HTTP {answer.status}"
-        if answer.status == 0 and answer.timeout:
-            return f"llama-server is preparing the model {self.model}: {self._model_state()}"
+        if answer.timeout or BUSY in message or TAKEN in message:
+            return self._waiting()
         if answer.status == 0:
             self._start(progress)
             return "waiting for llama-server"
         if answer.status == 503:
-            return "llama-server is loading the model"
+            return f"loading {self.model}"
         if answer.status == 401:
             why = f"llama-server at {self.url} refuses the token in {self.token_file}: {message}"
             raise ServerUnusable(why, PROVISION)
@@ -160,9 +170,6 @@ class SessionServer:
             raise ServerUnusable(f"llama-server at {self.url} refuses the request: {message}", PROVISION)
         if answer.status in (400, 404):
             raise ServerUnusable(f"llama-server at {self.url} cannot serve {self.model}: {message}", PROVISION)
-        # llama-server holds one model at a time, and another profile is answering a request.
-        if BUSY in answer.body:
-            return "llama-server is busy with another model"
         raise ServerUnusable(f"llama-server cannot serve {self.model}: {message}", self._log)
 
     def _another_program(self, answer: Answer) -> ServerUnusable:
@@ -172,14 +179,18 @@ class SessionServer:
         fix = f"sudo ss -ltnp sport = :{port}   (shows the program)" if self.installed else "unset CLAUDE_LOCAL_SERVER"
         return ServerUnusable(f"another program answers at {self.url}: {said}{text}", fix)
 
-    def _model_state(self) -> str:
-        """The state of the model in llama-server: loading, unloaded ..."""
+    def _waiting(self) -> str:
+        """What a slow server does: it loads the model, or holds another one, because it holds one at a time."""
         models = self._get("/models").json()
         try:
-            states = {entry["id"]: entry["status"]["value"] for entry in models["data"]}
+            held = [entry["id"] for entry in models["data"] if entry["status"]["value"] in HELD]
         except (LookupError, TypeError):
-            return "busy"
-        return str(states.get(self.model, "busy"))
+            return "waiting for llama-server"
+        others = [model for model in held if model != self.model]
+        if not others or len(others) < len(held):
+            return f"loading {self.model}"
+        users = self.users(others[0])
+        return f"waiting for {others[0]}, in use by {users}" if users else f"waiting for {others[0]}, which is in use"
 
     def _start(self, progress: Progress) -> None:
         """Start the installed container, unless it is starting already. Raises ServerUnusable."""
@@ -231,6 +242,14 @@ class SessionServer:
             )  # fmt: skip
         except OSError as error:
             return subprocess.CompletedProcess(client, 127, "", f"{client[0]}: {error.strerror}")
+
+
+def _columns() -> int:
+    """The width of the terminal."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80
 
 
 def _last_line(text: str) -> str:

@@ -19,13 +19,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from claude_local.claude.running_sessions import running_sessions
 from claude_local.verify.catalogue import catalogue
 from claude_local.verify.checks import Check, run, select
 from claude_local.verify.credentials_rows import remember_own_login
 from claude_local.verify.display import Display
 from claude_local.verify.parameters import Parameters, ParametersError, parse
 from claude_local.verify.report import Reporter, as_json, write_atomically
-from claude_local.verify.running_sessions import ASK, notice, running_sessions
+from claude_local.verify.running_sessions import ASK, notice
 from claude_local.verify.workbench import Workbench
 
 # A run without this row leaves the loaded model and its sessions alone.
@@ -72,7 +73,8 @@ def declined(parameters: Parameters, checks: list[Check]) -> bool:
     """Print what the run takes from running sessions. Whether a person at the terminal says no."""
     if not any(check.id == LOADS_MODELS for check in checks):
         return False
-    lines = notice(running_sessions(parameters.paths), parameters.profiles, parameters.home)
+    workspaces = [each.workspace for each in running_sessions(parameters.paths.start_program)]
+    lines = notice(workspaces, parameters.profiles, parameters.home)
     print(*lines, sep="\n", end="\n" if lines else "", flush=True)
     if not (lines and os.environ.get(ASK) and sys.stdin.isatty() and sys.stdout.isatty()):
         return False

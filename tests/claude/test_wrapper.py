@@ -194,7 +194,7 @@ def test_an_unknown_profile_names_the_known_ones(home: Home, backend: ScriptedBa
     done = home.run(*words, "-p", "x", server=backend.url)
     assert done.returncode == 2 and done.stdout == ""
     problem, fix = done.stderr.splitlines()
-    assert "'gpt-9'" in problem and fix == "  Fix: claude-local --model large | small"
+    assert "'gpt-9'" in problem and fix == "  Fix: claude-local --model large   (or: small)"
     assert not home.record.exists()
 
 
@@ -232,7 +232,7 @@ def test_the_help_begins_with_its_own_options(home: Home) -> None:
         ("start", "sudo docker start the-server"),
         ("logs", "sudo docker logs --tail 40 the-server"),
         ("stop", "sudo docker stop the-server"),
-        ("switch", "claude-local --model large | small"),
+        ("switch", "claude-local --model large   (or: small)"),
     ],
 )
 def test_a_command_of_the_server_is_not_sent_to_the_model(home: Home, command: str, suggestion: str) -> None:

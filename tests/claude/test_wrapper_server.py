@@ -15,11 +15,12 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from claude_local.verify import processes
 from claude_local.verify.scripted_backend import ScriptedBackend
-from tests.claude.wrapper_home import TOKEN, Home, quiet
+from tests.claude.wrapper_home import PROJECT, TOKEN, Home, quiet
 
 pytestmark = pytest.mark.slow
 
@@ -71,17 +72,17 @@ def test_a_loading_server_is_waited_for_with_progress_on_stderr(home: Home) -> N
     with ScriptedBackend(loading=3, token=TOKEN) as backend:
         done = home.run("-p", "x", server=backend.url)
     assert done.returncode == 0 and done.stdout == ""
-    assert "loading the model" in done.stderr
+    assert "claude-local: loading small (" in done.stderr
     assert home.started["env"]["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32768"
 
 
 @contextmanager
-def answering(answer: Callable[[], tuple[int, str]]) -> Iterator[str]:
-    """A program that answers each GET with the status and the body from ``answer``; its address."""
+def answering(answer: Callable[[str], tuple[int, str]]) -> Iterator[str]:
+    """A program that answers each GET with the status and the body from ``answer(path)``; its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, body = answer()
+            status, body = answer(self.path.partition("?")[0])
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body.encode())
@@ -107,7 +108,7 @@ def answering(answer: Callable[[], tuple[int, str]]) -> Iterator[str]:
     ],
 )
 def test_another_program_on_the_port_is_called_that(home: Home, status: int, body: str) -> None:
-    with answering(lambda: (status, body)) as url:
+    with answering(lambda _: (status, body)) as url:
         done = home.run("-p", "x", server=url)
     assert done.returncode == 1 and f"another program answers at {url}" in done.stderr and str(status) in done.stderr
     assert "Grafana" not in body or "Grafana" in done.stderr
@@ -115,7 +116,7 @@ def test_another_program_on_the_port_is_called_that(home: Home, status: int, bod
 
 
 def test_another_program_on_the_servers_own_port_can_be_looked_up(tmp_path: Path) -> None:
-    with answering(lambda: (403, "Forbidden")) as url:
+    with answering(lambda _: (403, "Forbidden")) as url:
         home = Home(tmp_path, int(url.rpartition(":")[2]))
         done = home.run("-p", "x")
     assert done.returncode == 1 and "Forbidden" in done.stderr and "sudo ss -ltnp" in done.stderr.splitlines()[-1]
@@ -131,20 +132,78 @@ def test_a_program_that_does_not_speak_http_is_called_that(home: Home) -> None:
 
 @pytest.mark.parametrize(("status", "token"), [(401, True), (403, False)])
 def test_a_refusal_of_llama_server_shows_its_message(home: Home, status: int, token: bool) -> None:
-    with answering(lambda: (status, json.dumps({"error": {"message": "No entry on Sundays"}}))) as url:
+    with answering(lambda _: (status, json.dumps({"error": {"message": "No entry on Sundays"}}))) as url:
         done = home.run("-p", "x", server=url)
     assert done.returncode == 1 and "No entry on Sundays" in done.stderr
     assert (home.paths.token in done.stderr) is token, "only 401 speaks of the token"
 
 
-def test_a_server_busy_with_another_profile_is_waited_for(home: Home) -> None:
-    answers = [(500, json.dumps({"error": {"message": "model limit reached, try again later"}}))] * 2
-    answers.append((200, json.dumps({"default_generation_settings": {"n_ctx": 32768}})))
+def busy_twice(refusal: tuple[int, str], states: dict[str, str]) -> Callable[[str], tuple[int, str]]:
+    """The answers of a llama-server that refuses /props twice, while its models are in ``states``."""
+    props = [(refusal[0], json.dumps({"error": {"message": refusal[1]}}))] * 2
+    props.append((200, json.dumps({"default_generation_settings": {"n_ctx": 32768}})))
+    models = json.dumps({"data": [{"id": name, "status": {"value": value}} for name, value in states.items()]})
+    return lambda path: (200, models) if path == "/models" else props.pop(0) if len(props) > 1 else props[0]
 
-    with answering(lambda: answers.pop(0) if len(answers) > 1 else answers[0]) as url:
+
+@contextmanager
+def session_elsewhere(workspace: Path, *arguments: str) -> Iterator[None]:
+    """Another session of this user, as /proc shows one."""
+    workspace.mkdir(parents=True)
+    argv = [sys.executable, "-c", "import time; time.sleep(60)", str(PROJECT / "claude_local" / "claude" / "start.py")]
+    session = subprocess.Popen([*argv, "--", *arguments], cwd=workspace)
+    try:
+        yield
+    finally:
+        session.kill()
+        session.wait()
+
+
+BUSY = {
+    "no place": (500, "model limit reached, try again later"),
+    "place taken": (400, "model name=small is not running"),
+}
+
+
+@pytest.mark.parametrize("refusal", BUSY.values(), ids=BUSY.keys())
+def test_a_server_busy_with_another_profile_is_waited_for(home: Home, refusal: tuple[int, str]) -> None:
+    states = {"small": "unloaded", "large": "loaded"}
+    with answering(busy_twice(refusal, states)) as url, session_elsewhere(home.home / "work", "--model", "large"):
         done = home.run("-p", "x", server=url)
     assert done.returncode == 0
-    assert "busy with another model" in done.stderr
+    assert "waiting for large, in use by the session in ~/work (" in done.stderr
+
+
+def test_a_model_that_is_being_loaded_is_called_that(home: Home) -> None:
+    states = {"small": "loading", "large": "unloaded"}
+    with answering(busy_twice(BUSY["place taken"], states)) as url:
+        done = home.run("-p", "x", server=url)
+    assert done.returncode == 0 and "claude-local: loading small (" in done.stderr
+
+
+def test_the_line_that_waits_fits_a_narrow_terminal_and_is_erased(home: Home) -> None:
+    states = {"small": "unloaded", "large": "loaded"}
+    with (
+        answering(busy_twice(BUSY["no place"], states)) as url,
+        session_elsewhere(home.home / "a-directory-with-a-long-name", "--model", "large"),
+    ):
+        terminal = pexpect.spawn(
+            home.paths.wrapper, ["-p", "x"], env=home.environment(url), dimensions=(24, 50), timeout=30
+        )
+        terminal.expect(pexpect.EOF)
+        first, *waits, last = terminal.before.decode().split("\r\x1b[K")
+        terminal.close()
+    assert terminal.exitstatus == 0 and first == "" and not last.startswith("claude-local: waiting")
+    assert waits and all(line.startswith("claude-local: waiting for large, in use by") for line in waits)
+    assert all(len(line) < 50 and line.endswith(" s)") for line in waits)
+
+
+def test_another_session_with_another_model_is_named_at_the_start(home: Home, closed_port: int) -> None:
+    with ScriptedBackend(port=closed_port, token=TOKEN), session_elsewhere(home.home / "work", "--model", "large"):
+        other, same = home.run("-p", "x"), home.run("--model", "large", "-p", "x")
+    problem, fix, *_ = other.stderr.splitlines()
+    assert "~/work uses large" in problem and fix == "  Fix: claude-local --model large"
+    assert "~/work" not in same.stderr
 
 
 def test_a_server_that_never_gets_ready_names_the_log_command(tmp_path: Path, closed_port: int) -> None:
@@ -218,7 +277,7 @@ def test_a_signal_while_waiting_ends_silently_and_leaves_no_process(home: Home, 
     os.set_blocking(terminal, False)
     with ScriptedBackend(loading=10_000, token=TOKEN) as backend, waiting(home, backend, theirs) as process:
         os.killpg(process.pid, signal.SIGSTOP)
-        assert b"loading the model" in read_all(terminal)
+        assert b"loading small" in read_all(terminal)
         (os.killpg if to_all else os.kill)(process.pid, number)
         if number != signal.SIGKILL:
             os.kill(process.pid, signal.SIGCONT)

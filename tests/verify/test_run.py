@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from claude_local.claude.running_sessions import RunningSession, running_sessions
 from claude_local.server.client import LlamaClient, ServerError
 from claude_local.verify import __main__ as program
 from claude_local.verify import processes
@@ -24,7 +25,7 @@ from claude_local.verify.checks import Check, Failed, Row, Skipped, one_line, ru
 from claude_local.verify.display import Display, totals
 from claude_local.verify.parameters import ParametersError, holds, parse, value_at
 from claude_local.verify.report import Reporter, as_json, write_atomically
-from claude_local.verify.running_sessions import ASK, notice, running_sessions
+from claude_local.verify.running_sessions import ASK, notice
 from claude_local.verify.workbench import Workbench
 from tests.verify.verify_lab import Silent, deployed, parameters
 
@@ -314,18 +315,24 @@ def test_a_running_session_is_listed_once_with_its_workspace(tmp_path: Path) -> 
     launcher.write_text(
         "import os, sys, time\nif os.fork():\n    os.wait()\nelse:\n    print(flush=True)\n    time.sleep(300)\n"
     )
-    assert running_sessions(paths) == []
+    assert running_sessions(str(launcher)) == []
     argv = [sys.executable, "-I", "-S", str(launcher), "--server", "http://x", "--"]
-    with_server = subprocess.Popen([*argv, "-p", "hello"], cwd=workspace, stdout=subprocess.PIPE,
-                                   start_new_session=True)  # fmt: skip
-    without = subprocess.Popen([*argv, "doctor"], stdout=subprocess.PIPE, start_new_session=True)
+    pipe: dict[str, Any] = {"cwd": workspace, "stdout": subprocess.PIPE, "start_new_session": True}
+    started = [
+        subprocess.Popen([*argv, "--model", "large", "-p", "hello"], **pipe),
+        subprocess.Popen([*argv, "doctor"], **pipe),
+        subprocess.Popen(
+            [*argv, "-p", "hello"], **pipe, env=os.environ | {"CLAUDE_LOCAL_SERVER": "http://127.0.0.1:1"}
+        ),
+    ]
     try:
-        for process in (with_server, without):
+        for process in started:
             assert process.stdout is not None
             process.stdout.readline()
-        assert running_sessions(paths) == [str(workspace)]
+        (session,) = running_sessions(str(launcher))
+        assert (session.workspace, session.profile) == (str(workspace), "large")
     finally:
-        for process in (with_server, without):
+        for process in started:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             assert process.stdout is not None
@@ -400,7 +407,7 @@ def test_the_program_shows_rows_writes_the_report_and_ends_with_a_status(
 def test_a_person_at_the_terminal_may_keep_the_model_for_the_running_sessions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: str, answer: str, only: list[str], goes_on: bool
 ) -> None:
-    monkeypatch.setattr(program, "running_sessions", lambda paths: ["/srv/x"])
+    monkeypatch.setattr(program, "running_sessions", lambda _: [RunningSession(1, "/srv/x", "")])
     monkeypatch.setattr(program, "_run", lambda *_: 0)
     monkeypatch.setenv(ASK, ask)
     screen, keyboard = Terminal(80), Terminal(80)
