@@ -184,3 +184,14 @@ def test_while_the_server_reads_a_long_prompt_it_sends_comments(server: LlamaCli
     body = {**user(prompt, 1), "stream": True, "sse_ping_interval": 1}
     response = server.request("POST", "/v1/messages", body, timeout=ANSWER)
     assert response.status_code == 200 and (response.text.startswith(":") or "\n:\n" in response.text)
+
+
+def test_the_default_profile_is_one_model_under_its_id_and_its_other_name(server: LlamaClient) -> None:
+    listed = server.json("GET", "/v1/models")["data"]
+    (default,) = [entry["id"] for entry in listed if ACTIVE in entry["aliases"]]
+    question = user(f"{secrets.token_hex(8)} " + "walnut " * 60, 1)
+    read = [
+        server.json("POST", "/v1/messages", {**question, "model": name}, timeout=ANSWER)["usage"]
+        for name in (ACTIVE, default)
+    ]
+    assert read[0]["input_tokens"] > 60 > read[1]["input_tokens"], "the second one finds the prompt in the cache"
