@@ -70,7 +70,7 @@ class _Load:
         elif self.began or status.get("failed") or self.clock() - self.asked > BEGIN_SECONDS:
             exit_code = f" (llama-server exited with {status['exit_code']})" if status.get("exit_code") else ""
             raise NotReady(f"{self.model} failed to load{exit_code}")
-        return state
+        return "loading"
 
     def _without_answer(self, error: ServerError) -> str:
         if error.status == 401:

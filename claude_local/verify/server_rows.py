@@ -18,7 +18,7 @@ LOAD = 600.0
 def load(bench: Workbench, model: str) -> float:
     """Have ``model`` loaded (the router may unload another one); the seconds that took. Raises Failed."""
     try:
-        return wait.load(bench.server, model, LOAD, lambda state: bench.say(f"{model}: {state}"))
+        return wait.load(bench.server, model, LOAD, bench.say)
     except wait.NotReady as reason:
         raise Failed(str(reason), bench.logs_command) from None
 

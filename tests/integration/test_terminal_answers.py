@@ -7,14 +7,14 @@ import re
 import struct
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from claude_local.verify.scripted_backend import ScriptedBackend, Turn, stream, text, tool_use
+from claude_local.verify.scripted_backend import ScriptedBackend, Turn, estimate_tokens, stream, text, tool_use
 from tests.integration.fenced_home import ROOT, TOKEN, Person, person
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
@@ -141,3 +141,58 @@ def test_a_dead_connection_is_told_from_a_server_that_reads(who: Person, manner:
         done = who.session(backend, "-p", "hello", cwd=work, CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS="10000")
     assert (done.returncode, done.stdout) == (0, "The answer.\n"), done.stdout + done.stderr
     assert len(backend.main_requests) == requests and time.monotonic() - began < 40
+
+
+class Full(ScriptedBackend):
+    """Refuses a prompt that is longer than its window, in llama-server's words; answers a request for a summary."""
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        super().__init__(turns, 32768, token=TOKEN)
+        self.taken: list[int] = []
+        self.summaries = 0
+
+    def _messages(self, body: Any) -> Response:
+        tokens = estimate_tokens(body)
+        if tokens > self.n_ctx:
+            message = f"request ({tokens} tokens) exceeds the available context size ({self.n_ctx} tokens), try ..."
+            error = {"code": 400, "message": message, "type": "exceed_context_size_error"}
+            return JSONResponse({"type": "error", "error": error}, status_code=400)
+        self.taken.append(tokens)
+        if "<analysis>" in str(body["messages"][-1]):
+            self.summaries += 1
+            summary = self._message(body, [text("<summary>The files were read.</summary>")])
+            return StreamingResponse(stream(summary), media_type="text/event-stream")
+        return super()._messages(body)
+
+
+def test_a_small_window_is_used_to_its_end_and_then_compacted(who: Person) -> None:
+    """tests/conformance shows that llama-server refuses a longer prompt with these words."""
+    work = who.workspace("long")
+    turns: list[Turn] = []
+    for name in "abcdefghijklmn":
+        (work / name).write_text("a line of text that stands here\n" * 280)
+        turns.append(tool_use("Read", {"file_path": str(work / name)}))
+    with Full([*turns, text("All files are read.")]) as backend:
+        done = who.session(backend, "-p", "read them", "--tools", "Read", cwd=work)
+    assert (done.returncode, done.stdout) == (0, "All files are read.\n"), done.stdout + done.stderr
+    assert backend.summaries and max(backend.taken) > 0.85 * backend.n_ctx
+
+
+def test_a_command_of_the_users_own_costs_no_answer(who: Person) -> None:
+    work = who.workspace("own-commands")
+    (work / "seen.txt").write_text("")
+    with (
+        ScriptedBackend([text("The answer.")], 200_000, token=TOKEN) as backend,
+        who.at_terminal(backend, cwd=work) as tty,
+    ):
+        tty.wait_for_prompt()
+        tty.send("!")
+        tty.read(0.5)
+        tty.send("ls")
+        tty.read(0.5)
+        tty.send("\r")
+        tty.wait_for("seen.txt")
+        tty.read(2)
+        assert backend.main_requests == []
+        tty.type("and now")
+        tty.wait_for("The answer.")
