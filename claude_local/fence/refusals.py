@@ -67,14 +67,14 @@ _MARKS = (PREFIX, " setting blocks writes outside ", "deny network-outbound ")
 
 def history(projects: str, count: int) -> list[Refusal]:
     """The last ``count`` refusals in the transcripts below ``projects``, the newest last."""
-    found: set[Refusal] = set()
+    found: dict[Refusal, None] = {}
     for path in sorted(Path(projects).rglob("*.jsonl"), key=_modified, reverse=True):
         last = sorted(found, key=lambda each: each.when)[-count:]
         # A transcript that ended before the oldest of enough refusals adds nothing.
         if len(last) == count and _modified(path) < datetime.fromisoformat(last[0].when).timestamp():
             break
         with suppress(OSError), path.open(encoding="utf-8", errors="replace") as lines:
-            found.update(each for line in lines for each in _refusals(line))
+            found.update((each, None) for line in lines for each in _refusals(line))
     return sorted(found, key=lambda each: each.when)[-count:]
 
 
@@ -94,7 +94,7 @@ def _refusals(line: str) -> Iterator[Refusal]:
         when = datetime.fromisoformat(str(record["timestamp"]).replace("Z", "+00:00")).astimezone(timezone.utc)
         for words in _results(record["message"]["content"]):
             for what in filter(None, map(_what, words.splitlines())):
-                yield Refusal(when.isoformat(timespec="seconds"), str(record["cwd"]), what)
+                yield Refusal(when.isoformat(timespec="milliseconds"), str(record["cwd"]), what)
 
 
 def _what(line: str) -> str:

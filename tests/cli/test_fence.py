@@ -45,14 +45,14 @@ def test_it_lists_time_workspace_target_and_setting(home: Path, capsys: pytest.C
     assert main(["fence", "why", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [
         {
-            "when": "2026-11-29T09:00:00+00:00", "workspace": "/work/app",
+            "when": "2026-11-29T09:00:00.000+00:00", "workspace": "/work/app",
             "what": "/etc/x (outside the workspace: claude-local --add-dir /etc)",
         },
         {
-            "when": "2026-11-29T10:00:00+00:00", "workspace": "/work/app",
+            "when": "2026-11-29T10:00:00.123+00:00", "workspace": "/work/app",
             "what": "pypi.org:443 (setting fence_domains)",
         },
-        {"when": "2026-11-29T10:01:00+00:00", "workspace": "/work/app", "what": "pypi.org:80 (setting fence_domains)"},
+        {"when": "2026-11-29T10:01:00.000+00:00", "workspace": "/work/app", "what": "pypi.org:80 (setting fence_domains)"},
     ]  # fmt: skip
     assert main(["fence", "why"]) == 0
     shown = capsys.readouterr().out
@@ -65,6 +65,12 @@ def test_only_the_newest_are_shown_and_old_transcripts_are_not_read(home: Path) 
     (home / ".claude-local" / "projects" / "-work-app" / "s0.jsonl").chmod(0)
     found = history(str(home / ".claude-local" / "projects"), 2)
     assert [each.what.partition(":")[0] for each in found] == ["host3", "host4"]
+
+
+def test_refusals_within_a_second_keep_their_order(home: Path) -> None:
+    words = "".join(f"{PREFIX}{name}\n" for name in "zyx")
+    transcript(home, "a", ("2026-11-29T10:00:00.900Z", words), ("2026-11-29T10:00:00.100Z", f"{PREFIX}first"))
+    assert [each.what for each in history(str(home / ".claude-local" / "projects"), 9)] == ["first", "z", "y", "x"]
 
 
 def test_what_a_session_wrote_cannot_send_codes_to_the_terminal(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
