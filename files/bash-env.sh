@@ -107,10 +107,10 @@ claude_local_refused() {
   if [ -r "${CLAUDE_LOCAL_REFUSED-}" ]; then read -r claude_local_number <"$CLAUDE_LOCAL_REFUSED"; fi
 }
 claude_local_end() {
-  claude_local_status=$?
+  { claude_local_status=$? && set +x; } 2>/dev/null
   claude_local_refused
   if [ -f /proc/self/fd/2 ] && { [ "$claude_local_number" != "$claude_local_seen" ] ||
-    grep -aqiE 'read-only file system|erofs|resol|eai_again|enotfound|unreach|unknownhost|refused|403|allowlist|127\.|localhost' \
+    command grep -aqiE 'read-only file system|erofs|resol|eai_again|enotfound|unreach|unknownhost|refused|403|allowlist|127\.|localhost' \
       </proc/self/fd/2 2>/dev/null; }; then
     "$CLAUDE_LOCAL_PYTHON" -I -S "$CLAUDE_LOCAL_COMMAND_END" "$claude_local_status" "$claude_local_seen" \
       </proc/self/fd/2

@@ -69,16 +69,18 @@ def unwritable(path: str) -> str | None:
     return None if os.access(existing, os.W_OK) else where
 
 
-def refusals(output: str, hosts: list[str], workspace: str) -> list[str]:
-    """What the fence refused: each with the setting that allows it. ``hosts``: the addresses that the proxy refused."""
+def refusals(output: str, status: int, hosts: list[str], workspace: str) -> list[str]:
+    """What the fence refused: each with the setting that allows it. ``hosts``: the addresses that the proxy refused.
+    What only the output says of the network does not count when the command worked: it may show an old log."""
     found = [f"{host} (setting {'fence_ports' if _HERE.match(host) else 'fence_domains'})" for host in hosts]
     for path in filter(None, map(unwritable, written(output))):
         guarded = workspace and path.startswith(workspace.rstrip("/") + "/")
         found.append(f"{path} ({'guarded: change it outside the session' if guarded else 'setting fence_writable'})")
-    if not hosts and (line := _line(_FORBIDDEN, output)):
-        found.append(f"{_host(line)} (setting fence_domains)")
-    elif not hosts and (line := _line(_NO_NETWORK, output)):
-        found.append(f"{_host(line)} (setting fence_domains; only programs that use HTTPS_PROXY reach it)")
+    if status and not hosts:
+        if line := _line(_FORBIDDEN, output):
+            found.append(f"{_host(line)} (setting fence_domains)")
+        elif line := _line(_NO_NETWORK, output):
+            found.append(f"{_host(line)} (setting fence_domains; only programs that use HTTPS_PROXY reach it)")
     return list(dict.fromkeys(found))
 
 
@@ -118,7 +120,7 @@ def main(argv: list[str]) -> None:
         stdin.seek(max(0, stdin.seek(0, os.SEEK_END) - TAIL))
         output = stdin.read().decode(errors="replace")
     hosts = refused_hosts(os.environ.get("CLAUDE_LOCAL_REFUSED", ""), seen)
-    found = refusals(output, hosts, os.environ.get("CLAUDE_LOCAL_WORKSPACE", ""))
+    found = refusals(output, status, hosts, os.environ.get("CLAUDE_LOCAL_WORKSPACE", ""))
     if not found and status and (words := unanswered(output)):
         print(f"claude-local: {words}", file=sys.stderr)
     if found:

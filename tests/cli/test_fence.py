@@ -52,7 +52,10 @@ def test_it_lists_time_workspace_target_and_setting(home: Path, capsys: pytest.C
             "when": "2026-11-29T10:00:00.123+00:00", "workspace": "/work/app",
             "what": "pypi.org:443 (setting fence_domains)",
         },
-        {"when": "2026-11-29T10:01:00.000+00:00", "workspace": "/work/app", "what": "pypi.org:80 (setting fence_domains)"},
+        {
+            "when": "2026-11-29T10:01:00.000+00:00", "workspace": "/work/app",
+            "what": "pypi.org:80 (setting fence_domains)",
+        },
     ]  # fmt: skip
     assert main(["fence", "why"]) == 0
     shown = capsys.readouterr().out
