@@ -15,8 +15,8 @@ variants take turns, in another order each round, so that other load on the mach
     both      claude-local as it is installed
 
 All but the first run this project's templates/claude-local and launcher. Of the medians, ``ratio`` is variant : alone,
-and ``over`` is how many seconds longer a variant takes than alone. Nothing is left behind. Exit status: 0 when ``over``
-of both layers is at most ``--budget`` in each way, else 1.
+and ``over`` is how many seconds longer a variant takes than alone. On a busy machine: root, ``chrt -r 1``.
+Nothing is left behind. Exit status: 0 when ``over`` of both layers is at most ``--budget`` in each way, else 1.
 """
 
 from __future__ import annotations

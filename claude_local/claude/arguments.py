@@ -93,6 +93,7 @@ def refuse_command(arguments: Arguments, container: str, profiles: str) -> None:
     """Raise UsageError when the only argument is the name of a command that Claude Code does not have: it would become
     a prompt to the model. ``logs`` and ``stop`` are Claude Code's own, but need the id of a background session."""
     suggestions = {
+        "fence": "llama-local fence why",
         "hardware": "llama-local hardware",
         "models": "llama-local models",
         "status": f"sudo docker ps --filter name={container}",

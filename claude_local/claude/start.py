@@ -51,6 +51,7 @@ class StartOptions(Options):
     container: str = ""
     token: str = ""
     profiles: str = ""
+    settings: str = ""
     bash_env: str = ""
     claude: str = ""
     native_claude: str = ""

@@ -1,9 +1,6 @@
 """The fence's launcher: starts Claude Code behind the fence that this machine allows, and stays as its parent.
 
-claude_local/claude/start.py calls :func:`launch`. As a program, this is the fence without the rest of claude-local:
-``python -I -S launch.py --config FILE --home DIR ... -- CLAUDE ARGUMENTS``. Exit status 1: the fence cannot be set up,
-or the workspace is refused. Otherwise Claude Code's own, or 128 + the number of the signal that ended it. README.md in
-this directory describes the order of a start.
+claude_local/claude/start.py calls :func:`launch`. README.md in this directory describes the order of a start.
 """
 
 from __future__ import annotations
@@ -12,17 +9,10 @@ import json
 import os
 import signal
 import stat
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from os.path import abspath, dirname, exists, isfile, join
+from os.path import exists, isfile, join
 from typing import NoReturn
-
-if __name__ == "__main__":
-    # Until there is something to clean up, Ctrl-C ends the launcher without a traceback.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.path.insert(0, dirname(dirname(dirname(abspath(__file__)))))
 
 from claude_local.fence import policy
 from claude_local.fence.claude_sandbox import ClaudeSandbox, session_settings
@@ -32,7 +22,7 @@ from claude_local.fence.downloads import leave_out_settings
 from claude_local.fence.environment import layers_name, session_environment, system_program
 from claude_local.fence.files import realpath
 from claude_local.fence.messages import PROVISION, fail, note
-from claude_local.fence.options import Options, parse_arguments, read_config, read_settings
+from claude_local.fence.options import Options, read_config
 from claude_local.fence.session import run_fenced
 from claude_local.fence.workspace import WorkspaceRefused
 
@@ -85,7 +75,11 @@ def run_without_outer(config: FenceConfig, options: Options, enforced: dict[str,
 
 
 def launch(options: Options, enforced: dict[str, object]) -> int:
-    """Run Claude Code with the ``enforced`` settings behind the fence; its exit status."""
+    """Run Claude Code with the ``enforced`` settings behind the fence.
+
+    Returns Claude Code's exit status, or 128 + the number of the signal that ended it. Ends the program with status 1
+    when the fence cannot be set up or the workspace is refused.
+    """
     # From here on there is something to clean up after Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -113,15 +107,3 @@ def launch(options: Options, enforced: dict[str, object]) -> int:
     if os.getuid() == 0:
         note("as root, this layer does not protect the kernel's settings from commands: work as an ordinary user")
     run_without_outer(config, options, enforced)
-
-
-def main(argv: list[str]) -> int:
-    """Run the launcher with the arguments ``argv``; its exit status."""
-    # A caller that ignores SIGCHLD would hide the ends of our own children from us.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    options = parse_arguments(argv, Options)
-    return launch(options, read_settings(options.settings))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

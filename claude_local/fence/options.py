@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
@@ -24,8 +23,7 @@ class Options:
     ``config``: fence.json. ``home``: the user's home directory. ``config_dir``: Claude Code's configuration directory.
     ``own``: claude-local's own directories. ``state``: the directory of the ledgers. ``sandbox_bin``: the directory
     that comes first on Claude Code's PATH. ``server``: llama-server's address; empty when this command does not use it.
-    ``settings``: the enforced settings, a file or JSON. ``unfenced``: start without any fence. ``command``: claude and
-    its arguments.
+    ``unfenced``: start without any fence. ``command``: claude and its arguments.
     """
 
     config: str = ""
@@ -35,7 +33,6 @@ class Options:
     state: str = ""
     sandbox_bin: str = ""
     server: str = ""
-    settings: str = ""
     unfenced: bool = False
     command: list[str] = field(default_factory=list)
 
@@ -80,21 +77,6 @@ def read_config(path: str) -> FenceConfig:
         fail(f"the fence is not set up: {path} is missing", PROVISION)
     except (OSError, ConfigError) as error:
         fail(f"the fence's configuration {path} cannot be used: {error}", PROVISION)
-
-
-def read_settings(source: str) -> dict[str, object]:
-    """The enforced settings: ``source`` is JSON, or the path of a JSON file. Ends the program when they are invalid."""
-    try:
-        if source.lstrip().startswith("{"):
-            settings = json.loads(source)
-        else:
-            with open(source, encoding="utf-8") as file:
-                settings = json.load(file)
-    except (OSError, ValueError) as error:
-        fail(f"the enforced settings cannot be read: {error}", PROVISION)
-    if not isinstance(settings, dict):
-        fail("the enforced settings are not a JSON object", PROVISION)
-    return settings
 
 
 def before_dashes(argv: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from claude_local.cli.__main__ import parser
 from claude_local.fence.config import FenceConfig, dump
 from claude_local.verify import processes
 from claude_local.verify.scripted_backend import ScriptedBackend
@@ -243,6 +245,12 @@ def test_a_command_of_the_server_is_not_sent_to_the_model(home: Home, command: s
     assert not home.record.exists()
 
 
+def test_every_command_of_llama_local_is_recognised(home: Home) -> None:
+    [actions] = [each for each in parser()._actions if isinstance(each, argparse._SubParsersAction)]
+    for command in actions.choices:
+        assert f"did you mean: llama-local {command}" in home.run(command).stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [["-p", "status"], ["--", "status"], ["status of this branch"], ["logs", "4f2a"], ["stop", "4f2a"]]
 )
@@ -337,8 +345,11 @@ def test_settings_that_are_not_json_are_refused(home: Home, backend: ScriptedBac
     assert done.returncode == 2 and "--settings '/no/such/file'" in done.stderr
 
 
-def test_missing_enforced_settings_stop_the_start(home: Home, backend: ScriptedBackend) -> None:
+@pytest.mark.parametrize("text", [None, "{", "[]"])
+def test_missing_enforced_settings_stop_the_start(home: Home, backend: ScriptedBackend, text: str | None) -> None:
     Path(home.paths.enforced_settings).unlink()
+    if text is not None:
+        home.add(home.paths.enforced_settings, text)
     done = home.run("-p", "x", server=backend.url)
     assert done.returncode == 1 and "enforced settings" in done.stderr
     assert not home.record.exists()

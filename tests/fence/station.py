@@ -14,7 +14,7 @@ from typing import Any
 
 from claude_local.fence.config import OUTER, FenceConfig, dump
 
-LAUNCHER = Path(__file__).parents[2] / "claude_local" / "fence" / "launch.py"
+LAUNCHER = Path(__file__).with_name("fence_alone.py")
 BWRAP = "/usr/bin/bwrap"
 # It writes down what it sees, and does what its last argument says, as Python.
 FAKE_CLAUDE = f"""#!{sys.executable} -IS
@@ -73,7 +73,7 @@ class Station:
         return [
             sys.executable, "-I", str(LAUNCHER), "--config", str(self.config), "--home", str(self.home),
             "--config-dir", str(self.config_dir), "--own", str(self.share), "--state", str(self.share / "sessions"),
-            "--server", server, "--settings", '{"sandbox": {"enabled": true}}', "--", str(self.claude), *arguments,
+            "--server", server, "--", str(self.claude), *arguments,
         ]  # fmt: skip
 
     def environment(self, **env: str) -> dict[str, str]:

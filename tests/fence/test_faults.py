@@ -29,8 +29,9 @@ def changed(station: Station, change: str) -> None:
     driver = station.add(
         station.share / "driver.py",
         f"import os, signal, sys\nsys.path.insert(0, {str(PROJECT)!r})\n"
-        f"from claude_local.fence import bubblewrap, files, launch, remount, session_report\n{change}\n"
-        "sys.exit(launch.main(sys.argv[1:]))\n",
+        f"from claude_local.fence import bubblewrap, files, launch, remount, session_report\n"
+        f"from tests.fence import fence_alone\n{change}\n"
+        "sys.exit(fence_alone.main(sys.argv[1:]))\n",
     )
     words = station.words
     station.words = lambda *a, **k: [  # type: ignore[method-assign]

@@ -557,15 +557,6 @@ def test_a_missing_claude_is_named(station: Station) -> None:
     assert done.returncode != 0 and "Traceback" not in done.stderr and str(station.claude) in done.stderr
 
 
-@pytest.mark.parametrize("settings", ["{", "[]", "/no/such/file"])
-def test_nothing_starts_with_unreadable_settings(station: Station, settings: str) -> None:
-    words = station.words()
-    words[words.index("--settings") + 1] = settings
-    done = subprocess.run(words, cwd=station.workspace, capture_output=True, text=True, check=False, timeout=60)
-    refused(done, "enforced settings")
-    assert not (station.workspace / "record.json").exists()
-
-
 def test_a_second_session_leaves_the_firsts_stubs(station: Station) -> None:
     with station.running("") as process:
         assert station.run("#").returncode == 0
