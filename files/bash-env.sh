@@ -36,6 +36,9 @@ while [ -n "$claude_local_ports" ]; do
     "PROXY:127.0.0.1:127.0.0.1:$claude_local_port,$claude_local_proxy" </dev/null >/dev/null 2>&1 &)
 done
 
+# Claude Code's own temporary files are elsewhere, and read-only.
+case ${CLAUDE_LOCAL_FENCE-} in outer*) export TMPDIR=/tmp ;; esac
+
 # The links to the sandbox's own bwrap and socat are for Claude Code itself, not for commands.
 case ${CLAUDE_LOCAL_SANDBOX_BIN:+:$PATH:} in
   *:"$CLAUDE_LOCAL_SANDBOX_BIN":*)
@@ -46,34 +49,11 @@ case ${CLAUDE_LOCAL_SANDBOX_BIN:+:$PATH:} in
     ;;
 esac
 
-# Some files (.bashrc, .mcp.json ...) are blocked by /dev/null in their places. Git takes those for new files and refuses
-# to add them, and with them everything else: let it ignore exactly what is mounted here.
-claude_local_blocked() (
-  own=$(git config --type=path --get core.excludesFile 2>/dev/null) || own=${XDG_CONFIG_HOME:-$HOME/.config}/git/ignore
-  if [ -r "$own" ]; then cat -- "$own" && echo; fi
-  # Of each mount: its number, its parent's, the device, the place in it, the place here.
-  while read -r _ _ _ source place _; do
-    case $source$place in /null/* | //*/.claude | //*/.vscode | //*/.idea | //*/.cursor | //*/.zed) ;; *) continue ;; esac
-    case $place in *\\*) place=$(printf '%b' "$place") ;; esac
-    top=${place%/*}
-    while [ -n "$top" ] && ! [ -e "$top/.git" ]; do top=${top%/*}; done
-    # No repository yet: where the file is, one may be made in this very command.
-    [ -n "$top" ] || top=${place%/*}
-    name=${place#"$top"}
-    case $name in *[\\*?[]*) name=$(printf '%s' "$name" | sed 's/[\\*?[]/\\&/g') ;; esac
-    printf '%s\n' "$name"
-  done </proc/self/mountinfo
-)
+# The keys are hidden, and git would commit nothing that it is to sign and cannot.
 claude_local_git() {
   export "GIT_CONFIG_KEY_${GIT_CONFIG_COUNT:-0}=$1" "GIT_CONFIG_VALUE_${GIT_CONFIG_COUNT:-0}=$2"
   export GIT_CONFIG_COUNT=$((${GIT_CONFIG_COUNT:-0} + 1))
 }
-if [ -z "${CLAUDE_LOCAL_BLOCKED-}" ] && claude_local_blocked >"${TMPDIR:-/tmp}/claude-local-blocked" 2>/dev/null; then
-  export CLAUDE_LOCAL_BLOCKED="${TMPDIR:-/tmp}/claude-local-blocked"
-  claude_local_git core.excludesFile "$CLAUDE_LOCAL_BLOCKED"
-fi
-
-# The keys are hidden, and git would commit nothing that it is to sign and cannot.
 claude_local_signer=gpg-agent
 case ${CLAUDE_LOCAL_SOCKETS-} in
   *ssh-agent*) if [ "$(git config --get gpg.format 2>/dev/null)" = ssh ]; then claude_local_signer=ssh-agent; fi ;;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import dirname
 
 # They name a model for Claude Code. All of them get the one model of the session.
 MODEL_VARIABLES = (
@@ -66,11 +67,14 @@ def cleaned(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def session_variables(
-    env: Mapping[str, str], *, server: str, token: str, model: str, config_dir: str, bash_env: str
+    env: Mapping[str, str], *, server: str, token: str, model: str, config_dir: str, bash_env: str, native_claude: str
 ) -> dict[str, str]:
     """What is set for every session. ``env``: the user's, whose time-outs and proxy exceptions count. ``server``: its
-    base URL. ``config_dir``, ``bash_env``: paths."""
+    base URL. ``config_dir``, ``bash_env``, ``native_claude``: paths."""
+    path, native = env.get("PATH", "/usr/bin:/bin"), dirname(native_claude)
     return {
+        # Last, for Claude Code's doctor: it complains of a native installation that is not on PATH.
+        "PATH": path if native in path.split(":") else f"{path}:{native}",
         "CLAUDE_CONFIG_DIR": config_dir,
         "CLAUDE_ENV_FILE": bash_env,
         "ANTHROPIC_BASE_URL": server,

@@ -269,8 +269,9 @@ def main(argv: list[str]) -> int:
         print(command_line.HELP.format(profiles=", ".join(sorted(profiles.tools))), flush=True)
     env = cleaned(os.environ)
     env |= session_variables(
-        env, server=url, token=server.token, model=model, config_dir=options.config_dir, bash_env=options.bash_env
-    )
+        env, server=url, token=server.token, model=model, config_dir=options.config_dir, bash_env=options.bash_env,
+        native_claude=options.native_claude,
+    )  # fmt: skip
     os.environ.clear()
     os.environ.update(env)
     if asked.needs_server:

@@ -45,6 +45,12 @@ def empty_files() -> Iterator[int]:
         yield _inherit(os.open("/dev/null", os.O_RDONLY))
 
 
+def ignore_files() -> Iterator[int]:
+    """Descriptors from which bubblewrap reads a ``.gitignore`` that ignores everything, a new one each time."""
+    while True:
+        yield memory_file("gitignore", b"*\n")
+
+
 def account_files(home: str) -> tuple[int, int]:
     """Descriptors with the passwd and group files of a session of root."""
     passwd, group = plan.accounts(read_text("/etc/passwd"), read_text("/etc/group"), home)

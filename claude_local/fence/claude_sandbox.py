@@ -12,8 +12,10 @@ from dataclasses import dataclass
 class ClaudeSandbox:
     """Claude Code's own sandbox around each command, for one session.
 
-    ``enabled``: whether this layer is used. ``weaker_nested``: do not mount /proc anew (bubblewrap covers parts of
-    root's /proc in the outer layer, and the kernel then refuses a new mount of it). ``allow_write``: paths besides the
+    ``enabled``: whether this layer is used. ``files``: whether it restricts files too. Where the outer layer does, this
+    one would only make empty files in the workspace for each command, and lock git's configuration. ``weaker_nested``:
+    do not mount /proc anew (bubblewrap covers parts of root's /proc in the outer layer, and the kernel then refuses a
+    new mount of it). ``allow_write``: paths besides the
     workspace that commands may write. ``allowed_domains``: ``HOST:PORT`` or domains that they may reach.
     ``all_unix_sockets``: commands may use every Unix socket that they can see. ``proxy_port``: the port of our proxy
     (proxy.py) in place of Claude Code's own. ``deny_write``, ``deny_read``: paths closed to commands and to the file
@@ -21,6 +23,7 @@ class ClaudeSandbox:
     """
 
     enabled: bool = True
+    files: bool = True
     weaker_nested: bool = False
     allow_write: Sequence[str] = ()
     allowed_domains: Sequence[str] = ()
@@ -50,6 +53,8 @@ def _add_sandbox(section: dict[str, object], sandbox: ClaudeSandbox) -> None:
     if sandbox.auto_allow:
         section["autoAllowBashIfSandboxed"] = True
     files, network = _section(section, "filesystem"), _section(section, "network")
+    if not sandbox.files:
+        files["disabled"] = True
     _extend(files, "allowWrite", sandbox.allow_write)
     _extend(files, "denyWrite", sandbox.deny_write)
     _extend(files, "denyRead", sandbox.deny_read)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from os.path import dirname, isfile, islink, join
 
 from claude_local.fence.config import FenceConfig
-from claude_local.fence.files import realpath
+from claude_local.fence.files import read_text, realpath
 from claude_local.fence.plan import covers
 
 # The directories of the distribution's programs.
@@ -81,16 +82,18 @@ def layers_name(config: FenceConfig) -> str:
     return "+".join(config.layers) or "none"
 
 
-def session_environment(config: FenceConfig, sandbox_bin: str = "") -> dict[str, str]:
+def session_environment(config: FenceConfig, sandbox_bin: str = "", read_only: Sequence[str] = ()) -> dict[str, str]:
     """The part of our environment that a session gets; all of it when there is no fence. ``sandbox_bin``: see
-    Options."""
+    Options. ``read_only``: what the outer layer lets Claude Code write and commands must not."""
     env = dict(os.environ)
     if config.layers:
         env = filtered(env, config.environment, config.sockets)
         # Only Claude Code's own sandbox needs these; files/bash-env.sh takes them off the PATH of commands.
         if config.inner and sandbox_bin:
             env["CLAUDE_LOCAL_SANDBOX_BIN"] = sandbox_bin
-            env["PATH"] = os.pathsep.join([*link_programs(config, sandbox_bin), env.get("PATH", "/usr/bin:/bin")])
+            env["PATH"] = os.pathsep.join(
+                [*link_programs(config, sandbox_bin, read_only), env.get("PATH", "/usr/bin:/bin")]
+            )
     return env | {
         "CLAUDE_LOCAL_FENCE": layers_name(config),
         "CLAUDE_LOCAL_SOCKETS": " ".join(config.sockets),
@@ -111,8 +114,29 @@ def command_ports(config: FenceConfig) -> list[int]:
     return [port for port in dict.fromkeys([*config.ports, *named]) if port >= 1024]
 
 
-def link_programs(config: FenceConfig, sandbox_bin: str) -> list[str]:
-    """Link the system's bwrap and socat (or the bwrap copy that AppArmor wants) into ``sandbox_bin``.
+# With the outer layer, Claude Code's sandbox leaves files to it. Commands must not change everything that Claude Code
+# may, so this adds some mounts to each of its calls. Nothing in it is looked up in the session's environment.
+_BWRAP = """#!/bin/sh
+# What the sandbox of Claude Code runs as bwrap. claude-local writes this at each start.
+added=
+for word; do
+  shift
+  case $added$word in --) added=1; set -- "$@" {options} ;; esac
+  set -- "$@" "$word"
+done
+exec {bwrap} "$@"
+"""
+
+
+def commands_bwrap(bwrap: str, read_only: Iterable[str]) -> str:
+    """The text of a program that runs ``bwrap`` with the paths ``read_only``, where they exist."""
+    options = [word for path in read_only for word in ("--ro-bind-try", path, path)]
+    return _BWRAP.format(options=shlex.join(options), bwrap=shlex.quote(bwrap))
+
+
+def link_programs(config: FenceConfig, sandbox_bin: str, read_only: Sequence[str] = ()) -> list[str]:
+    """Link the system's bwrap and socat (or the bwrap copy that AppArmor wants) into ``sandbox_bin``. With
+    ``read_only``, bwrap is a program that makes these paths read-only (``commands_bwrap``).
 
     Claude Code's sandbox runs the first bwrap and socat on PATH, and a project's ``.venv/bin`` or ``node_modules/.bin``
     may be on it. Returns the directories to put first on PATH: ``sandbox_bin``, preceded by the programs' own
@@ -123,9 +147,14 @@ def link_programs(config: FenceConfig, sandbox_bin: str) -> list[str]:
     try:
         os.makedirs(sandbox_bin, exist_ok=True)
         for name, program in programs.items():
-            link = join(sandbox_bin, name)
-            if not (islink(link) and os.readlink(link) == program):
-                new = f"{link}.{os.getpid()}"
+            link, new = join(sandbox_bin, name), join(sandbox_bin, f"{name}.{os.getpid()}")
+            if name == "bwrap" and read_only:
+                text = commands_bwrap(program, read_only)
+                if read_text(link, os.O_NOFOLLOW) != text:
+                    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755), "w") as file:
+                        file.write(text)
+                    os.rename(new, link)
+            elif not (islink(link) and os.readlink(link) == program):
                 os.symlink(program, new)
                 os.rename(new, link)
     except OSError:

@@ -70,11 +70,26 @@ _ADDRESS_KEYS = frozenset({"url", "pushurl", "remote", "pushremote", "pushdefaul
 # kind it uses a transport of its own. ``ext`` would run any program.
 _TRANSPORTS = frozenset({"file", "git", "git+ssh", "http", "https", "ssh", "ssh+git"})
 _TRANSPORT = re.compile(r"[A-Za-z0-9+.-]*")
+# Sections of a repository's configuration in which a session may change what is harmless by the lists above. The others
+# decide what git shows and which files it obeys.
+_CHANGEABLE = frozenset({
+    "advice", "author", "branch", "color", "committer", "fetch", "gc", "lfs", "maintenance", "merge", "pull", "push",
+    "rebase", "remote", "rerere", "submodule", "user",
+})  # fmt: skip
 _SPACE = re.compile(r"\s*")
 _SECTION = re.compile(r'\[[ \t]*([\w.-]+)(?:[ \t]+"((?:[^"\\\n]|\\.)*)")?[ \t]*\]')
 # A value: quoted parts, escapes (also of a line break) and plain text up to a comment.
 _ENTRY = re.compile(r'([A-Za-z][\w-]*)[ \t]*(?:=((?:"(?:\\\r?\n|\\.|[^"\\\n])*"?|\\\r?\n|\\.|[^"\\#;\n])*))?[^\n]*')
 _PART = re.compile(r"\\\r?\n|\\.|.", re.DOTALL)
+# A text in which git finds no "bad config line": blanks, comments, sections, and keys up to the end of their line.
+# Each alternative begins with other characters, so this takes no longer for a text that is none.
+_COMMENT = r"[#;][^\n]*"
+_WELL_VALUE = r'(?:"(?:[^"\\\n]|\\["\\ntb]|\\\r?\n)*"|\\["\\ntb]|\\\r?\n|[^"\\#;\n])*'
+_WELL_FORMED = re.compile(
+    rf"(?:[ \t\r\n]+|{_COMMENT}"
+    r'|\[[ \t]*[A-Za-z0-9.-]+(?:[ \t]+"(?:[^"\\\n]|\\[^\n])*")?\]'
+    rf"|[A-Za-z][A-Za-z0-9-]*[ \t]*(?:={_WELL_VALUE}(?:{_COMMENT})?)?(?=\r?\n|\Z))*"
+)
 
 
 # Many repositories can share one configuration by hard links, and a megabyte of it takes a second.
@@ -174,11 +189,36 @@ def unsafe_entries(text: str) -> list[str]:
     """The entries, as ``section.subsection.key=value``, that a session must not write into a repository that it
     makes: git or another program may run them, or we do not know them. The user's own repositories may hold
     anything."""
-    return [
-        ".".join(each for each in (section, below, key) if each) + f"={value}"
-        for section, below, key, value in entries(text)
-        if not _is_harmless(section, below, key, value)
-    ]
+    return [_written(*entry) for entry in entries(text) if not _is_harmless(*entry)]
+
+
+def fixed_changes(before: str, after: str) -> list[str]:
+    """The entries, as ``section.subsection.key=value``, that a session must not add, change, move or remove in a
+    repository that exists, and that differ between two texts of its configuration."""
+    if not _WELL_FORMED.fullmatch(after) or "\0" in after:
+        return ["a line that git cannot read"]
+    old, new = ([_written(*entry) for entry in entries(text) if _is_fixed(*entry)] for text in (before, after))
+    if old == new:
+        return []
+    return [each for each in new if each not in old] or [each for each in old if each not in new] or new
+
+
+def remotes(text: str) -> dict[str, list[tuple[str, str]]]:
+    """The keys and values of each remote."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for section, below, key, value in entries(text):
+        if section == "remote":
+            found.setdefault(below, []).append((key, value))
+    return found
+
+
+def _written(section: str, below: str, key: str, value: str) -> str:
+    return ".".join(each for each in (section, below, key) if each) + f"={value}"
+
+
+def _is_fixed(section: str, below: str, key: str, value: str) -> bool:
+    # submodule.NAME.ignore hides changes.
+    return section not in _CHANGEABLE or key == "ignore" or not _is_harmless(section, below, key, value)
 
 
 def _is_harmless(section: str, below: str, key: str, value: str) -> bool:

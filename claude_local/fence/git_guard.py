@@ -88,7 +88,7 @@ def _guard_worktrees(survey: Survey, common_dir: str, home: str) -> None:
 def _guard_git_dir(survey: Survey, git_dir: str, names: Sequence[str] = policy.GIT_GUARDED) -> None:
     """Guard ``names`` in a git directory, and keep the session from making those that git would obey."""
     fence = survey.fence
-    survey.leftovers += [path for path in (join(git_dir, name) for name in policy.SANDBOX_LEFTOVERS_IN_GIT)
+    survey.leftovers += [path for path in (join(git_dir, name) for name in policy.LEFTOVERS_IN_GIT)
                         if not os.path.lexists(path)]  # fmt: skip
     linked = exists(join(git_dir, "commondir"))
     for name in names:
@@ -99,6 +99,8 @@ def _guard_git_dir(survey: Survey, git_dir: str, names: Sequence[str] = policy.G
             (fence.stub_directories if isdir(path) else fence.stub_files).append(path)
         elif exists(path):
             fence.ro_bind.append(path)
+            if name == "config" and not islink(path):
+                survey.git_configs.append(path)
         if name.startswith("info/"):
             if exists(path):
                 fence.self_bind.append(dirname(path))

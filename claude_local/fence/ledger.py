@@ -17,14 +17,16 @@ LOCK_TIMEOUT, LOCK_INTERVAL = 3.0, 0.01
 # Seconds within which a running session beats, and what it wrote reaches the disk.
 LAG = 15.0
 # A record is the path of a stub, or one of these marks with the name of a session (when it began, in seconds since the
-# epoch): it began; it ended; and, with a blank and a path, a git directory that it did not make, a workspace of it.
+# epoch): it began; it ended; and, with a blank and a path, what it did not make (a git directory, a file of
+# policy.FORBIDDEN_FILES), a workspace of it.
 _BEGAN, _ENDED, _KNOWN, _WORKSPACE = b"@", b"-", b"+", b"="
 
 
 @dataclass(frozen=True)
 class Interrupted:
     """Sessions that were killed, so that nobody has looked at what they left. ``began``, ``ended``: seconds since the
-    epoch. ``known``: git directories that existed before the first of them. ``workspaces``: those of all of them."""
+    epoch. ``known``: git directories and files of policy.FORBIDDEN_FILES that existed before the first of them.
+    ``workspaces``: those of all of them."""
 
     began: float
     ended: float

@@ -32,7 +32,8 @@ class Fence:
     * ``self_bind``: a directory in an ``rw_bind``, bound on itself: nobody can rename or replace a mount point.
     * ``ro_bind``: read-only inside an ``rw_bind``.
     * ``nested_rw_bind``: writable again inside an ``ro_bind``.
-    * ``stub_directories``, ``stub_files``: must not be created. An empty directory or file is mounted there.
+    * ``stub_directories``, ``stub_files``: must not be created. An empty directory or file is mounted there; the
+      directory holds a ``.gitignore``, so that no git command takes it for something new.
     * ``sockets``: sockets and files of ``fence_sockets``.
     """
 
@@ -100,15 +101,18 @@ def bubblewrap_argv(
     seccomp: int | None = None,
     accounts: tuple[int, int] | None = None,
     empty: Iterator[int] | None = None,
+    ignore: Iterator[int] | None = None,
 ) -> list[str]:
     """bubblewrap's arguments up to the program that it runs.
 
     ``own_network``: a network namespace with loopback only. ``runtime_dir``: XDG_RUNTIME_DIR, made empty. ``seccomp``:
     a descriptor with the filter. ``accounts``: descriptors with the passwd and group files of a session of root; also
     says that the caller is root. ``empty``: descriptors that read as nothing, a new one each time; masked files become
-    empty files, not devices, because some tools give up when they cannot open their own configuration.
+    empty files, not devices, because some tools give up when they cannot open their own configuration. ``ignore``: the
+    same with the text of a stub's ``.gitignore``.
     """
     empty = repeat(0) if empty is None else empty
+    ignore = repeat(0) if ignore is None else ignore
     as_root = accounts is not None
     argv = [bwrap, *_namespaces(own_network, as_root), "--cap-drop", "ALL"]
     argv += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
@@ -124,7 +128,7 @@ def bubblewrap_argv(
             argv += ["--ro-bind-try", path, path]
     for descriptor, path in zip(accounts or (), ("/etc/passwd", "/etc/group"), strict=as_root):
         argv += ["--perms", "0644", "--ro-bind-data", str(descriptor), path]
-    argv += [*_mounts(fence, empty), "--chdir", cwd]
+    argv += [*_mounts(fence, empty, ignore), "--chdir", cwd]
     if seccomp is not None:
         argv += ["--seccomp", str(seccomp)]
     return [*argv, "--"]
@@ -139,7 +143,7 @@ def _namespaces(own_network: bool, as_root: bool) -> list[str]:
     return argv
 
 
-def _mounts(fence: Fence, empty: Iterator[int]) -> list[str]:
+def _mounts(fence: Fence, empty: Iterator[int], ignore: Iterator[int]) -> list[str]:
     """The arguments for the mounts of ``fence``, parents before children."""
     argv = _bind("--ro-bind", sorted(fence.ro_bind_programs))
     argv += _mask(fence, "/", empty)
@@ -151,7 +155,9 @@ def _mounts(fence: Fence, empty: Iterator[int]) -> list[str]:
     for path in sorted({*fence.ro_bind, *fence.nested_rw_bind}):
         argv += _bind("--bind" if path in fence.nested_rw_bind else "--ro-bind", [path])
     for path in sorted(set(fence.stub_directories)):
-        argv += ["--tmpfs", path, "--remount-ro", path]
+        # In a git directory git looks for no .gitignore, and there may be hundreds.
+        marked = [] if "/.git/" in path else ["--file", str(next(ignore)), f"{path}/.gitignore"]
+        argv += ["--tmpfs", path, *marked, "--remount-ro", path]
     for path in sorted(set(fence.stub_files)):
         argv += ["--ro-bind", "/dev/null", path]
     return argv + _bind("--ro-bind", fence.sockets)

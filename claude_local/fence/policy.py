@@ -123,12 +123,17 @@ PROGRAMS_IN_HOME = (
 GUARDED = frozenset({
     ".claude", ".mcp.json", ".claude.json", ".vscode", ".idea", ".husky", ".envrc", ".gitconfig", ".bashrc",
     ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases", ".profile", ".zshrc", ".zprofile", ".zshenv",
-    ".zlogin", ".zlogout", ".config/fish", ".cursor", ".zed", ".devcontainer", ".devcontainer.json",
+    ".zlogin", ".zlogout", ".config/fish", ".cursor", ".zed", ".devcontainer", ".devcontainer.json", ".ripgreprc",
 })  # fmt: skip
-# Those of them that must not appear at the top of a workspace, as directories and as files; a program outside would
-# obey them at once.
+# Directories that must not appear at the top of a workspace: a program outside would obey what is in them at once. git
+# shows no empty directory, so stubs of ours are in nobody's way.
 STUB_DIRECTORIES = (".claude", ".vscode", ".idea", ".cursor", ".zed")
-STUB_FILES = (".mcp.json", ".envrc")
+# Files that must not appear there. A stub would show in git status, and Claude Code and direnv would complain of it. So
+# the watch renames them.
+FORBIDDEN_FILES = (
+    ".mcp.json", ".envrc", ".gitconfig", ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases",
+    ".profile", ".zshrc", ".zprofile", ".zshenv", ".zlogin", ".zlogout", ".ripgreprc",
+)  # fmt: skip
 # Not searched for guarded files: large, and no tool looks for its settings there.
 NOT_SCANNED = frozenset({
     ".git", "node_modules", ".venv", "venv", "__pycache__", "target", "dist", "build", ".tox", ".mypy_cache",
@@ -156,15 +161,9 @@ GIT_GUARDED = ("hooks", "config", "config.worktree", "info/attributes", "info/ex
 # take.
 GIT_GUARDED_NESTED = tuple(name for name in GIT_GUARDED if name != "info/exclude")
 
-# Empty files and directories that Claude Code's own sandbox (2.1.330) leaves behind: at the top of a workspace when it
-# is killed during a command, in a git directory always.
-SANDBOX_LEFTOVERS = (
-    ".gitconfig", ".gitmodules", ".bashrc", ".bash_profile", ".zshrc", ".zprofile", ".profile", ".ripgreprc",
-    ".mcp.json", ".vscode", ".idea", ".claude/.cc-writes", ".claude/commands", ".claude/agents", ".claude/hooks",
-    ".claude",
-)  # fmt: skip
-SANDBOX_LEFTOVERS_IN_GIT = (
-    "glab-cli", "remotes", "branches", "worktrees", "config.worktree", "config.lock", "info/.claude-sandbox-noreplace",
+# Empty files and directories that Claude Code (2.1.330) leaves in a git directory.
+LEFTOVERS_IN_GIT = (
+    "glab-cli", "remotes", "branches", "worktrees", "config.worktree", "info/.claude-sandbox-noreplace",
     "objects/info/.claude-sandbox-noreplace", "objects/info/alternates", "objects/info/commit-graphs",
     "objects/info/commit-graphs/.claude-sandbox-noreplace",
 )  # fmt: skip

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from os.path import abspath, dirname, exists, isdir, isfile, islink, join
 
-from claude_local.fence import policy
 from claude_local.fence.config import FenceConfig
 from claude_local.fence.credentials import hide, keep_programs, moved_secrets, tmpfs_directories
 from claude_local.fence.files import read_text, realpath
@@ -77,8 +76,6 @@ def survey_workspaces(survey: Survey, workspaces: list[str], places: Places, stu
     # All of them first: a link may lead from one to another.
     survey.fence.rw_bind += workspaces
     for workspace in workspaces:
-        survey.leftovers += [join(workspace, name) for name in policy.SANDBOX_LEFTOVERS
-                             if not os.path.lexists(join(workspace, name))]  # fmt: skip
         guard_workspace(survey, workspace, stubs, places.home)
         repo, remark = find_repository(workspace)
         if repo is None:

@@ -6,7 +6,8 @@ its creator may, notices that a mount is gone and mounts again, within about a m
 may be gone in a moment, and within a second the secrets that appear.
 
 First it makes the session's mounts private. bubblewrap leaves them slaves of the machine's: a disk that is plugged in
-later would appear in the session, and would be writable there.
+later would appear in the session, and would be writable there. Each command of Claude Code's has mounts of its own,
+copies of the session's: what is lost there is mounted again too.
 
 It is a child of the launcher's (``Remounter``), forked while the launcher has one thread: a process with several
 cannot change its namespaces. It ends with the session or with its launcher."""
@@ -23,6 +24,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import NamedTuple
 
 from claude_local.fence.files import is_empty, realpath
@@ -35,7 +37,7 @@ MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 OPEN_TREE_CLONE, FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC = 1, 1, 6, 1
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
-AT_EMPTY_PATH, AT_RECURSIVE = 0x1000, 0x8000
+AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_RECURSIVE = 0x100, 0x1000, 0x8000
 PR_SET_PDEATHSIG = 1
 # <asm-generic/unistd.h>, the same on x86_64 and aarch64, Linux 5.12. glibc has functions for them from 2.36 on.
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
@@ -51,6 +53,7 @@ SECRETS_INTERVAL = 1.0
 # The fields of plan.Fence whose mounts are kept up.
 KINDS = ("masked_directories", "masked_files", "ro_bind", "stub_directories", "stub_files")
 _STUBS = KINDS[3:]
+_NONE: Mapping[str, str] = MappingProxyType({})
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -67,17 +70,20 @@ class Remounter:
     which session it works.
 
     ``wanted``: the paths whose mounts it keeps up, by kind, see KINDS. ``future_secrets``: paths that it hides once
-    they exist.
+    they exist. ``links``: those of kind ``ro_bind`` that become symlinks, and their targets.
     """
 
-    def __init__(self, wanted: Mapping[str, Sequence[str]], future_secrets: Sequence[str] = ()) -> None:
+    def __init__(
+        self, wanted: Mapping[str, Sequence[str]], future_secrets: Sequence[str] = (), links: Mapping[str, str] = _NONE
+    ) -> None:
         commands, self._commands = os.pipe()
         self._reports, reports = os.pipe()
         self._child = os.fork()
         if self._child == 0:
             status = 1
             try:
-                _run({path: kind for kind in KINDS for path in wanted.get(kind, ())}, future_secrets, commands, reports)
+                kinds = {path: kind for kind in KINDS for path in wanted.get(kind, ())}
+                _run(kinds, links, future_secrets, commands, reports)
                 status = 0
             finally:
                 os._exit(status)
@@ -110,7 +116,9 @@ class Remounter:
 # --- the program ------------------------------------------------------------------------------------------------------
 
 
-def _run(kinds: Mapping[str, str], future_secrets: Sequence[str], commands: int, reports: int) -> None:
+def _run(
+    kinds: dict[str, str], links: Mapping[str, str], future_secrets: Sequence[str], commands: int, reports: int
+) -> None:
     """Wait for the session's first process and keep up its mounts. ``kinds``: by path. ``commands``, ``reports``: the
     ends of the pipes."""
     launcher = os.getppid()
@@ -119,15 +127,22 @@ def _run(kinds: Mapping[str, str], future_secrets: Sequence[str], commands: int,
     process = int(os.read(commands, 16))
     os.close(commands)
     mountinfo = os.open(f"/proc/{process}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    namespace = os.stat(f"/proc/{process}/ns/mnt").st_ino
     os.set_blocking(reports, False)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     enter_namespaces(process)
     make_mounts_private()
     # Entering a user namespace resets this, so it comes afterwards.
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == launcher:
         os.write(reports, _PRIVATE + (_CAN_MOUNT if can_mount() else b""))
-        _keep_mounts(kinds, future_secrets, mountinfo, reports)
+        for path, target in links.items():
+            # Where it fails, the file stays read-only.
+            with suppress(OSError):
+                mount_over(path, target)
+                kinds[path] = target
+        _keep_mounts(kinds, future_secrets, mountinfo, reports, namespace)
 
 
 def _detach(*kept: int) -> None:
@@ -142,8 +157,10 @@ def _detach(*kept: int) -> None:
             os.close(descriptor)
 
 
-def _keep_mounts(kinds: Mapping[str, str], future_secrets: Sequence[str], mountinfo: int, reports: int) -> None:
-    """Mount again what is missing, until the session has no mounts any more."""
+def _keep_mounts(
+    kinds: Mapping[str, str], future_secrets: Sequence[str], mountinfo: int, reports: int, namespace: int
+) -> None:
+    """Mount again what is missing, until the session has no mounts any more. ``namespace``: the number of theirs."""
     changes = select.poll()
     changes.register(mountinfo, select.POLLERR | select.POLLPRI)  # proc_pid_mounts(5)
     is_ready, last_look = False, 0.0
@@ -152,7 +169,9 @@ def _keep_mounts(kinds: Mapping[str, str], future_secrets: Sequence[str], mounti
     while mounted := mount_points(mountinfo):
         missing = sorted(kinds.keys() - mounted)
         for path in missing:
-            if _mount_again(path, kinds[path], absent) and path not in reported:
+            is_weak = _mount_again(path, kinds[path], absent)
+            _mount_in_commands(path, kinds[path], namespace)
+            if is_weak and path not in reported:
                 reported.add(path)
                 with suppress(OSError):
                     os.write(reports, os.fsencode(path) + b"\0")
@@ -177,16 +196,39 @@ def _mount_again(path: str, kind: str, absent: set[str]) -> bool:
     """Mount over ``path``. Whether the session can have changed something there before, or can still do so through a
     directory that it has opened. ``absent``: guarded paths that did not exist at an earlier try."""
     try:
-        mount_over(path, kind)
+        try:
+            mount_over(path, kind)
+        except FileNotFoundError:
+            # It was replaced once more: git does so with each setting.
+            mount_over(path, kind)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             return True
-        # It is gone, or was replaced once more: the next round mounts over it.
-        if kind == "ro_bind" and not os.path.lexists(path):
+        # It is gone: the next round mounts over it.
+        if (kind == "ro_bind" or _is_link(kind)) and not os.path.lexists(path):
             absent.add(path)
         return False
     # A guarded file that was never absent was replaced in one step, as editors do it.
     return kind in _STUBS or path in absent or (kind == "ro_bind" and os.path.isdir(path))
+
+
+def _mount_in_commands(path: str, kind: str, namespace: int) -> None:
+    """Mount over ``path`` in the mount namespaces that processes of the session have besides ``namespace``. Does not
+    wait for that: the session's own mount may be lost again."""
+    others = {}
+    # The session's own /proc, with its processes only.
+    for name in os.listdir("/proc"):
+        with suppress(OSError):
+            if name.isdigit() and (number := os.stat(f"/proc/{name}/ns/mnt").st_ino) != namespace:
+                others[number] = int(name)
+    for process in others.values():
+        # From one namespace there is no way into another.
+        if os.fork() == 0:
+            try:
+                enter_namespaces(process)
+                mount_over(path, kind)
+            finally:
+                os._exit(0)
 
 
 def _hide_new_secrets(future_secrets: Sequence[str], mounted: set[str]) -> None:
@@ -225,8 +267,14 @@ def make_mounts_private() -> None:
     _checked(_LIBC.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount")
 
 
+def _is_link(kind: str) -> bool:
+    """Whether a symlink is mounted: then the kind is its target."""
+    return kind.startswith("/")
+
+
 def mount_over(path: str, kind: str) -> None:
-    """Mount over ``path``, by the kind of its mount. Raises OSError, with ELOOP where a symlink leads elsewhere."""
+    """Mount over ``path``, by the kind of its mount: one of KINDS, or the target of a symlink. Raises OSError, with
+    ELOOP where a symlink leads elsewhere."""
     if realpath(path) != path:
         raise OSError(errno.ELOOP, "it is behind a symlink", path)
     if kind in _STUBS and not os.path.lexists(path):
@@ -272,6 +320,10 @@ def _new_mount(target: int, mode: int, kind: str) -> Iterator[int]:
     read-only while the session has a file on it open for writing."""
     if kind == "ro_bind":
         mount = _clone(target)
+    elif _is_link(kind):
+        with _writable_tmpfs() as directory:
+            os.symlink(kind, "link", dir_fd=directory)
+            mount = _clone(directory, b"link")
     elif stat.S_ISDIR(mode):
         mount = _tmpfs()
     else:
@@ -283,10 +335,11 @@ def _new_mount(target: int, mode: int, kind: str) -> Iterator[int]:
         os.close(mount)
 
 
-def _clone(source: int) -> int:
-    """A bind mount of an open file or directory, with everything mounted below it."""
-    flags = OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE | os.O_CLOEXEC
-    mount = _call(_OPEN_TREE, "open_tree", source, b"", flags)
+def _clone(source: int, name: bytes = b"") -> int:
+    """A bind mount of an open file or directory, with everything mounted below it; of ``name`` in it, if given, even if
+    that is a symlink."""
+    flags = OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW | os.O_CLOEXEC
+    mount = _call(_OPEN_TREE, "open_tree", source, name, flags)
     # struct mount_attr: set, clear, propagation, user namespace.
     attributes = (ctypes.c_uint64 * 4)(_ATTRIBUTES, 0, 0, 0)
     size = ctypes.sizeof(attributes)
@@ -298,10 +351,19 @@ def _clone(source: int) -> int:
     return mount
 
 
-def _tmpfs() -> int:
+@contextmanager
+def _writable_tmpfs() -> Iterator[int]:
+    mount = _tmpfs(_ATTRIBUTES & ~MOUNT_ATTR_RDONLY)
+    try:
+        yield mount
+    finally:
+        os.close(mount)
+
+
+def _tmpfs(attributes: int = _ATTRIBUTES) -> int:
     context = _call(_FSOPEN, "fsopen", b"tmpfs", FSOPEN_CLOEXEC)
     try:
         _call(_FSCONFIG, "fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
-        return _call(_FSMOUNT, "fsmount", context, FSMOUNT_CLOEXEC, _ATTRIBUTES)
+        return _call(_FSMOUNT, "fsmount", context, FSMOUNT_CLOEXEC, attributes)
     finally:
         os.close(context)

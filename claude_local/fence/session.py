@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import abspath, dirname, join
 from socket import socket
@@ -13,6 +14,7 @@ from socket import socket
 from claude_local.fence import bubblewrap, mount_check, plan, remount, seccomp
 from claude_local.fence.claude_sandbox import ClaudeSandbox, session_settings
 from claude_local.fence.config import FenceConfig
+from claude_local.fence.config_copies import ConfigCopies
 from claude_local.fence.environment import session_environment
 from claude_local.fence.files import realpath
 from claude_local.fence.ledger import Ledger
@@ -38,6 +40,7 @@ from claude_local.fence.session_report import (
     configured_programs,
     look_back,
     report_changes,
+    report_configs,
     report_guards,
     report_programs,
     report_watch,
@@ -48,8 +51,6 @@ from claude_local.fence.survey import Places, Survey
 from claude_local.fence.unwanted import FilteredErrors
 from claude_local.fence.watch import Watch
 
-# What a session's commands may write in its own tmpfs.
-TEMPORARY = ("/tmp", "/var/tmp")
 # How often the fence is set up anew when its mounts are not as planned.
 TRIES = 3
 # How often, and after how many seconds, the mounts are checked again: a file that was replaced just now is covered
@@ -81,8 +82,13 @@ class FencedSession:
         return os.getuid() == 0
 
     @property
+    def uid(self) -> int:
+        """The user id that the session sees as its own."""
+        return plan.MAPPED_UID if self.as_root else os.getuid()
+
+    @property
     def runtime_dir(self) -> str:
-        return f"/run/user/{plan.MAPPED_UID if self.as_root else os.getuid()}"
+        return f"/run/user/{self.uid}"
 
 
 def run_fenced(config: FenceConfig, options: Options, enforced: dict[str, object]) -> int:
@@ -120,7 +126,7 @@ def guard(session: FencedSession) -> None:
     survey.settle([*survey.fence.rw_bind, *session.git_dirs])
     close_sockets(survey, config)
     stubs = [*survey.fence.stub_directories, *survey.fence.stub_files, *survey.leftovers]
-    session.ledger.record(stubs, survey.repositories, session.workspaces)
+    session.ledger.record(stubs, [*survey.repositories, *survey.existing_files], session.workspaces)
     make_stubs(survey.fence.stub_files)
 
 
@@ -151,6 +157,7 @@ class Running:
     remounter: remount.Remounter
     protection: remount.Protection
     errors: FilteredErrors | None
+    copies: ConfigCopies
 
 
 def run_once(session: FencedSession) -> int:
@@ -166,6 +173,7 @@ def run_once(session: FencedSession) -> int:
     running = set_up(session, network, env)
     refused = RefusedHosts(env["CLAUDE_LOCAL_REFUSED"])
     serve(session, network, running.sockets, swap, refused)
+    watch.copies = running.copies
     watch.start()
     status = bubblewrap.wait(running.process, running.claude)
     refused.close()
@@ -181,6 +189,7 @@ def run_once(session: FencedSession) -> int:
     if running.protection.remounts:
         report_guards(complete, unguarded)
     report_watch(watch)
+    report_configs(running.copies)
     report_programs(programs, configured_programs(survey.fence.ro_bind))
     report_changes(watch)
     return status if status >= 0 else 128 - status
@@ -189,6 +198,7 @@ def run_once(session: FencedSession) -> int:
 def set_up(session: FencedSession, network: Network, env: dict[str, str]) -> Running:
     """Start bubblewrap, check the mounts behind it, and let inside.py become Claude Code. Raises MountsChanged."""
     survey = session.survey
+    copies = ConfigCopies([path for path in survey.git_configs if path in survey.fence.ro_bind])
     ours, theirs = bubblewrap.control_sockets()
     argv = bubblewrap_argv(session, network, theirs)
     mounts_before = bubblewrap.mounts_of("self")
@@ -198,7 +208,7 @@ def set_up(session: FencedSession, network: Network, env: dict[str, str]) -> Run
     if errors:
         errors.close_writing()
     # Forked while bubblewrap works, and before there are threads.
-    remounter = start_remounting(survey)
+    remounter = start_remounting(survey, copies.links)
     if errors:
         errors.start()
     message = bubblewrap.receive(ours, len(network.listeners))
@@ -209,16 +219,17 @@ def set_up(session: FencedSession, network: Network, env: dict[str, str]) -> Run
             errors.close()
         fail(f"bubblewrap cannot set up the outer fence (exit {status}; its own message is above)", PROVISION)
     first = bubblewrap.first_process(message.process)
+    copies.make(message.process)
     protection = remounter.attach(message.process)
     report_weaknesses(protection, survey.masked_sockets)
-    if wrong := wrong_mount(survey, message.process, mounts_before):
+    if wrong := wrong_mount(survey, [*copies.links], message.process, mounts_before):
         ours.close()
         remounter.stop()
         os.waitpid(process, 0)
         raise MountsChanged(wrong)
     ours.send(b"1")
     ours.close()
-    return Running(process, message.process, first, message.sockets, remounter, protection, errors)
+    return Running(process, message.process, first, message.sockets, remounter, protection, errors, copies)
 
 
 Swap = tuple[bytes, bytes]
@@ -229,7 +240,10 @@ def environment_and_token(session: FencedSession, network: Network) -> tuple[dic
 
     With a network namespace of its own the session knows only the stand-in, and the relay puts the token in its place.
     """
-    env = session_environment(session.config, session.options.sandbox_bin) | {
+    # Hooks for the next sessions could be planted in the first, and Claude Code trusts its temporary files.
+    temporary = [session.runtime_dir, *filter(None, [os.environ.get("CLAUDE_CODE_TMPDIR")])]
+    read_only = [session.places.config_dir, *(join(path, f"claude-{session.uid}") for path in temporary)]
+    env = session_environment(session.config, session.options.sandbox_bin, read_only) | {
         "XDG_RUNTIME_DIR": session.runtime_dir,
         "CLAUDE_LOCAL_REFUSED": join(dirname(session.options.state), "refused", str(os.getpid())),
     }
@@ -255,12 +269,10 @@ def choose_tmpdir(env: dict[str, str], session: FencedSession) -> None:
 
 def claude_settings(session: FencedSession, network: Network) -> dict[str, object]:
     """The settings that Claude Code gets with ``--settings``."""
-    config, fence = session.config, session.survey.fence
-    elsewhere = [path for path in [*fence.rw_bind, *fence.self_bind] if path != session.places.config_dir
-                 and not any(plan.covers(each, path) for each in session.workspaces)]  # fmt: skip
+    config = session.config
     ports = [f"{host}:{port}" for port in config.ports for host in ("127.0.0.1", "localhost")]
     sandbox = ClaudeSandbox(
-        enabled=config.inner, weaker_nested=session.as_root, allow_write=[*elsewhere, *TEMPORARY],
+        enabled=config.inner, files=False, weaker_nested=session.as_root,
         allowed_domains=[*config.domains, *ports], all_unix_sockets=bool(config.sockets), proxy_port=network.proxy_port,
         auto_allow=config.auto_allow,
     )  # fmt: skip
@@ -277,7 +289,7 @@ def bubblewrap_argv(session: FencedSession, network: Network, control: socket) -
         runtime_dir=session.runtime_dir,
         seccomp=bubblewrap.memory_file("seccomp", rules) if rules is not None else None,
         accounts=bubblewrap.account_files(session.places.home) if session.as_root else None,
-        empty=bubblewrap.empty_files(),
+        empty=bubblewrap.empty_files(), ignore=bubblewrap.ignore_files(),
     )  # fmt: skip
     inside = join(dirname(abspath(__file__)), "inside.py")
     addresses = ",".join(f"{host} {port}" for host, port in network.listeners)
@@ -287,18 +299,17 @@ def bubblewrap_argv(session: FencedSession, network: Network, control: socket) -
     ]  # fmt: skip
 
 
-def start_remounting(survey: Survey) -> remount.Remounter:
-    """Start the process that keeps the session's mounts up."""
+def start_remounting(survey: Survey, links: Mapping[str, str]) -> remount.Remounter:
+    """Start the process that keeps the session's mounts up. ``links``: see remount.Remounter."""
     mounts = {kind: getattr(survey.fence, kind) for kind in remount.KINDS}
-    return remount.Remounter(
-        {**mounts, "masked_files": [*survey.fence.masked_files, *survey.masked_sockets]}, survey.future_secrets
-    )
+    mounts["masked_files"] = [*survey.fence.masked_files, *survey.masked_sockets]
+    return remount.Remounter(mounts, survey.future_secrets, links)
 
 
-def wrong_mount(survey: Survey, claude: int, before: str) -> str | None:
+def wrong_mount(survey: Survey, links: Sequence[str], claude: int, before: str) -> str | None:
     """What is mounted behind the fence and should not be, or the other way round; None when all is as planned.
-    ``before``: the launcher's mountinfo from before bubblewrap started."""
-    passing, wrong = [*survey.masked_sockets, *survey.future_secrets], None
+    ``links``: where symlinks may be mounted. ``before``: the launcher's mountinfo from before bubblewrap started."""
+    passing, wrong = [*survey.masked_sockets, *survey.future_secrets, *links], None
     for _ in range(CHECKS):
         outside, inside = bubblewrap.mounts_of("self"), bubblewrap.mounts_of(claude)
         wrong = mount_check.find_problem(outside, inside, survey.fence, passing, before)

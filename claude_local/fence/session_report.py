@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from os.path import basename, isdir
 
 from claude_local.fence import git_config
+from claude_local.fence.config_copies import ConfigCopies
 from claude_local.fence.deadline import stopped_by_signals
 from claude_local.fence.files import read_text, realpath
 from claude_local.fence.ledger import Interrupted
@@ -14,6 +15,7 @@ from claude_local.fence.messages import note, report
 from claude_local.fence.quarantine import Blocked
 from claude_local.fence.remount import Protection
 from claude_local.fence.watch import Watch
+from claude_local.fence.workspace import forbidden_files
 
 
 def report_weaknesses(protection: Protection, sockets: Sequence[str]) -> None:
@@ -71,7 +73,11 @@ def look_back(workspaces: Sequence[str], interrupted: Interrupted) -> None:
     """Check what sessions left that were killed before their end, in every workspace of theirs too. Ends the program
     when the user stops it."""
     theirs = [path for path in interrupted.workspaces if isdir(path) and realpath(path) == path]
-    watch = Watch(list(dict.fromkeys([*workspaces, *theirs])), {}, {}, interrupted.known)
+    tops = list(dict.fromkeys([*workspaces, *theirs]))
+    forbidden = {
+        path: why for top in tops for path, why in forbidden_files(top).items() if path not in interrupted.known
+    }
+    watch = Watch(tops, forbidden, {}, interrupted.known)
     report(f"the last session here was cut short and had made {path}; {why}. It is now called {new}"
            for path, why, new in last_look(watch, interrupted))  # fmt: skip
     report_unchecked(watch)
@@ -91,6 +97,15 @@ def report_unchecked(watch: Watch) -> None:
         note(f"the look at what a session left was not finished: {watch.deadline.why}. Before you use git in one of "
              "these, read its hooks and its config:")  # fmt: skip
     report(dict.fromkeys(watch.unchecked))
+
+
+def report_configs(copies: ConfigCopies) -> None:
+    """What the session changed in git's configurations and was not carried over, or may surprise."""
+    report(f"this session set {', '.join(entries)} in {path}, which git would obey outside: it was taken back. If you "
+           "want it, set it yourself" for path, entries in copies.refused.items())  # fmt: skip
+    report(f"this session changed the remote {', '.join(names)} in {path}: git fetches and pushes elsewhere now. To "
+           "see where: git remote -v" for path, names in copies.remotes.items())  # fmt: skip
+    report(f"this session changed {path}, and that could not be written: {why}" for path, why in copies.failed.items())
 
 
 def report_changes(watch: Watch) -> None:

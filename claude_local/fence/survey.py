@@ -30,6 +30,10 @@ class Survey:
     fence: Fence = field(default_factory=Fence)
     # Paths that do not exist and must not appear, and what each of them would do.
     forbidden: dict[str, str] = field(default_factory=dict)
+    # Those of policy.FORBIDDEN_FILES that exist, and are guarded.
+    existing_files: list[str] = field(default_factory=list)
+    # Configurations of repositories that are read-only and of which the session may get a copy.
+    git_configs: list[str] = field(default_factory=list)
     # Git directories and .git files that exist at the start, those of submodules and worktrees among them.
     repositories: set[str] = field(default_factory=set)
     # Those of them that are not guarded, because there are too many.

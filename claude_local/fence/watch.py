@@ -13,6 +13,7 @@ from contextlib import suppress
 from os.path import basename, dirname, islink, join, relpath
 
 from claude_local.fence import git_config
+from claude_local.fence.config_copies import ConfigCopies
 from claude_local.fence.deadline import Deadline
 from claude_local.fence.files import is_empty_file, read_text
 from claude_local.fence.git_repository import find_repository, submodule_git_dirs, worktree_git_dirs
@@ -60,6 +61,8 @@ class Watch:
         self.unchecked: list[str] = []
         # The session cannot set a ctime. The clock of a file system may lag by a tick.
         self.began = time.time() - 0.02
+        # The session's copies of git configurations.
+        self.copies: ConfigCopies | None = None
 
         self._not_bare = [each for each in workspaces if not is_bare_repository(each)]
         self._without_git = [each for each in workspaces if not os.path.lexists(join(each, ".git"))]
@@ -179,9 +182,11 @@ class Watch:
                 self.ledger.beat()
 
     def look(self) -> None:
-        """Look at the paths that must not appear, the guarded symlinks, and the tops of the workspaces."""
+        """Look at git's configurations, the paths that must not appear, the guarded symlinks, and the tops of the
+        workspaces."""
+        if self.copies is not None:
+            self.copies.sync()
         for path, reason in self.forbidden.items():
-            # Claude Code's own sandbox puts empty files in such places.
             if os.path.lexists(path) and not is_empty_file(path):
                 self.quarantine.block_path("/", path, reason)
         for path, target in self.symlinks.items():

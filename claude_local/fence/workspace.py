@@ -124,7 +124,7 @@ def guard_workspace(survey: Survey, workspace: str, stubs: Iterable[str] = (), h
     # At the top also those that the scan did not reach.
     top_level = [join(top, name) for top in tops for name in sorted(policy.GUARDED)]
     _guard_files(survey, workspace, [*content.guarded, *(path for path in top_level if os.path.lexists(path))])
-    _add_stubs(survey, tops)
+    _keep_away(survey, tops)
 
 
 def _claude_worktrees(workspace: str) -> list[str]:
@@ -165,10 +165,16 @@ def _guard_files(survey: Survey, workspace: str, paths: Iterable[str]) -> None:
         survey.self_bind_parents(path, workspace)
 
 
-def _add_stubs(survey: Survey, tops: Iterable[str]) -> None:
+def _keep_away(survey: Survey, tops: Iterable[str]) -> None:
     """Keep missing files and directories from appearing at the top of the workspace and its worktrees."""
-    fence = survey.fence
     for top in tops:
-        for names, stubs in ((policy.STUB_DIRECTORIES, fence.stub_directories), (policy.STUB_FILES, fence.stub_files)):
-            paths = (join(top, name) for name in names)
-            stubs += [path for path in paths if not os.path.lexists(path) or survey.is_stub(path)]
+        paths = [join(top, name) for name in policy.STUB_DIRECTORIES]
+        survey.fence.stub_directories += [path for path in paths if not os.path.lexists(path) or survey.is_stub(path)]
+        files = forbidden_files(top)
+        survey.forbidden |= {path: why for path, why in files.items() if not os.path.lexists(path)}
+        survey.existing_files += [path for path in files if os.path.lexists(path)]
+
+
+def forbidden_files(top: str) -> dict[str, str]:
+    """The files that no session may make at the top of a workspace, and why."""
+    return {join(top, name): "programs outside would obey it" for name in policy.FORBIDDEN_FILES}

@@ -382,7 +382,8 @@ def test_no_program_of_a_project_runs_outside_the_fence(home: Home, backend: Scr
     assert home.run("-p", "x", PATH=path).returncode == 1, "no server, and Docker is asked for one"
     assert home.docker_log and not (home.home / "planted").exists()
     env = home.started["env"]
-    assert env["PATH"] == f"{home.paths.sandbox_bin}:{path}", "the session has its user's programs"
+    native = os.path.dirname(home.paths.native_claude)
+    assert env["PATH"] == f"{home.paths.sandbox_bin}:{path}:{native}", "the session has its user's programs"
     programs = [os.path.realpath(shutil.which(name, path=env["PATH"]) or "") for name in ("bwrap", "socat")]
     assert programs == [os.path.realpath(f"/usr/bin/{name}") for name in ("bwrap", "socat")]
 

@@ -12,8 +12,8 @@ from tests.escape.attempt import ROOT, USER, attempts_of
 
 # way -> the names of the attempts that get through, for everybody.
 EXPECTED: dict[str, frozenset[str]] = {
-    # Outer only: what a Bash command may write in the workspace and in ~/.claude-local.
-    "outer": frozenset({"own-settings", "workspace-bashrc-new"}),
+    # Outer only: what a Bash command may write in ~/.claude-local.
+    "outer": frozenset({"own-settings"}),
     # Inner only: hooks, MCP servers and Claude Code itself run as the user; Bash commands share the IPC namespace, and
     # may set any mode on what they may write.
     "inner": frozenset({

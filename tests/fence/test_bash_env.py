@@ -15,6 +15,6 @@ def test_commands_get_a_path_without_the_sandboxs_own_programs(tmp_path: Path, p
     own = tmp_path / "sandbox bin"
     done = subprocess.run(
         ["/bin/sh", "-c", f'. "{BASH_ENV}"; printf %s "$PATH"'], capture_output=True, text=True, check=True, timeout=10,
-        env={"PATH": path.format(own), "CLAUDE_LOCAL_SANDBOX_BIN": str(own), "CLAUDE_LOCAL_BLOCKED": "x"},
+        env={"PATH": path.format(own), "CLAUDE_LOCAL_SANDBOX_BIN": str(own)},
     )  # fmt: skip
     assert done.stdout == "/usr/bin:/bin"

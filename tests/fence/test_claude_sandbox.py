@@ -75,6 +75,12 @@ def test_without_the_outer_layer_paths_are_closed_to_commands_and_file_tools() -
     assert {"Read(//h/.ssh)", "Read(//h/.ssh/**)", "Edit(//ws/.envrc)", "Edit(//ws/.envrc/**)"} <= set(deny)
 
 
+def test_behind_the_outer_layer_the_sandbox_leaves_files_to_it() -> None:
+    """Its own rules would put empty files into the workspace during each command, and lock git's configuration."""
+    assert settings(files=False)["sandbox"]["filesystem"] == {"disabled": True}
+    assert settings()["sandbox"]["filesystem"] == {}
+
+
 def test_root_behind_the_outer_layer_gets_the_weaker_proc() -> None:
     assert settings(weaker_nested=True)["sandbox"]["enableWeakerNestedSandbox"] is True
 

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from claude_local.fence.git_config import entries, gitfile_target, named_directories, named_files, unsafe_entries
+from claude_local.fence.git_config import (
+    entries,
+    fixed_changes,
+    gitfile_target,
+    named_directories,
+    named_files,
+    unsafe_entries,
+)
 
 PROJECT = Path(__file__).parents[2]
 
@@ -84,10 +91,64 @@ def test_every_entry_that_git_reads_is_read(tmp_path: Path, text: str) -> None:
         ]
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES, max_size=24).map(lambda pieces: "[user]\n" + "".join(pieces)))
+def test_no_text_that_git_rejects_is_carried_out_of_a_session(tmp_path: Path, text: str) -> None:
+    """git outside would stop with "bad config line" at each command."""
+    file = tmp_path / "config"
+    file.write_bytes(text.encode())
+    if git_reads(file) is None:
+        assert fixed_changes("", text)
+
+
+CONFIG = (
+    '[core]\n\tbare = false\n\teditor = mine\n[remote "o"]\n\turl = /a\n[include]\n\tpath = x\n[user]\n\tname = A\n'
+)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        "[user]\n\temail = a@b.example\n",
+        '[remote "p"]\n\turl = https://example.org/p\n\tfetch = +refs/heads/*:refs/remotes/p/*\n',
+        '[branch "x"]\n\tremote = o\n\tmerge = refs/heads/x\n\trebase = true\n',
+        '[submodule "lib"]\n\tactive = true\n\turl = ../lib\n',
+        "[pull]\n\trebase = true\n",
+        "# a comment\n",
+    ],
+)
+def test_a_session_may_add_and_remove_what_is_harmless(add: str) -> None:
+    assert fixed_changes(CONFIG, CONFIG + add) == [] == fixed_changes(CONFIG + add, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("after", "named"),
+    [
+        (CONFIG + "[core]\n\thooksPath = .husky\n", "core.hookspath=.husky"),
+        (CONFIG + "[alias]\n\tst = !sh\n", "alias.st=!sh"),
+        (CONFIG + "[core]\n\tworktree = /home\n", "core.worktree=/home"),
+        (CONFIG + "[core]\n\texcludesFile = x\n", "core.excludesfile=x"),
+        (CONFIG + "[status]\n\tshowUntrackedFiles = no\n", "status.showuntrackedfiles=no"),
+        (CONFIG + "[extensions]\n\tworktreeConfig = true\n", "extensions.worktreeconfig=true"),
+        (CONFIG + '[remote "p"]\n\turl = ext://run\n', "remote.p.url=ext://run"),
+        (CONFIG + '[submodule "x"]\n\tignore = all\n', "submodule.x.ignore=all"),
+        (CONFIG.replace("mine", "evil"), "core.editor=evil"),
+        (CONFIG.replace("editor = mine", ""), "core.editor=mine"),
+        (CONFIG.replace("[include]\n\tpath = x\n", "") + "[include]\n\tpath = x\n", ""),
+        (CONFIG + "[user\n", "a line that git cannot read"),
+        (CONFIG + '[user]\n\tname = "A\n', "a line that git cannot read"),
+    ],
+)
+def test_a_session_may_not_change_what_git_runs_obeys_or_shows(after: str, named: str) -> None:
+    if named:
+        assert fixed_changes(CONFIG, after) == [named]
+
+
 @given(st.text())
 def test_any_text_can_be_read(text: str) -> None:
     for section, below, key, value in entries(text):
         assert isinstance(section + below, str) and key == key.lower() and isinstance(value, str)
+    fixed_changes("", text)
     assert all(named_directories(text)) and all(named_files(text)) and all(unsafe_entries(text))
     target = gitfile_target(text)
     assert target is None or target

@@ -18,7 +18,8 @@ import pytest
 
 from claude_local.fence import environment, session
 from claude_local.fence.config import INNER, OUTER
-from claude_local.fence.policy import STUB_DIRECTORIES, STUB_FILES
+from claude_local.fence.policy import FORBIDDEN_FILES, STUB_DIRECTORIES
+from claude_local.fence.quarantine import SUFFIX
 from tests.fence.station import BWRAP, Station
 
 pytestmark = pytest.mark.slow
@@ -130,7 +131,7 @@ def test_the_inner_layer_uses_the_systems_programs(station: Station) -> None:
         assert station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"] == [
             str(sandbox_bin / "bwrap"), str(sandbox_bin / "socat"),
         ]  # fmt: skip
-        assert os.readlink(sandbox_bin / "bwrap") == bwrap
+        assert f"\nexec {bwrap} " in (sandbox_bin / "bwrap").read_text()
         assert os.path.realpath(sandbox_bin / "socat") == os.path.realpath("/usr/bin/socat")
     assert sorted(os.listdir(sandbox_bin)) == ["bwrap", "socat"]
     # Where no links can be made, the programs' own directories come first.
@@ -138,6 +139,25 @@ def test_the_inner_layer_uses_the_systems_programs(station: Station) -> None:
     sandbox_bin.write_text("in the way")
     assert station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"][0] == str(copy)
     assert os.path.realpath(station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"][1]).startswith("/usr/")
+
+
+def test_commands_do_not_write_claude_codes_configuration_and_temporary_files(station: Station) -> None:
+    """Claude Code's sandbox leaves files to the outer layer, which lets Claude Code write these."""
+    station.configure(layers=(OUTER, INNER), reason="")
+    sandbox_bin, words = station.share / "sandbox-bin", station.words
+    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--sandbox-bin", str(sandbox_bin), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    found = station.saw(
+        "import subprocess\n"
+        f"places = [{str(station.config_dir)!r}, f'/tmp/claude-{{os.getuid()}}', '/tmp', {str(station.workspace)!r}]\n"
+        "os.makedirs(places[1], exist_ok=True)\n"
+        "touch = ['/bin/sh', '-c', 'for each; do touch \"$each/--\" && echo \"$each\"; done', '--', *places]\n"
+        "argv = ['bwrap', '--bind', '/', '/', '--dev', '/dev', '--unshare-user', '--', *touch]\n"
+        "os.environ['added'] = '1'\n"
+        "seen['written'] = subprocess.run(argv, capture_output=True, text=True).stdout.split()\n"
+        "seen['places'] = places\n"
+    )
+    assert found["written"] == found["places"][2:]
+    (station.workspace / "--").unlink()
 
 
 def test_a_missing_system_program_is_taken_from_a_path_directory_that_no_session_writes(
@@ -395,7 +415,8 @@ def test_a_killed_launcher_ends_its_session(station: Station) -> None:
 
 def test_stubs_exist_only_during_a_session(station: Station) -> None:
     with station.running("") as process:
-        assert {*STUB_DIRECTORIES, *STUB_FILES} <= set(os.listdir(station.workspace))
+        found = set(os.listdir(station.workspace))
+        assert set(STUB_DIRECTORIES) <= found and not found & set(FORBIDDEN_FILES)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
     assert {name for name in os.listdir(station.workspace) if not name.startswith("record")} == set()
@@ -403,13 +424,11 @@ def test_stubs_exist_only_during_a_session(station: Station) -> None:
 
 def test_the_user_can_write_to_stubs_outside(station: Station) -> None:
     with station.running("") as process:
-        for name in STUB_FILES:
-            assert (station.workspace / name).stat().st_mode & 0o200
-        station.add(station.workspace / ".envrc", "use flake\n")
+        station.add(station.workspace / ".vscode" / "settings.json", "{}\n")
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
-    assert (station.workspace / ".envrc").read_text() == "use flake\n"
-    assert not (station.workspace / ".mcp.json").exists()
+    assert (station.workspace / ".vscode" / "settings.json").read_text() == "{}\n"
+    assert not (station.workspace / ".idea").exists()
 
 
 def test_the_fence_works_where_var_tmp_is_a_symlink(station: Station) -> None:
@@ -447,6 +466,31 @@ def test_the_next_session_renames_what_a_killed_one_planted(station: Station) ->
     assert "was cut short" not in station.run().stderr
 
 
+def test_a_file_that_programs_outside_would_obey_is_renamed_at_once(station: Station) -> None:
+    envrc = station.add(station.workspace / ".envrc", "mine")
+    planted = station.workspace / ".mcp.json"
+    with station.running("open('.mcp.json', 'w').write('{}')\n") as process:
+        station.wait_for(lambda: Path(f"{planted}{SUFFIX}").exists())
+        assert not planted.exists()
+        process.send_signal(signal.SIGTERM)
+        assert str(planted) in process.communicate(timeout=20)[1]
+    assert envrc.read_text() == "mine"
+
+
+def test_the_next_session_renames_such_a_file_of_a_killed_one(station: Station) -> None:
+    envrc, planted = station.add(station.workspace / ".envrc", "mine"), station.workspace / ".mcp.json"
+    with station.running("") as process:
+        process.send_signal(signal.SIGSTOP)
+        # Nobody looks from here on. The session itself, which goes on, cannot be told to plant at this moment.
+        station.add(planted)
+        station.add(envrc, "mine, and changed")
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=20)
+    done = station.run()
+    assert "was cut short" in done.stderr and str(planted) in done.stderr and not planted.exists()
+    assert envrc.read_text() == "mine, and changed", "it existed before"
+
+
 def test_a_planted_hook_is_renamed_and_reported(station: Station) -> None:
     done = station.run("#\nos.mkdir('.git'); os.mkdir('.git/hooks'); open('.git/hooks/pre-commit', 'w').close()")
     assert done.returncode == 0 and ".git/hooks/pre-commit" in done.stderr
@@ -462,7 +506,7 @@ def test_a_claude_code_worktree_is_writable_and_guarded(station: Station) -> Non
     found = station.saw(
         f"os.chdir({str(tree)!r})\n"
         "seen['file'] = written('file')\n"
-        "seen['guarded'] = [written(name) for name in ('.git', '.envrc', '.vscode/tasks.json', '.mcp.json')]\n"
+        "seen['guarded'] = [written(name) for name in ('.git', '.vscode/tasks.json')]\n"
         "for act in (lambda: os.rename('../x', '../y'), lambda: os.unlink('.git'), lambda: os.rename('.git', 'g')):\n"
         "    try:\n        act()\n        seen['guarded'].append('done')\n"
         "    except OSError as error:\n        seen['guarded'].append(error.strerror)\n"

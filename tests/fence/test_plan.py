@@ -56,7 +56,7 @@ def test_each_mount_comes_after_the_ones_that_it_covers() -> None:
         position(argv, "--bind", "/ws/.git", "/ws/.git"),
         position(argv, "--ro-bind", "/ws/.git/config", "/ws/.git/config"),
         position(argv, "--bind", "/ws/.git/config/x", "/ws/.git/config/x"),
-        position(argv, "--tmpfs", "/ws/.idea", "--remount-ro", "/ws/.idea"),
+        position(argv, "--tmpfs", "/ws/.idea", "--file", "0", "/ws/.idea/.gitignore", "--remount-ro", "/ws/.idea"),
         position(argv, "--ro-bind", "/dev/null", "/ws/.envrc"),
         position(argv, "--ro-bind", "/run/agent", "/run/agent"),
         position(argv, "--chdir", "/ws"),

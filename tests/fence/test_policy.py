@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from claude_local.fence import policy
 
 
@@ -20,13 +18,13 @@ def test_the_lists_are_relative_or_absolute_as_their_readers_expect() -> None:
     relative = [
         *policy.MASKED_IN_HOME,
         *policy.STUB_DIRECTORIES,
-        *policy.STUB_FILES,
+        *policy.FORBIDDEN_FILES,
         *policy.GIT_GUARDED,
         *policy.GUARDED,
     ]
     assert not [name for name in relative if name.startswith(("/", "~")) or name.endswith("/") or ".." in name]
     assert all(path.startswith("/") for path in (*policy.MASKED_IN_SYSTEM, *policy.TMPFS, *policy.SYSTEM_DIRECTORIES))
-    assert set(policy.STUB_DIRECTORIES) | set(policy.STUB_FILES) <= policy.GUARDED
+    assert set(policy.STUB_DIRECTORIES) | set(policy.FORBIDDEN_FILES) <= policy.GUARDED
     assert len(set(policy.MASKED_IN_HOME)) == len(policy.MASKED_IN_HOME)
 
 
@@ -41,9 +39,3 @@ def test_variables_move_secrets() -> None:
     assert {"/keys", "/a/one", "/b/two", "/cargo/credentials", "/cargo/credentials.toml", "/xdg/gh"} <= set(found)
     assert all(path.startswith("/") for path in found) and not {"/cargo", "/xdg", "/xdg/.config/gh"} & set(found)
     assert policy.moved({"HOME": "/home/a", "XDG_DATA_HOME": "data", "HISTFILE": ""}) == []
-
-
-def test_bash_env_makes_git_ignore_each_stub_directory() -> None:
-    """Files are seen there by what is mounted over them, directories by their names."""
-    words = (Path(__file__).parents[2] / "files" / "bash-env.sh").read_text(encoding="utf-8")
-    assert [name for name in policy.STUB_DIRECTORIES if f"//*/{name}" not in words] == []

@@ -55,7 +55,7 @@ def git_link_to_another_repository(world: World, secret: Path) -> None:
 
 
 def links_for_everything_that_is_guarded(world: World, secret: Path) -> None:
-    for name in (*policy.STUB_DIRECTORIES, *policy.STUB_FILES, ".bashrc", ".husky"):
+    for name in (*policy.STUB_DIRECTORIES, *policy.FORBIDDEN_FILES, ".husky"):
         (world.workspace / name).symlink_to(secret)
 
 

@@ -124,15 +124,21 @@ def test_a_home_directory_below_a_system_directory_may_hold_workspaces(world: Wo
         check_workspace("/var/lib/another", places, Survey())
 
 
-def test_settings_that_run_later_are_read_only_and_missing_ones_become_stubs(world: World) -> None:
+def test_settings_that_run_later_are_read_only_and_missing_ones_must_not_appear(world: World) -> None:
     write(world.workspace / ".vscode" / "tasks.json")
     write(world.workspace / ".envrc")
-    fence = world.survey().fence
+    survey = world.survey()
+    fence = survey.fence
     assert {str(world.workspace / ".vscode"), str(world.workspace / ".envrc")} <= set(fence.ro_bind)
     assert set(fence.stub_directories) == {
         str(world.workspace / name) for name in (".claude", ".idea", ".cursor", ".zed")
     }
-    assert set(fence.stub_files) == {str(world.workspace / ".mcp.json")}
+    # An empty file would show in git status.
+    assert fence.stub_files == []
+    assert survey.forbidden.keys() == {
+        str(world.workspace / each) for each in policy.FORBIDDEN_FILES if each != ".envrc"
+    }
+    assert survey.existing_files == [str(world.workspace / ".envrc")]
 
 
 @pytest.mark.parametrize("name", sorted(policy.GUARDED))
@@ -192,14 +198,13 @@ def test_a_guarded_symlink_is_watched_and_its_target_is_read_only(world: World) 
 
 
 def test_another_sessions_stubs_are_not_the_users_files(world: World) -> None:
-    (world.workspace / ".claude").mkdir()
-    write(world.workspace / ".envrc", "")
-    stubs = [str(world.workspace / name) for name in (".claude", ".envrc")]
-    fence = world.survey(stubs=stubs).fence
-    assert fence.ro_bind == [] and stubs[0] in fence.stub_directories and stubs[1] in fence.stub_files
-    write(world.workspace / ".envrc", "now it is the user's")
-    fence = world.survey(stubs=stubs).fence
-    assert fence.ro_bind == [stubs[1]] and stubs[1] not in fence.stub_files
+    stub = world.workspace / ".claude"
+    stub.mkdir()
+    fence = world.survey(stubs=[str(stub)]).fence
+    assert fence.ro_bind == [] and str(stub) in fence.stub_directories
+    write(stub / "settings.json", "now it is the user's")
+    fence = world.survey(stubs=[str(stub)]).fence
+    assert fence.ro_bind == [str(stub)] and str(stub) not in fence.stub_directories
 
 
 def test_worktrees_of_claude_code_stay_writable_in_its_guarded_directory(world: World) -> None:
@@ -216,10 +221,11 @@ def test_each_worktree_of_claude_code_is_guarded_like_a_workspace(world: World) 
     git("worktree", "add", tree, cwd=world.workspace)
     write(tree / "sub" / ".envrc")
     repository(tree / "vendor" / "y")
-    fence = world.survey().fence
+    survey = world.survey()
+    fence = survey.fence
     assert {str(tree / name) for name in (".git", "sub/.envrc", "vendor/y/.git/hooks")} <= set(fence.ro_bind)
-    stubs = {*policy.STUB_DIRECTORIES, *policy.STUB_FILES}
-    assert {str(tree / name) for name in stubs} <= {*fence.stub_directories, *fence.stub_files}
+    names = {*policy.STUB_DIRECTORIES, *policy.FORBIDDEN_FILES}
+    assert {str(tree / name) for name in names} <= {*fence.stub_directories, *survey.forbidden}
     on_the_way = {str(tree.joinpath(*name.split())) for name in ("", "sub", "vendor", "vendor y", "vendor y .git")}
     assert on_the_way <= set(fence.nested_rw_bind), "none of them can be renamed"
     assert not on_the_way & set(fence.self_bind), "it would be covered again"

@@ -214,14 +214,13 @@ def planting(*paths: Path | str) -> str:
 def test_from_a_subdirectory_git_commits_and_what_runs_later_is_guarded(anyone: Person) -> None:
     repo = new_repository(anyone, "git-sub")
     config = (repo / ".git/config").read_bytes()
-    committed, refused, configured = commands(
+    committed, refused, _ = commands(
         anyone, repo / "sub",
         "echo t >t; git add t && git commit -qm second; git log -1 --format=%s",
-        planting("../.git/hooks/post-commit", "../.git/config", "../other/o"),
+        planting("../.git/hooks/post-commit", "../other/o"),
         "git config core.hooksPath /tmp; true",
     )  # fmt: skip
-    assert committed.splitlines()[0] == "second" and refused.count("Read-only file system") == 3
-    assert "could not lock config file" in configured or "could not write config file" in configured
+    assert committed.splitlines()[0] == "second" and refused.count("Read-only file system") == 2
     assert anyone.sh("git log -1 --format=%s; git status --short", repo) == "second\n"
     assert (repo / ".git/config").read_bytes() == config and not (repo / ".git/hooks/post-commit").exists()
     assert list((repo / "other").iterdir()) == [], "the rest of the repository is not the workspace"
@@ -248,9 +247,9 @@ def test_a_submodule_commits_and_so_does_its_parent(anyone: Person) -> None:
     _, refused = commands(
         anyone, repo,
         "cd library && echo n >n && git add -A && git commit -qm inner && cd .. && git add -A && git commit -qm outer",
-        planting(module / "hooks/post-commit", module / "config"),
+        planting(module / "hooks/post-commit") + "; git config -f .git/modules/library/config core.editor evil",
     )  # fmt: skip
-    assert refused.count("Read-only file system") == 2
+    assert refused.count("Read-only file system") == 1
     log = "git log -1 --format=%s; git -C library log -1 --format=%s; git status --short"
     assert anyone.sh(log, repo) == "outer\ninner\n"
     assert not (module / "hooks/post-commit").exists() and (module / "config").read_bytes() == config
