@@ -327,7 +327,8 @@ def test_commands_reach_only_the_users_ports_through_the_proxy(station: Station)
 def test_a_session_cannot_manage_llama_servers_models(station: Station) -> None:
     """Neither through its own port, whatever server it uses, nor through the proxy of commands."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as another:
-        station.configure(layers=(OUTER, INNER), reason="", ports=(server.getsockname()[1],))
+        port = server.getsockname()[1]
+        station.configure(layers=(OUTER, INNER), reason="", ports=(port,), server_port=port)
         program = (
             "import http.client\n"
             'network = json.loads(sys.argv[1].removeprefix("--settings="))["sandbox"]["network"]\n'
