@@ -18,6 +18,7 @@ from os.path import dirname, join
 from claude_local.fence import git_config
 from claude_local.fence.files import read_whole_text
 from claude_local.fence.quarantine import open_directory
+from claude_local.fence.repository_check import CONFIG_SIZE
 
 # Behind the fence. Below it each copy has a directory of its own, because git makes config.lock beside it.
 PLACE = "/run/claude-local-git"
@@ -41,13 +42,13 @@ class ConfigCopies:
         self._copies: list[Copy] = []
         for path in dict.fromkeys(paths):
             with suppress(OSError), open_directory("/", dirname(path)) as directory:
-                if text := read_whole_text("config", directory):
+                if text := _read(directory):
                     self._copies.append(Copy(path, text))
         self._place = -1
-        # By configuration: entries that were taken back, remotes that were there and that the session changed, and why
-        # a change could not be written.
+        # By configuration: entries that were taken back, remotes and branches that were there and now lead elsewhere,
+        # and why a change could not be written.
         self.refused: dict[str, list[str]] = {}
-        self.remotes: dict[str, list[str]] = {}
+        self.redirected: dict[str, list[str]] = {}
         self.failed: dict[str, str] = {}
 
     @property
@@ -80,8 +81,7 @@ class ConfigCopies:
             try:
                 with open_directory("/", dirname(each.path)) as outside, self._inside(number) as inside:
                     states = (_state(outside), _state(inside))
-                    if states != each.states:
-                        self._sync(each, outside, inside)
+                    if states != each.states and self._sync(each, outside, inside):
                         # As it was before: what changed meanwhile is seen in the next look.
                         each.states = states
             except FileNotFoundError:
@@ -90,34 +90,45 @@ class ConfigCopies:
             except OSError as error:
                 self.failed[each.path] = error.strerror or str(error)
 
-    def _sync(self, copy: Copy, outside: int, inside: int) -> None:
-        ours, theirs = read_whole_text("config", outside), read_whole_text("config", inside)
+    def _sync(self, copy: Copy, outside: int, inside: int) -> bool:
+        """Carry over what changed in one; False if that has to wait."""
+        ours, theirs = _read(outside), _read(inside)
         if ours == "" and _exists("HEAD", outside) and not _exists("config", outside):
             # Claude Code removes a link there after each command. It fails, except at the moment when git outside has
             # replaced the file.
             _write(outside, copy.text)
-            return
         if not ours:
-            return
+            return True
         if ours == copy.text and theirs != copy.text:
             refused = git_config.fixed_changes(ours, theirs) if theirs else ["no text"]
             if theirs and not refused:
+                if _exists("config.lock", outside):
+                    # git outside has read the file, and is about to replace it.
+                    self.failed[copy.path] = "config.lock exists"
+                    return False
                 _overwrite(outside, ours, theirs)
-                before, after = git_config.remotes(ours), git_config.remotes(theirs)
-                _add(self.remotes, copy.path, [name for name in before if before[name] != after.get(name)])
+                self.failed.pop(copy.path, None)
+                before, after = git_config.destinations(ours), git_config.destinations(theirs)
+                changed = [name for name in before if after.get(name, before[name]) != before[name]]
+                _add(self.redirected, copy.path, changed)
                 copy.text = theirs
-                return
+                return True
             _add(self.refused, copy.path, refused)
         elif theirs not in (ours, copy.text):
             self.failed[copy.path] = "it changed outside at the same time"
         if theirs != ours:
             _write(inside, ours)
         copy.text = ours
+        return True
 
 
 def _add(found: dict[str, list[str]], path: str, words: list[str]) -> None:
     if words:
         found[path] = list(dict.fromkeys([*found.get(path, []), *words]))
+
+
+def _read(directory: int) -> str | None:
+    return read_whole_text("config", directory, CONFIG_SIZE)
 
 
 def _exists(name: str, directory: int) -> bool:

@@ -81,14 +81,14 @@ _SECTION = re.compile(r'\[[ \t]*([\w.-]+)(?:[ \t]+"((?:[^"\\\n]|\\.)*)")?[ \t]*\
 # A value: quoted parts, escapes (also of a line break) and plain text up to a comment.
 _ENTRY = re.compile(r'([A-Za-z][\w-]*)[ \t]*(?:=((?:"(?:\\\r?\n|\\.|[^"\\\n])*"?|\\\r?\n|\\.|[^"\\#;\n])*))?[^\n]*')
 _PART = re.compile(r"\\\r?\n|\\.|.", re.DOTALL)
-# A text in which git finds no "bad config line": blanks, comments, sections, and keys up to the end of their line.
-# Each alternative begins with other characters, so this takes no longer for a text that is none.
+# A text that consists of these has no "bad config line" for git: blanks, comments, sections, and keys up to the end of
+# their line.
 _COMMENT = r"[#;][^\n]*"
 _WELL_VALUE = r'(?:"(?:[^"\\\n]|\\["\\ntb]|\\\r?\n)*"|\\["\\ntb]|\\\r?\n|[^"\\#;\n])*'
 _WELL_FORMED = re.compile(
-    rf"(?:[ \t\r\n]+|{_COMMENT}"
+    rf"[ \t\r\n]+|{_COMMENT}"
     r'|\[[ \t]*[A-Za-z0-9.-]+(?:[ \t]+"(?:[^"\\\n]|\\[^\n])*")?\]'
-    rf"|[A-Za-z][A-Za-z0-9-]*[ \t]*(?:={_WELL_VALUE}(?:{_COMMENT})?)?(?=\r?\n|\Z))*"
+    rf"|[A-Za-z][A-Za-z0-9-]*[ \t]*(?:={_WELL_VALUE}(?:{_COMMENT})?)?(?=\r?\n|\Z)"
 )
 
 
@@ -195,7 +195,7 @@ def unsafe_entries(text: str) -> list[str]:
 def fixed_changes(before: str, after: str) -> list[str]:
     """The entries, as ``section.subsection.key=value``, that a session must not add, change, move or remove in a
     repository that exists, and that differ between two texts of its configuration."""
-    if not _WELL_FORMED.fullmatch(after) or "\0" in after:
+    if not _is_well_formed(after):
         return ["a line that git cannot read"]
     old, new = ([_written(*entry) for entry in entries(text) if _is_fixed(*entry)] for text in (before, after))
     if old == new:
@@ -203,12 +203,21 @@ def fixed_changes(before: str, after: str) -> list[str]:
     return [each for each in new if each not in old] or [each for each in old if each not in new] or new
 
 
-def remotes(text: str) -> dict[str, list[tuple[str, str]]]:
-    """The keys and values of each remote."""
+def _is_well_formed(text: str) -> bool:
+    at = 0
+    while at < len(text):
+        if not (part := _WELL_FORMED.match(text, at)):
+            return False
+        at = part.end()
+    return "\0" not in text
+
+
+def destinations(text: str) -> dict[str, list[tuple[str, str]]]:
+    """The keys and values of each remote and branch: where git fetches and pushes. By names such as ``remote x``."""
     found: dict[str, list[tuple[str, str]]] = {}
     for section, below, key, value in entries(text):
-        if section == "remote":
-            found.setdefault(below, []).append((key, value))
+        if section in ("remote", "branch"):
+            found.setdefault(f"{section} {below}", []).append((key, value))
     return found
 
 

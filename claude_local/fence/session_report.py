@@ -103,8 +103,8 @@ def report_configs(copies: ConfigCopies) -> None:
     """What the session changed in git's configurations and was not carried over, or may surprise."""
     report(f"this session set {', '.join(entries)} in {path}, which git would obey outside: it was taken back. If you "
            "want it, set it yourself" for path, entries in copies.refused.items())  # fmt: skip
-    report(f"this session changed the remote {', '.join(names)} in {path}: git fetches and pushes elsewhere now. To "
-           "see where: git remote -v" for path, names in copies.remotes.items())  # fmt: skip
+    report(f"this session changed {', '.join(names)} in {path}: git may fetch and push elsewhere now. To see where: "
+           "git remote -v; git branch -vv" for path, names in copies.redirected.items())  # fmt: skip
     report(f"this session changed {path}, and that could not be written: {why}" for path, why in copies.failed.items())
 
 

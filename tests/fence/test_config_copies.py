@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,8 +134,37 @@ def test_a_program_that_git_outside_would_run_never_stands_in_the_configuration(
 
 def test_a_changed_remote_is_reported(station: Station, config: Path) -> None:
     git("remote", "add", "origin", "https://example.org/a", cwd=station.workspace)
-    assert "the remote origin" in session(station, "git remote set-url origin https://example.org/b")[0]
+    assert "changed remote origin in" in session(station, "git remote set-url origin https://example.org/b")[0]
     assert "example.org/b" in config.read_text()
+
+
+def test_a_change_waits_for_git_outside(station: Station, config: Path) -> None:
+    """It has read the file, and would replace it without the session's change."""
+    lock = config.with_name("config.lock")
+
+    def act() -> None:
+        lock.touch()
+        station.wait_for((station.workspace / "done").exists)
+        time.sleep(0.6)
+        assert "Inside" not in config.read_text()
+        lock.unlink()
+        station.wait_for(lambda: "Inside" in config.read_text())
+
+    program = "while not os.path.exists('.git/config.lock'): time.sleep(0.02)\n"
+    program += "subprocess.run('git config user.name Inside; touch done', shell=True)\n"
+    assert in_session(station, "put_down()\n" + program, act) == ""
+
+
+def test_a_configuration_that_vanished_is_written_again(station: Station, config: Path) -> None:
+    """Claude Code removes a link there after each command, and could meet the file just when git has replaced it."""
+    before = config.read_text()
+
+    def act() -> None:
+        config.unlink()
+        station.wait_for(config.exists)
+
+    in_session(station, "", act)
+    assert config.read_text() == before
 
 
 def test_a_shorter_text_leaves_nothing_of_the_longer_one(station: Station, config: Path) -> None:

@@ -175,6 +175,7 @@ def test_a_megabyte_of_nonsense_is_read_quickly(text: str) -> None:
         "from claude_local.fence import git_config\n"
         "text = sys.stdin.read()\n"
         "git_config.named_files(text), git_config.unsafe_entries(text), git_config.gitfile_target(text)\n"
+        "git_config.fixed_changes('', text), git_config.fixed_changes('', '[user]x=' + text)\n"
     )
     subprocess.run([sys.executable, "-c", program], input=text, cwd=PROJECT, text=True, check=True)
 
