@@ -8,29 +8,29 @@ from claude_local.deploy.workstation import PROJECT, workstation
 
 ws = workstation()
 
-user_files.put(
-    name="Install claude-local",
-    dest=ws.paths.wrapper,
-    text=wrapper.render_claude_local(
-        (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"),
-        ws.paths,
-        server=f"http://127.0.0.1:{ws.settings.server_port}",
-        container=ws.settings.server_container,
-        start_timeout=ws.settings.server_start_timeout,
-        print_mode=ws.settings.home_print_mode,
-    ),
+user_files.put_all(
+    name="Install claude-local, llama-local and the line below the prompt",
+    files={
+        ws.paths.wrapper: wrapper.render_claude_local(
+            (PROJECT / "templates" / "claude-local").read_text(encoding="utf-8"),
+            ws.paths,
+            server=f"http://127.0.0.1:{ws.settings.server_port}",
+            container=ws.settings.server_container,
+            start_timeout=ws.settings.server_start_timeout,
+            print_mode=ws.settings.home_print_mode,
+        ),
+        ws.paths.llama_local: wrapper.render(
+            (PROJECT / "templates" / "llama-local").read_text(encoding="utf-8"), python=ws.paths.python
+        ),
+        ws.paths.status_line: (PROJECT / "files" / "status-line").read_text(encoding="utf-8"),
+    },
     mode="755",
 )
 
-user_files.put(
-    name="Install llama-local",
-    dest=ws.paths.llama_local,
-    text=wrapper.render((PROJECT / "templates" / "llama-local").read_text(encoding="utf-8"), python=ws.paths.python),
-    mode="755",
-)
-
-commands.remove_llamactl(
-    name="Remove llama-local's copy under its former name", path=join(ws.paths.bin_dir, "llamactl")
+commands.remove_former(
+    name="Remove what earlier deploys installed",
+    llamactl=join(ws.paths.bin_dir, "llamactl"),
+    shims=join(ws.paths.share, "shims"),
 )
 
 commands.add_to_path(name="Put the commands on PATH", directory=ws.paths.bin_dir, home=ws.paths.home)

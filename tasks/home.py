@@ -1,15 +1,12 @@
 """Prepare ~/.claude-local, Claude Code's configuration directory for local sessions. ~/.claude is never touched."""
 
-from pyinfra.operations import files
-
 from claude_local.claude import json_merge, settings_json
 from claude_local.deploy.operations import user_files
-from claude_local.deploy.workstation import workstation
+from claude_local.deploy.workstation import PROJECT, workstation
 
 ws = workstation()
 
-# A trailing slash follows a link: the directory may lie on another disk.
-files.directory(name="Make the configuration directory", path=f"{ws.paths.config_dir}/", mode="700")
+user_files.directories(name="Make the configuration directory", modes={ws.paths.config_dir: "700"})
 
 user_files.refuse_links_out(
     name="Check that no link leads out of the configuration directory",
@@ -36,19 +33,13 @@ user_files.merge_json(
     inside=ws.paths.config_dir,
 )
 
-files.put(name="Install the status line", src="files/status-line", dest=ws.paths.status_line, mode="755")
-
-files.directory(name="Remove the shims of earlier deploys", path=f"{ws.paths.share}/shims", present=False)
-
-user_files.put(
-    name="Write the settings that no project can undo",
-    dest=ws.paths.enforced_settings,
-    text=json_merge.dump(
-        settings_json.enforced_settings([ws.settings.server_port, ws.settings.manager_port], ws.paths.status_line)
-    ),
+user_files.put_all(
+    name="Write the settings that no project can undo, and the environment of sandboxed commands",
+    files={
+        ws.paths.enforced_settings: json_merge.dump(
+            settings_json.enforced_settings([ws.settings.server_port, ws.settings.manager_port], ws.paths.status_line)
+        ),
+        ws.paths.bash_env: (PROJECT / "files" / "bash-env.sh").read_text(encoding="utf-8"),
+    },
     mode="600",
-)
-
-files.put(
-    name="Write the environment of sandboxed commands", src="files/bash-env.sh", dest=ws.paths.bash_env, mode="600"
 )

@@ -1,12 +1,11 @@
 """Build the image: llama-server of the pinned llama.cpp build, compiled on this machine for this machine."""
 
-from io import StringIO
+from pathlib import Path
 from posixpath import join
 
 from pyinfra import logger
-from pyinfra.operations import files
 
-from claude_local.deploy.operations import image
+from claude_local.deploy.operations import image, user_files
 from claude_local.deploy.workstation import workstation
 
 ws = workstation()
@@ -32,25 +31,15 @@ image.source(
     **ws.root,
 )
 
-files.put(
-    name="Put the Dockerfile into the build context",
-    src="files/image/Dockerfile",
-    dest=join(ws.paths.image_context, "Dockerfile"),
+user_files.put_all(
+    name="Put the Dockerfile and our patches of llama.cpp into the build context",
+    files={
+        join(ws.paths.image_context, "Dockerfile"): Path("files/image/Dockerfile").read_text(encoding="utf-8"),
+        join(ws.paths.image_context, ".dockerignore"): Path("files/image/dockerignore").read_text(encoding="utf-8"),
+        join(ws.paths.image_context, "llama.patch"): ws.image_patches,
+    },
     mode="644",
-)
-
-files.put(
-    name="Put .dockerignore into the build context",
-    src="files/image/dockerignore",
-    dest=join(ws.paths.image_context, ".dockerignore"),
-    mode="644",
-)
-
-files.put(
-    name="Put our patches of llama.cpp into the build context",
-    src=StringIO(ws.image_patches),
-    dest=join(ws.paths.image_context, "llama.patch"),
-    mode="644",
+    _if=lambda: image.missing(ws.image, **ws.root),
 )
 
 image.build(

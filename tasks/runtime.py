@@ -1,16 +1,14 @@
 """Install the programs that run on the workstation (they place models, verify ...), and their Python environment."""
 
-from pyinfra.operations import files
-
-from claude_local.deploy.operations import runtime
+from claude_local.deploy.operations import runtime, user_files
 from claude_local.deploy.workstation import PROJECT, workstation
 
 ws = workstation()
 
-# A trailing slash follows a link: the directories may lie on another disk.
-files.directory(name="Make the runtime's directory", path=f"{ws.paths.share}/", mode="700")
-files.directory(name="Make the state directory", path=f"{ws.paths.state}/")
-files.directory(name="Make the cache directory", path=f"{ws.paths.cache}/")
+user_files.directories(
+    name="Make the directories of the runtime, its state and its downloads",
+    modes={ws.paths.share: "700", ws.paths.state: "755", ws.paths.cache: "755"},
+)
 
 runtime.copy(name="Copy the runtime", package=PROJECT / "claude_local", paths=ws.paths)
 

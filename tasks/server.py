@@ -3,9 +3,7 @@
 from pathlib import Path
 from posixpath import join
 
-from pyinfra.operations import files
-
-from claude_local.deploy.operations import image, server
+from claude_local.deploy.operations import image, server, user_files
 from claude_local.deploy.workstation import workstation
 from claude_local.server import container
 
@@ -13,16 +11,18 @@ ws = workstation()
 uid, gid = container.owner(ws.identity["uid"], ws.identity["gid"])
 
 # The server's user must be able to read what is mounted for it.
-files.directory(name="Make the server's directory", path=ws.paths.server_dir, mode="755")
-files.directory(name="Make the chat templates' directory", path=ws.paths.chat_templates, mode="755")
+user_files.directories(
+    name="Make the server's directories", modes={ws.paths.server_dir: "755", ws.paths.chat_templates: "755"}
+)
 
-for template in sorted(Path("files/chat-templates").glob("*.jinja")):
-    files.put(
-        name=f"Put the chat template {template.stem}",
-        src=str(template),
-        dest=join(ws.paths.chat_templates, template.name),
-        mode="644",
-    )
+user_files.put_all(
+    name="Put the chat templates",
+    files={
+        join(ws.paths.chat_templates, template.name): template.read_text(encoding="utf-8")
+        for template in sorted(Path("files/chat-templates").glob("*.jinja"))
+    },
+    mode="644",
+)
 
 server.token(name="Make the API token", paths=ws.paths, uid=uid, gid=gid, chown=uid != ws.identity["uid"])
 

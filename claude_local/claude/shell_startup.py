@@ -15,7 +15,7 @@ class ShellStartup:
     """A workstation's start-up files that exist (paths), its installed shells (names), and where zsh and fish read.
 
     ``zsh_directory`` is ZDOTDIR or the home directory, ``fish_directory`` is ``~/.config/fish`` unless XDG_CONFIG_HOME
-    is set. The shells themselves know.
+    is set.
     """
 
     existing: frozenset[str]

@@ -5,6 +5,7 @@ pyinfra itself leaves its programs running on SIGTERM, and exits with status 0 o
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -36,6 +37,8 @@ def end_all_on_signal() -> None:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(2, termios.TCSANOW, terminal)
             os.write(2, b"\r\033[K")
+        # The table of the stages. No Python program survives its signal to do that at its end.
+        atexit._run_exitfuncs()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

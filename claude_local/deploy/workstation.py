@@ -15,7 +15,6 @@ from pyinfra import host
 from pyinfra.api import DeployError
 
 from claude_local.deploy.facts.hardware import MachineHardware
-from claude_local.deploy.facts.image import CpuFlags
 from claude_local.deploy.facts.models import ModelFiles
 from claude_local.deploy.facts.workstation import Identity, WorkstationIdentity
 from claude_local.docker.gpus import gpu_options
@@ -97,7 +96,6 @@ class Workstation:
         Raises DeployError that names the setting to correct.
         """
         distro, codename = self.identity["distro"], self.identity["codename"]
-        cpu_flags: list[str] = host.get_fact(CpuFlags)
         try:
             return plan.plan(
                 dockerfile=DOCKERFILE.read_text(),
@@ -107,7 +105,7 @@ class Workstation:
                 cpu=self.settings.image_cpu,
                 base=base_image(self.settings.image_base, distro, codename, self.variant.variant),
                 arch=self.identity["arch"],
-                cpu_flags=cpu_flags,
+                cpu_flags=self.hardware.cpu_flags,
                 jobs=self.settings.image_jobs,
                 cuda=self.variant.cuda,
             )

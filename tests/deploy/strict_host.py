@@ -12,6 +12,8 @@ import pyinfra.operations.server
 import pyinfra.operations.systemd
 from pyinfra.api import Config, FileUploadCommand, FunctionCommand, StringCommand
 
+from claude_local.deploy.operations import known
+
 
 class StrictHost:
     """Stands in for ``pyinfra.host`` in operations; an unlisted fact fails the test.
@@ -23,6 +25,7 @@ class StrictHost:
     def __init__(self, facts: dict[str, Any], *, root: bool = False) -> None:
         self.facts = facts
         self.current_op_global_arguments = {"_sudo": root}
+        self.connector_data: dict[str, Any] = {}
         self.noop_reason: str | None = None
         self.asked: list[tuple[str, bool]] = []
         self.ran: list[str] = []
@@ -57,13 +60,19 @@ class StrictHost:
 PYINFRA = [pyinfra.operations.files, pyinfra.operations.server, pyinfra.operations.systemd]
 
 
-def run(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
-    """Run an operation's generator against ``host``; the shell commands in order (uploads as ``upload DEST``)."""
+def use(monkeypatch: Any, host: StrictHost) -> None:
+    """Let the operations' modules ask this host."""
     ours = [module for name, module in sys.modules.items() if name.startswith("claude_local.deploy.operations.")]
     for module in [*ours, *PYINFRA]:
         if hasattr(module, "host"):
             monkeypatch.setattr(module, "host", host)
+    monkeypatch.setattr(known, "state", SimpleNamespace(is_executing=True, check_for_changes=False))
     monkeypatch.setattr(pyinfra.operations.files, "state", SimpleNamespace(config=Config(), cwd=None))
+
+
+def run(monkeypatch: Any, operation: Any, host: StrictHost, **arguments: Any) -> list[str]:
+    """Run an operation's generator against ``host``; the shell commands in order (uploads as ``upload DEST``)."""
+    use(monkeypatch, host)
     commands = []
     for command in operation._inner(**arguments) or ():
         if isinstance(command, FunctionCommand):

@@ -14,7 +14,7 @@ from claude_local.deploy.facts.claude import ClaudeInstallations, Installations
 from claude_local.deploy.facts.user_files import UserFile
 from claude_local.deploy.operations import claude, user_files
 from claude_local.paths import Paths
-from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
+from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run, use
 
 PATHS = Paths(home="/home/u", model_dir="/m", bin_dir="/home/u/bin")
 VERSIONED = f"{PATHS.native_versions}/2.1.330"
@@ -83,10 +83,10 @@ def test_an_unknown_architecture_is_refused_in_words(monkeypatch: Any) -> None:
 
 
 def test_a_version_without_a_known_hash_is_refused_only_where_it_would_be_installed(monkeypatch: Any) -> None:
-    monkeypatch.setattr(claude, "host", host(installations(Installation("/usr/bin/claude", "2.1.330"))))
+    use(monkeypatch, host(installations(Installation("/usr/bin/claude", "2.1.330"))))
     newer = {"tested": "9.9.9", "minimum": "2.1.330", "paths": PATHS, "arch": "x86_64"}
     claude.check(**newer)
-    monkeypatch.setattr(claude, "host", host(installations(Installation("/usr/bin/claude", "2.1.197"))))
+    use(monkeypatch, host(installations(Installation("/usr/bin/claude", "2.1.197"))))
     with pytest.raises(DeployError, match="nothing has been changed: claude_version is 9.9.9, but no sha256"):
         claude.check(**newer)
 
@@ -97,7 +97,7 @@ def test_npm_is_needed_only_while_claude_is_missing(monkeypatch: Any) -> None:
         (installations(npm=True), False),
         (installations(Installation("/x", "2.1.330"), npm=False), False),
     ]:
-        monkeypatch.setattr(claude, "host", host(state))
+        use(monkeypatch, host(state))
         assert claude.needs_npm(PATHS, "2.1.330", "2.1.330") is needed
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from claude_local.deploy.facts.docker import Client, DockerClient, DockerPackages
+from claude_local.deploy.facts.packages import InstalledPackages
 from claude_local.deploy.operations.docker import START_SCRIPT, install, start
 from claude_local.docker import commands as docker
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
 NOTHING = DockerClient.default()
 # The facts of packages.install on a machine without any package.
-NO_PACKAGES: dict[str, Any] = {"DebPackages": {}, "FindFiles": []}
+NO_PACKAGES: dict[str, Any] = {"InstalledPackages": InstalledPackages.default()}
 WORKS = Client(client="/usr/bin/docker", buildkit=True, version="20.10.24", daemon=True, dockerd=True)
 STOPPED = Client(**{**WORKS, "daemon": False})
 

@@ -66,12 +66,10 @@ def machine(*states: tuple[Symptoms, RootView]) -> StrictHost:
         {
             "FenceExperiments": experiments,
             "FenceRootView": lambda **_: now[0][1],
-            "DebPackages": {},
-            "FindFiles": [],
+            "InstalledPackages": {"package": [], "program": [], "interrupted": False},
             "Sysctl": {},
             "FindInFile": None,
-            "File": None,
-            "Directory": None,
+            "UserFiles": {},
         }
     )
 
@@ -130,7 +128,7 @@ def test_what_works_is_written_down_with_the_settings_and_the_file_is_the_users(
 def test_a_missing_layer_is_one_warning_and_no_error(monkeypatch: Any) -> None:
     host = machine((NO_NAMESPACES, RootView()))
     commands = run(monkeypatch, fence.configure, host, **CONFIGURE)
-    assert f"upload {DEST}" in commands
+    assert f"upload {DEST}.claude-local-new" in commands
     (warning,) = host.logged
     assert "no fence works" in warning and "user.max_user_namespaces = 0" in warning
     assert "refuse to start" in warning and "sudo sysctl -w user.max_user_namespaces=16384" in warning

@@ -28,5 +28,5 @@ def test_a_linked_configuration_directory_is_used_and_closed(tmp_path: Path) -> 
     (home / ".local/share/claude-local").symlink_to(disk / "share")
     assert "Make the configuration directory" in changed(home, "home")
     assert (home / ".claude-local").is_symlink() and (disk / "config").stat().st_mode & 0o777 == 0o700
-    assert (disk / "config/enforced.json").exists() and (disk / "share/status-line").exists()
+    assert (disk / "config/enforced.json").exists() and (disk / "share/state/settings.applied.json").exists()
     assert changed(home, "home") == []

@@ -13,6 +13,7 @@ import pytest
 
 from claude_local.deploy.facts.docker import Client
 from claude_local.deploy.facts.nvidia import ContainerGpus, GpusInContainer, NvidiaRuntime
+from claude_local.deploy.facts.packages import InstalledPackages
 from claude_local.deploy.operations.nvidia import check_gpus, install_toolkit, register_runtime
 from claude_local.docker.gpus import nvidia_options
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
@@ -40,10 +41,13 @@ def test_an_installed_toolkit_stays(monkeypatch: Any) -> None:
 def test_the_repository_is_added_with_the_pinned_key_and_the_toolkit_installed(monkeypatch: Any) -> None:
     host = StrictHost(
         {
-            "Which": lambda command: None if command == "nvidia-ctk" else f"/usr/bin/{command}",
+            "Which": None,
             "DockerPackages": {"installed": [], "candidates": []},
-            "DebPackages": {"curl": {"1"}, "gnupg": {"1"}, "ca-certificates": {"1"}},
-            "FindFiles": [],
+            "InstalledPackages": {
+                "package": ["curl", "gnupg", "ca-certificates"],
+                "program": ["curl", "gpg"],
+                "interrupted": False,
+            },
         },
         root=True,
     )
@@ -59,8 +63,7 @@ def test_a_toolkit_that_apt_knows_needs_no_repository_of_ours(monkeypatch: Any) 
         {
             "Which": None,
             "DockerPackages": {"installed": [], "candidates": ["nvidia-container-toolkit"]},
-            "DebPackages": {},
-            "FindFiles": [],
+            "InstalledPackages": InstalledPackages.default(),
         }
     )
     (install,) = run(monkeypatch, install_toolkit, host, machine="x86_64")

@@ -4,22 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyinfra.facts.files import FindFiles
 
+from claude_local.deploy.facts.packages import InstalledPackages
 from claude_local.deploy.operations import packages
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
 PACKAGES = {"bubblewrap": "bwrap", "ca-certificates": None}
 
 
-def machine(*installed: str, damaged: bool = False, journal: tuple[str, ...] = (), root: bool = False) -> StrictHost:
-    """A machine with these packages; ``damaged``: their commands are missing; ``journal``: files that a dpkg left."""
-    facts = {
-        "DebPackages": {name: {"1"} for name in installed},
-        "Which": lambda command: None if damaged else f"/usr/bin/{command}",
-        "FindFiles": list(journal),
-    }
-    return StrictHost(facts, root=root)
+def machine(*installed: str, damaged: bool = False, interrupted: bool = False, root: bool = False) -> StrictHost:
+    """A machine with these packages; ``damaged``: their commands are missing; ``interrupted``: a dpkg was."""
+    programs = [] if damaged else ["bwrap"]
+    state = {"package": list(installed), "program": programs, "interrupted": interrupted}
+    return StrictHost({"InstalledPackages": state}, root=root)
 
 
 def test_nothing_missing_runs_no_apt(monkeypatch: Any) -> None:
@@ -41,7 +38,7 @@ def test_a_package_whose_command_is_gone_is_reinstalled(monkeypatch: Any) -> Non
 
 
 def test_an_interrupted_dpkg_is_finished_though_nothing_is_missing(monkeypatch: Any) -> None:
-    host = machine(*PACKAGES, journal=("/var/lib/dpkg/updates/0000",))
+    host = machine(*PACKAGES, interrupted=True)
     host.succeeds = False
     (command,) = run(monkeypatch, packages.install, host, packages=PACKAGES, lock_timeout=7)
     assert command.endswith(" apt.sh 7 install --yes --no-install-recommends ) 2>&1")
@@ -67,8 +64,12 @@ def test_a_failure_behind_a_dead_repository_names_it_and_not_a_lock(monkeypatch:
     assert fix.startswith("  Fix: ") and "/etc/apt/sources.list.d" in fix and "lock" not in fix
 
 
-@pytest.mark.parametrize(("names", "journal"), [([], 0), (["tmp.i"], 0), (["tmp.i", "0000", "0001"], 2)])
-def test_dpkgs_journal_is_its_files_with_numbers_for_names(tmp_path: Path, names: list[str], journal: int) -> None:
+@pytest.mark.parametrize(("names", "interrupted"), [([], False), (["tmp.i"], False), (["tmp.i", "0000", "0001"], True)])
+def test_what_the_machine_has_and_whether_dpkg_left_a_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], interrupted: bool
+) -> None:
     for name in names:
         (tmp_path / name).touch()
-    assert len(fact_on_this_machine(FindFiles(), path=str(tmp_path), fname="[0-9]*", maxdepth=1)) == journal
+    monkeypatch.setenv("JOURNAL", str(tmp_path))
+    state = fact_on_this_machine(InstalledPackages(), packages=["bash", "no-such-package"], programs=["sh", "no-such"])
+    assert state == {"package": ["bash"], "program": ["sh"], "interrupted": interrupted}

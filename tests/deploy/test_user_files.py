@@ -14,6 +14,7 @@ import pytest
 from pyinfra.api.exceptions import PyinfraError
 
 from claude_local.claude.shell_startup import posix_block
+from claude_local.deploy.facts.commands import LLAMACTL
 from claude_local.deploy.facts.user_files import UserFile, UserFiles
 from claude_local.deploy.operations import commands, user_files
 from tests.deploy.strict_host import fact_on_this_machine
@@ -277,10 +278,35 @@ def test_a_file_that_is_a_mount_of_its_own_is_written_to(tmp_path: Path, read_on
 
 
 def test_our_command_is_removed_under_its_former_name_and_anothers_stays(tmp_path: Path) -> None:
-    path = tmp_path / "llamactl"
-    assert not apply(commands.remove_llamactl, path=str(path))
+    path, shims = tmp_path / "llamactl", tmp_path / "shims"
+    former = {"llamactl": str(path), "shims": str(shims)}
+    assert not apply(commands.remove_former, **former)
     path.write_text("#!/usr/bin/env python3\n# llamactl of somebody else\n")
-    assert not apply(commands.remove_llamactl, path=str(path)) and path.exists()
-    path.write_text(f"#!/bin/sh\n{commands.LLAMACTL}\npython='/x'\nexec $python -m claude_local.cli\n")
-    assert changes(commands.remove_llamactl, path=str(path)) == (True, False)
-    assert not path.exists()
+    assert not apply(commands.remove_former, **former) and path.exists()
+    path.write_text(f"#!/bin/sh\n{LLAMACTL}\npython='/x'\nexec $python -m claude_local.cli\n")
+    shims.mkdir()
+    (shims / "npm").touch()
+    assert changes(commands.remove_former, **former) == (True, False)
+    assert not path.exists() and not shims.exists()
+
+
+# --- directories and several files
+
+
+def test_directories_are_made_with_their_modes_and_links_to_one_stay(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir(mode=0o700)
+    (tmp_path / "linked").symlink_to("disk")
+    modes = {str(tmp_path / "linked"): "755", str(tmp_path / "linked/new dir"): "700"}
+    assert changes(user_files.directories, modes=modes) == (True, False)
+    assert (tmp_path / "linked").is_symlink()
+    assert mode(tmp_path / "disk") == "755" and mode(tmp_path / "disk/new dir") == "700"
+
+
+def test_of_several_files_only_those_that_differ_are_written(tmp_path: Path) -> None:
+    files = {str(tmp_path / name): name for name in ("a", "it's b", "c/d")}
+    assert changes(user_files.put_all, files=files, mode="640") == (True, False)
+    untouched = (tmp_path / "a").stat().st_ino
+    (tmp_path / "it's b").write_text("changed")
+    assert changes(user_files.put_all, files=files, mode="640") == (True, False)
+    assert (tmp_path / "it's b").read_text() == "it's b" and (tmp_path / "a").stat().st_ino == untouched
+    assert mode(tmp_path / "c/d") == "640"

@@ -61,9 +61,15 @@ def test_provision_sets_up_and_every_row_of_verify_passes(provisioned: list[dict
 
 
 @pytest.mark.usefixtures("provisioned")
-def test_a_second_deploy_changes_nothing() -> None:
-    totals = deploy_json(timeout=600)
-    assert (totals["success"], totals["error"]) == (0, 0)
+def test_a_second_deploy_changes_nothing_and_asks_nothing_twice() -> None:
+    done = run(PYINFRA, "--json", "--debug", "-y", "@local", "deploy.py", timeout=600, stderr=subprocess.PIPE)
+    totals = json.loads(done.stdout)["results"]["totals"]
+    assert (done.returncode, totals["success"], totals["error"]) == (0, 0, 0)
+    parts = done.stderr.split("--> Running command on localhost: ")[1:]
+    commands = [part.partition("--> Waiting for exit status")[0] for part in parts]
+    # Add to the number only what a second run has to know: each command is a round trip over ssh.
+    assert 20 < len(commands) <= 35, [command[:200] for command in commands]
+    assert len(set(commands)) == len(commands)
 
 
 @pytest.mark.usefixtures("deployed")

@@ -16,6 +16,7 @@ from typing import Any
 
 from claude_local.deploy.facts.docker import CLIENT_SCRIPT, DockerPackages
 from claude_local.deploy.facts.fence import EXPERIMENTS, ROOT
+from claude_local.deploy.facts.packages import SCRIPT as PACKAGES_SCRIPT
 from claude_local.deploy.facts.preflight import SCRIPT as PREFLIGHT_SCRIPT
 from claude_local.deploy.operations import apt_repository
 from claude_local.deploy.operations.docker import START_SCRIPT
@@ -73,11 +74,10 @@ class RecordedMachine:
                 DOCKER_PACKAGES_SCRIPT: self._docker_packages,
                 EXPERIMENTS: self._experiments,
                 ROOT: self._root_view,
+                PACKAGES_SCRIPT: self._installed_packages,
             }
             if script in facts:
                 return True, list(facts[script](arguments))
-        if "dpkg -l" in command:
-            return True, [f"ii  {name}  1  amd64  recorded" for name in sorted(self.installed)]
         if command.startswith("command -v "):
             return True, [f"/usr/bin/{words[2]}"]
         if "/etc/os-release" in command:
@@ -93,6 +93,10 @@ class RecordedMachine:
         return self._change(words, command)
 
     # --- facts
+
+    def _installed_packages(self, arguments: list[str]) -> list[str]:
+        programs = [f"program {name}" for name in arguments[0].split()]
+        return programs + [f"package {name}" for name in arguments[1:] if name in self.installed]
 
     def _identity(self) -> list[str]:
         user = ["uid 1000", "gid 1000", "user user", "home /home/user", f"arch {self.arch[0]}", "sudo yes"]

@@ -9,19 +9,27 @@ from pyinfra.api import FactBase, StringCommand
 from claude_local.deploy import shell
 
 # $1 the home directory. A .zshenv may set ZDOTDIR, so zsh itself is asked. setsid: its files may ask the terminal.
+# fish cannot be asked: it makes directories when it starts.
 SCRIPT = r"""
 export HOME="$1"
-ask() { setsid --wait timeout 10 "$@" </dev/null 2>/dev/null | sed -n 's/^directory is //p' | tail -n 1; }
 for shell in bash zsh fish; do
   if command -v "$shell" >/dev/null 2>&1; then echo "shell $shell"; fi
 done
-zsh=$(ask zsh -c 'print -r -- "directory is ${ZDOTDIR:-$HOME}"')
-fish=$(ask fish -c 'echo "directory is $__fish_config_dir"')
+zsh=$(setsid --wait timeout 10 zsh -c 'print -r -- "directory is ${ZDOTDIR:-$HOME}"' </dev/null 2>/dev/null |
+  sed -n 's/^directory is //p' | tail -n 1)
 case $zsh in /*) ;; *) zsh=$HOME ;; esac
-case $fish in /*) ;; *) fish=${XDG_CONFIG_HOME:-$HOME/.config}/fish ;; esac
+fish=${XDG_CONFIG_HOME:-$HOME/.config}/fish
 echo "zsh $zsh"
 echo "fish $fish"
 if test -d "$fish"; then echo "configured yes"; fi
+"""
+
+
+# The second line of every llamactl that this project has installed.
+LLAMACTL = "# llamactl: look at this machine's models and hardware. Installed by tasks/commands.py."
+FORMER = r"""
+if test -f "$1" && head -n 2 -- "$1" | grep -qxF -e "$3"; then echo "$1"; fi
+if test -d "$2"; then echo "$2"; fi
 """
 
 
@@ -63,3 +71,18 @@ class UserShells(FactBase[Shells]):
     def default() -> Shells:
         """A machine that answers nothing (pyinfra's @fake)."""
         return Shells(shells=[], zsh="", fish="", configured=False)
+
+
+class FormerFiles(FactBase[list[str]]):
+    """Which of the paths earlier deploys have left: ``llamactl`` if it is ours, and the folder ``shims``."""
+
+    def command(self, llamactl: str, shims: str) -> StringCommand:
+        return shell.script(FORMER, llamactl, shims, LLAMACTL)
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        """A machine without any."""
+        return []

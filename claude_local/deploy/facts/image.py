@@ -9,24 +9,6 @@ from claude_local.deploy.facts.yes_or_no import YesOrNo
 from claude_local.image.plan import LABEL, REPOSITORY
 
 
-class CpuFlags(FactBase[list[str]]):
-    """The flags of the first processor in /proc/cpuinfo (``flags`` on x86, ``Features`` on ARM).
-
-    pyinfra's ``hardware.CpuInfo`` reads lscpu, whose names of flags differ on ARM.
-    """
-
-    def command(self) -> str:
-        return "grep -m1 -E '^(flags|Features)' /proc/cpuinfo || true"
-
-    def process(self, output: list[str]) -> list[str]:
-        return output[0].partition(":")[2].split()
-
-    @staticmethod
-    def default() -> list[str]:
-        """No flags."""
-        return []
-
-
 class LlamaSource(YesOrNo):
     """Whether ``folder`` holds the pinned sources of a llama.cpp build. It hashes all of them (0.3 s).
 

@@ -16,6 +16,12 @@ for path do
 done
 """
 
+DIRECTORIES = r"""
+for path do
+  if test -d "$path"; then stat -L -c '%a %n' -- "$path"; fi
+done
+"""
+
 # Nothing can take a file's place where its directory is read-only. The directory may have to be made first.
 READ_ONLY = r"""
 for path do
@@ -66,6 +72,22 @@ class UserFiles(FactBase[dict[str, UserFile | None]]):
 
     @staticmethod
     def default() -> dict[str, UserFile | None]:
+        """A machine without any of them."""
+        return {}
+
+
+class Directories(FactBase[dict[str, str]]):
+    """Those of ``paths`` that are directories, or links to one: path -> mode in octal."""
+
+    def command(self, paths: Sequence[str]) -> StringCommand:
+        return shell.script(DIRECTORIES, *paths)
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        pairs = (line.split(" ", 1) for line in output)
+        return {path: mode for mode, path in pairs}
+
+    @staticmethod
+    def default() -> dict[str, str]:
         """A machine without any of them."""
         return {}
 

@@ -14,7 +14,7 @@ from pyinfra.operations import files
 from claude_local.claude import versions
 from claude_local.deploy import shell
 from claude_local.deploy.facts.claude import ClaudeInstallations, Installations
-from claude_local.deploy.operations import user_files
+from claude_local.deploy.operations import known, user_files
 from claude_local.deploy.operations.streaming import fail, last_lines, stream
 from claude_local.paths import Paths
 
@@ -22,13 +22,14 @@ Source = Literal["native", "npm"]
 
 
 def _installations(paths: Paths, tested: str) -> Installations:
-    return host.get_fact(
+    installations: Installations = known.ask(
         ClaudeInstallations,
         native=paths.native_claude,
         versions=paths.native_versions,
         link=paths.claude,
         tested=tested,
     )
+    return installations
 
 
 def needs_npm(paths: Paths, tested: str, minimum: str) -> bool:
@@ -89,6 +90,7 @@ def install(source: Source, tested: str, minimum: str, arch: str, paths: Paths) 
         command = StringCommand(
             command, f"|| {{ test $? = {unreachable} &&", shell.join(["echo", notice]), "; }"
         )  # fmt: skip
+    known.forget(ClaudeInstallations)
     yield stream(
         command,
         failure=last_lines(
@@ -129,6 +131,7 @@ def choose(tested: str, minimum: str, paths: Paths) -> Generator[Any]:
     if linked and record.get("claude") == entry:
         host.noop(f"{target} is Claude Code {use.version}")
         return
+    known.forget(ClaudeInstallations)
     if make_native:
         yield from files.link._inner(path=paths.native_claude, target=versioned)
     if not linked:

@@ -19,7 +19,7 @@ from claude_local.claude.shell_startup import (
     posix_block,
     with_block,
 )
-from claude_local.deploy.facts.commands import Shells, UserShells
+from claude_local.deploy.facts.commands import FormerFiles, Shells, UserShells
 from claude_local.deploy.facts.user_files import ReadOnly, UserFile, UserFiles
 from claude_local.deploy.operations import user_files
 
@@ -80,22 +80,19 @@ def _startup_changes(directory: str, home: str) -> dict[str, tuple[str, str]]:
     }
 
 
-# The first lines of every llamactl that this project has installed.
-LLAMACTL = "# llamactl: look at this machine's models and hardware. Installed by tasks/commands.py."
-
-
 @operation()
-def remove_llamactl(path: str) -> Generator[StringCommand]:
-    """Remove our command's copy under its former name. Another program of that name stays.
+def remove_former(llamactl: str, shims: str) -> Generator[StringCommand]:
+    """Remove what earlier deploys installed. Another program called llamactl stays.
 
-    + path: where an earlier deploy installed it, ``~/bin/llamactl``
+    + llamactl: where llama-local lay under its former name, ``~/bin/llamactl``
+    + shims: the folder of false programs for Claude Code's PATH
 
     Example::
 
-        commands.remove_llamactl(name="Remove llama-local's former name", path="/home/u/bin/llamactl")
+        commands.remove_former(name="Remove former files", llamactl="/home/u/bin/llamactl", shims="/home/u/shims")
     """
-    (file,) = user_files.read(path)
-    if file is None or LLAMACTL not in file.text.splitlines()[:2]:
-        host.noop(f"{path} is not ours" if file else f"{path} does not exist")
-        return
-    yield StringCommand("rm", "-f", QuoteString(path))
+    former: list[str] = host.get_fact(FormerFiles, llamactl=llamactl, shims=shims)
+    if not former:
+        host.noop("no earlier deploy has left anything")
+    for path in former:
+        yield StringCommand("rm", "-rf", QuoteString(path))

@@ -11,7 +11,7 @@ from pyinfra.operations import systemd
 
 from claude_local.deploy import shell
 from claude_local.deploy.facts.docker import Answers, DockerClient, DockerPackages, DockerUnit
-from claude_local.deploy.operations import apt_repository, packages
+from claude_local.deploy.operations import apt_repository, known, packages
 from claude_local.deploy.operations.streaming import fail, last_lines, stream
 from claude_local.docker import commands as docker
 
@@ -21,7 +21,7 @@ DEFAULT_CLIENT = "/usr/bin/docker"
 
 def client() -> str:
     """The path of the docker client to use; on a machine without one, the path that it will have."""
-    return host.get_fact(DockerClient)["client"] or DEFAULT_CLIENT
+    return known.ask(DockerClient)["client"] or DEFAULT_CLIENT
 
 
 @operation()
@@ -39,23 +39,24 @@ def install(distro: str, codename: str, upstream: bool = True, lock_timeout: int
 
         docker.install(name="Install Docker", distro="debian", codename="bookworm", _sudo=True)
     """
-    before = host.get_fact(DockerClient)
+    before = known.ask(DockerClient)
     daemon = before["daemon"] or before["dockerd"]
     if before["client"] and before["buildkit"] and daemon:
         host.noop(f"{before['client']} {before['version']} is installed")
         return
+    known.forget(DockerClient)
     yield stream(packages.apt_get(["update"], lock_timeout), failure=packages.failure("apt-get update fails"))
-    known = host.get_fact(DockerPackages, names=list(docker.PACKAGES))
+    apt = host.get_fact(DockerPackages, names=list(docker.PACKAGES))
     address = f"{docker.UPSTREAM}/{distro}/dists/{codename}/Release"
-    if upstream and not daemon and not known["installed"] and host.get_fact(Answers, url=address):
+    if upstream and not daemon and not apt["installed"] and host.get_fact(Answers, url=address):
         # The distribution's packages are the second source.
         yield from apt_repository.add(
             repository=docker.repository(distro, codename),
             lock_timeout=lock_timeout,
             optional=True,
         )
-        known = host.get_fact(DockerPackages, names=list(docker.PACKAGES))
-    missing = docker.missing_packages(known["installed"], known["candidates"], daemon=daemon)
+        apt = host.get_fact(DockerPackages, names=list(docker.PACKAGES))
+    missing = docker.missing_packages(apt["installed"], apt["candidates"], daemon=daemon)
     if not missing:
         yield fail(
             "apt knows no package of Docker (docker.io, docker-ce, docker-buildx): add your distribution's "
@@ -64,7 +65,7 @@ def install(distro: str, codename: str, upstream: bool = True, lock_timeout: int
         )
         return
     yield from packages.install._inner(packages=dict.fromkeys(missing), lock_timeout=lock_timeout)
-    after = host.get_fact(DockerClient)
+    after = known.ask(DockerClient)
     if not after["buildkit"]:
         yield fail(
             f"the docker client {after['client'] or '(none)'} cannot build with BuildKit, although its packages are "
@@ -119,10 +120,11 @@ def start(wait_seconds: int = 60) -> Generator[Any]:
 
         docker.start(name="Start the Docker daemon", wait_seconds=60, _sudo=True)
     """
-    docker_client = host.get_fact(DockerClient)
+    docker_client = known.ask(DockerClient)
     if docker_client["daemon"]:
         host.noop("the Docker daemon answers")
         return
+    known.forget(DockerClient)
     if host.get_fact(DockerUnit):
         yield from systemd.service._inner(service="docker.service", running=True, enabled=True)
     yield stream(

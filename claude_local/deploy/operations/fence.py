@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pyinfra import host, logger, state
 from pyinfra.api import operation
-from pyinfra.operations import files, server
+from pyinfra.operations import server
 
 from claude_local.deploy import shell
 from claude_local.deploy.facts.fence import FenceExperiments, FenceRootView
-from claude_local.deploy.operations import packages
+from claude_local.deploy.operations import known, packages, user_files
 from claude_local.fence import apparmor, config
 from claude_local.fence.probe import BWRAP, COPY, Action, AllowCopy, Decision, InstallPackages, SetSysctls, decide
 
@@ -43,8 +42,8 @@ def probe(**root: Any) -> Decision:
 
     ``root``: the global arguments that make root, for an operation that runs as the user.
     """
-    symptoms = host.get_fact(FenceExperiments, _sudo=False)
-    view = host.get_fact(FenceRootView, **root)
+    symptoms = known.ask(FenceExperiments, _sudo=False)
+    view = known.ask(FenceRootView, **root)
     return decide(replace(symptoms, apparmor=view.apparmor, settable=view.settable))
 
 
@@ -64,6 +63,8 @@ def prepare(lock_timeout: int = 300) -> Generator[Any]:
     tried: list[Action] = []
     while new := [action for action in decision.actions if action not in tried]:
         for action in new:
+            for fact in (FenceExperiments, FenceRootView):
+                known.forget(fact)
             yield from _commands(action, lock_timeout)
         tried += new
         decision = probe()
@@ -100,7 +101,7 @@ def configure(dest: str, settings: config.FenceConfig, root: Mapping[str, Any]) 
         host.log_styled(warning(decision), fg="yellow", log_func=logger.warning)
     works = {"layers": decision.layers, "bwrap": decision.bwrap, "reason": decision.reason}
     complete = config.FenceConfig(**{**vars(settings), **works})
-    yield from files.put._inner(src=io.StringIO(config.dump(complete)), dest=dest, mode="600")
+    yield from user_files.put._inner(dest=dest, text=config.dump(complete), mode="600")
 
 
 def warning(decision: Decision) -> str:

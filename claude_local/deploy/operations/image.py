@@ -13,10 +13,10 @@ from pyinfra import host
 from pyinfra.api import QuoteString, StringCommand, operation
 
 from claude_local.deploy import shell
-from claude_local.deploy.facts.docker import DockerImage
+from claude_local.deploy.facts.docker import DockerClient, DockerImage
 from claude_local.deploy.facts.image import LlamaSource, ServerImages
-from claude_local.deploy.operations import packages
-from claude_local.deploy.operations.docker import client
+from claude_local.deploy.operations import known, packages
+from claude_local.deploy.operations.docker import DEFAULT_CLIENT, client
 from claude_local.deploy.operations.streaming import fail, last_lines, stream
 from claude_local.deploy.workstation import PROJECT
 from claude_local.docker import commands as docker
@@ -30,7 +30,16 @@ BASE_SCRIPT = (PROJECT / "files" / "image" / "base-image.sh").read_text()
 
 
 def _exists(docker_client: str, name: str) -> bool:
-    return bool(host.get_fact(DockerImage, client=docker_client, reference=name))
+    there = bool(known.ask(DockerImage, client=docker_client, reference=name))
+    if not there:
+        known.forget(DockerImage)
+    return there
+
+
+def missing(image: Image, **root: Any) -> bool:
+    """Whether the image must be built. For ``_if``. ``root``: the global arguments that docker is used with."""
+    docker_client = known.ask(DockerClient, **root)["client"] or DEFAULT_CLIENT
+    return not known.ask(DockerImage, client=docker_client, reference=image.tag, **root)
 
 
 @operation()

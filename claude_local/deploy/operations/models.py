@@ -12,6 +12,7 @@ from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand, operation
 
 from claude_local.deploy.facts.models import PlacementCheck, Placements, placement
+from claude_local.deploy.operations import known
 from claude_local.deploy.operations.streaming import fail, print_error, stream
 from claude_local.models import lock as models_lock
 from claude_local.models.lock import LockEntry, LockError
@@ -42,6 +43,7 @@ def place(python: str, plan: dict[str, Any]) -> Generator[Any]:
     if check is not None and check["ok"]:
         host.noop("the models are in place: " + ", ".join(profile["id"] for profile in plan["profiles"]))
         return
+    known.forget(Placements)
     missing = "error: the runtime is missing; run tasks/runtime.py first"
     guard = StringCommand("test -x", QuoteString(python), "|| { echo", QuoteString(missing), "; exit 1; };")
     yield stream(StringCommand(guard, placement("place", python, plan)), failure=_failure)
@@ -82,7 +84,7 @@ def lock(path: Path, profiles: Sequence[Profile], placements: str) -> Generator[
 
         models.lock(name="Update models.lock", path=Path("models.lock"), profiles=[], placements="/home/u/models.json")
     """
-    placed: dict[str, Any] = host.get_fact(Placements, path=placements)
+    placed: dict[str, Any] = known.ask(Placements, path=placements)
     entries = models_lock.placed_entries(profiles, placed)
     try:
         current = _read_lock(path)

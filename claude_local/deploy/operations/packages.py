@@ -7,16 +7,12 @@ from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, StringCommand, operation
-from pyinfra.facts.deb import DebPackages
-from pyinfra.facts.files import FindFiles
-from pyinfra.facts.server import Which
 
 from claude_local.deploy import shell
+from claude_local.deploy.facts.packages import InstalledPackages, Packages
 from claude_local.deploy.operations.streaming import stream
 
 APT_SCRIPT = (Path(__file__).parents[3] / "files" / "apt.sh").read_text()
-# An interrupted dpkg leaves files with numbers for names here.
-DPKG_JOURNAL = "/var/lib/dpkg/updates"
 
 
 def apt_get(arguments: list[str], lock_timeout: int) -> StringCommand:
@@ -58,15 +54,13 @@ def install(packages: Mapping[str, str | None], lock_timeout: int = 300) -> Gene
 
         packages.install(name="Install bubblewrap", packages={"bubblewrap": "bwrap"}, lock_timeout=300, _sudo=True)
     """
-    installed = host.get_fact(DebPackages)
-    absent = [name for name in packages if name not in installed]
+    programs = [program for program in packages.values() if program]
+    now: Packages = host.get_fact(InstalledPackages, packages=list(packages), programs=programs)
+    absent = [name for name in packages if name not in now["package"]]
     damaged = [
-        name
-        for name, program in packages.items()
-        if program and name in installed and not host.get_fact(Which, command=program)
+        name for name, program in packages.items() if program and name not in absent and program not in now["program"]
     ]
-    journal = host.get_fact(FindFiles, path=DPKG_JOURNAL, fname="[0-9]*", maxdepth=1)
-    if not (absent or damaged or journal):
+    if not (absent or damaged or now["interrupted"]):
         host.noop(f"{', '.join(packages)}: installed")
         return
     names = sorted([*absent, *damaged])

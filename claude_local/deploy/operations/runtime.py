@@ -14,6 +14,7 @@ from pyinfra.api import FileUploadCommand, QuoteString, StringCommand, operation
 
 from claude_local.deploy import shell
 from claude_local.deploy.facts.runtime import RuntimeStamp
+from claude_local.deploy.operations import known
 from claude_local.deploy.operations.streaming import last_lines, stream
 from claude_local.deploy.workstation import PROJECT
 from claude_local.paths import Paths
@@ -86,9 +87,10 @@ def copy(package: Path, paths: Paths) -> Generator[Any]:
         runtime.copy(name="Copy the runtime", package=Path("claude_local"), paths=ws.paths)
     """
     files = runtime_files(package)
-    if host.get_fact(RuntimeStamp, lib=paths.lib, venv=paths.venv).get("files") == files_stamp(files):
+    if known.ask(RuntimeStamp, lib=paths.lib, venv=paths.venv).get("files") == files_stamp(files):
         host.noop(f"{paths.lib} is up to date")
         return
+    known.forget(RuntimeStamp)
     new, upload = f"{paths.lib}.new", f"{paths.share}/lib.tar.gz"
     yield FileUploadCommand(_archive(files), upload, remote_temp_filename=host.get_temp_filename(upload))
     yield StringCommand(
@@ -113,9 +115,10 @@ def venv(lock: Path, paths: Paths) -> Generator[Any]:
     """
     content = lock.read_bytes()
     stamp = hashlib.sha256(content).hexdigest()
-    if host.get_fact(RuntimeStamp, lib=paths.lib, venv=paths.venv).get("venv") == stamp:
+    if known.ask(RuntimeStamp, lib=paths.lib, venv=paths.venv).get("venv") == stamp:
         host.noop(f"{paths.venv} matches the lock file")
         return
+    known.forget(RuntimeStamp)
     remote_lock = f"{paths.share}/requirements-runtime.lock"
     yield FileUploadCommand(io.BytesIO(content), remote_lock, remote_temp_filename=host.get_temp_filename(remote_lock))
     yield stream(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, QuoteString, State, StringCommand, operation
 from pyinfra.facts.files import Directory
-from pyinfra.operations import files
 
 from claude_local.deploy import shell
 from claude_local.deploy.facts.docker import DockerContainer, DockerNetwork
 from claude_local.deploy.facts.models import Placements
 from claude_local.deploy.facts.server import ApiKey, Hashes, ServerAnswers
+from claude_local.deploy.operations import known, user_files
 from claude_local.deploy.operations.docker import client
 from claude_local.deploy.operations.streaming import connector_arguments, fail, last_lines, print_error, stream
 from claude_local.docker import commands as docker
@@ -98,7 +97,7 @@ def presets(
             variant="cpu", cache_ram_mib=1024,
         )
     """
-    placements = host.get_fact(Placements, path=paths.placements)
+    placements = known.ask(Placements, path=paths.placements)
     try:
         text = server_presets.render(
             profiles,
@@ -112,13 +111,12 @@ def presets(
     except server_presets.PresetsError as error:
         yield fail(str(error))
         return
-    known = {
+    placed = {
         name: {"name": profiles[name].name, "tools": profiles[name].tools, "ctx_size": profiles[name].ctx_size}
         for name in server_presets.placed_ids(profiles, placements)
     }
-    listing = json.dumps({"default": active, "profiles": known}, indent=2) + "\n"
-    yield from files.put._inner(src=io.StringIO(text), dest=paths.presets, mode="644")
-    yield from files.put._inner(src=io.StringIO(listing), dest=paths.profiles, mode="644")
+    listing = json.dumps({"default": active, "profiles": placed}, indent=2) + "\n"
+    yield from user_files.put_all._inner(files={paths.presets: text, paths.profiles: listing}, mode="644")
 
 
 def _label(container: Mapping[str, Any]) -> str | None:
@@ -166,7 +164,7 @@ def network(container: str) -> Generator[Any]:
 def _startup_files(paths: Paths) -> dict[str, str]:
     """Everything that the server reads at its start: path -> what identifies its content."""
     hashes: dict[str, str] = host.get_fact(Hashes, folder=paths.server_dir)
-    stamps: dict[str, Any] = host.get_fact(Placements, path=paths.placements).get("files") or {}
+    stamps: dict[str, Any] = known.ask(Placements, path=paths.placements).get("files") or {}
     models = {
         path: json.dumps([stamp.get(key) for key in ("sha256", "size", "mtime_ns", "inode")])
         for path, stamp in stamps.items()

@@ -1,13 +1,10 @@
-"""Files that the user writes or that a session reads at any moment: changed in one step, links and modes kept.
-
-The other files of the deploy are written with pyinfra's ``files.put``.
-"""
+"""Files that the deploy, the user and sessions write: changed in one step, links and modes kept."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from posixpath import dirname
 from typing import Any
 
@@ -17,7 +14,7 @@ from pyinfra.api import FileUploadCommand, QuoteString, StringCommand, operation
 from claude_local.claude import json_merge
 from claude_local.claude.json_merge import BrokenJson, Json
 from claude_local.deploy import shell
-from claude_local.deploy.facts.user_files import LinksOut, UserFile, UserFiles
+from claude_local.deploy.facts.user_files import Directories, LinksOut, UserFile, UserFiles
 from claude_local.deploy.operations.streaming import fail
 
 # The ending of the file that takes the place of another in one step.
@@ -53,6 +50,26 @@ def read(*paths: str) -> list[UserFile | None]:
 
 
 @operation()
+def directories(modes: Mapping[str, str]) -> Generator[StringCommand]:
+    """Make directories that are missing, with their modes. A link to a directory may lie in the place of one.
+
+    + modes: path -> mode in octal, parents before children
+
+    One command asks for all of them; pyinfra's ``files.directory`` asks for each.
+
+    Example::
+
+        user_files.directories(name="Make the directories", modes={"/home/u/.local/share/claude-local": "700"})
+    """
+    now: dict[str, str] = host.get_fact(Directories, paths=list(modes))
+    missing = {path: mode for path, mode in modes.items() if now.get(path) != mode}
+    if not missing:
+        host.noop(f"{', '.join(modes)} exist")
+    for path, mode in missing.items():
+        yield StringCommand("mkdir", "-p", QuoteString(path), "&&", "chmod", mode, QuoteString(path))
+
+
+@operation()
 def put(dest: str, text: str, mode: str) -> Generator[Any]:
     """Make ``dest`` hold exactly ``text``, in one step (see :func:`replace`).
 
@@ -70,6 +87,28 @@ def put(dest: str, text: str, mode: str) -> Generator[Any]:
         host.noop(f"{dest} is up to date")
         return
     yield from replace(dest, content, mode)
+
+
+@operation()
+def put_all(files: Mapping[str, str], mode: str) -> Generator[Any]:
+    """Make each file hold exactly its text, in one step (see :func:`replace`).
+
+    + files: path -> text
+    + mode: octal, such as ``644``
+
+    One command asks for all of them. pyinfra's ``files.put`` asks three times for each, and most deploys change none.
+
+    Example::
+
+        user_files.put_all(name="Put the templates", files={"/home/u/a.jinja": "x"}, mode="644")
+    """
+    before: dict[str, UserFile | None] = host.get_fact(UserFiles, paths=list(files))
+    wanted = {path: UserFile(mode, text.encode()) for path, text in files.items()}
+    changed = [path for path, file in wanted.items() if before.get(path) != file]
+    if not changed:
+        host.noop(f"{', '.join(files)}: up to date")
+    for path in changed:
+        yield from replace(path, wanted[path].content, mode)
 
 
 @operation()
