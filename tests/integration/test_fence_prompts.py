@@ -143,7 +143,8 @@ def test_slash_sandbox_cannot_switch_it_off(who: Person, work: Path) -> None:
         tty.press_until("\r", lambda: "Ended." in tty.text, "both commands' end")
         assert backend.results() == [
             "NoNewPrivs:\t1\nno way",
-            "touch: cannot touch '../outside': Read-only file system",
+            "touch: cannot touch '../outside': Read-only file system\n"
+            f"claude-local: the fence refused {work.parent}/outside (setting fence_writable)",
         ]
     assert not (work.parent / "outside").exists() and not (work / ".claude").exists()
 
