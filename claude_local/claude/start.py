@@ -228,21 +228,28 @@ def report_other_model(used: dict[str, str], profile: str) -> None:
             return
 
 
-def set_model(options: StartOptions, server: SessionServer, tools: list[str]) -> None:
-    """Wait for the server, and pass on what Claude Code has to know of the model: its context window and its tools."""
+def wait_for_window(server: SessionServer) -> int:
+    """The model's context window in tokens, as soon as the server has the model. Ends the program when it will not."""
     try:
         window = context_window(server.props())
     except ServerUnusable as unusable:
         fail(str(unusable), unusable.fix)
     if window is None:
         fail(f"llama-server at {server.url} does not say how large its context window is", PROVISION)
-    if chooses_tools(options.command):
-        tools = []
-    for name, value in model_variables(window, tools).items():
-        if not os.environ.get(name):
-            os.environ[name] = value
-    if tools:
-        options.command.insert(1, "--tools=" + ",".join(tools))
+    return window
+
+
+def set_environment(options: StartOptions, server: SessionServer, window: int | None, tools: list[str]) -> None:
+    """Give this process the session's environment. ``window``: None when the command needs no model."""
+    env = cleaned(os.environ)
+    env |= session_variables(
+        env, server=server.url, token=server.token, model=server.model, config_dir=options.config_dir,
+        bash_env=options.bash_env, native_claude=options.native_claude,
+    )  # fmt: skip
+    if window is not None:
+        env |= {name: env.get(name) or value for name, value in model_variables(window, tools).items()}
+    os.environ.clear()
+    os.environ.update(env)
 
 
 def main(argv: list[str]) -> int:
@@ -267,17 +274,13 @@ def main(argv: list[str]) -> int:
     settings = enforced_settings(options, asked, model, profiles)
     if asked.help:
         print(command_line.HELP.format(profiles=", ".join(sorted(profiles.tools))), flush=True)
-    env = cleaned(os.environ)
-    env |= session_variables(
-        env, server=url, token=server.token, model=model, config_dir=options.config_dir, bash_env=options.bash_env,
-        native_claude=options.native_claude,
-    )  # fmt: skip
-    os.environ.clear()
-    os.environ.update(env)
-    if asked.needs_server:
-        if server.installed:
-            report_other_model(used, profile)
-        set_model(options, server, profiles.tools.get(profile, []))
+    if server.installed:
+        report_other_model(used, profile)
+    tools = [] if chooses_tools(options.command) else profiles.tools.get(profile, [])
+    # Before the environment is set: docker and sudo do not get the token.
+    set_environment(options, server, wait_for_window(server) if asked.needs_server else None, tools)
+    if asked.needs_server and tools:
+        options.command.insert(1, "--tools=" + ",".join(tools))
     return launch.launch(options, settings)
 
 

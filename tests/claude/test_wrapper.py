@@ -99,6 +99,7 @@ def test_traffic_and_updates_are_off_and_timeouts_are_long(home: Home, backend: 
     ):
         assert env[name] == "1"
     assert env["CLAUDE_CODE_ATTRIBUTION_HEADER"] == "0"
+    assert env["CLAUDE_CODE_RESUME_HINT_COMMAND"] == "claude-local"
     assert env["CLAUDE_CODE_TOTAL_TOKENS_REMINDER"] == "off"
     assert env["CLAUDE_CODE_MODEL_CAPABILITIES"] == "-mid_conv_system,-mid_conv_tool_change"
     assert env["API_TIMEOUT_MS"] == env["CLAUDE_STREAM_IDLE_TIMEOUT_MS"] == "1800000"

@@ -364,9 +364,10 @@ def test_a_warning_of_docker_is_not_the_containers_state(home: Home) -> None:
 
 
 def test_a_user_without_docker_rights_uses_sudo(home: Home) -> None:
-    home.docker('test -n "$SUDO" && { echo exited; exit 0; }; echo "permission denied while trying" >&2; exit 1')
+    told = f"env >>'{home.home}/environment'"
+    home.docker(f'{told}; test -n "$SUDO" && {{ echo exited; exit 0; }}; echo "permission denied while" >&2; exit 1')
     done = home.run("-p", "x", FAKE_CLAUDE_EXIT="0")
-    assert "start the-server" in home.docker_log
+    assert "start the-server" in home.docker_log and TOKEN not in (home.home / "environment").read_text()
     assert done.returncode == 1 and "sudo -n docker logs --tail 40 the-server" in done.stderr
 
 
