@@ -36,7 +36,8 @@ def test_a_window_is_compacted_when_most_of_it_is_used(window: int, when: str | 
 
 def waits(**env: str) -> dict[str, int]:
     """The time-outs of a session, in seconds."""
-    made = session_variables(env, server="http://127.0.0.1:1", token="t", model="m", config_dir="/c", bash_env="/b")
+    paths = {"config_dir": "/c", "bash_env": "/b", "native_claude": "/n"}
+    made = session_variables(env, server="http://127.0.0.1:1", token="t", model="m", **paths)
     return {name: int(value) // 1000 for name, value in made.items() if name.endswith("_TIMEOUT_MS")}
 
 
