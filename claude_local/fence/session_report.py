@@ -6,7 +6,7 @@ import signal
 from collections.abc import Sequence
 from os.path import basename, isdir
 
-from claude_local.fence import git_config
+from claude_local.fence import git_config, tracked_names
 from claude_local.fence.config_copies import ConfigCopies
 from claude_local.fence.deadline import stopped_by_signals
 from claude_local.fence.files import read_text, realpath
@@ -112,6 +112,7 @@ def report_changes(watch: Watch) -> None:
     """What changed during a session and git runs, obeys or no longer shows; and what could not be searched."""
     report(f"while this session ran, {path} changed or appeared, which git runs or obeys. Read it before you use git "
            "there" for path in dict.fromkeys(watch.changed))  # fmt: skip
+    report(line for git_dir, places in watch.tracked.items() for line in tracked_names.lines(git_dir, places))
     report(f"this session made git hide changes to {', '.join(names[:5])}{' and more' * (len(names) > 5)} ({git_dir}). "
            "To see them again: git update-index --no-skip-worktree --no-assume-unchanged NAME"
            for git_dir, names in watch.hidden_files.items())  # fmt: skip

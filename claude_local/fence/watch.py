@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from os.path import basename, dirname, islink, join, relpath
+from os.path import basename, dirname, isdir, islink, join, relpath
 
 from claude_local.fence import git_config
 from claude_local.fence.config_copies import ConfigCopies
@@ -23,6 +23,7 @@ from claude_local.fence.quarantine import Blocked, Quarantine, open_directory
 from claude_local.fence.repository_check import RepositoryCheck
 from claude_local.fence.scan import Scan, is_bare_repository, scan
 from claude_local.fence.snapshot import Snapshot, has_hooks, hook_manager_configs, skipped_files, take_snapshot
+from claude_local.fence.tracked_names import Tracked, new_names, read_tracked
 
 # Seconds between two looks, each of them about forty calls of lstat.
 INTERVAL = 0.25
@@ -54,6 +55,8 @@ class Watch:
         self.check = RepositoryCheck(self.quarantine, self.workspaces, self.known, self.writable)
         # Tracked files that this session hid from git status, by git directory.
         self.hidden_files: dict[str, list[str]] = {}
+        # Guarded names that came into git's index and refs: the places by path, by git directory.
+        self.tracked: dict[str, dict[str, list[str]]] = {}
         # Workspaces that are too large to look through, and directories that the session closed to reading.
         self.unsearched: list[str] = []
         # What the last look did not reach before its deadline.
@@ -71,6 +74,7 @@ class Watch:
         self._snapshots: dict[str, Snapshot] = {}
         self._git_files: dict[str, str] = {}
         self._skipped_files: dict[str, set[str]] = {}
+        self._tracked: dict[str, Tracked] = {}
         self._excludes = {each: read_text(_exclude(each)) for each in self.known}
         self._hook_configs = {path: text for each in workspaces for path, text in hook_manager_configs(each).items()}
         # Repositories whose directory changed while their files are old: another one may have been moved there.
@@ -111,6 +115,7 @@ class Watch:
         self._look_through()
         self._report_moved_repositories()
         self._report_hidden_files()
+        self._report_tracked_names()
         self._report_hook_configs()
         if self._errors:
             raise self._errors[0]
@@ -143,6 +148,7 @@ class Watch:
     def _survey_workspaces(self) -> None:
         """Take snapshots of the repositories that no mount guards, for instance because they lie too deep."""
         guarded = self.known - self.unguarded
+        self._tracked = {git_dir: read_tracked(git_dir) for git_dir in filter(isdir, sorted(self.known))}
         for top in self.writable:
             content = _scan_all(top, self.deadline)
             for link in _git_files_in(content):
@@ -155,6 +161,8 @@ class Watch:
                         self._remember(each)
         if self.ledger is not None:
             self.ledger.know(self.known - guarded)
+        more = sorted(self.known - self._tracked.keys())
+        self._tracked |= {git_dir: read_tracked(git_dir) for git_dir in filter(isdir, more)}
         self._skipped_files = {each: skipped_files(each) for each in sorted(self.known)}
         for git_dir in self.known - self._excludes.keys():
             if not self._is_new(_exclude(git_dir)):
@@ -304,6 +312,16 @@ class Watch:
                 self.hidden_files[git_dir] = new
 
         self._each(self._skipped_files, look)
+
+    def _report_tracked_names(self) -> None:
+        """Report what came into the index or the refs under a guarded name."""
+
+        def look(git_dir: str) -> None:
+            if places := new_names(git_dir, self._tracked.get(git_dir, Tracked())):
+                self.tracked[git_dir] = places
+
+        new = [join(each, ".git") for each in self._without_git]
+        self._each(filter(isdir, [*self._tracked, *new]), look)
 
     def _report_hook_configs(self) -> None:
         """Report changes to what installed hooks read, where hooks are installed. Changing it is everyday work."""

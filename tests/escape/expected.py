@@ -21,7 +21,7 @@ EXPECTED: dict[str, frozenset[str]] = {
         "workspace-profile",
         "git-made-link", "git-made-long", "git-made-second", "git-made-address", "git-made-shape", "git-made-transport",
         "git-made-many", "git-module",
-        "git-deep", "git-exclude", "git-included", "git-nested-named",
+        "git-deep", "git-exclude", "git-index", "git-included", "git-nested-named",
         "hook-background", "hook-cgroup-kill", "hook-descriptor", "hook-docker", "hook-network", "hook-ptrace",
         "hook-read", "hook-set-id", "hook-start", "hook-write",
         "key-helper", "mcp-http", "mcp-network", "mcp-read", "mcp-tiocsti", "mcp-write",

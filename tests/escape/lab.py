@@ -113,6 +113,8 @@ class Lab:
         self.listeners = Listeners()
         self.ports: dict[str, int] = {}
         self.said: dict[str, str] = {}
+        # The end of what claude-local printed, by session.
+        self.shown: dict[str, str] = {}
         self.server_requests: list[dict[str, Any]] = []
         self.cgroup = own_cgroup(account)
         self._decoys: list[subprocess.Popen[bytes]] = []
@@ -313,6 +315,7 @@ class Lab:
         started = time.monotonic()
         with ScriptedBackend([*turns, text("Done.")], 900_000, token=self.token) as backend:
             shown = self._claude(backend, workspace / "sub" if name == "subdirectory" else workspace)
+            self.shown[name] = shown
             results = _results(backend)
         self.server_requests += backend.requests
         for attempt, plan in plans.items():
