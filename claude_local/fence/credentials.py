@@ -6,11 +6,12 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from os.path import exists, isdir, islink, join
+from os.path import basename, exists, isdir, islink, join
 
 from claude_local.fence import policy
-from claude_local.fence.files import realpath
+from claude_local.fence.files import read_bytes, realpath
 from claude_local.fence.plan import covers, outermost
+from claude_local.fence.secret_shapes import is_secret_file
 from claude_local.fence.survey import Places, Survey
 
 
@@ -75,6 +76,35 @@ def moved_secrets(env: Mapping[str, str], workspaces: Sequence[str]) -> list[str
             if not in_workspace and (stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not holds_system)):
                 secrets.append(path)
     return secrets
+
+
+def secret_settings(home: str, env: Mapping[str, str], workspaces: Sequence[str]) -> list[str]:
+    """The files of ``~/.config``, or of XDG_CONFIG_HOME, that look as if they hold a secret (secret_shapes.py). Nothing
+    in a workspace: the session works there."""
+    top = env.get("XDG_CONFIG_HOME") or join(home, ".config")
+    return [
+        path
+        for path in _settings_files(top)
+        if not any(covers(each, realpath(path)) for each in workspaces)
+        and is_secret_file(basename(path), read_bytes(path, limit=policy.SETTINGS_SIZE).decode(errors="replace"))
+    ]
+
+
+def _settings_files(top: str) -> Iterator[str]:
+    """The files in and below ``top`` that programs keep their settings in, without those that policy.py hides or keeps
+    visible."""
+    known = {join(top, name.removeprefix(".config/")) for name in policy.MASKED_IN_HOME}
+    known |= {join(top, name) for name in policy.VISIBLE_SETTINGS}
+    count = 0
+    for directory, below, names in os.walk(top, followlinks=True):
+        is_deepest = directory.removeprefix(top).count("/") >= policy.SETTINGS_DEPTH
+        below[:] = [] if is_deepest else sorted(name for name in below if join(directory, name) not in known)
+        for path in (join(directory, name) for name in names):
+            count += 1
+            if count > policy.SETTINGS_LIMIT:
+                return
+            if path not in known:
+                yield path
 
 
 def tmpfs_directories() -> list[str]:

@@ -4,7 +4,6 @@ sandbox."""
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from os.path import dirname, isfile, islink, join
 from claude_local.fence.config import FenceConfig
 from claude_local.fence.files import read_text, realpath
 from claude_local.fence.plan import covers
+from claude_local.fence.secret_shapes import holds_a_login, looks_like_a_credential, looks_like_a_secret
 
 # The directories of the distribution's programs.
 SYSTEM_PATH = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/usr/local/sbin")
@@ -31,37 +31,14 @@ POINTERS = frozenset({
     "ALACRITTY_SOCKET", "WEZTERM_UNIX_SOCKET", "SWAYSOCK", "I3SOCK", "HYPRLAND_INSTANCE_SIGNATURE", "TMPDIR", "TMP",
     "TEMP", "LD_PRELOAD", "LD_AUDIT",
 })  # fmt: skip
-_CREDENTIAL = re.compile(
-    r"(^|_)(TOKEN|TOKENS|SECRET|SECRETS|PASS|CREDENTIAL|CREDENTIALS|PAT|COOKIE|APIKEY)(_|$)"
-    r"|(PASSWORD|PASSWORDS|PASSWD|PASSPHRASE|SSHPASS)(_|$)|_PWD(_|$)|CONNECTION_?STRING(_|$)|_SESSION$|^OP_SESSION_"
-    r"|(^|_)(API|ACCESS|SECRET|PRIVATE|SIGNING|ENCRYPTION|AUTH|MASTER|ACCOUNT|SERVICE)_?KEY(_|$)|_KEY$|^AWS_|_DSN$|_AUTH$"
-    r"|(^|_)(DATABASE|DB|MONGO|MONGODB|REDIS|POSTGRES|POSTGRESQL|MYSQL|AMQP|RABBITMQ|BROKER)_UR[LI]$",
-    re.IGNORECASE,
-)
-# Names that match the pattern above but are no secrets, or that the session needs.
-_NO_SECRETS = re.compile(
-    r"^(ANTHROPIC_|CLAUDE_|MAX_.*TOKENS|AWS_(DEFAULT_)?REGION$|AWS_PAGER$|(XDG|DESKTOP|GNOME|KDE|KONSOLE|TMUX|SHELL)\w*SESSION$"
-    r"|(\w+_)?(PUBLIC|PUB|CACHE|SORT|PRIMARY|FOREIGN|PARTITION|PREFIX|META|MOD|COMPOSE)_KEY$)",
-    re.IGNORECASE,
-)
-# An address with a password in it, or with something as long as a token in place of the user's name.
-_LOGIN_IN_ADDRESS = re.compile(r"://([^/\s@:]*:[^/\s@]+|[^/\s@:]{20,})@")
+# Variables of Claude Code's that the wrapper sets.
+_OWN = ("ANTHROPIC_", "CLAUDE_")
 # The values of ``fence_sockets``, and the variables that name these sockets.
 SOCKET_VARIABLES = {
     "ssh-agent": ("SSH_AUTH_SOCK",),
     "gpg-agent": (),
     "display": ("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY"),
 }
-
-
-def looks_like_a_credential(name: str) -> bool:
-    """Whether a variable's name says that its value is a secret."""
-    return _CREDENTIAL.search(name) is not None and _NO_SECRETS.match(name) is None
-
-
-def holds_a_login(value: str) -> bool:
-    """Whether a variable's value is an address with a password (``https://user:password@host``)."""
-    return "://" in value and _LOGIN_IN_ADDRESS.search(value) is not None
 
 
 def filtered(env: Mapping[str, str], keep: Iterable[str] = (), sockets: Iterable[str] = ()) -> dict[str, str]:
@@ -73,8 +50,13 @@ def filtered(env: Mapping[str, str], keep: Iterable[str] = (), sockets: Iterable
     return {
         name: value
         for name, value in env.items()
-        if name in kept or not (name in POINTERS or looks_like_a_credential(name) or holds_a_login(value))
+        if name in kept or not (name in POINTERS or looks_like_a_credential(name) or _is_secret(name, value))
     }
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Whether the value says that it is a secret. The session needs the token for llama-server."""
+    return holds_a_login(value) if name.startswith(_OWN) else looks_like_a_secret(value)
 
 
 def layers_name(config: FenceConfig) -> str:

@@ -17,7 +17,7 @@ from typing import NoReturn
 from claude_local.fence import policy
 from claude_local.fence.claude_sandbox import ClaudeSandbox, session_settings
 from claude_local.fence.config import FenceConfig
-from claude_local.fence.credentials import moved_secrets
+from claude_local.fence.credentials import moved_secrets, secret_settings
 from claude_local.fence.downloads import leave_out_settings
 from claude_local.fence.environment import layers_name, session_environment, system_program
 from claude_local.fence.files import realpath
@@ -57,7 +57,7 @@ def closed_paths(config: FenceConfig, home: str) -> tuple[list[str], list[str]]:
     except OSError as error:
         fail(f"the fence cannot be set up: {error}", RETURN)
     names = [join(home, name) for name in (*policy.MASKED_IN_HOME, ".claude")]
-    names += moved_secrets(os.environ, [workspace])
+    names += moved_secrets(os.environ, [workspace]) + secret_settings(home, os.environ, [workspace])
     unreadable = [path for path in [*names, *config.hidden] if exists(path) and path not in config.visible]
     return unreadable, [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, *policy.FORBIDDEN_FILES)]
 

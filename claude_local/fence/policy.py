@@ -21,7 +21,10 @@ MASKED_IN_HOME = (
     ".yarnrc.yml", ".pypirc",
     ".config/pypoetry/auth.toml", ".config/composer/auth.json", ".composer/auth.json", ".nuget/NuGet/NuGet.Config",
     ".config/configstore", ".databrickscfg", ".pulumi/credentials.json", ".fly/config.yml", ".cloudflared",
-    ".config/ngrok",
+    ".config/ngrok", ".config/stripe", ".netlify", ".config/netlify", ".vercel", ".config/com.vercel.cli",
+    ".local/share/com.vercel.cli", ".wrangler", ".config/.wrangler", ".supabase", ".config/supabase",
+    ".config/io.datasette.llm", ".config/borg", ".subversion/auth", ".mutt", ".muttrc", ".config/mutt", ".neomutt",
+    ".neomuttrc", ".config/neomutt",
     ".ngrok2", ".msmtprc", ".config/JetBrains", ".local/share/jupyter/runtime", ".local/share/jupyter/notebook_secret",
     ".config/pip/pip.conf", ".pip/pip.conf", ".cargo/credentials", ".cargo/credentials.toml", ".gem/credentials",
     ".m2/settings.xml", ".m2/settings-security.xml", ".gradle/gradle.properties", ".terraform.d", ".terraformrc",
@@ -52,6 +55,14 @@ MASKED_IN_HOME = (
     ".config/Code - Insiders/User/globalStorage", ".config/VSCodium/User/History", ".config/VSCodium/Cookies",
     ".config/VSCodium/User/globalStorage", ".emacs.d/server", ".local/share/zoxide",
 )  # fmt: skip
+
+# Besides these, files of ~/.config that look as if they hold a secret (secret_shapes.py): so many directories deep, and
+# so many files at most.
+SETTINGS_DEPTH, SETTINGS_LIMIT = 2, 2_000
+# Bytes of such a file that are read.
+SETTINGS_SIZE = 16 << 10
+# What git in a session needs.
+VISIBLE_SETTINGS = ("git/config", "git/ignore", "git/attributes")
 
 # Variables that move such things: the names below the path that they hold, "" for that path itself. KUBECONFIG holds
 # several paths with colons between them.

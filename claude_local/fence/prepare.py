@@ -9,7 +9,7 @@ from contextlib import suppress
 from os.path import abspath, dirname, exists, isdir, isfile, islink, join
 
 from claude_local.fence.config import FenceConfig
-from claude_local.fence.credentials import hide, keep_programs, moved_secrets, tmpfs_directories
+from claude_local.fence.credentials import hide, keep_programs, moved_secrets, secret_settings, tmpfs_directories
 from claude_local.fence.files import read_text, realpath
 from claude_local.fence.git_guard import guard_repository, guard_untrusted
 from claude_local.fence.git_repository import find_repository
@@ -51,6 +51,7 @@ def survey_home(config: FenceConfig, places: Places, workspaces: Sequence[str]) 
     survey = Survey(fence=Fence(tmpfs=tmpfs_directories()))
     keep_programs(survey, places)
     hidden = [*config.hidden, *moved_secrets(os.environ, workspaces), *control_directories(places.home)]
+    hidden += secret_settings(places.home, os.environ, workspaces)
     hide(survey, places, hidden, [*config.visible, *public_keys(config, places.home)])
     return survey
 

@@ -317,7 +317,7 @@ class Watch:
         """Report what came into the index or the refs under a guarded name."""
 
         def look(git_dir: str) -> None:
-            if places := new_names(git_dir, self._tracked.get(git_dir, Tracked())):
+            if places := new_names(git_dir, self._tracked.get(git_dir, Tracked(is_readable=False))):
                 self.tracked[git_dir] = places
 
         new = [join(each, ".git") for each in self._without_git]

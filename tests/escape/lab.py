@@ -64,6 +64,16 @@ SECRETS = {
     "poetry": (".config/pypoetry/auth.toml", '[http-basic.x]\npassword = "{}"\n'),
     "claude-backup": (".claude.json.backup", '{{"oauthAccount": {{"emailAddress": "{}"}}}}\n'),
     "pypirc": (".pypirc", "[pypi]\npassword = {}\n"),
+    "stripe": (".config/stripe/config.toml", "[default]\nlive_mode_api_key = '{}'\n"),
+    "netlify": (".config/netlify/config.json", '{{"users": {{"x": {{"auth": {{"token": "{}"}}}}}}}}\n'),
+    "vercel": (".local/share/com.vercel.cli/auth.json", '{{"token": "{}"}}\n'),
+    "wrangler": (".wrangler/config/default.toml", 'oauth_token = "{}"\n'),
+    "supabase": (".supabase/access-token", "{}\n"),
+    "llm": (".config/io.datasette.llm/keys.json", '{{"openai": "{}"}}\n'),
+    "borg": (".config/borg/keys/backup", "BORG_KEY {}\n"),
+    "mutt": (".muttrc", "set imap_pass = '{}'\n"),
+    "subversion": (".subversion/auth/svn.simple/x", "K 8\npassword\nV 30\n{}\n"),
+    "unknown": (".config/some-tool/settings.yml", "user: me\naccess_token: {}\n"),
 }
 
 
@@ -261,6 +271,11 @@ class Lab:
             "SSH_AUTH_SOCK": f"{run}/agent.sock", "DISPLAY": ":0", "WAYLAND_DISPLAY": "wayland-0",
             "GITHUB_TOKEN": self.secrets["variable"], "AWS_SECRET_ACCESS_KEY": self.secrets["variable"],
             "PGPASSWORD": self.secrets["variable"], "BW_SESSION": self.secrets["variable"],
+            **dict.fromkeys(
+                ["DOCKER_AUTH_CONFIG", "CI_JOB_JWT", "GITHUBTOKEN", "GCP_SA_JSON", "SLACK_WEBHOOK_URL"],
+                self.secrets["variable"],
+            ),
+            "DEPLOY": f"glpat-{self.secrets['variable']}",
             "PIP_INDEX_URL": f"https://me:{self.secrets['variable']}@example.org/simple",
         }  # fmt: skip
         if self.way == "none":

@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_local.fence.config import OUTER, FenceConfig
-from claude_local.fence.environment import (
-    POINTERS,
-    SOCKET_VARIABLES,
-    command_ports,
-    filtered,
-    holds_a_login,
-    looks_like_a_credential,
-)
+from claude_local.fence.environment import POINTERS, SOCKET_VARIABLES, command_ports, filtered
+from claude_local.fence.secret_shapes import looks_like_a_credential, looks_like_a_secret
 
 SECRETS = [
     "GITHUB_TOKEN", "GH_TOKEN", "GITLAB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NPM_TOKEN",
@@ -30,7 +24,8 @@ SECRETS = [
     "DATABASE_URL", "REDIS_URL", "MONGO_URI", "POSTGRES_URL", "PGPASSWORD", "MYSQL_PWD", "DB_PWD", "SSHPASS",
     "OPENAI_KEY",
     "STRIPE_KEY", "BW_SESSION", "OP_SESSION_my_account", "AZURE_STORAGE_CONNECTION_STRING", "CELERY_BROKER_URL",
-    "REDISCLI_PASSWORD", "APP_DATABASE_URL",
+    "REDISCLI_PASSWORD", "APP_DATABASE_URL", "DOCKER_AUTH_CONFIG", "CI_JOB_JWT", "CI_JOB_JWT_V2", "GITHUBTOKEN",
+    "GCP_SA_JSON", "SLACK_WEBHOOK_URL", "MYAPIKEY", "CLIENTSECRET", "GOOGLE_SERVICE_ACCOUNT",
 ]  # fmt: skip
 HARMLESS = [
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLORTERM", "LANG", "LC_ALL", "TZ", "EDITOR", "PAGER", "PWD",
@@ -72,6 +67,37 @@ def test_an_address_with_a_login_is_removed(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        "ghp_0123456789abcdefABCDEF0123456789abcd", "github_pat_11ABCDEFG0_abcdefghijkl", "glpat-abcdefghij0123456789",
+        "glcbt-64_abcdefghij0123456789", "sk-proj-abcdefghijklmnop_qrst", "sk_live_abcdefghijklmnopqrst",
+        "xoxb-1234567890-abcdefghijkl", "AKIAIOSFODNN7EXAMPLE0", "hf_abcdefghijklmnopqrstuvwx",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefg", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl",
+        "https://hooks.slack.com/services/T00000000/B00000000/abcdefgh",
+        "https://discord.com/api/webhooks/123456789012345678/abcdefg", "Zm9vYmFyMTIzNDU2Nzg5MFhZWmFiYw==",
+        '{"auths": {"example.org": {"auth": "bWU6c2VjcmV0"}}}', '{"type": "x", "private_key": "MIIEvQIBADANBg"}',
+    ],
+)  # fmt: skip
+def test_a_value_that_looks_like_a_secret_is_removed_whatever_its_name(value: str) -> None:
+    assert filtered({"DEPLOY": value}) == {}
+    assert filtered({"DEPLOY": value}, keep=["DEPLOY"]) == {"DEPLOY": value}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "3f786850e387550fdab836ed7e6dc881de23001b", "0d9c2f2e-4d6e-4a8e-9d5c-6f1f2a3b4c5d", "jenkins-MyProject-12345",
+        "/nix/store/0c5kxvzhj6x2f4q1a9b8c7d6e5f4g3h2-bash-5.2/bin", "rs=0:di=01;34:ln=01;36:mh=00:pi=40;33",
+        "-Xmx2g -XX:+UseG1GC -Dfile.encoding=UTF-8", "unix:path=/run/user/1000/bus,guid=0123456789abcdef0123456789",
+        "gnome-shell/Terminal/1234-0-host_TIME5678901", '{"level": "debug", "colour": true}', "x" * 100_000,
+        "https://example.org/0123456789abcdefghij", "sk-learn", "", "a" * 30 + "A1",
+    ],
+)  # fmt: skip
+def test_a_value_that_is_no_secret_stays(value: str) -> None:
+    assert filtered({"SOMETHING": value}) == {"SOMETHING": value}
+
+
+@pytest.mark.parametrize(
     "value", ["https://example.org/a:b@c", "ssh://git@example.org/x", "http://[::1]:3128", "a:b@c", "file:///a@b"]
 )
 def test_an_address_without_a_login_stays(value: str) -> None:
@@ -98,7 +124,9 @@ def test_variables_are_only_removed_and_never_the_kept_ones(given_all: dict[str,
     assert found.items() <= given_all.items()
     assert set(keep) & set(given_all) <= set(found)
     lost = set(given_all) - set(found)
-    assert all(name in POINTERS or looks_like_a_credential(name) or holds_a_login(given_all[name]) for name in lost)
+    assert all(
+        name in POINTERS or looks_like_a_credential(name) or looks_like_a_secret(given_all[name]) for name in lost
+    )
     assert not any(looks_like_a_credential(name) for name in set(found) - set(keep))
 
 
