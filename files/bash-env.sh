@@ -49,11 +49,35 @@ case ${CLAUDE_LOCAL_SANDBOX_BIN:+:$PATH:} in
     ;;
 esac
 
-# The keys are hidden, and git would commit nothing that it is to sign and cannot.
 claude_local_git() {
   export "GIT_CONFIG_KEY_${GIT_CONFIG_COUNT:-0}=$1" "GIT_CONFIG_VALUE_${GIT_CONFIG_COUNT:-0}=$2"
   export GIT_CONFIG_COUNT=$((${GIT_CONFIG_COUNT:-0} + 1))
 }
+
+# Without the outer fence, the sandbox mounts /dev/null over files that must not appear (.bashrc, .mcp.json ...). Git
+# takes those for new files and refuses to add them, and with them everything else: let it ignore exactly these.
+claude_local_blocked() (
+  own=$(git config --type=path --get core.excludesFile 2>/dev/null) || own=${XDG_CONFIG_HOME:-$HOME/.config}/git/ignore
+  if [ -r "$own" ]; then cat -- "$own" && echo; fi
+  # Of each mount: its number, its parent's, the device, the place in it, the place here.
+  while read -r _ _ _ source place _; do
+    [ "$source" = /null ] || continue
+    case $place in *\\*) place=$(printf '%b' "$place") ;; esac
+    top=${place%/*}
+    while [ -n "$top" ] && ! [ -e "$top/.git" ]; do top=${top%/*}; done
+    # No repository yet: where the file is, one may be made in this very command.
+    [ -n "$top" ] || top=${place%/*}
+    printf '%s\n' "${place#"$top"}" | sed 's/[\\*?[]/\\&/g'
+  done </proc/self/mountinfo
+)
+case ${CLAUDE_LOCAL_FENCE-}:${CLAUDE_LOCAL_BLOCKED-} in
+  inner:)
+    export CLAUDE_LOCAL_BLOCKED="${TMPDIR:-/tmp}/claude-local-blocked"
+    claude_local_blocked >"$CLAUDE_LOCAL_BLOCKED" 2>/dev/null && claude_local_git core.excludesFile "$CLAUDE_LOCAL_BLOCKED"
+    ;;
+esac
+
+# The keys are hidden, and git would commit nothing that it is to sign and cannot.
 claude_local_signer=gpg-agent
 case ${CLAUDE_LOCAL_SOCKETS-} in
   *ssh-agent*) if [ "$(git config --get gpg.format 2>/dev/null)" = ssh ]; then claude_local_signer=ssh-agent; fi ;;

@@ -59,7 +59,8 @@ def closed_paths(config: FenceConfig, home: str) -> tuple[list[str], list[str]]:
     names = [join(home, name) for name in (*policy.MASKED_IN_HOME, ".claude")]
     names += moved_secrets(os.environ, [workspace]) + secret_settings(home, os.environ, [workspace])
     unreadable = [path for path in [*names, *config.hidden] if exists(path) and path not in config.visible]
-    return unreadable, [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, *policy.FORBIDDEN_FILES)]
+    # Start-up files of shells are closed by the sandbox itself.
+    return unreadable, [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, ".mcp.json", ".envrc")]
 
 
 def run_without_outer(config: FenceConfig, options: Options, enforced: dict[str, object]) -> NoReturn:

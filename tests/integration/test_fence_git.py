@@ -129,6 +129,16 @@ def test_git_status_shows_no_name_of_ours_inside_or_outside(who: Person, repo: P
     assert said[:2] == ["(Bash completed with no output)"] * 2
 
 
+def test_git_adds_everything_with_the_inner_layer_alone(who: Person, repo: Path) -> None:
+    """Claude Code's sandbox mounts devices over some twenty names then, which git would refuse to add."""
+    lines = ["git status --short", "touch new; git add -A && git commit -qm second", "touch x; git stash -u -q"]
+    turns = [*(tool_use("Bash", {"command": line}) for line in lines), text("Done.")]
+    with who.fence_with(layers=["inner"]), SlowBackend(*turns) as backend:
+        assert who.bash(backend, repo).returncode == 0
+        assert backend.results() == ["(Bash completed with no output)"] * 3
+    assert who.sh("git show --name-only --format=", repo) == "new\n"
+
+
 def test_the_first_prompt_says_that_the_working_tree_is_clean(who: Person, repo: Path) -> None:
     with SlowBackend(text("Done.")) as backend:
         assert who.bash(backend, repo).returncode == 0
