@@ -51,6 +51,25 @@ def who(request: pytest.FixtureRequest) -> Iterator[Person]:
         yield somebody
 
 
+def test_git(who: Person, work: Path) -> None:
+    who.sh("git init -q -b main && echo one >a && git add a && git commit -qm first", work)
+    said = commands(
+        who, work,
+        "git config user.email session@example.org && git remote add origin https://git.example.org/x.git",
+        "git switch -qc topic && echo two >>a && git commit -qam second && git branch -m topic renamed",
+        "git worktree add -q .worktree main && git -C .worktree log --format=%s && git worktree remove .worktree",
+        "echo three >>a && git stash -q && git switch -q main && git merge -q renamed && git stash pop -q && git diff",
+    )  # fmt: skip
+    assert said[:2] == ["(Bash completed with no output)"] * 2, said
+    assert said[2].strip() == "first" and "+three" in said[3], said
+    outside = who.sh(
+        "git status --porcelain; git log -1 --format='%s %ae'; git remote; git branch --format='%(refname)'", work
+    )
+    assert outside.split("\n") == [
+        " M a", "second session@example.org", "origin", "refs/heads/main", "refs/heads/renamed", ""
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_pytest_with_a_server_on_localhost(who: Person, work: Path, shell: str) -> None:
     need(shell)
