@@ -16,8 +16,6 @@ from claude_local.verify.temporary_home import home
 from claude_local.verify.workbench import Workbench
 
 SETTINGS_FIX = "./provision    (keeps your own keys; a file that is not JSON: mv {path} {path}.broken first)"
-# What claude doctor says about .mcp.json: the fence keeps the file from appearing in the workspace.
-MCP_STUB = re.compile(r"/\.mcp\.json: MCP config is not a regular file")
 
 
 def _token(bench: Workbench) -> str:
@@ -117,7 +115,7 @@ def _doctor(bench: Workbench) -> str:
     ended = home(bench).claude("doctor", timeout=90).ended
     if not ended.ok or "doctor" not in ended.stdout.lower():
         raise Failed(f"claude-local doctor: {ended.outcome}: {ended.last_output}")
-    if entries := [entry for entry in invalid_settings(ended.stdout) if not MCP_STUB.search(entry)]:
+    if entries := invalid_settings(ended.stdout):
         fix = SETTINGS_FIX.format(path=bench.paths.settings)
         raise Failed(f"claude doctor reports invalid settings: {'; '.join(entries)}", fix)
     return "claude doctor reports no invalid settings"

@@ -119,7 +119,7 @@ def _guarded(run: FenceSession) -> str:
         raise Failed(f"the session left {', '.join(names)} in the workspace")
     run.bash("guarded")
     names = list(run.guarded)
-    return f"{len(names)} files that run later ({', '.join(names[:3])} ...): neither Bash nor Write changed one"
+    return f"{len(names)} files that run later ({', '.join(names[:3])} ...): what Bash and Write did is gone"
 
 
 def _claude_home(run: FenceSession) -> str:

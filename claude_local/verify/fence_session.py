@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claude_local.fence.quarantine import SUFFIX
 from claude_local.server.client import LlamaClient, ServerError
 from claude_local.verify.checks import Failed, one_line
 from claude_local.verify.listener import Listener, PortTaken
@@ -303,7 +304,8 @@ class FenceSession:
 
     def unexpected_files(self) -> list[str]:
         """Names in the workspace that neither verify nor an allowed call made."""
-        return sorted(path.name for path in self.workspace.iterdir() if path.name not in EXPECTED_FILES)
+        renamed = {f"{name}{SUFFIX}" for name in GUARDED}
+        return sorted(path.name for path in self.workspace.iterdir() if path.name not in EXPECTED_FILES | renamed)
 
 
 def sections(report: str) -> dict[str, list[str]]:
