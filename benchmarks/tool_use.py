@@ -4,6 +4,7 @@
 Each task of benchmarks/tool_use_tasks.py runs in a workspace of its own. A run for a tool is right when (a) Claude
 Code's event stream shows a call of the tool and a result without an error, and (b) the evidence exists: the file on
 disk, or a word that only the file has in the answer. "Chat" is the opposite: tools are offered, and none may be called.
+"About" is a question about the whole workspace: any tool will do.
 
     benchmarks/tool_use.py                                  # through the installed claude-local
     benchmarks/tool_use.py --tool Read --tool Glob --half held-out --runs 3
@@ -34,11 +35,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tool_use_tasks import CHAT, HELD_OUT, TUNED, Task
+from tool_use_tasks import ABOUT, CHAT, HELD_OUT, TUNED, Task
 
 GRACE = 10.0  # seconds that a command may take to end after SIGTERM
 JUDGED = ("Glob", "Read", "Write")  # the tools that --aim is about
-TOOLS = ("Glob", "Read", "Write", "Edit", CHAT)
+TOOLS = ("Glob", "Read", "Write", "Edit", CHAT, ABOUT)
 
 
 @dataclass
@@ -105,6 +106,9 @@ def problem_of(task: Task, workspace: Path, calls: Sequence[tuple[str, bool]], a
             return "no answer in words"
     elif not calls:
         return "no tool was called"
+    elif task.tool == ABOUT:
+        if not any(succeeded for _, succeeded in calls):
+            return "every call ended with an error"
     elif not any(name == task.tool for name, _ in calls):
         return f"{task.tool} was not called"
     elif (task.tool, True) not in calls:

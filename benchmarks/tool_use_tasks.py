@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 CHAT = "Chat"  # instead of a tool's name: a task that needs no tool
+ABOUT = "About"  # a question about the whole workspace: any tool will do
 
 
 @dataclass(frozen=True)
 class Task:
-    """One request. ``tool`` is the tool that must be used for it; for CHAT none may be used.
+    """One request. ``tool`` is the tool that must be used for it; for CHAT none may be used, for ABOUT any.
 
     * ``files``: path -> text of the files in the workspace before the run
     * ``answer``: words that the final answer must contain, in upper or lower case
@@ -58,6 +59,11 @@ def edit(prompt: str, path: str, before: str, after: str, gone: str = "") -> Tas
 def chat(prompt: str, *answer: str, paths: str = "") -> Task:
     """No tool may be used, although the workspace may have files."""
     return Task(CHAT, prompt, _named(paths), answer)
+
+
+def about(prompt: str, files: dict[str, str], *answer: str) -> Task:
+    """A question about the workspace that names no file. The answer must contain words that only its files have."""
+    return Task(ABOUT, prompt, files, answer)
 
 
 # fmt: off
@@ -235,9 +241,7 @@ TUNED: tuple[Task, ...] = (
     chat("What does HTTP status 404 mean?", "not found"),
     chat("Good morning!"),
     chat("Explain the difference between TCP and UDP.", "tcp", paths="notes.md"),
-)
-
-HELD_OUT: tuple[Task, ...] = (
+    # --- held out until 2026-11-29
     # --- Read
     read("can you check what port is configured in settings.toml?",
          {"settings.toml": '[server]\nhost = "0.0.0.0"\nport = 6543\n'}, "6543"),
@@ -311,5 +315,88 @@ HELD_OUT: tuple[Task, ...] = (
     chat("What does the D in SOLID stand for?", "dependency"),
     chat("Say hello in three languages."),
     chat("Which is bigger, a kilobyte or a megabyte?", "megabyte"),
+    # --- About (2026-11-29): where the answers quoted the chat template's examples
+    about("What does this repository do?",
+          {"README.md": "# Larkspur\n\nSorts old photographs by the shadows in them.\n", "lark.py": "print(1)\n"},
+          "photo"),
+    about("what is this project about?",
+          {"README.md": "# Otis\n\nOtis rings a gong when a lift is stuck.\n", "otis.go": "package main\n"}, "lift"),
+    about("Explain this codebase to me.",
+          {"main.py": "def weigh(parcel):\n    return parcel.grams\n", "README.md": "Weighs parcels in a shop.\n"},
+          "parcel"),
+    about("How do I start the application in this repo?",
+          {"README.md": "# Fennel\n\nRun `make serve` to start it.\n", "Makefile": "serve:\n\tpython3 app.py\n"},
+          "make serve"),
+)
+
+HELD_OUT: tuple[Task, ...] = (
+    # --- Read
+    read("What's in ingredients.txt?", {"ingredients.txt": "rye flour\ncaraway\nwater\n"}, "caraway"),
+    read("Tell me the name of the ship in voyage.md.",
+         {"voyage.md": "# Voyage\n\nThe Esmeralda left on a Monday.\n"}, "esmeralda"),
+    read("what does max_users mean in limits.yml, and what is it set to?",
+         {"limits.yml": "max_users: 350\nmax_rooms: 12\n"}, "350"),
+    read("Please look at src/cart.py. Which function computes the total?",
+         {"src/cart.py": "def add(item):\n    pass\n\ndef sum_basket(items):\n    return sum(i.price for i in items)"},
+         "sum_basket"),
+    read("Which packages does environment.yml install?",
+         {"environment.yml": "name: bio\ndependencies:\n  - samtools\n  - pandas\n"}, "samtools", "pandas"),
+    read("When is the dentist appointment? I wrote it down in diary.txt.",
+         {"diary.txt": "4 June cinema\n11 June dentist, 15:20\n"}, "15:20"),
+    read("Is there a bug in average.py?",
+         {"average.py": "def average(numbers):\n    return sum(numbers) / len(number)\n"}, "number"),
+    read("What does the comment at the top of main.rs say?",
+         {"main.rs": "// Counts the steps of a heron.\nfn main() {\n    println!(\"0\");\n}\n"}, "heron"),
+    # --- Glob
+    glob("Which Java files are there?", "src/Turtle.java src/Basin.java pom.xml", "turtle", "basin"),
+    glob("find all files that end with .tmp", "cache/aspen.tmp lupin.tmp keep.txt", "aspen.tmp", "lupin.tmp"),
+    glob("Do we have a docker-compose.yml anywhere?", "infra/meadow/docker-compose.yml app.py", "meadow"),
+    glob("list the images in the folder pictures", "pictures/fig.jpg pictures/quince.jpg text.md", "fig.jpg",
+         "quince.jpg"),
+    glob("What tests does this project have? Just the file names.", "tests/test_owl.py tests/test_reed.py setup.py",
+         "test_owl", "test_reed"),
+    glob("In which directory is the file schema.graphql?", "api/copper/schema.graphql package.json", "copper"),
+    glob("Give me the names of all Go files.", "harrow.go cmd/thistle.go go.mod", "harrow.go", "thistle.go"),
+    glob("How many CSS files are in here, and what are they called?", "web/ivory.css web/dusk.css web/app.js",
+         "ivory.css", "dusk.css"),
+    # --- Write
+    write("Create the file names.txt with three first names, one a line.", "names.txt",
+          r"(?m)^\W*\w+\s*\n\W*\w+\s*\n\W*\w+"),
+    write("Write 'do not disturb' to sign.txt", "sign.txt", "(?i)do not disturb"),
+    write("Add a file square.py with a function that squares a number.", "square.py",
+          r"return \w+\s*(\*\*\s*2|\*\s*\w+)"),
+    write("please make an empty package.json with only the name heron and version 1.0.0", "package.json",
+          r"(?s)\"name\":\s*\"heron\".*1\.0\.0"),
+    write("Create a Dockerfile that starts from python:3.12 and copies the app.", "Dockerfile",
+          r"(?s)FROM python:3\.12.*COPY"),
+    write("Save a short thank-you letter to Aunt Rosa as letter.md.", "letter.md", "Rosa"),
+    # --- Edit
+    edit("Change the city in profile.json from Oslo to Turin.", "profile.json",
+         '{\n  "name": "Ada",\n  "city": "Oslo"\n}\n', r'"name": "Ada",\s+"city": "Turin"', gone="Oslo"),
+    edit("in volume.ini the volume should be 40", "volume.ini", "[sound]\nvolume = 75\nbalance = 0\n",
+         r"volume = 40\s+balance = 0"),
+    # --- Chat
+    chat("What is 12 times 12?", "144"),
+    chat("Which city is the capital of Kenya?", "nairobi"),
+    chat("hello there"),
+    chat("What does a compiler do?", "code"),
+    chat("How do I sort a dictionary by value in Python?", "sort", paths="data.py"),
+    chat("What is a monad? One sentence, please."),
+    chat("Write me a limerick about a programmer."),
+    chat("What did I ask you first?"),
+    # --- About
+    about("What is this repository for?",
+          {"README.md": "# Tansy\n\nTansy predicts the tides at Brest from old logbooks.\n", "tansy.py": "print(2)\n"},
+          "tide"),
+    about("Summarize this project in two sentences.",
+          {"README.md": "# Brindle\n\nBrindle translates knitting patterns into machine code.\n",
+           "src/brindle.c": "int main(void) { return 0; }\n"}, "knitting"),
+    about("what language is this written in?", {"src/hall.rs": "fn main() {}\n", "Cargo.toml": "[package]\n"}, "rust"),
+    about("What does the code in this folder do?",
+          {"moth.py": "import time\n\ndef count_moths(lamp):\n    return lamp.moths\n"}, "moth"),
+    about("How do I run the tests here?",
+          {"README.md": "# Wren\n\n## Tests\n\nRun `tox -e fast`.\n", "wren.py": "print(3)\n"}, "tox"),
+    about("Who maintains this project?",
+          {"README.md": "# Plover\n\nMaintained by Ifeoma Adeyemi.\n", "plover.js": "let a = 1;\n"}, "ifeoma"),
 )
 # fmt: on
