@@ -27,7 +27,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -166,10 +165,10 @@ def run(task: Task, held_out: bool, command: Sequence[str], timeout: float, max_
     """Run ``task`` once in a workspace of its own, for at most ``timeout`` seconds."""
     argv = [*command, "-p", task.prompt, "--output-format", "stream-json", "--verbose"]
     argv += ["--permission-mode", "acceptEdits", "--max-turns", str(max_turns)]
-    with tempfile.TemporaryDirectory(
-        prefix="claude-local-benchmark-", dir=Path.home(), ignore_cleanup_errors=True
-    ) as folder:
-        workspace = Path(folder)
+    # One path for all tasks: it stands in the prompt, and another one each time would be read anew with all after it.
+    workspace = Path.home() / f"claude-local-benchmark-{os.getpid()}"
+    workspace.mkdir()
+    try:
         prepare(task, workspace)
         started = time.monotonic()
         output, errors, status = execute(argv, workspace, timeout)
@@ -183,6 +182,8 @@ def run(task: Task, held_out: bool, command: Sequence[str], timeout: float, max_
             problem = f"no events; exit status {status}: {errors.strip()[-200:]}"
         else:
             problem = problem_of(task, workspace, calls, answer)
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
     usage = result.get("usage") or {}
     return Outcome(
         tool=task.tool,
