@@ -39,11 +39,24 @@ NAMING = [
     "<system-reminder>\nToday is Monday.\n</system-reminder>\nOpen a.txt",
     "Open a.txt\n<system-reminder>\nPlan mode is on.\n</system-reminder>",
     "Move src/app.py to lib/",
-    "Here is one:\n\ta.txt\nand it is wrong.",
+    "\n\tWhat is in a.txt?\nI wrote it.",
     "What does .gitignore leave out?",
     "Who wrote /srv/data/list?",
 ]
+ABOUT_THE_FILES = [
+    "What does this repository do?",
+    "Explain this codebase, please.",
+    "What are the tests of the project called?",
+    "What is in the current directory?",
+    "what does this code do",
+    "How do I build it here?",
+]
 NOT_NAMING = [
+    # Piped text and pastes come after the first line.
+    "Write a commit message\ndiff --git a/area.py b/area.py\n+++ b/area.py\n+this project",
+    "Why does this fail?\n\nTraceback:\n  File /srv/app/main.py, line 3",
+    "How do I start a project in Rust, and what is a repository?",
+    "What does HTTP status code 404 mean, and where does code go?",
     "What is 17 plus 25?",
     "What is 3.5 times 2.0?",
     "What is JSON?",
@@ -70,8 +83,10 @@ def result(text: Any, identifier: str = "c1") -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": identifier, "content": text}
 
 
+BASH = {"type": "function", "function": {"name": "Bash", "parameters": {"type": "object", "properties": {}}}}
 EDIT = {"type": "function", "function": {"name": "Edit", "parameters": {"type": "object", "properties": {}}}}
 HINT = "\n\n(A file is named here: use a tool for it.)"
+ABOUT_HINT = "\n\n(This is about the files here: use a tool for it.)"
 MISSED = "File does not exist. Note: your current working directory is /w. Did you mean a.md?"
 UNREAD = "<tool_use_error>File has not been read yet. Read it first before writing to it.</tool_use_error>"
 USER = {"role": "user", "content": "What is in a.txt?"}
@@ -160,6 +175,12 @@ def test_only_tool_results_get_the_reminder(render: Any) -> None:
 def test_a_request_that_names_a_file_gets_a_hint(render: Any, words: str) -> None:
     assert turns(render([{"role": "user", "content": words}], tools=[READ]))[1][1] == words + HINT
     assert turns(render([{"role": "user", "content": words}]))[1][1] == words  # there is no tool to use
+
+
+@pytest.mark.parametrize("words", ABOUT_THE_FILES)
+def test_a_question_about_the_repository_gets_a_hint(render: Any, words: str) -> None:
+    assert turns(render([{"role": "user", "content": words}], tools=[READ]))[1][1] == words + ABOUT_HINT
+    assert turns(render([{"role": "user", "content": words}]))[1][1] == words
 
 
 @pytest.mark.parametrize("words", NOT_NAMING)
@@ -255,10 +276,17 @@ def test_examples_come_before_the_conversation_when_glob_and_read_are_offered(re
     spoken = [text for role, text in examples if role == "assistant"]
     calls = [json.loads(text.removeprefix("```json\n").removesuffix("\n```")) for text in spoken if "```" in text]
     assert {each["name"] for each in calls} == {"Glob", "Read"}
-    # As many questions without a call as with one, and the last ones are without: that keeps plain chat free of calls.
+    # More questions without a call than with one, and the last ones are without: that keeps plain chat free of calls.
     asked = [text for role, text in examples if role == "user" and not text.startswith("<tool_response>")]
-    assert len(asked) == 2 * len(calls)
+    assert len(asked) > 2 * len(calls)
     assert not any("```" in text for _, text in examples[-4:])
+
+
+def test_a_set_with_bash_has_no_examples_and_one_without_says_that_nothing_can_be_run(render: Any) -> None:
+    """Examples are for small models, which get no Bash; without Bash they claimed that a script had been run."""
+    with_bash, without = (turns(render([USER], tools=tools)) for tools in ([READ, GLOB, BASH], [READ, GLOB]))
+    assert [role for role, _ in with_bash] == ["system", "user"]
+    assert ["You cannot run" in shown[0][1] for shown in (with_bash, without)] == [False, True]
 
 
 def test_no_path_of_the_examples_is_absolute(render: Any) -> None:
