@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from claude_local.claude.tool_sets import SETS
 from claude_local.fence.messages import PROVISION
 from claude_local.fence.options import PRINT
 
@@ -14,9 +15,11 @@ WITHOUT_SERVER = frozenset({
     "agents", "attach", "auth", "auto-mode", "doctor", "gateway", "import", "install", "logs", "mcp", "plugin",
     "plugins", "purge", "rm", "sandbox", "setup-token", "stop", "kill", "update", "upgrade",
 })  # fmt: skip
+TOOL_SETS = " | ".join(SETS)
 HELP = """\
 claude-local: Claude Code on this machine's llama-server, inside a fence. It takes all of claude's options, and:
   --model PROFILE   use this profile for the session: {profiles}
+  --tool-set SET    offer the model these tools: {tool_sets}; claude's --tools wins
   --unfenced        run without the fence this time
 Sessions start in plan mode unless home_default_mode is set; -p does not, unless home_print_mode is set. llama-local
 hardware and llama-local models show what this machine has; ./provision verify in the claude-local project checks it.
@@ -34,12 +37,13 @@ class UsageError(Exception):
 
 @dataclass
 class Arguments:
-    """``claude``: what claude gets. ``profile``: of --model, empty for the default one. ``settings``: the values of
-    --settings. ``prints``: -p is given. ``needs_server``: claude will talk to llama-server. ``help``: --help comes
-    first."""
+    """``claude``: what claude gets. ``profile``: of --model, empty for the default one. ``tool_set``: of --tool-set,
+    empty for the profile's own. ``settings``: the values of --settings. ``prints``: -p is given. ``needs_server``:
+    claude will talk to llama-server. ``help``: --help comes first."""
 
     claude: list[str] = field(default_factory=list)
     profile: str = ""
+    tool_set: str = ""
     settings: list[str] = field(default_factory=list)
     unfenced: bool = False
     prints: bool = False
@@ -50,10 +54,10 @@ class Arguments:
 def read(argv: Sequence[str], profiles: str = "PROFILE") -> Arguments:
     """Take our options out of ``argv``, up to ``--``. ``profiles``: how messages name the profiles of this machine.
 
-    Raises UsageError for an option of ours without its value.
+    Raises UsageError for an option of ours without its value, and for a tool set that there is not.
     """
     arguments = Arguments()
-    values = {"--model": f"--model {profiles}", "--settings": "--settings FILE"}
+    values = {"--model": profiles, "--settings": "FILE", "--tool-set": TOOL_SETS}
     rest = list(argv)
     while rest:
         word = rest.pop(0)
@@ -64,11 +68,16 @@ def read(argv: Sequence[str], profiles: str = "PROFILE") -> Arguments:
         if option in values:
             if not equals:
                 if not rest:
-                    what = "the name of a profile" if option == "--model" else "a file or JSON"
-                    raise UsageError(f"{option} needs {what}", f"claude-local {values[option]}")
+                    needs = {"--model": "the name of a profile", "--settings": "a file or JSON"}
+                    what = needs.get(option, "the name of a tool set")
+                    raise UsageError(f"{option} needs {what}", f"claude-local {option} {values[option]}")
                 value = rest.pop(0)
             if option == "--model":
                 arguments.profile = value
+            elif option == "--tool-set":
+                if value not in SETS:
+                    raise UsageError(f"there is no tool set '{value}'", f"claude-local --tool-set {TOOL_SETS}")
+                arguments.tool_set = value
             else:
                 arguments.settings.append(value)
         elif word == "--unfenced":

@@ -22,7 +22,11 @@ _PREFERENCES = (
     "CLAUDE_CODE_SYNTAX_HIGHLIGHT", "CLAUDE_CODE_ACCESSIBILITY", "CLAUDE_STREAM_", "CLAUDE_BYTE_STREAM_",
     "CLAUDE_AUTOCOMPACT_",
 )  # fmt: skip
+# The answer to a tool search is a block that llama-server drops, and the tool that it found changes the list before the
+# conversation: everything is read anew.
+NO_TOOL_SEARCH = {"ENABLE_TOOL_SEARCH": "false"}
 _FIXED = {
+    **NO_TOOL_SEARCH,
     "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1",
     # llama-server can take a prompt from its cache when the beginning stays the same. Many chat templates refuse system
     # messages in the middle of a conversation.
@@ -89,17 +93,21 @@ def session_variables(
     }
 
 
-def model_variables(window: int, tools: list[str]) -> dict[str, str]:
-    """What Claude Code has to know of the model, unless the user has set it. ``window``: in tokens. ``tools``: the
-    profile's tool set, empty for all tools."""
-    # A model with a reduced tool set is small. Some of its answers never end, and all sessions wait for them.
-    output = min(window // 16, 2048) if tools else min(window // 8, 8192)
+def model_variables(window: int, small: bool) -> dict[str, str]:
+    """What Claude Code has to know of the model, unless the user has set it. ``window``: in tokens. ``small``: its
+    profile has a tool set without Bash."""
+    # Some answers of a small model never end, and all sessions wait for them.
+    output = min(window // 16, 2048) if small else min(window // 8, 8192)
     variables = {
         # Claude Code assumes a million tokens for an unknown model.
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(window),
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(output),
         # One file must not fill the window. Claude Code's own limit is 25000.
         "CLAUDE_CODE_FILE_READ_MAX_OUTPUT_TOKENS": str(min(window // 4, 25_000)),
+        # The memory's path, another one in each directory, stands before the tools: the server would read nearly the
+        # whole prompt anew there. The git status does the same to the first question.
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+        "CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS": "1",
     }
     if window < 24_000:
         # After a compaction Claude Code shows the last five files again, which may fill such a window at once. The user
@@ -109,8 +117,4 @@ def model_variables(window: int, tools: list[str]) -> dict[str, str]:
         # Claude Code would compact a window of 32768 tokens when half of it is used. Now it waits until llama-server
         # says that the request is too long.
         variables["CLAUDE_CODE_DISABLE_UNKNOWN_MODEL_WINDOW_ENFORCEMENT"] = "1"
-    # A model with a reduced tool set cannot write a memory. The memory's path is another one in each directory, and
-    # would make the server read most of the prompt anew there.
-    if tools:
-        variables["CLAUDE_CODE_DISABLE_AUTO_MEMORY"] = "1"
     return variables

@@ -24,7 +24,14 @@ if __name__ == "__main__":
 
 from claude_local.claude import arguments as command_line
 from claude_local.claude.running_sessions import running_sessions, shortened
-from claude_local.claude.session_variables import MODEL_VARIABLES, cleaned, model_variables, session_variables
+from claude_local.claude.session_variables import (
+    MODEL_VARIABLES,
+    NO_TOOL_SEARCH,
+    cleaned,
+    model_variables,
+    session_variables,
+)
+from claude_local.claude.tool_sets import DEFAULT, SETS, ToolSet, tool_set
 from claude_local.fence import launch
 from claude_local.fence.messages import PROVISION, fail, note, printable
 from claude_local.fence.options import Options, chooses_tools, parse_arguments
@@ -33,6 +40,8 @@ from claude_local.server.ready import ServerUnusable, SessionServer, context_win
 Json = dict[str, Any]
 # llama-server's other name for the default profile (server/presets.py), for when its id is not known.
 DEFAULT_MODEL = "claude-local"
+# The variable with which the status line (files/status-line) shows the tools.
+TOOLS_LABEL = "CLAUDE_LOCAL_TOOLS"
 # The conversation and the token go to the server, so only plain HTTP on a loopback address is allowed.
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _LOOPBACK = re.compile(rf"http://(?:127\.{_OCTET}\.{_OCTET}\.{_OCTET}|localhost|\[::1\])(?::([1-9][0-9]{{0,4}}))?")
@@ -62,11 +71,10 @@ class StartOptions(Options):
 
 @dataclass
 class Profiles:
-    """The profiles of this machine. ``default``: the id of the default one. ``tools``: the tool set by id, empty for
-    all tools."""
+    """The profiles of this machine. ``default``: the id of the default one. ``tools``: the tool set by id."""
 
     default: str
-    tools: dict[str, list[str]]
+    tools: dict[str, ToolSet]
 
     @property
     def names(self) -> str:
@@ -87,9 +95,9 @@ def read_profiles(path: str) -> Profiles:
         return Profiles("", {})
 
 
-def _tools(profile: Any) -> list[str]:
-    tools = profile.get("tools") if isinstance(profile, dict) else None
-    return tools if isinstance(tools, list) and all(isinstance(tool, str) for tool in tools) else []
+def _tools(profile: Any) -> ToolSet:
+    named = profile.get("tools") if isinstance(profile, dict) else None
+    return (tool_set(named) if isinstance(named, str) else None) or SETS[DEFAULT]
 
 
 def check_directory() -> None:
@@ -170,7 +178,7 @@ def enforced_settings(options: StartOptions, asked: command_line.Arguments, mode
         fail(f"the enforced settings {options.settings} are missing or not a JSON object", PROVISION)
     # Whatever model a project, a skill or an agent names, the session's model answers: availableModels makes 2.1.330
     # fall back to it (unlike modelOverrides, also for ids that it does not know), and env wins over a project's.
-    ours = merged(ours, {"env": dict.fromkeys(MODEL_VARIABLES, model)})
+    ours = merged(ours, {"env": dict.fromkeys(MODEL_VARIABLES, model) | NO_TOOL_SEARCH})
     ours["availableModels"] = sorted({model, *profiles.tools})
     settings: Json = {}
     for each in asked.settings:
@@ -239,15 +247,16 @@ def wait_for_window(server: SessionServer) -> int:
     return window
 
 
-def set_environment(options: StartOptions, server: SessionServer, window: int | None, tools: list[str]) -> None:
-    """Give this process the session's environment. ``window``: None when the command needs no model."""
+def set_environment(options: StartOptions, server: SessionServer, window: int | None, tools: ToolSet) -> None:
+    """Give this process the session's environment. ``window``: None when the command needs no model. ``tools``: the
+    profile's."""
     env = cleaned(os.environ)
     env |= session_variables(
         env, server=server.url, token=server.token, model=server.model, config_dir=options.config_dir,
         bash_env=options.bash_env, native_claude=options.native_claude,
     )  # fmt: skip
     if window is not None:
-        env |= {name: env.get(name) or value for name, value in model_variables(window, tools).items()}
+        env |= {name: env.get(name) or value for name, value in model_variables(window, small=not tools.runs_commands).items()}
     os.environ.clear()
     os.environ.update(env)
 
@@ -273,14 +282,18 @@ def main(argv: list[str]) -> int:
     options.server = url if asked.needs_server else ""
     settings = enforced_settings(options, asked, model, profiles)
     if asked.help:
-        print(command_line.HELP.format(profiles=", ".join(sorted(profiles.tools))), flush=True)
+        print(
+            command_line.HELP.format(profiles=", ".join(sorted(profiles.tools)), tool_sets=", ".join(SETS)), flush=True
+        )
     if server.installed:
         report_other_model(used, profile)
-    tools = [] if chooses_tools(options.command) else profiles.tools.get(profile, [])
+    own = profiles.tools.get(profile, SETS[DEFAULT])
     # Before the environment is set: docker and sudo do not get the token.
-    set_environment(options, server, wait_for_window(server) if asked.needs_server else None, tools)
-    if asked.needs_server and tools:
-        options.command.insert(1, "--tools=" + ",".join(tools))
+    set_environment(options, server, wait_for_window(server) if asked.needs_server else None, own)
+    chosen = None if chooses_tools(options.command) else SETS.get(asked.tool_set, own)
+    os.environ[TOOLS_LABEL] = chosen.label if chosen else ""
+    if asked.needs_server and chosen:
+        options.command.insert(1, chosen.argument)
     return launch.launch(options, settings)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from claude_local.claude.tool_sets import DEFAULT, SETS, tool_set
 from claude_local.hardware.machine import Gpu
 from claude_local.models import devices
 from claude_local.models.architecture import Architecture, ArchitectureError
@@ -36,8 +37,6 @@ MAXIMUM_PROMPT_SECONDS = 120
 # Parameters times tokens per second that one core handles while it reads a prompt. Measured: 1.54e9 parameters at 66
 # tokens/s on 2 cores, AVX2 build (native: 83).
 CORE_PARAMETERS = 50e9
-# Tokens of Claude Code's prompt: with four tools, and with all of them (2.1.330, Qwen2.5's tokenizer).
-FEW_TOOLS_PROMPT, ALL_TOOLS_PROMPT = 2962, 11597
 # Bytes that stay free on the models' disk (placement.SPARE is the same).
 DISK_SPARE = GIB
 
@@ -291,7 +290,7 @@ def _speed_problem(model: Model, machine: Machine) -> tuple[str, bool]:
         if read > MAXIMUM_READ:
             return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)})", True
         return "", False
-    prompt = FEW_TOOLS_PROMPT if model.profile.tools else ALL_TOOLS_PROMPT
+    prompt = (tool_set(model.profile.tools) or SETS[DEFAULT]).tokens
     seconds = prompt * active / (CORE_PARAMETERS * machine.cores)
     if seconds > MAXIMUM_PROMPT_SECONDS:
         return (

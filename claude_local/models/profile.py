@@ -40,7 +40,8 @@ class Profile:
     """One section of models.conf, checked.
 
     ``model``: the main GGUF, or the first part of a split model. ``files``: its parts in order, then ``mmproj``.
-    ``ctx_size``: tokens, None for the model's own. ``fit_target``: MiB. ``architecture``: a record of
+    ``ctx_size``: tokens, None for the model's own. ``fit_target``: MiB. ``tools``: see
+    :func:`claude_local.claude.tool_sets.tool_set`. ``architecture``: a record of
     architectures.json. ``about_size``: bytes of all files whose SIZE is not known. ``extra_args``: EXTRA_ARGS in long
     flags of this build. ``flags``: the lower-case keys. :attr:`options` has both as preset keys.
     """
@@ -59,7 +60,7 @@ class Profile:
     fit_target: str | None
     extra_args: tuple[str, ...]
     chat_template: str | None
-    tools: tuple[str, ...] | None
+    tools: str
     flags: dict[str, str]
     minimum_vram_mib: int | None
     architecture: str | None = None

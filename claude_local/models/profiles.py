@@ -14,6 +14,7 @@ from difflib import get_close_matches
 
 from jsonschema import Draft202012Validator
 
+from claude_local.claude.tool_sets import DEFAULT, tool_set
 from claude_local.models import sources
 from claude_local.models.architecture import shipped
 from claude_local.models.profile import ModelFile, Profile
@@ -176,9 +177,11 @@ def _profile(section: Section) -> Profile | None:
     flags = read_flags(section)
     extra_args = read_extra_args(section, flags)
     files = _files(section)
+    tools = section.get("TOOLS") or DEFAULT
+    if tool_set(tools) is None:
+        section.problem("TOOLS", f"found {tools!r}, expected {SCHEMA['properties']['TOOLS']['description']}")
     if len(section.problems) > before:
         return None
-    tools = section.get("TOOLS")
     ctx_size = section.get("CTX_SIZE")
     return Profile(
         id=section.name,
@@ -195,7 +198,7 @@ def _profile(section: Section) -> Profile | None:
         fit_target=section.get("FIT_TARGET"),
         extra_args=extra_args,
         chat_template=section.get("CHAT_TEMPLATE"),
-        tools=tuple(tool.strip() for tool in tools.split(",")) if tools else None,
+        tools=tools,
         flags=flags,
         minimum_vram_mib=_memory(section.get("MIN_VRAM")),
         architecture=section.get("ARCHITECTURE"),

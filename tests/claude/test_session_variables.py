@@ -8,22 +8,21 @@ from claude_local.claude.session_variables import model_variables, session_varia
 
 OUTPUT, READ = "CLAUDE_CODE_MAX_OUTPUT_TOKENS", "CLAUDE_CODE_FILE_READ_MAX_OUTPUT_TOKENS"
 NEVER, WHEN_FULL = "DISABLE_AUTO_COMPACT", "CLAUDE_CODE_DISABLE_UNKNOWN_MODEL_WINDOW_ENFORCEMENT"
-SMALL_TOOLS = ["Read", "Write"]
 
 
 @pytest.mark.parametrize(
-    ("window", "tools", "output"),
-    [(16384, [], 2048), (32768, [], 4096), (131072, [], 8192), (16384, SMALL_TOOLS, 1024), (131072, SMALL_TOOLS, 2048)],
+    ("window", "small", "output"),
+    [(16384, False, 2048), (32768, False, 4096), (131072, False, 8192), (16384, True, 1024), (131072, True, 2048)],
 )
 def test_an_answer_leaves_room_for_the_prompt_and_a_small_models_answer_is_short(
-    window: int, tools: list[str], output: int
+    window: int, small: bool, output: int
 ) -> None:
-    assert model_variables(window, tools)[OUTPUT] == str(output)
+    assert model_variables(window, small)[OUTPUT] == str(output)
 
 
 @pytest.mark.parametrize(("window", "most"), [(16384, 4096), (32768, 8192), (262144, 25000)])
 def test_one_file_takes_a_quarter_of_the_window_at_most(window: int, most: int) -> None:
-    assert model_variables(window, [])[READ] == str(most)
+    assert model_variables(window, False)[READ] == str(most)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ def test_one_file_takes_a_quarter_of_the_window_at_most(window: int, most: int) 
 )
 def test_a_window_is_compacted_when_most_of_it_is_used(window: int, when: str | None) -> None:
     """By itself Claude Code compacts 13000 tokens and an answer before the end."""
-    assert {NEVER, WHEN_FULL} & set(model_variables(window, [])) == ({when} if when else set())
+    assert {NEVER, WHEN_FULL} & set(model_variables(window, False)) == ({when} if when else set())
 
 
 def waits(**env: str) -> dict[str, int]:

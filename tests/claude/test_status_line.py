@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from claude_local.claude.tool_sets import SETS
+
 SCRIPT = Path(__file__).parents[2] / "files" / "status-line"
 PROFILES = {"default": "small", "profiles": {"small": {"name": "Small One"}, "large": {"name": "Large One"}}}
 # What Claude Code 2.1.330 gives a status line on stdin, as far as it matters here.
@@ -39,6 +41,12 @@ def shown(script: Path, session: dict[str, Any] | str = SESSION, own: str | None
     )  # fmt: skip
     assert done.stderr == ""
     return done.stdout
+
+
+def test_a_model_that_cannot_run_commands_shows_its_tools_within_80_columns(installed: Path) -> None:
+    """A small model without Bash claimed to have run a script."""
+    line = shown(installed, CLAUDE_LOCAL_FENCE="outer+inner", NO_COLOR="1", CLAUDE_LOCAL_TOOLS=SETS["lean"].label)
+    assert line.endswith(" tokens · tools: Read Edit Write Glob\n") and len(line) < 80
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from claude_local.claude.tool_sets import SETS
 from claude_local.cli.__main__ import parser
 from claude_local.fence.config import FenceConfig, dump
 from claude_local.verify import processes
@@ -170,26 +171,61 @@ def test_the_default_profiles_tools_are_used_unless_the_user_chooses(home: Home,
     assert "--tools=Read,Write" in home.started["argv"]
     home.run("--tools", "Bash", "-p", "x", server=backend.url)
     assert home.started["argv"][1:] == ["--tools", "Bash", "-p", "x"]
+    home.run("--tool-set", "lean", "--tools=Bash", "-p", "x", server=backend.url)
+    assert home.started["argv"][1:] == ["--tools=Bash", "-p", "x"]
 
 
-def test_a_profile_without_a_tool_set_gets_all_tools(home: Home, backend: ScriptedBackend) -> None:
+def test_a_profile_gets_its_tool_set(home: Home, backend: ScriptedBackend) -> None:
     home.run("--model=large", "-p", "x", server=backend.url)
-    assert home.started["argv"][1:] == ["-p", "x"]
+    assert home.started["argv"][1:] == [SETS["standard"].argument, "-p", "x"]
     assert backend.requests[-1]["query"] == {"model": "large"}
 
 
-MEMORY = "CLAUDE_CODE_DISABLE_AUTO_MEMORY"
+@pytest.mark.parametrize(
+    ("name", "tools", "shown"),
+    [
+        ("full", "default", ""),
+        ("standard", "Bash,Read,Edit,Write,Glob,ExitPlanMode", ""),
+        ("lean", "Read,Edit,Write,Glob", "tools: Read Edit Write Glob"),
+        ("none", "", "tools: none"),
+    ],
+)
+def test_a_call_can_choose_a_tool_set(home: Home, backend: ScriptedBackend, name: str, tools: str, shown: str) -> None:
+    """The status line shows the tools where a model cannot run anything."""
+    home.run("-p", "x", "--tool-set", name, server=backend.url, CLAUDE_LOCAL_TOOLS="the caller's")
+    assert home.started["argv"][1:] == [f"--tools={tools}", "-p", "x"]
+    assert home.started["env"]["CLAUDE_LOCAL_TOOLS"] == shown
+    assert home.started["env"][OUTPUT] == "2048", "the profile says how big the model is, not the call"
 
 
-def test_a_small_models_prompt_is_the_same_in_every_directory(home: Home, backend: ScriptedBackend) -> None:
+@pytest.mark.parametrize("words", [["--tool-set"], ["--tool-set", "leen"], ["--tool-set=Read"]])
+def test_an_unknown_tool_set_names_the_known_ones(home: Home, backend: ScriptedBackend, words: list[str]) -> None:
+    done = home.run(*words, server=backend.url)
+    assert done.returncode == 2 and done.stdout == "" and not home.record.exists()
+    assert done.stderr.splitlines()[1] == "  Fix: claude-local --tool-set full | standard | lean | none"
+
+
+OUTPUT = "CLAUDE_CODE_MAX_OUTPUT_TOKENS"
+UNCHANGING = {"CLAUDE_CODE_DISABLE_AUTO_MEMORY": "0", "CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS": "0"}
+
+
+@pytest.mark.parametrize("words", [[], ["--tools", "Bash"], ["--model=large"], ["--tool-set=full"]])
+def test_the_prompt_is_the_same_in_every_directory_unless_the_user_wants_more(
+    home: Home, backend: ScriptedBackend, words: list[str]
+) -> None:
     """Claude Code's memory has another path in each directory, so llama-server would read the whole prompt again."""
-    home.run("-p", "x", server=backend.url)
-    assert home.started["env"][MEMORY] == "1"
-    home.run("-p", "x", server=backend.url, **{MEMORY: "0"})
-    assert home.started["env"][MEMORY] == "0"
-    for words in (["--tools", "Bash"], ["--model=large"]):
-        home.run(*words, "-p", "x", server=backend.url)
-        assert MEMORY not in home.started["env"]
+    home.run(*words, "-p", "x", server=backend.url)
+    assert [home.started["env"][name] for name in UNCHANGING] == ["1", "1"]
+    home.run(*words, "-p", "x", server=backend.url, **UNCHANGING)
+    assert [home.started["env"][name] for name in UNCHANGING] == ["0", "0"]
+
+
+@pytest.mark.parametrize("words", [[], ["--tools", "Bash"], ["--tool-set=full"]])
+def test_no_session_searches_for_tools(home: Home, backend: ScriptedBackend, words: list[str]) -> None:
+    """Neither the user's environment nor a project's settings change that."""
+    home.run(*words, "-p", "x", server=backend.url, ENABLE_TOOL_SEARCH="true")
+    assert home.started["env"]["ENABLE_TOOL_SEARCH"] == "false"
+    assert home.passed_settings["env"]["ENABLE_TOOL_SEARCH"] == "false"
 
 
 @pytest.mark.parametrize("words", [["--model", "gpt-9"], ["--model=gpt-9"]])
@@ -202,13 +238,13 @@ def test_an_unknown_profile_names_the_known_ones(home: Home, backend: ScriptedBa
 
 
 UNREADABLE = ["", "{", "[]", "{}"]
-NO_TOOLS = ["null", "{}", '{"tools": "Read"}', '{"tools": {"Read": 1}}', '{"tools": ["Read", 1]}']
+NO_TOOLS = ["null", "{}", '{"tools": "leen"}', '{"tools": {"Read": 1}}', '{"tools": ["Read", 1]}']
 
 
 @pytest.mark.parametrize(
     "profiles", [None, *UNREADABLE, *(f'{{"default": "small", "profiles": {{"small": {each}}}}}' for each in NO_TOOLS)]
 )
-def test_without_readable_profiles_all_tools_are_offered(
+def test_without_readable_profiles_the_standard_tools_are_offered(
     home: Home, backend: ScriptedBackend, profiles: str | None
 ) -> None:
     if profiles is None:
@@ -216,7 +252,7 @@ def test_without_readable_profiles_all_tools_are_offered(
     else:
         home.add(home.paths.profiles, profiles)
     assert home.run("-p", "x", server=backend.url).returncode == 0
-    assert home.started["argv"][1:] == ["-p", "x"]
+    assert home.started["argv"][1:] == [SETS["standard"].argument, "-p", "x"]
 
 
 def test_the_help_begins_with_its_own_options(home: Home) -> None:

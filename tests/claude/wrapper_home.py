@@ -45,7 +45,7 @@ class Home:
         self.add(self.paths.token, TOKEN + "\n")
         self.add(self.paths.enforced_settings, json.dumps({"sandbox": {"enabled": True}, "permissions": {"x": 1}}))
         self.add(self.paths.bash_env, "")
-        profiles = {"small": {"tools": ["Read", "Write"]}, "large": {"tools": None}}
+        profiles = {"small": {"tools": "Read,Write"}, "large": {"tools": "standard"}}
         self.add(self.paths.profiles, json.dumps({"default": "small", "profiles": profiles}))
         self.add(self.paths.claude, FAKE_CLAUDE, 0o755)
         text = render_claude_local(

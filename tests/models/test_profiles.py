@@ -41,7 +41,7 @@ def test_the_small_profiles_are_the_official_files() -> None:
         profile = known[name]
         assert profile.size == size
         assert [line.split()[0] for line in profile.files[0].sources] == ["hub", "pip"]
-        assert profile.tools == ("Read", "Write", "Glob", "Edit")
+        assert profile.tools == "lean"
         assert profile.options == {"temperature": "0"}
         assert (profile.ctx_size, profile.license) == (32768, "Apache-2.0")
 
@@ -247,6 +247,7 @@ def test_switches_have_two_spellings() -> None:
         ("MODEL = a.gguf\nFIT = true", ["on or off"]),
         ("MODEL = a.gguf\nCTX_SIZE = 32k", ["found '32k'", "tokens"]),
         ("MODEL = a.gguf\nTOOLS = Read;Write", ["with commas"]),
+        ("MODEL = a.gguf\nTOOLS = leen", ["found 'leen'", "a tool set (full, standard, lean)"]),
         ("MODEL = a.gguf\nCHAT_TEMPLATE = ../x.jinja", [".jinja"]),
         (f"MODEL = a.gguf\nSHA256 = {SHA}\nSOURCES = url https://h/x", ["SIZE: missing"]),
         (f"MODEL = a.gguf\nSHA256 = {SHA}\nSIZE = 1\nSOURCES = hub a/b@main", ["40 hex digits"]),
