@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from os.path import dirname
 
 # They name a model for Claude Code. All of them get the one model of the session.
+# ANTHROPIC_DEFAULT_FABLE_MODEL is not among them: with it, 2.1.330 tells the model at length that it is Claude Fable.
+# "fable" in a command or an agent means the session's model all the same (availableModels).
 MODEL_VARIABLES = (
     "ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL",
-    "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL",
     "CLAUDE_CODE_WORKFLOW_SUBAGENT_MODEL",
 )  # fmt: skip
 # These configure a surrounding Claude Code session, a cloud account or a provider, and are removed ...

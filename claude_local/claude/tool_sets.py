@@ -11,21 +11,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ToolSet:
-    """``tools``: Claude Code's names, None for all of its tools. ``tokens``: of the first request with -p, counted by
-    llama-server for Qwen2.5-Coder (tests/integration/test_tool_sets.py)."""
+    """``tools``: Claude Code's names. ``tokens``: of the first request with -p, as llama-server counts them for
+    Qwen2.5-Coder (tests/integration/test_tool_sets.py)."""
 
-    tools: tuple[str, ...] | None
+    tools: tuple[str, ...]
     tokens: int
 
     @property
     def argument(self) -> str:
         """Claude Code's option for this set."""
-        return "--tools=" + ("default" if self.tools is None else ",".join(self.tools))
+        return "--tools=" + ",".join(self.tools)
 
     @property
     def runs_commands(self) -> bool:
         """Whether the model can run commands. Only small models have no Bash by default."""
-        return self.tools is None or "Bash" in self.tools
+        return "Bash" in self.tools
 
     @property
     def label(self) -> str:
@@ -34,13 +34,18 @@ class ToolSet:
         return "" if self.runs_commands else f"tools: {' '.join(self.tools or ('none',))}"
 
 
+# Claude Code offers AskUserQuestion and the two for plan mode in the terminal only.
+STANDARD = ("Bash", "Read", "Edit", "Write", "Glob", "Grep", "ExitPlanMode")
+OTHERS = (
+    "Agent", "AskUserQuestion", "CronCreate", "CronDelete", "CronList", "EnterPlanMode", "EnterWorktree",
+    "ExitWorktree", "ListAgents", "Monitor", "NotebookEdit", "ReportFindings", "ScheduleWakeup", "SendMessage", "Skill",
+    "TaskStop", "WebFetch", "WebSearch", "Workflow",
+)  # fmt: skip
 SETS = {
-    "full": ToolSet(None, 19_676),
-    # Bash finds text too, so Grep (790 tokens) is not here. Without ExitPlanMode a session could not leave plan mode.
-    # AskUserQuestion has 1,270 tokens, Agent 1,600, Skill 500 without Claude Code's own skills: none fits.
-    "standard": ToolSet(("Bash", "Read", "Edit", "Write", "Glob", "ExitPlanMode"), 5_100),
-    "lean": ToolSet(("Read", "Edit", "Write", "Glob"), 3_350),
-    "none": ToolSet((), 1_350),
+    "full": ToolSet((*STANDARD, *OTHERS), 18_500),
+    "standard": ToolSet(STANDARD, 5_047),
+    "lean": ToolSet(("Read", "Edit", "Write", "Glob"), 3_324),
+    "none": ToolSet((), 1_250),
 }
 DEFAULT = "standard"
 
@@ -52,5 +57,5 @@ def tool_set(text: str) -> ToolSet | None:
     tools = tuple(tool.strip() for tool in text.split(","))
     if not all(tool.isidentifier() and tool[0].isupper() for tool in tools):
         return None
-    least = "lean" if "Bash" not in tools else "standard" if len(tools) <= len(SETS["standard"].tools or ()) else "full"
-    return ToolSet(tools, SETS[least].tokens)
+    enough = (known.tokens for known in reversed(SETS.values()) if set(tools) <= set(known.tools))
+    return ToolSet(tools, next(enough, SETS["full"].tokens))

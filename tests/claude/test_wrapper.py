@@ -56,7 +56,7 @@ def test_every_model_variable_names_the_one_model(home: Home, backend: ScriptedB
     env = home.started["env"]
     slots = {name: value for name, value in env.items() if name.endswith(("_MODEL", "_FAST_MODEL"))}
     assert set(slots.values()) == {"large"}
-    assert {"ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_FABLE_MODEL", "ANTHROPIC_SMALL_FAST_MODEL"} <= set(slots)
+    assert {"ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_SMALL_FAST_MODEL"} <= set(slots)
     assert "CLAUDE_CODE_SUBAGENT_MODEL" in slots
 
 
@@ -184,8 +184,8 @@ def test_a_profile_gets_its_tool_set(home: Home, backend: ScriptedBackend) -> No
 @pytest.mark.parametrize(
     ("name", "tools", "shown"),
     [
-        ("full", "default", ""),
-        ("standard", "Bash,Read,Edit,Write,Glob,ExitPlanMode", ""),
+        ("full", ",".join(SETS["full"].tools), ""),
+        ("standard", "Bash,Read,Edit,Write,Glob,Grep,ExitPlanMode", ""),
         ("lean", "Read,Edit,Write,Glob", "tools: Read Edit Write Glob"),
         ("none", "", "tools: none"),
     ],
