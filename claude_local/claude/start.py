@@ -256,7 +256,10 @@ def set_environment(options: StartOptions, server: SessionServer, window: int | 
         bash_env=options.bash_env, native_claude=options.native_claude,
     )  # fmt: skip
     if window is not None:
-        env |= {name: env.get(name) or value for name, value in model_variables(window, small=not tools.runs_commands).items()}
+        env |= {
+            name: env.get(name) or value
+            for name, value in model_variables(window, small=not tools.runs_commands).items()
+        }
     os.environ.clear()
     os.environ.update(env)
 
