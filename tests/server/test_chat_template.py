@@ -11,6 +11,8 @@ import jinja2
 import pytest
 import requests
 
+from tests.server.example_words import EVERYDAY, TELLING
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = (ROOT / "files/chat-templates/qwen2.5-coder.jinja").read_text()
 
@@ -287,6 +289,15 @@ def test_a_set_with_bash_has_no_examples_and_one_without_says_that_nothing_can_b
     with_bash, without = (turns(render([USER], tools=tools)) for tools in ([READ, GLOB, BASH], [READ, GLOB]))
     assert [role for role, _ in with_bash] == ["system", "user"]
     assert ["You cannot run" in shown[0][1] for shown in (with_bash, without)] == [False, True]
+
+
+def test_every_word_of_the_examples_is_known_to_the_test_of_answers(render: Any) -> None:
+    """tests/integration/test_small_models.py asks the real models, and looks for the telling words."""
+    reminder = re.compile(r"</tool_response>.*", re.DOTALL)
+    shown = [reminder.sub("", text) for _, text in turns(render([USER], tools=[READ, GLOB, EDIT]))[1:-1]]
+    words = set(re.findall(r"[\w./*]+", " ".join(shown).replace("\\n", " ").lower()))
+    words = {word.rstrip(".") for word in words} - {"", "tool_response", "/tool_response"}
+    assert words - EVERYDAY <= TELLING and words >= TELLING - {"**", "b/c.txt"}
 
 
 def test_no_path_of_the_examples_is_absolute(render: Any) -> None:
