@@ -248,7 +248,7 @@ def _install(person: Person) -> Person:
     paths, home = person.paths, person.home
     for path, words in {
         paths.token: TOKEN,
-        paths.profiles: json.dumps({"default": "p", "profiles": {"p": {"tools": None}}}),
+        paths.profiles: json.dumps({"default": "p", "profiles": {"p": {"tools": "full"}}}),
     }.items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(words)

@@ -42,7 +42,7 @@ class Machine:
         } | {"HOME": str(home), "TERM": "xterm-256color"}
         for path, words in {
             self.paths.token: TOKEN,
-            self.paths.profiles: json.dumps({"default": "p", "profiles": {"p": {"tools": None}}}),
+            self.paths.profiles: json.dumps({"default": "p", "profiles": {"p": {"tools": "full"}}}),
         }.items():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text(words)

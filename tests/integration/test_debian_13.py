@@ -33,7 +33,7 @@ home, token = Path.home(), "a-token"
 paths = Paths(home=str(home), model_dir="", bin_dir=str(home / "bin"))
 for path, words in {
     paths.token: token,
-    paths.profiles: json.dumps({"default": "p", "profiles": {"p": {"tools": None}}}),
+    paths.profiles: json.dumps({"default": "p", "profiles": {"p": {"tools": "full"}}}),
 }.items():
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(words)
