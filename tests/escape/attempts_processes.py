@@ -362,11 +362,11 @@ def _(lab: Lab) -> Plan:
 
 
 def heartbeat(lab: Lab, name: str, start: str, **more: object) -> Plan:
-    """Something that writes the time into a file five times a second for two minutes; is it alive afterwards?"""
+    """Something that writes the time into a file five times a second for ten minutes; is it alive afterwards?"""
     beat = lab.workspace / f"beat-{name}"
     script = lab.plant(
         lab.workspace / f"beat-{name}.sh",
-        f"for i in $(seq 600); do date +%s.%N >'{beat}' || exit; sleep 0.2; done\n",
+        f"for i in $(seq 3000); do date +%s.%N >'{beat}' || exit; sleep 0.2; done\n",
     )
 
     def evidence() -> str | None:
