@@ -178,7 +178,7 @@ def add_to_path(home: Path) -> tuple[bool, bool]:
 def test_a_bare_home_gets_bashs_two_files(tmp_path: Path) -> None:
     assert add_to_path(tmp_path) == (True, False)
     shells = {path.name for path in tmp_path.iterdir()}
-    assert {".bashrc", ".profile"} <= shells <= {".bashrc", ".profile", ".zshrc", ".zprofile", ".config"}
+    assert {".bashrc", ".profile"} <= shells <= {".bashrc", ".profile", ".zshrc", ".zprofile", ".config", ".local"}
 
 
 def test_start_up_files_keep_their_content_their_link_and_their_mode(tmp_path: Path) -> None:
