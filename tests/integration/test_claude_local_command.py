@@ -191,7 +191,7 @@ def test_the_first_start_asks_for_trust_and_nothing_else(machine: Machine) -> No
             terminal.press_until("\x1b[B", "❯ Yes, I trust")
             terminal.send("\r")
             prompt = terminal.wait_for("plan mode on")
-            assert "claude-local" in prompt and "API key" not in prompt
+            assert "p · API Usage" in prompt and "API key" not in prompt
             terminal.send("Hi")
             terminal.send("\r")
             terminal.wait_for("Hello from the script.")
