@@ -25,9 +25,9 @@ fence_ports = []
 fence_writable = []
 # More paths that sessions must not see.
 fence_hidden = []
-# Paths that sessions may read although they are hidden by default (docs/guide.md lists those).
+# Paths that sessions may read although they are hidden by default (docs/fence.md lists those).
 fence_visible = []
-# Environment variables that sessions get although they look like credentials (..._TOKEN, ..._API_KEY).
+# Environment variables that sessions get although their names or values look like secrets.
 fence_environment = []
 # Parts of the desktop that sessions may use: "ssh-agent", "gpg-agent", "display".
 fence_sockets = []

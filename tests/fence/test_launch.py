@@ -190,6 +190,15 @@ def test_a_session_sees_no_secrets_of_the_environment_and_the_home_directory(sta
     assert found["env"]["HARMLESS"] == "1"
 
 
+def test_settings_that_look_like_a_secret_are_hidden_unless_they_are_visible(station: Station) -> None:
+    path = station.add(station.home / ".config" / "tool" / "config", "token = abcdefgh1234")
+    station.add(path.parent / "theme", "colour = blue")
+    read = "seen['read'] = [open(os.path.expanduser(f'~/.config/tool/{name}')).read() for name in ('config', 'theme')]"
+    assert station.saw(read)["read"] == ["", "colour = blue"]
+    station.configure(visible=(str(path),))
+    assert station.saw(read)["read"] == ["token = abcdefgh1234", "colour = blue"]
+
+
 def test_secrets_that_a_variable_moves_are_hidden_too(station: Station) -> None:
     history = station.add(station.home / "state" / "history", "secret")
     keys = station.add(station.home / "keys" / "private", "secret").parent
