@@ -69,13 +69,14 @@ def unwritable(path: str) -> str | None:
     return None if os.access(existing, os.W_OK) else where
 
 
-def refusals(output: str, status: int, hosts: list[str], workspace: str) -> list[str]:
+def refusals(output: str, status: int, hosts: list[str], guarded: list[str]) -> list[str]:
     """What the fence refused: each with the setting that allows it. ``hosts``: the addresses that the proxy refused.
+    ``guarded``: directories in which no setting allows what is refused.
     What only the output says of the network does not count when the command worked: it may show an old log."""
     found = [f"{host} (setting {'fence_ports' if _HERE.match(host) else 'fence_domains'})" for host in hosts]
     for path in filter(None, map(unwritable, written(output))):
-        guarded = workspace and path.startswith(workspace.rstrip("/") + "/")
-        found.append(f"{path} ({'guarded: change it outside the session' if guarded else 'setting fence_writable'})")
+        outside = any(path.startswith(each.rstrip("/") + "/") for each in guarded)
+        found.append(f"{path} ({'guarded: change it outside the session' if outside else 'setting fence_writable'})")
     if status and not hosts:
         if line := _line(_FORBIDDEN, output):
             found.append(f"{_host(line)} (setting fence_domains)")
@@ -120,7 +121,8 @@ def main(argv: list[str]) -> None:
         stdin.seek(max(0, stdin.seek(0, os.SEEK_END) - TAIL))
         output = stdin.read().decode(errors="replace")
     hosts = refused_hosts(os.environ.get("CLAUDE_LOCAL_REFUSED", ""), seen)
-    found = refusals(output, status, hosts, os.environ.get("CLAUDE_LOCAL_WORKSPACE", ""))
+    guarded = filter(None, map(os.environ.get, ("CLAUDE_LOCAL_WORKSPACE", "CLAUDE_CONFIG_DIR")))
+    found = refusals(output, status, hosts, list(guarded))
     if not found and status and (words := unanswered(output)):
         print(f"claude-local: {words}", file=sys.stderr)
     if found:

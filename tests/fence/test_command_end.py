@@ -31,7 +31,7 @@ MESSAGES = {
 @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
 def test_a_refused_write_names_its_path_and_the_setting(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_end, "unwritable", lambda path: path if path == "/etc/x" else None)
-    assert refusals(f"before\n{message}\n", 0, [], "/w") == ["/etc/x (setting fence_writable)"]
+    assert refusals(f"before\n{message}\n", 0, [], ["/w"]) == ["/etc/x (setting fence_writable)"]
 
 
 def test_a_path_without_a_slash_and_one_with_blanks_are_found() -> None:
@@ -41,13 +41,13 @@ def test_a_path_without_a_slash_and_one_with_blanks_are_found() -> None:
 
 def test_a_path_that_can_be_written_is_none_of_the_fences(tmp_path: Path) -> None:
     # As in the output of cat or grep.
-    assert refusals(f"rm: cannot remove '{tmp_path}/x/y': Read-only file system", 1, [], "") == []
+    assert refusals(f"rm: cannot remove '{tmp_path}/x/y': Read-only file system", 1, [], []) == []
     assert unwritable("/proc/sys/x/y") == "/proc/sys/x/y"
 
 
 def test_a_guarded_file_of_the_workspace_is_changed_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_end, "unwritable", lambda path: path)
-    (words,) = refusals("touch: cannot touch '/w/.envrc': Read-only file system", 1, [], "/w")
+    (words,) = refusals("touch: cannot touch '/w/.envrc': Read-only file system", 1, [], ["/w"])
     assert words == "/w/.envrc (guarded: change it outside the session)"
 
 
@@ -63,15 +63,15 @@ def test_a_guarded_file_of_the_workspace_is_changed_outside(monkeypatch: pytest.
     ],
 )
 def test_what_only_the_output_shows_of_the_network_names_the_setting(output: str, host: str) -> None:
-    assert refusals(output, 0, [], "") == []
-    (words,) = refusals(output, 1, [], "")
+    assert refusals(output, 0, [], []) == []
+    (words,) = refusals(output, 1, [], [])
     assert words.startswith(f"{host} (setting fence_domains")
     # The proxy knows better.
-    assert refusals(output, 1, ["pypi.org:443"], "") == ["pypi.org:443 (setting fence_domains)"]
+    assert refusals(output, 1, ["pypi.org:443"], []) == ["pypi.org:443 (setting fence_domains)"]
 
 
 def test_a_port_of_this_machine_has_another_setting() -> None:
-    assert refusals("", 0, ["127.0.0.1:5432"], "") == ["127.0.0.1:5432 (setting fence_ports)"]
+    assert refusals("", 0, ["127.0.0.1:5432"], []) == ["127.0.0.1:5432 (setting fence_ports)"]
     for said in (
         "curl: (7) Failed to connect to localhost port 5432 after 0 ms: Couldn't connect to server",
         "Error: connect ECONNREFUSED 127.0.0.1:5432",
