@@ -6,9 +6,10 @@ import os
 import threading
 from contextlib import suppress
 
-# 2.1.330 prints this once for each model whose id it does not know, so for each of ours. No setting silences it without
-# changing the context window to 200,000 tokens.
-UNWANTED = b"[claude-code:unrecognized_model] "
+# 2.1.330 prints the first once for each model whose id it does not know, so for each of ours. No setting silences it
+# without changing the context window to 200,000 tokens. The second comes with
+# CLAUDE_CODE_DISABLE_UNKNOWN_MODEL_WINDOW_ENFORCEMENT and speaks of a limit that is far above our windows.
+UNWANTED = (b"[claude-code:unrecognized_model] ", b"CLAUDE_CODE_DISABLE_1M_CONTEXT is set, but the 200K limit ")
 # Seconds to wait for the last lines when the session has ended.
 LAST = 5.0
 
