@@ -169,3 +169,14 @@ def test_claude_code_finds_no_fault_with_a_project_without_mcp_json(who: Person,
     assert "Claude Code doctor" in doctor and "No MCP servers configured" in servers
     for word in (".mcp.json", "Invalid settings", "warning", "PATH"):
         assert word not in doctor + servers
+
+
+def test_slash_status_finds_no_fault_either(who: Person, repo: Path) -> None:
+    with SlowBackend() as backend, who.at_terminal(backend, cwd=repo) as tty:
+        tty.wait_for_prompt()
+        assert who.sh("git status --short", repo) == "", "between commands, too"
+        tty.type("/status")
+        tty.wait_for("Session ID", "Version")
+        tty.wait_for("Esc")
+        for word in (".mcp.json", "Invalid", "not a regular file", "in your PATH"):
+            assert word not in tty.text
