@@ -176,7 +176,9 @@ def test_slash_status_finds_no_fault_either(who: Person, repo: Path) -> None:
         tty.wait_for_prompt()
         assert who.sh("git status --short", repo) == "", "between commands, too"
         tty.type("/status")
-        tty.wait_for("Session ID", "Version")
-        tty.wait_for("Esc")
-        for word in (".mcp.json", "Invalid", "not a regular file", "in your PATH"):
-            assert word not in tty.text
+        tty.wait_for("Session ID")
+        # The diagnostics come a moment later, if there are any.
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            tty.read()
+        assert "System diagnostics" not in tty.text and "invalid entries" not in tty.text
