@@ -14,6 +14,8 @@ import pytest
 from tests.fence.station import Station
 from tests.fence.world import git, repository
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def station(tmp_path: Path) -> Station:
@@ -75,14 +77,13 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("ways", [WAYS[:1], pytest.param(WAYS, marks=pytest.mark.slow)])
-def test_what_git_would_obey_is_taken_back_and_reported(station: Station, config: Path, ways: list[str]) -> None:
+def test_what_git_would_obey_is_taken_back_and_reported(station: Station, config: Path) -> None:
     before = config.read_text()
     check = "sleep 0.6; git config core.fsmonitor; git config core.bare"
-    said, ran = session(station, *(line for way in ways for line in (way, check)))
+    said, ran = session(station, *(line for way in WAYS for line in (way, check)))
     assert config.read_text() == before
     assert "core.fsmonitor=./evil" in said and "was taken back" in said and str(config) in said
-    assert ran[1::2] == [[0, "false\n"]] * len(ways), "also in the session"
+    assert ran[1::2] == [[0, "false\n"]] * len(WAYS), "also in the session"
 
 
 def test_the_configuration_outside_is_out_of_a_sessions_reach(station: Station, config: Path) -> None:
