@@ -98,6 +98,10 @@ def own_cgroup(account: Account) -> Path | None:
     """A cgroup (v2) for the sessions, which the account owns; None where this machine gives none."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     for place in (Path(words[1]) for words in mounts if words[2] == "cgroup2"):
+        # Those of earlier runs: a run itself ends with processes in its own.
+        for each in [*place.glob("claude-local-escape-*/*/"), *place.glob("claude-local-escape-*/")]:
+            with contextlib.suppress(OSError):
+                each.rmdir()
         with contextlib.suppress(OSError):
             made = place / f"claude-local-escape-{secrets.token_hex(4)}"
             made.mkdir()
@@ -368,10 +372,6 @@ class Lab:
                 process.kill()
             process.wait(10)
         self.listeners.close()
-        if self.cgroup:
-            for each in (*self.cgroup.glob("*/"), self.cgroup):
-                with contextlib.suppress(OSError):
-                    each.rmdir()
 
 
 # Sessions that try to break Claude Code's own connection to its server or its shell.
