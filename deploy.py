@@ -19,6 +19,7 @@ for stage in (
     "image",
     "models",
     "server",
+    "manager",
     "claude",
     "home",
     "commands",

@@ -143,8 +143,28 @@ class Paths:
 
     @property
     def profiles(self) -> str:
-        """What the wrapper and the launcher need to know about each installed profile."""
-        return join(self.share, "profiles.json")
+        """What the commands and the management API need to know about each installed profile."""
+        return join(self.manager_dir, "profiles.json")
+
+    @property
+    def manager_dir(self) -> str:
+        """Mounted read-only into the management API's container."""
+        return join(self.share, "manager")
+
+    @property
+    def manager_state(self) -> str:
+        """Where the management API remembers what the user wants of the server."""
+        return join(self.state, "manager")
+
+    @property
+    def server_logs(self) -> str:
+        """The directory of llama-server's log, which its container may write to."""
+        return join(self.share, "log")
+
+    @property
+    def server_log(self) -> str:
+        """llama-server's log; the management API shortens it."""
+        return join(self.server_logs, "server.log")
 
     @property
     def state(self) -> str:

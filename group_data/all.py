@@ -69,7 +69,7 @@ model_hub = "https://huggingface.co"
 # --- server -------------------------------------------------------------------------------------------------------
 # The port of llama-server on 127.0.0.1.
 server_port = 8080
-# The name of the container.
+# The name of the container. The management API's is the same with "-manager" at its end.
 server_container = "claude-local-server"
 # The memory limit of the container in MiB. 0: three quarters of the machine's memory.
 server_memory_mib = 0

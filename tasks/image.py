@@ -21,6 +21,7 @@ image.base(
     codename=ws.identity["codename"],
     scratch=join(ws.paths.cache, "base-image"),
     lock_timeout=ws.settings.packages_lock_timeout,
+    others=[ws.manager_image],
     **ws.root,
 )
 

@@ -15,6 +15,10 @@ user_files.directories(
     name="Make the server's directories", modes={ws.paths.server_dir: "755", ws.paths.chat_templates: "755"}
 )
 
+server.directory(
+    name="Make the directory of the server's log", path=ws.paths.server_logs, uid=uid, gid=gid, **ws.root
+)
+
 user_files.put_all(
     name="Put the chat templates",
     files={
@@ -51,6 +55,7 @@ server.run_container(
         model_dir=ws.paths.model_dir,
         search_dirs=dict(enumerate(ws.search_dirs)),
         server_dir=ws.paths.server_dir,
+        log_dir=ws.paths.server_logs,
         gpu=ws.gpu_argv,
     ),
     paths=ws.paths,

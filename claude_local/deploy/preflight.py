@@ -15,6 +15,7 @@ from claude_local.deploy.workstation import Workstation
 from claude_local.hardware.distribution import Distribution
 from claude_local.hardware.distribution import problems as distribution_problems
 from claude_local.image import plan as image
+from claude_local.manager.container import container_name
 
 GIB = 1024**3
 
@@ -169,8 +170,8 @@ def password_available() -> bool:
 def read_findings(uid: int, sudo: bool, **arguments: Any) -> dict[str, Any]:
     """The fact PreflightFindings for its ``arguments``, as root where docker answers only root.
 
-    ``uid`` is the user's, ``sudo`` says whether sudo is installed. Without docker's answers, our own container's port
-    would count as another program's, and the image as missing.
+    ``uid`` is the user's, ``sudo`` says whether sudo is installed. Without docker's answers, our own containers'
+    ports would count as another program's, and the image as missing.
     """
     findings: dict[str, Any] = host.get_fact(PreflightFindings, **arguments)
     if not findings["unasked"] or uid == 0 or not sudo or not password_available():
@@ -188,7 +189,7 @@ def check(ws: Workstation) -> list[str]:
     facts = read_findings(
         identity["uid"],
         identity["sudo"],
-        container=settings.server_container,
+        containers=[settings.server_container, container_name(settings.server_container)],
         runtime=paths.verify_report,
         files=[join(directory, name) for directory in model_dirs for name in models],
         paths=[paths.home, DOCKER_DIR, paths.model_dir],

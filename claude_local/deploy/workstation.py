@@ -23,6 +23,7 @@ from claude_local.hardware.variant import ImageVariant, VariantError, choose
 from claude_local.image import plan
 from claude_local.image.base import base_image
 from claude_local.image.builds import ImageError
+from claude_local.manager.container import image_tag
 from claude_local.models.capacity import Machine, disk_free, with_memory
 from claude_local.models.choice import ProfileChoice, Selection, select, shape_from
 from claude_local.models.memory import MIB
@@ -33,6 +34,7 @@ from claude_local.settings import Settings, SettingsError, canonical, load
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCKERFILE = PROJECT / "files" / "image" / "Dockerfile"
+MANAGER_DOCKERFILE = PROJECT / "files" / "manager" / "Dockerfile"
 PATCHES = PROJECT / "files" / "image" / "patches"
 # Taken for the memory of a machine that does not report it, MiB.
 UNKNOWN_MEMORY_MIB = 8192
@@ -111,6 +113,11 @@ class Workstation:
             )
         except ImageError as error:
             raise DeployError(str(error)) from None
+
+    @property
+    def manager_image(self) -> str:
+        """The tag of the management API's image. Raises DeployError, like ``image``."""
+        return image_tag(MANAGER_DOCKERFILE.read_text(), self.image.base.name)
 
     def closing_lines(self) -> list[str]:
         """What was set up and what to type next, for the end of a run."""

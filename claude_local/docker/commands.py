@@ -26,14 +26,16 @@ CONFINED = ("--network=none", "--read-only", "--cap-drop=ALL")
 # Our images are built here, so no notary server has signed them. Overrides the caller's DOCKER_CONTENT_TRUST=1.
 UNSIGNED = ("env", "DOCKER_CONTENT_TRUST=0")
 
-# The network of the server's container. Its containers' default route leads to an address that no machine has, so
-# nothing leaves the bridge, whatever the packet filter does. Without masquerading alone they would still reach each
-# address of this machine, and a network that knows the way back. (Tried with Docker 20.10.24.)
+# The network of our two containers, the server's and the management API's. Its containers' default route leads to an
+# address that no machine has, so nothing leaves the bridge, whatever the packet filter does. Without masquerading alone
+# they would still reach each address of this machine, and a network that knows the way back. (Tried with Docker
+# 20.10.24.)
 NETWORK = "claude-local"
 NETWORK_LABEL = "claude-local.network"
 NETWORK_OPTIONS = {
     "com.docker.network.bridge.enable_ip_masquerade": "false",
-    "com.docker.network.bridge.enable_icc": "false",
+    # The management API's container asks the server's.
+    "com.docker.network.bridge.enable_icc": "true",
 }
 # libnetwork's name for the address of a bridge's default route.
 NO_ROUTER = "DefaultGatewayIPv4"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 import requests
 
 # Seconds: for an answer that needs no model, for one that does (a long prompt on two cores), and for a connection.
 QUICK, ANSWER, CONNECT = 20.0, 300.0, 5.0
+# Seconds for an answer that waits until a model is unloaded; the router kills one that takes longer than 10.
+UNLOAD = 60.0
 # What the router (b11434) answers while --models-max models are loaded and none of them is idle.
 BUSY = "model limit reached"
 
@@ -28,6 +31,40 @@ class ServerError(Exception):
         super().__init__(message)
         self.reason = reason
         self.status = status
+
+
+@dataclass(frozen=True)
+class Model:
+    """A section of presets.ini in the router. ``state``: unloaded, loading, loaded or sleeping. ``aliases``: further
+    names that mean it. ``progress``: of a load, 0 to 1. ``failed``: its process ended with an error."""
+
+    id: str
+    state: str
+    aliases: frozenset[str] = frozenset()
+    progress: float | None = None
+    failed: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers requests; one that sleeps wakes up for them."""
+        return self.state in ("loaded", "sleeping")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place for a conversation in a loaded model. All counts are tokens: ``prompt`` of the request, ``processed``
+    of it so far, ``cached`` of it without reading, ``decoded`` of the answer so far."""
+
+    id: int
+    busy: bool
+    prompt: int
+    processed: int
+    cached: int
+    decoded: int
+
+    def as_data(self) -> dict[str, Any]:
+        """The slot for JSON."""
+        return asdict(self)
 
 
 class LlamaClient:
@@ -98,6 +135,44 @@ class LlamaClient:
             _check_status("/models/load", response)
         return True
 
+    def router(self) -> dict[str, Model]:
+        """Each section of presets.ini. Raises ServerError."""
+        answer = self.json("GET", "/v1/models", timeout=10)
+        try:
+            return {each["id"]: _model(each) for each in answer["data"]}
+        except (KeyError, TypeError, AttributeError):
+            raise ServerError(f"{self.url} is not llama-server in router mode", "format", 200) from None
+
+    def activate(self, model: str, alias: str, load: bool = True) -> bool:
+        """Let ``alias`` mean ``model`` from now on, and load it; returns when the load has begun.
+
+        False: the name has moved, but another model has the only place and is busy. Raises ServerError.
+        """
+        body = {"model": model, "alias": alias, "load": load}
+        response = self.request("POST", "/models/load", body, timeout=UNLOAD)
+        if BUSY in response.text:
+            return False
+        _check_status("/models/load", response)
+        return True
+
+    def unload(self, model: str) -> None:
+        """Unload a model that is loaded; returns when it begins to end. Raises ServerError."""
+        self.json("POST", "/models/unload", {"model": model}, timeout=UNLOAD)
+
+    def slots(self, model: str) -> list[Slot]:
+        """The slots of a loaded model. Wakes up one that sleeps. Raises ServerError."""
+        answer = self.json("GET", f"/slots?model={model}&autoload=false")
+        try:
+            return [_slot(each) for each in answer]
+        except (KeyError, TypeError, AttributeError, IndexError):
+            raise ServerError("/slots: not what llama-server answers", "format", 200) from None
+
+    def metrics(self, model: str) -> str:
+        """The metrics of a loaded model in Prometheus's text format. Raises ServerError."""
+        response = self.request("GET", f"/metrics?model={model}&autoload=false")
+        _check_status("/metrics", response)
+        return response.text
+
     def context_window(self, model: str) -> int:
         """The context window of ``model`` in tokens; loads the model if need be. Raises ServerError."""
         path = f"/props?model={model}"
@@ -127,6 +202,32 @@ class LlamaClient:
         if "refused" in str(error):
             return ServerError(f"nothing listens on {self.url}", "refused")
         return ServerError(f"the connection to {self.url} broke: {error}", "broken")
+
+
+def _model(entry: dict[str, Any]) -> Model:
+    """One entry of GET /models."""
+    status = entry["status"]
+    progress = (status.get("progress") or {}).get("value")
+    return Model(
+        id=entry["id"],
+        state=status["value"],
+        aliases=frozenset(entry.get("aliases") or ()),
+        progress=progress if isinstance(progress, int | float) else None,
+        failed=bool(status.get("failed")),
+    )
+
+
+def _slot(entry: dict[str, Any]) -> Slot:
+    """One entry of GET /slots (b11434)."""
+    following = (entry.get("next_token") or [{}])[0]
+    return Slot(
+        id=entry["id"],
+        busy=entry["is_processing"],
+        prompt=entry.get("n_prompt_tokens", 0),
+        processed=entry.get("n_prompt_tokens_processed", 0),
+        cached=entry.get("n_prompt_tokens_cache", 0),
+        decoded=following.get("n_decoded", 0),
+    )
 
 
 def error_message(response: requests.Response) -> str:

@@ -1,8 +1,8 @@
 """The server's container: the arguments of ``docker run``, and the hash that decides whether it is replaced. Pure.
 
-The container has nothing that the server can do without: no root, no capabilities, no new privileges, no writable file
-system, no way out (``docker.commands.NETWORK``), and one port on this machine's loopback interface. The server has no
-web page and downloads nothing.
+The container has nothing that the server can do without: no root, no capabilities, no new privileges, no file system
+to write to except its log's, no way out (``docker.commands.NETWORK``), and one port on this machine's loopback
+interface. The server has no web page and downloads nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ PORT = 8080
 # The server's user and group when root deploys: a number that no user of the workstation has.
 UNPRIVILEGED = 10001
 CONFIG_LABEL = "claude-local.config"
+
+# Where the container sees the directory of the server's log, the only one that it may write to.
+LOG_DIRECTORY = "/var/log/claude-local"
+LOG_FILE = f"{LOG_DIRECTORY}/server.log"
 
 # The container's own loopback, as 127.0.0.1, which docker warns of.
 NO_RESOLVER = "0.0.0.0"
@@ -67,6 +71,7 @@ class Container:
     model_dir: str
     search_dirs: Mapping[int, str]
     server_dir: str
+    log_dir: str
     gpu: tuple[str, ...] = ()
 
     def with_directories(self, existing: Collection[str]) -> Container:
@@ -97,18 +102,19 @@ class Container:
             "--models-preset", f"{CONFIGURATION}/presets.ini", "--models-max", "1",
             "--host", "0.0.0.0", "--port", str(PORT),
             "--api-key-file", f"{CONFIGURATION}/api-key", "--cors-origins", "http://localhost",
-            "--offline", "--no-ui", "--metrics",
+            "--offline", "--no-ui", "--metrics", "--log-file", LOG_FILE,
         ]
         # fmt: on
 
     def _mounts(self) -> list[str]:
-        """All mounts, read-only. ``--mount`` fails when a directory is missing, where ``--volume`` would create it."""
+        """All mounts, read-only except the log's. ``--mount`` fails when a directory is missing; ``--volume`` would
+        create it."""
         mounts = [(self.model_dir, MODELS), (self.server_dir, CONFIGURATION)]
         mounts += [(path, f"{EXTRA_MODELS}/{index}") for index, path in sorted(self.search_dirs.items())]
         options: list[str] = []
         for source, target in mounts:
             options += ["--mount", f'type=bind,"source={source}",target={target},readonly']
-        return options
+        return [*options, "--mount", f'type=bind,"source={self.log_dir}",target={LOG_DIRECTORY}']
 
     def config(self, files: Mapping[str, str]) -> str:
         """The hash of the arguments and of the files that the server reads at start. ``files`` maps path -> sha256."""

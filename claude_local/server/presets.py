@@ -1,7 +1,8 @@
 """Render presets.ini, which tells llama-server's router the flags of every model. Pure.
 
-Each placed profile has one section, under its id. The active profile is loaded at start, and is also known as
-``claude-local``: a second section for that name would load the same file twice.
+Each placed profile has one section, under its id. The default profile is also known as ``claude-local``, until the
+management API moves that name to another one. A second section for the name would load the same file twice. Nothing is
+loaded at start: the management API loads what the user last chose, and so does the first request.
 llama-server reads a key as the long flag with that name, and ``false`` as its ``--no-`` form. An unknown key stops the
 whole router, so :mod:`claude_local.models.profiles` checks the flags first.
 """
@@ -125,6 +126,6 @@ def render(
         )
         lines += ["", f"[{profile_id}]"]
         if profile_id == active_id:
-            lines += [f"alias = {ACTIVE}", "load-on-startup = true"]
+            lines.append(f"alias = {ACTIVE}")
         lines += [f"{key} = {value}" for key, value in values.items()]
     return "\n".join(lines) + "\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_local.docker.commands import NETWORK
+from claude_local.server.container import LOG_DIRECTORY
 from claude_local.verify import processes
 from claude_local.verify.checks import Check, Failed
 from claude_local.verify.workbench import Workbench
@@ -244,9 +245,10 @@ def _read_only(container: dict[str, Any], bench: Workbench) -> str:
     if not host.get("ReadonlyRootfs"):
         raise Failed("the root file system is writable")
     binds = [mount for mount in container.get("Mounts", []) if mount.get("Type") == "bind"]
-    if writable := [mount["Destination"] for mount in binds if mount.get("RW")]:
-        raise Failed(f"mounted writable: {', '.join(writable)}")
-    return "root and mounts read-only" + (f", tmpfs {', '.join(host['Tmpfs'])}" if host.get("Tmpfs") else "")
+    writable = [mount["Destination"] for mount in binds if mount.get("RW")]
+    if more := [path for path in writable if path != LOG_DIRECTORY]:
+        raise Failed(f"mounted writable: {', '.join(more)}")
+    return f"root and mounts read-only, except {', '.join([*writable, *(host.get('Tmpfs') or [])]) or 'none'}"
 
 
 def _capabilities(container: dict[str, Any], bench: Workbench) -> str:
@@ -330,7 +332,7 @@ Property = Callable[[dict[str, Any], Workbench], str]
 PROPERTIES: dict[str, tuple[str, Property]] = {
     "port": ("only this machine can reach the server", _port),
     "user": ("the server does not run as root", _user),
-    "read-only": ("the container cannot write", _read_only),
+    "read-only": ("the container writes nothing but its log", _read_only),
     "capabilities": ("the container has no capabilities", _capabilities),
     "privileges": ("the container cannot gain privileges", _privileges),
     "isolation": ("the container is not privileged", _isolation),

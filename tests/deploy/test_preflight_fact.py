@@ -24,7 +24,7 @@ def test_it_sees_a_port_that_is_listened_on_and_files_and_disks(tmp_path: Path) 
         listener.listen()
         found = fact_on_this_machine(
             PreflightFindings(),
-            container="no-such-container",
+            containers=["no-such-container"],
             files=[str(model), str(tmp_path / "n.gguf"), str(tmp_path / "missing.gguf")],
             runtime=str(tmp_path / "nothing"),
             paths=[str(tmp_path), str(tmp_path / "not" / "yet" / "there"), "/var/lib/docker"],
@@ -86,7 +86,7 @@ def seen_by_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sudo: str) -
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     found: dict[str, Any] = fact_on_this_machine(
-        PreflightFindings(), container="our-server", files=[], runtime="/nothing", paths=[]
+        PreflightFindings(), containers=["our-server"], files=[], runtime="/nothing", paths=[]
     )
     return found
 
@@ -118,7 +118,7 @@ class OverSsh:
         self.data, self.asked = data, list[bool]()
 
     def get_fact(self, fact: type, _sudo: bool = False, **arguments: Any) -> dict[str, Any]:
-        assert fact is PreflightFindings and arguments == {"container": "c"}
+        assert fact is PreflightFindings and arguments == {"containers": ["c"]}
         self.asked.append(_sudo)
         docker = {"root": True, "ours": [8080], "image": ["b1-cpu-0"]} if _sudo else {"unasked": True}
         return {**PreflightFindings.default(), "listen": [8080], **docker}
@@ -140,7 +140,7 @@ def test_our_own_server_is_known_where_sudo_wants_a_password(
     monkeypatch.setattr(preflight, "host", host)
     monkeypatch.setattr(preflight, "config", Config())
     monkeypatch.setattr("sys.stdin", type("Stdin", (), {"isatty": lambda _: terminal})())
-    seen = preflight.read_findings(uid, True, container="c")
+    seen = preflight.read_findings(uid, True, containers=["c"])
     assert host.asked == ([False, True] if asked else [False])
     assert (seen["ours"], seen["image"]) == (([8080], ["b1-cpu-0"]) if asked else ([], []))
     assert not seen["root"], "that sudo wants a password stays known"
@@ -155,7 +155,7 @@ def test_a_snaps_docker_is_noticed_where_no_other_is(
         (tmp_path / name).chmod(0o755)
     (tmp_path / "docker").symlink_to(tmp_path / "snap")  # as /snap/bin/docker leads to /usr/bin/snap
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    command = PreflightFindings().command(container="c", files=[], runtime="/nothing", paths=[]).get_raw_value()
+    command = PreflightFindings().command(containers=["c"], files=[], runtime="/nothing", paths=[]).get_raw_value()
     script = command.replace("/usr/bin/docker", str(tmp_path / "package"))
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=30)
     assert PreflightFindings().process(done.stdout.splitlines())["snap"] is not package

@@ -103,11 +103,11 @@ def test_presets_and_profiles_list_what_is_placed(tmp_path: Path) -> None:
     Path(paths.placements).write_text(json.dumps(PLACED))
     assert changes(server.presets, **{**PRESETS, "paths": paths}) == (True, False)
     text = Path(paths.presets).read_text()
-    assert "[small]\nalias = claude-local\nload-on-startup = true\nmodel = /models/small.gguf" in text
+    assert "[small]\nalias = claude-local\nmodel = /models/small.gguf" in text
     assert "[large]" not in text and "cache-ram = 1024" in text
     assert json.loads(Path(paths.profiles).read_text()) == {
         "default": "small",
-        "profiles": {"small": {"name": "Small", "tools": "Read, Write", "ctx_size": 4096}},
+        "profiles": {"small": {"name": "Small", "description": "", "tools": "Read, Write", "ctx_size": 4096}},
     }
 
 
@@ -218,7 +218,7 @@ def test_somebody_elses_container_is_not_touched(monkeypatch: Any) -> None:
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
-        ("listen tcp4 127.0.0.1:8080: bind: address already in use", "set server_port to a free one"),
+        ("listen tcp4 127.0.0.1:8080: bind: address already in use", "set server_port"),
         ("Unable to find image 'image:tag' locally", "run tasks/image.py"),
     ],
 )

@@ -65,7 +65,7 @@ NETWORK: dict[str, Any] = {
         {"Subnet": "172.19.0.0/16", "Gateway": "172.19.0.1", "AuxiliaryAddresses": {"DefaultGatewayIPv4": "172.19.0.2"}}
     ]},
     "Options": {
-        "com.docker.network.bridge.enable_icc": "false", "com.docker.network.bridge.enable_ip_masquerade": "false",
+        "com.docker.network.bridge.enable_icc": "true", "com.docker.network.bridge.enable_ip_masquerade": "false",
     },
     "Labels": {"claude-local.network": "1"},
 }  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from claude_local.manager.container import container_name
 from tests.integration.accounts import sudoer
 from tests.integration.machine import ROOT, copy_project, docker, run
 
@@ -39,7 +40,9 @@ def home() -> Iterator[Path]:
         try:
             yield path
         finally:
-            subprocess.run([docker(), "rm", "--force", CONTAINER], capture_output=True, check=False)
+            subprocess.run(
+                [docker(), "rm", "--force", CONTAINER, container_name(CONTAINER)], capture_output=True, check=False
+            )
 
 
 def provision(home: Path, arguments: str = DATA, timeout: int = 1800) -> subprocess.CompletedProcess[str]:

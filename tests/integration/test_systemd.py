@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from claude_local.manager.container import container_name
 from tests.integration import second_docker
 from tests.integration.fenced_home import real_claude
 from tests.integration.machine import SHARE, docker, run
@@ -63,6 +64,7 @@ ASKING = "".join(
 SESSION = r"""
 import json, os, shutil, subprocess
 from pathlib import Path
+from claude_local.manager.container import container_name
 from claude_local.paths import Paths
 from claude_local.verify.scripted_backend import ScriptedBackend, text, tool_use
 
@@ -117,10 +119,10 @@ def assert_systemd_runs_docker(booted: Machine) -> None:
 
 
 def assert_the_container_comes_up(booted: Machine) -> None:
-    """Wait until Docker has started the container, without a request to the server."""
-    inspect = ["docker", "inspect", "--format", "{{.State.Running}}", CONTAINER]
+    """Wait until Docker has started both containers, without a request to the server."""
+    inspect = ["docker", "inspect", "--format", "{{.State.Running}}", CONTAINER, container_name(CONTAINER)]
     for _ in range(120):
-        if booted.root(*inspect).stdout.strip() == "true":
+        if booted.root(*inspect).stdout.split() == ["true", "true"]:
             return
         time.sleep(0.5)
     booted.root("journalctl", "--no-pager", "--boot", "--unit=docker.service", "--lines=40")
@@ -160,7 +162,8 @@ def test_provision_sets_up_and_verifies(booted: Machine) -> None:
     image = tags.pop()
     there = run(docker(), "image", "inspect", "--format", "{{.Id}}", image, timeout=60)
     assert there.returncode == 0, f"{image} is not on this machine"
-    with subprocess.Popen([docker(), "save", image], stdout=subprocess.PIPE) as saved:
+    listed = run(docker(), "images", "--format", "{{.Repository}}:{{.Tag}}", "claude-local/manager", timeout=60)
+    with subprocess.Popen([docker(), "save", image, *listed.stdout.split()], stdout=subprocess.PIPE) as saved:
         assert booted.root("docker", "load", stdin=saved.stdout, timeout=120).returncode == 0
     claude = real_claude()
     places = [booted.home / ".local/share/claude/versions", booted.home / ".local/bin"]

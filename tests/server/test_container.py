@@ -17,6 +17,7 @@ CONTAINER = Container(
     model_dir="/data/models",
     search_dirs={0: "/mnt/a", 1: "/mnt/b,c"},
     server_dir="/home/u/server",
+    log_dir="/home/u/log",
 )
 
 
@@ -36,7 +37,8 @@ def test_the_container_is_confined() -> None:
     assert values(options, "--restart") == ["unless-stopped"]
     assert values(options, "--log-opt") == ["max-size=10m", "max-file=3"]
     assert {"--read-only", "--init", "--detach", "--tmpfs"} <= set(options)
-    assert all(mount.endswith(",readonly") for mount in values(options, "--mount"))
+    writable = [mount for mount in values(options, "--mount") if not mount.endswith(",readonly")]
+    assert writable == ['type=bind,"source=/home/u/log",target=/var/log/claude-local']
     assert not {"--privileged", "--volume", "-v"} & set(options)
     assert not any("docker.sock" in argument for argument in argv)
 

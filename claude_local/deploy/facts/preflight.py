@@ -13,7 +13,7 @@ from claude_local.deploy import shell
 # Prints tagged lines, also on a bare machine. In /proc/net/tcp*, state 0A is LISTEN and ports are hexadecimal. Docker
 # is asked as root where sudo needs no password, else as this user (who may be in the group docker).
 SCRIPT = r"""
-container=$1; files=$2; runtime=$3; shift 3
+containers=$1; files=$2; runtime=$3; shift 3
 test -e "$runtime" && echo 'runtime yes'
 command -v apt-get >/dev/null 2>&1 && echo 'apt yes'
 if test "$(id -u)" = 0; then as_root=; else as_root='sudo -n'; fi
@@ -29,7 +29,9 @@ for docker in $(command -v docker) /usr/bin/docker; do
     as_root=
     timeout 20 "$docker" version --format '{{.Server.Version}}' >/dev/null 2>&1 || echo 'unasked yes'
   fi
-  $as_root "$docker" port "$container" 2>/dev/null | sed -n 's/.*:\([0-9]*\)$/ours \1/p'
+  for container in $containers; do
+    $as_root "$docker" port "$container" 2>/dev/null | sed -n 's/.*:\([0-9]*\)$/ours \1/p'
+  done
   $as_root "$docker" images --format 'image {{.Tag}}' claude-local/llama-server 2>/dev/null
   docker_root=$($as_root "$docker" info --format '{{.DockerRootDir}}' 2>/dev/null)
   break
@@ -55,14 +57,16 @@ class PreflightFindings(FactBase[dict[str, Any]]):
 
     ``unasked``: only root can ask docker, and sudo needs a password; read the fact again with ``_sudo``.
 
-    + container: name of our container
+    + containers: names of our containers
     + files: absolute paths of model files
     + runtime: a file that only a finished deploy leaves
     + paths: directories whose file systems matter; /var/lib/docker stands for the daemon's real data directory
     """
 
-    def command(self, container: str, files: Sequence[str], runtime: str, paths: Sequence[str]) -> StringCommand:
-        return shell.script(SCRIPT, container, "\n".join(files), runtime, *paths)
+    def command(
+        self, containers: Sequence[str], files: Sequence[str], runtime: str, paths: Sequence[str]
+    ) -> StringCommand:
+        return shell.script(SCRIPT, " ".join(containers), "\n".join(files), runtime, *paths)
 
     def process(self, output: list[str]) -> dict[str, Any]:
         findings = self.default()

@@ -43,7 +43,9 @@ def missing(image: Image, **root: Any) -> bool:
 
 
 @operation()
-def base(image: Image, distro: str, codename: str, scratch: str, lock_timeout: int = 300) -> Generator[Any]:
+def base(
+    image: Image, distro: str, codename: str, scratch: str, lock_timeout: int = 300, others: Sequence[str] = ()
+) -> Generator[Any]:
     """Get the images that ours is built from: from the registry, else by a debootstrap of the host's own release.
 
     + image: the planned image; nothing is done while it exists
@@ -51,6 +53,7 @@ def base(image: Image, distro: str, codename: str, scratch: str, lock_timeout: i
     + codename: its release, such as ``bookworm``
     + scratch: folder for debootstrap on a file system with 1 GB free; removed afterwards
     + lock_timeout: seconds to wait for another apt or dpkg (debootstrap is installed only when it is needed)
+    + others: tags of further images that are built from ``image.base``
 
     Example::
 
@@ -60,12 +63,14 @@ def base(image: Image, distro: str, codename: str, scratch: str, lock_timeout: i
         )
     """
     docker_client = client()
-    if _exists(docker_client, image.tag):
+    exists = _exists(docker_client, image.tag)
+    if exists and all(_exists(docker_client, tag) for tag in others):
         host.noop(f"{image.tag} exists")
         return
-    missing = [each for each in image.bases if not _exists(docker_client, each.name)]
+    needed = (image.base,) if exists else image.bases
+    missing = [each for each in needed if not _exists(docker_client, each.name)]
     if not missing:
-        host.noop(f"{', '.join(each.name for each in image.bases)} exists")
+        host.noop(f"{', '.join(each.name for each in needed)} exists")
         return
     for each in missing:
         # A registry that does not answer (status 3) is no failure yet: debootstrap is the second source.

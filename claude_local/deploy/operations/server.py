@@ -18,6 +18,7 @@ from claude_local.deploy.operations import known, user_files
 from claude_local.deploy.operations.docker import client
 from claude_local.deploy.operations.streaming import connector_arguments, fail, last_lines, print_error, stream
 from claude_local.docker import commands as docker
+from claude_local.manager.container import ManagerContainer
 from claude_local.models.profile import Profile
 from claude_local.paths import Paths
 from claude_local.server import presets as server_presets
@@ -112,7 +113,12 @@ def presets(
         yield fail(str(error))
         return
     placed = {
-        name: {"name": profiles[name].name, "tools": profiles[name].tools, "ctx_size": profiles[name].ctx_size}
+        name: {
+            "name": profiles[name].name,
+            "description": profiles[name].description,
+            "tools": profiles[name].tools,
+            "ctx_size": profiles[name].ctx_size,
+        }
         for name in server_presets.placed_ids(profiles, placements)
     }
     listing = json.dumps({"default": active, "profiles": placed}, indent=2) + "\n"
@@ -186,12 +192,22 @@ def run_container(container: Container, paths: Paths) -> Generator[Any]:
         server.run_container(name="Run the server", container=container, paths=ws.paths, _sudo=True)
     """
     docker_client = client()
-    existing = host.get_fact(DockerContainer, client=docker_client, reference=container.name)
     files_read = _startup_files(paths)
     # A trailing slash follows a link.
     container = container.with_directories(
         [path for path in container.search_dirs.values() if host.get_fact(Directory, path=f"{path.rstrip('/')}/")]
     )
+    yield from run_changed(container, files_read, docker_client)
+
+
+def run_changed(
+    container: Container | ManagerContainer, files_read: Mapping[str, str], docker_client: str
+) -> Generator[Any]:
+    """Run a container of ours, made anew when its arguments or the files that it reads changed.
+
+    ``files_read``: path -> what identifies the content. Refuses to touch a container of that name that is not ours.
+    """
+    existing = host.get_fact(DockerContainer, client=docker_client, reference=container.name)
     # The label says that the container is ours and what it was made from.
     label = _label(existing)
     status = (existing.get("State") or {}).get("Status")
@@ -214,10 +230,10 @@ def run_container(container: Container, paths: Paths) -> Generator[Any]:
 def _start_failure(tail: list[str]) -> str:
     text = "\n  ".join(tail[-4:])
     if "address already in use" in text or "port is already allocated" in text:
-        text += "\nAnother program uses the port: stop it, or set server_port to a free one."
+        text += "\nAnother program uses the port: stop it, or set server_port (manager_port) to a free one."
     if "Unable to find image" in text or "No such image" in text:
         text += "\nThe image is missing: run tasks/image.py."
-    return f"the server's container does not start:\n  {text}"
+    return f"the container does not start:\n  {text}"
 
 
 @operation()

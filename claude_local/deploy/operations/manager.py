@@ -1,0 +1,94 @@
+"""The management API: its image, its container, and the wait for its first answer."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator
+from posixpath import join
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+from pyinfra.operations import files
+
+from claude_local.deploy import shell
+from claude_local.deploy.facts.docker import DockerImage
+from claude_local.deploy.facts.manager import ManagerAnswers
+from claude_local.deploy.facts.runtime import RuntimeStamp
+from claude_local.deploy.operations.docker import client
+from claude_local.deploy.operations.server import run_changed
+from claude_local.deploy.operations.streaming import last_lines, stream
+from claude_local.docker import commands as docker
+from claude_local.manager.container import ManagerContainer
+from claude_local.paths import Paths
+
+# Seconds for the first answer; it takes two.
+START_SECONDS = 60
+
+
+@operation()
+def image(tag: str, dockerfile: str, base: str, paths: Paths) -> Generator[Any]:
+    """Build the management API's image.
+
+    + tag: the image's tag, which stands for the two that follow
+    + dockerfile: the text of its Dockerfile
+    + base: the name of its base image, which exists
+    + paths: the workstation's paths; the build context is a directory of its own in the cache
+
+    Example::
+
+        manager.image(
+            name="Build the image", tag=ws.manager_image, dockerfile="...", base="claude-local/base:bookworm",
+            paths=ws.paths, _sudo=True,
+        )
+    """
+    docker_client = client()
+    if host.get_fact(DockerImage, client=docker_client, reference=tag):
+        host.noop(f"{tag} exists")
+        return
+    context = join(paths.cache, "manager")
+    yield from files.put._inner(src=io.StringIO(dockerfile), dest=join(context, "Dockerfile"), mode="644")
+    yield stream(
+        shell.join(docker.build(docker_client, context, tag, {"BASE": base})),
+        failure=last_lines("the image of the management API could not be built", 8),
+    )
+
+
+@operation()
+def run_container(container: ManagerContainer, paths: Paths) -> Generator[Any]:
+    """Run the management API's container, made anew when its arguments or its program changed.
+
+    + container: the container to run
+    + paths: the workstation's paths
+
+    Example::
+
+        manager.run_container(name="Run the management API", container=container, paths=ws.paths, _sudo=True)
+    """
+    stamp = host.get_fact(RuntimeStamp, lib=paths.lib, venv=paths.venv)
+    yield from run_changed(container, {name: str(value) for name, value in stamp.items()}, client())
+
+
+@operation()
+def wait(port: int, container: str) -> Generator[Any]:
+    """Wait until the management API answers.
+
+    + port: its port on 127.0.0.1
+    + container: the name of its container; its log is shown when it does not answer
+
+    Example::
+
+        manager.wait(name="Wait for the management API", port=8081, container="claude-local-manager", _sudo=True)
+    """
+    if host.get_fact(ManagerAnswers, port=port, _sudo=False):
+        host.noop("the management API answers")
+        return
+    script = (
+        'waited=0; until curl -q -s -f --noproxy "*" --max-time 5 -o /dev/null "$1"; do '
+        'test "$waited" -lt "$2" || { shift 2; "$@"; exit 1; }; sleep 1; waited=$((waited + 1)); done'
+    )
+    logs = docker.logs(client(), container, 20)
+    yield stream(
+        StringCommand(shell.script(script, f"http://127.0.0.1:{port}/status", str(START_SECONDS), *logs), "2>&1"),
+        failure=last_lines(f"the management API does not answer on port {port}", 8),
+    )

@@ -1,0 +1,92 @@
+"""The management API's container: its image's tag, and the arguments of ``docker run``. Pure.
+
+It is confined like the server's (``claude_local.server.container``), on the same network. What it writes is what the
+user wants of the server, and the length of the server's log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from claude_local.docker.commands import NETWORK, UNSIGNED
+from claude_local.server.container import CONFIG_LABEL, LOG_DIRECTORY, LOG_FILE, NO_RESOLVER
+from claude_local.server.container import PORT as SERVER_PORT
+
+REPOSITORY = "claude-local/manager"
+# Where the container sees what is mounted for it.
+LIBRARY, VENV, WISHES = "/opt/claude-local/lib", "/opt/claude-local/venv", "/var/lib/claude-local"
+PROFILES, KEY = "/etc/claude-local/manager", "/etc/claude-local/server"
+# MiB; the program takes 50.
+MEMORY_MIB, PIDS = 128, 64
+
+
+def container_name(server: str) -> str:
+    """The container's name, from that of the server's container."""
+    return f"{server.removesuffix('-server')}-manager"
+
+
+def image_tag(dockerfile: str, base: str) -> str:
+    """The image's tag, from the text of its Dockerfile and its base image."""
+    return f"{REPOSITORY}:{hashlib.sha256(json.dumps([dockerfile, base]).encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class ManagerContainer:
+    """The container. All paths are the workstation's.
+
+    ``port`` is on 127.0.0.1. ``server`` is the name of the server's container. ``lib`` and ``venv`` are the runtime's,
+    ``server_dir`` holds the server's key, ``profiles_dir`` profiles.json, ``log_dir`` the server's log, ``state_dir``
+    what the user wants.
+    """
+
+    name: str
+    image: str
+    port: int
+    uid: int
+    gid: int
+    server: str
+    lib: str
+    venv: str
+    server_dir: str
+    profiles_dir: str
+    log_dir: str
+    state_dir: str
+
+    def arguments(self) -> list[str]:
+        """The arguments of ``docker run`` without the label, and those of the program behind the image's name."""
+        read_only = [
+            (self.lib, LIBRARY), (self.venv, VENV), (self.server_dir, KEY), (self.profiles_dir, PROFILES),
+        ]  # fmt: skip
+        mounts = [f'type=bind,"source={source}",target={target},readonly' for source, target in read_only]
+        mounts += [
+            f'type=bind,"source={source}",target={target}'
+            for source, target in ((self.log_dir, LOG_DIRECTORY), (self.state_dir, WISHES))
+        ]
+        # fmt: off
+        return [
+            "--detach", "--pull", "never", "--name", self.name, "--init", "--restart", "unless-stopped",
+            "--publish", f"127.0.0.1:{self.port}:{self.port}",
+            "--network", NETWORK, "--dns", NO_RESOLVER, "--dns-option", "timeout:1", "--dns-option", "attempts:1",
+            "--userns", "host", "--user", f"{self.uid}:{self.gid}",
+            "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+            "--memory", f"{MEMORY_MIB}m", "--pids-limit", str(PIDS),
+            "--log-driver", "json-file", "--log-opt", "max-size=1m", "--log-opt", "max-file=2",
+            *(part for mount in mounts for part in ("--mount", mount)),
+            self.image,
+            "--host", "0.0.0.0", "--port", str(self.port), "--server", f"http://{self.server}:{SERVER_PORT}",
+            "--token", f"{KEY}/api-key", "--profiles", f"{PROFILES}/profiles.json",
+            "--wish", f"{WISHES}/wish.json", "--log", LOG_FILE,
+        ]
+        # fmt: on
+
+    def config(self, files: Mapping[str, str]) -> str:
+        """The hash of the arguments and of the files that the program is. ``files`` maps path -> sha256."""
+        inputs = json.dumps([self.arguments(), dict(files)], sort_keys=True)
+        return hashlib.sha256(inputs.encode()).hexdigest()[:16]
+
+    def run(self, client: str, files: Mapping[str, str]) -> list[str]:
+        """The whole ``docker run`` command line, with the hash as a label. ``client`` is the docker command."""
+        return [*UNSIGNED, client, "run", "--label", f"{CONFIG_LABEL}={self.config(files)}", *self.arguments()]

@@ -1,0 +1,117 @@
+"""The management API over HTTP: who may ask, what malformed requests get, and the streams."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import requests
+
+from claude_local.manager.log import shorten
+from tests.manager.stand import Manager
+
+
+def test_reading_needs_no_token_and_changing_does(manager: Manager) -> None:
+    for path in ("/models", "/status", "/logs", "/metrics", "/openapi.json"):
+        assert manager.get(path).status_code == 200
+    for path in ("/switch", "/switch/cancel", "/stop", "/start"):
+        assert manager.post(path, {}, token=None).status_code == 401
+        assert manager.post(path, {}, token="wrong").status_code == 401
+    assert manager.router.state("small") == "loaded"
+
+
+@pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
+def test_a_page_of_another_origin_is_refused(manager: Manager, header: dict[str, str]) -> None:
+    assert manager.get("/status", headers=header).status_code == 403
+    assert manager.post("/switch", {"model": "large"}, headers=header).status_code == 403
+    assert manager.router.alias() == "small"
+
+
+def test_the_own_origin_is_accepted(manager: Manager) -> None:
+    assert manager.get("/status", headers={"Origin": f"http://localhost:{manager.port}"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body, word",
+    [
+        ("{", "JSON"),
+        ("[]", "object"),
+        ("{}", "model"),
+        ('{"model": 5}', "string"),
+        ('{"model": "large", "force": true}', "force"),
+    ],
+)
+def test_a_malformed_request_is_400_and_says_what_is_wrong(manager: Manager, body: str, word: str) -> None:
+    answer = requests.post(f"{manager.url}/switch", data=body, headers={"Authorization": "Bearer a-token"}, timeout=10)
+    assert answer.status_code == 400 and word in answer.json()["error"]
+
+
+def test_a_body_that_is_too_long_is_413(manager: Manager) -> None:
+    assert manager.post("/switch", {"model": "x" * 70000}).status_code == 413
+
+
+def test_another_path_is_404_and_another_method_405(manager: Manager) -> None:
+    assert manager.get("/nothing").status_code == 404
+    assert manager.get("/switch").status_code == 405
+
+
+def test_the_last_lines_of_the_log(manager: Manager) -> None:
+    assert manager.get("/logs?lines=1").text == "ready\n"
+    assert manager.get("/logs?lines=many").status_code == 400
+
+
+def test_the_log_can_be_followed_over_a_restart_of_the_server(manager: Manager) -> None:
+    log = manager.folder / "server.log"
+    with manager.get("/logs?lines=1&follow=1", stream=True) as answer:
+        lines = answer.iter_lines(decode_unicode=True)
+        assert next(lines) == "ready"
+        with open(log, "a") as file:
+            file.write("more\n")
+        assert next(lines) == "more"
+        log.write_text("new\n")
+        assert next(lines) == "new"
+
+
+def test_a_long_log_moves_to_a_second_file_and_the_writer_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    with open(log, "a") as writer:
+        writer.write("old\n" * 10)
+        writer.flush()
+        shorten(log, largest=20)
+        writer.write("new\n")
+    assert (log.read_text(), (tmp_path / "server.log.1").read_text()) == ("new\n", "old\n" * 10)
+    shorten(log, largest=20)
+    assert log.read_text() == "new\n"
+
+
+def test_events_tell_the_state_the_slots_and_the_log(manager: Manager) -> None:
+    with manager.get("/events", stream=True) as answer:
+        lines = answer.iter_lines(decode_unicode=True)
+        first = [line for line in islice(lines, 6) if line]
+        assert first[0] == "event: status" and json.loads(first[1].removeprefix("data: "))["state"] == "ready"
+        assert first[2] == "event: metrics"
+        slot = json.loads(first[3].removeprefix("data: "))["slots"][0]
+        assert (slot["prompt"], slot["processed"], slot["busy"]) == (100, 40, True)
+        with open(manager.folder / "server.log", "a") as file:
+            file.write("a line\n")
+        assert 'data: {"line": "a line"}' in islice(lines, 40)
+
+
+def test_metrics_are_llama_servers_and_say_which_profile_is_loaded(manager: Manager) -> None:
+    text = manager.get("/metrics").text
+    assert 'claude_local_model_loaded{model="small"} 1' in text and "llamacpp:requests_processing 1" in text
+
+
+def test_asking_does_not_wake_a_sleeping_model(manager: Manager) -> None:
+    manager.router.models["small"]["status"] = {"value": "sleeping"}
+    assert "llamacpp" not in manager.get("/metrics").text
+    assert manager.state() == "ready"
+
+
+def test_the_description_names_every_path(manager: Manager) -> None:
+    described = set(manager.get("/openapi.json").json()["paths"])
+    served = {"/models", "/status", "/switch", "/switch/cancel", "/stop", "/start", "/logs", "/events", "/metrics"}
+    assert described == served | {"/openapi.json"}
+    assert Path("claude_local/manager/openapi.json").exists()

@@ -1,0 +1,170 @@
+"""Switching the active profile through the management API: what answers afterwards, and every way it can go wrong."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from claude_local.server.client import parse_sse
+from tests.manager.scripted_router import ScriptedRouter, until
+from tests.manager.stand import Manager
+
+
+def test_at_its_start_the_default_profile_is_loaded_and_answers_to_claude_local(manager: Manager) -> None:
+    assert (manager.router.state("small"), manager.router.alias()) == ("loaded", "small")
+    status = manager.get("/status").json()
+    assert status == {
+        "model": "small", "model_name": "Small", "state": "ready", "status": "Small answers", "progress": 1.0,
+        "ctx_size": 5000, "switch": None,
+    }  # fmt: skip
+
+
+def test_a_switch_answers_when_the_new_model_does_and_says_how_the_window_changes(manager: Manager) -> None:
+    manager.router.load_seconds = 1
+    answer = manager.post("/switch", {"model": "large"})
+    assert answer.status_code == 200
+    assert {key: answer.json()[key] for key in ("model", "ctx_size", "previous", "previous_ctx_size")} == {
+        "model": "large", "ctx_size": 5000, "previous": "small", "previous_ctx_size": 5000,
+    }  # fmt: skip
+    assert (manager.router.state("large"), manager.router.alias()) == ("loaded", "large")
+    models = {each["id"]: each for each in manager.get("/models").json()["models"]}
+    assert [name for name, each in models.items() if each["active"]] == ["large"]
+    assert models["large"]["load_seconds"] == pytest.approx(1, abs=0.9)
+
+
+def test_a_switch_to_the_active_profile_changes_nothing(manager: Manager) -> None:
+    assert manager.post("/switch", {"model": "small"}).status_code == 200
+    assert manager.router.state("small") == "loaded"
+
+
+def test_the_stages_of_a_switch_come_as_events(manager: Manager) -> None:
+    answer = manager.post("/switch", {"model": "large"}, headers={"Accept": "text/event-stream"}, stream=True)
+    events = parse(answer)
+    names = [data["stage"] for name, data in events if name == "stage"]
+    assert names[-1] == "ready" and "loading" in names
+    assert {"stage": "loading", "progress": 0.5}.items() <= next(
+        d for _, d in events if d["stage"] == "loading"
+    ).items()
+    assert events[-1][0] == "done" and events[-1][1]["model"] == "large"
+
+
+def test_an_unknown_profile_is_404_with_the_known_ones(manager: Manager) -> None:
+    answer = manager.post("/switch", {"model": "huge"})
+    assert (answer.status_code, answer.json()["known"]) == (404, ["broken", "large", "small"])
+
+
+def test_a_model_that_does_not_load_is_502_with_the_servers_last_lines_and_the_former_one_is_back(
+    manager: Manager,
+) -> None:
+    (manager.folder / "server.log").write_text("0.01 I srv load\n0.02 E failed to allocate\n")
+    answer = manager.post("/switch", {"model": "broken"})
+    assert answer.status_code == 502 and answer.json()["log"] == ["I srv load", "E failed to allocate"]
+    assert (manager.router.state("small"), manager.router.alias()) == ("loaded", "small")
+    assert manager.get("/status").json()["model"] == "small" and manager.state() == "ready"
+
+
+def test_of_two_switches_at_once_one_wins_and_the_other_learns_who_switches(manager: Manager) -> None:
+    answers: list[requests.Response] = []
+    first = threading.Thread(
+        target=lambda: answers.append(manager.post("/switch", {"model": "large"}, headers={"User-Agent": "first"}))
+    )
+    first.start()
+    until(lambda: manager.get("/status").json()["switch"] is not None)
+    second = manager.post("/switch", {"model": "broken"})
+    first.join()
+    assert answers[0].status_code == 200
+    assert second.status_code == 409 and {"model": "large", "who": "first"}.items() <= second.json().items()
+    assert second.json()["since"] > 0
+
+
+def test_a_running_answer_is_waited_for_and_the_name_has_moved_already(manager: Manager) -> None:
+    manager.router.busy = "small"
+    answers: list[requests.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(manager.post("/switch", {"model": "large"})))
+    thread.start()
+    until(lambda: manager.router.alias() == "large")
+    assert manager.router.state("small") == "loaded" and manager.get("/status").json()["status"].endswith("draining")
+    manager.router.busy = None
+    thread.join()
+    assert answers[0].status_code == 200 and manager.router.state("large") == "loaded"
+
+
+def test_an_answer_that_does_not_end_is_504_and_names_the_model(manager: Manager) -> None:
+    manager.router.busy = "small"
+    answer = manager.post("/switch", {"model": "large"})
+    assert answer.status_code == 504 and "small" in answer.json()["error"]
+    assert manager.router.alias() == "small" and manager.state() == "ready"
+
+
+def test_a_switch_can_be_cancelled(manager: Manager) -> None:
+    manager.router.load_seconds = 3
+    answers: list[requests.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(manager.post("/switch", {"model": "large"})))
+    thread.start()
+    until(lambda: manager.state() == "switching")
+    manager.router.load_seconds = 0.1
+    assert manager.post("/switch/cancel").json() == {"cancelled": True}
+    thread.join()
+    assert answers[0].status_code == 409 and manager.router.alias() == "small"
+    assert manager.post("/switch/cancel").json() == {"cancelled": False}
+
+
+def test_a_full_disk_fails_the_switch_and_the_former_profile_is_back(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("claude_local.manager.wish.write", full)
+    answer = manager.post("/switch", {"model": "large"})
+    assert answer.status_code == 507 and "No space left" in answer.json()["error"]
+    assert manager.router.alias() == "small"
+
+
+def test_stop_unloads_and_is_remembered_by_the_next_manager(tmp_path: Path, manager: Manager) -> None:
+    assert manager.post("/stop").json()["state"] == "stopped"
+    assert manager.router.state("small") == "unloaded"
+    asked = len(manager.router.asked)
+    with Manager(tmp_path, manager.router, drain=1) as again:
+        until(lambda: again.state() == "stopped")
+    assert all(body.get("load") is False for body in manager.router.asked[asked:])
+    assert manager.post("/start").status_code == 200 and manager.state() == "ready"
+
+
+def test_the_active_profile_is_remembered_by_the_next_manager(tmp_path: Path, manager: Manager) -> None:
+    manager.post("/switch", {"model": "large"})
+    for entry in manager.router.models.values():  # llama-server was restarted
+        entry.update(aliases=["claude-local"] if entry["id"] == "small" else [], status={"value": "unloaded"})
+    with Manager(tmp_path, manager.router, drain=1) as again:
+        until(lambda: again.state() == "ready")
+        assert (again.get("/status").json()["model"], manager.router.alias()) == ("large", "large")
+
+
+def test_a_new_default_of_the_deploy_becomes_active(tmp_path: Path, manager: Manager) -> None:
+    manager.post("/switch", {"model": "large"})
+    profiles = json.loads((manager.folder / "profiles.json").read_text())
+    (manager.folder / "profiles.json").write_text(json.dumps({**profiles, "default": "broken"}))
+    assert manager.get("/status").json()["model"] == "broken"
+
+
+def test_a_damaged_file_of_the_last_wish_means_the_default(manager: Manager) -> None:
+    (manager.folder / "wish.json").write_text('{"active": 5}')
+    assert manager.get("/status").json()["model"] == "small"
+
+
+def test_without_llama_server_the_state_is_down_and_a_switch_is_503(tmp_path: Path) -> None:
+    router = ScriptedRouter("small", "large")
+    router.close()
+    with Manager(tmp_path, router, drain=1) as manager:
+        assert manager.state() == "down"
+        answer = manager.post("/switch", {"model": "large"})
+        assert answer.status_code == 503 and "nothing listens" in answer.json()["error"]
+
+
+def parse(answer: requests.Response) -> list[tuple[str, dict[str, Any]]]:
+    return parse_sse(answer.iter_lines(decode_unicode=True))
