@@ -20,7 +20,10 @@ user_files.put_all(
             print_mode=ws.settings.home_print_mode,
         ),
         ws.paths.llama_local: wrapper.render(
-            (PROJECT / "templates" / "llama-local").read_text(encoding="utf-8"), python=ws.paths.python
+            (PROJECT / "templates" / "llama-local").read_text(encoding="utf-8"),
+            python=ws.paths.python,
+            port=ws.settings.manager_port,
+            container=ws.settings.server_container,
         ),
         ws.paths.status_line: (PROJECT / "files" / "status-line").read_text(encoding="utf-8"),
     },

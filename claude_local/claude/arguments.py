@@ -98,20 +98,16 @@ def _note_claudes_own(arguments: Arguments, word: str) -> None:
     arguments.help = arguments.help or (first and word in ("-h", "--help"))
 
 
-def refuse_command(arguments: Arguments, container: str, profiles: str) -> None:
+def refuse_command(arguments: Arguments) -> None:
     """Raise UsageError when the only argument is the name of a command that Claude Code does not have: it would become
     a prompt to the model. ``logs`` and ``stop`` are Claude Code's own, but need the id of a background session."""
     suggestions = {
         "fence": "llama-local fence why",
-        "hardware": "llama-local hardware",
-        "models": "llama-local models",
-        "status": f"sudo docker ps --filter name={container}",
         "verify": PROVISION.replace("provision", "provision verify", 1),
-        "start": f"sudo docker start {container}",
-        "restart": f"sudo docker restart {container}",
-        "stop": f"sudo docker stop {container}   (claude-local stop ID stops a background session)",
-        "logs": f"sudo docker logs --tail 40 {container}   (claude-local logs ID shows a background session)",
-        "switch": f"claude-local --model {profiles}",
+        "stop": "llama-local stop    (claude-local stop ID stops a background session)",
+        "logs": "llama-local logs    (claude-local logs ID shows a background session)",
     }
+    for name in ("hardware", "models", "restart", "start", "status", "switch"):
+        suggestions[name] = f"llama-local {name}"
     if len(arguments.claude) == 1 and (suggestion := suggestions.get(arguments.claude[0])):
         raise UsageError(f"'{arguments.claude[0]}' alone is no command; did you mean: {suggestion}")

@@ -204,7 +204,7 @@ def read_command(options: StartOptions, profiles: Profiles) -> command_line.Argu
             raise command_line.UsageError(
                 f"there is no profile '{asked.profile}' on this machine", f"claude-local --model {profiles.names}"
             )
-        command_line.refuse_command(asked, options.container, profiles.names)
+        command_line.refuse_command(asked)
     except command_line.UsageError as error:
         if error.fix:
             fail(str(error), error.fix, status=2)

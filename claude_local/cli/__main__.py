@@ -7,15 +7,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from claude_local.cli import fence, hardware, models
+from claude_local.cli import fence, hardware, models, server
 
 # The modules with subcommands. Each sets ``func(options) -> exit status`` on its parser.
-MODULES = (fence, hardware, models)
+MODULES = (server, models, hardware, fence)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line with all subcommands."""
-    result = argparse.ArgumentParser(prog="llama-local", description="Show this machine's models, hardware and fence.")
+    result = argparse.ArgumentParser(
+        prog="llama-local", description="See and switch the model, and what this machine has."
+    )
+    # The command in ~/bin passes these two, from the settings.
+    result.add_argument("--port", type=int, default=8081, help=argparse.SUPPRESS)
+    result.add_argument("--container", default="claude-local-server", help=argparse.SUPPRESS)
     subparsers = result.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for module in MODULES:
         module.register(subparsers)

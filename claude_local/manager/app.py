@@ -76,6 +76,7 @@ def application(board: Switchboard, log: Path, port: int, token: str) -> Starlet
     routes = [
         Route("/models", _answer(lambda _: _models(board))),
         Route("/status", _answer(lambda _: board.status())),
+        Route("/slots", _answer(lambda _: _slots(board))),
         Route("/switch", _answer(lambda request: _switch(board, request)), methods=["POST"]),
         Route("/switch/cancel", _answer(lambda request: _cancel(board, request)), methods=["POST"]),
         Route("/stop", _answer(lambda request: _stop(board, request)), methods=["POST"]),
@@ -150,6 +151,10 @@ async def _body(request: Request, members: dict[str, type]) -> dict[str, Any]:
 
 async def _models(board: Switchboard) -> dict[str, Any]:
     return {"models": await board.models()}
+
+
+async def _slots(board: Switchboard) -> dict[str, Any]:
+    return await board.metrics() or {"slots": []}
 
 
 async def _switch(board: Switchboard, request: Request) -> Any:

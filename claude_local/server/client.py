@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -98,15 +98,20 @@ class LlamaClient:
 
     def events(self, path: str, body: Any, *, timeout: float = ANSWER) -> list[Event]:
         """POST ``body`` and read the streamed answer to its end: (name, data) of each event. Raises ServerError."""
+        return list(self.stream(path, body, timeout=timeout))
+
+    def stream(self, path: str, body: Any, *, timeout: float = ANSWER) -> Iterator[Event]:
+        """POST ``body``: (name, data) of each event of the answer as it comes. Raises ServerError."""
         with requests.Session() as session:
-            response = self._send(session, "POST", path, body, timeout, {}, stream=True)
+            headers = {"Accept": "text/event-stream"}
+            response = self._send(session, "POST", path, body, timeout, headers, stream=True)
             _check_status(path, response)
             kind = response.headers.get("Content-Type", "")
             if not kind.startswith("text/event-stream"):
                 raise ServerError(f"{path}: Content-Type is {kind!r}, not text/event-stream", "format", 200)
             response.encoding = "utf-8"
             try:
-                return parse_sse(response.iter_lines(decode_unicode=True))
+                yield from read_sse(response.iter_lines(chunk_size=1, decode_unicode=True))
             except requests.RequestException as error:
                 raise self._no_answer(error) from None
 
@@ -233,7 +238,8 @@ def _slot(entry: dict[str, Any]) -> Slot:
 def error_message(response: requests.Response) -> str:
     """An HTTP error in one line: the status and llama-server's own message."""
     try:
-        message = response.json()["error"]["message"]
+        error = response.json()["error"]
+        message = error if isinstance(error, str) else error["message"]
     except (ValueError, KeyError, TypeError):
         message = response.text[:200]
     return f"HTTP {response.status_code}: {message}"
@@ -245,17 +251,21 @@ def _check_status(path: str, response: requests.Response) -> None:
 
 
 def parse_sse(lines: Iterable[str]) -> list[Event]:
+    """All events of :func:`read_sse`."""
+    return list(read_sse(lines))
+
+
+def read_sse(lines: Iterable[str]) -> Iterator[Event]:
     """Server-sent events from the lines of a body: (event name, decoded data). Comments are dropped.
 
     Raises ServerError for a field that the format does not have, data that is not a JSON object, or a cut-off event.
     """
-    events: list[Event] = []
     name = ""
     data: list[str] = []
     for number, line in enumerate(lines, 1):
         if line == "":
             if data:
-                events.append((name or "message", _data(name, data, number)))
+                yield name or "message", _data(name, data, number)
             name, data = "", []
             continue
         key, _, value = line.partition(":")
@@ -268,7 +278,6 @@ def parse_sse(lines: Iterable[str]) -> list[Event]:
             raise ServerError(f"line {number} of the stream is not part of an event: {line[:60]!r}", "format", 200)
     if data or name:
         raise ServerError("the stream ends in the middle of an event", "format", 200)
-    return events
 
 
 def _data(name: str, lines: list[str], number: int) -> dict[str, Any]:

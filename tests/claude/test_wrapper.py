@@ -265,13 +265,15 @@ def test_the_help_begins_with_its_own_options(home: Home) -> None:
 @pytest.mark.parametrize(
     ("command", "suggestion"),
     [
-        ("models", "llama-local models"),
         ("hardware", "llama-local hardware"),
-        ("status", "sudo docker ps --filter name=the-server"),
-        ("start", "sudo docker start the-server"),
-        ("logs", "sudo docker logs --tail 40 the-server"),
-        ("stop", "sudo docker stop the-server"),
-        ("switch", "claude-local --model large   (or: small)"),
+        ("models", "llama-local models"),
+        ("restart", "llama-local restart"),
+        ("start", "llama-local start"),
+        ("status", "llama-local status"),
+        ("stop", "llama-local stop"),
+        ("logs", "llama-local logs"),
+        ("switch", "llama-local switch"),
+        ("verify", "./provision verify"),
     ],
 )
 def test_a_command_of_the_server_is_not_sent_to_the_model(home: Home, command: str, suggestion: str) -> None:

@@ -112,6 +112,8 @@ def test_asking_does_not_wake_a_sleeping_model(manager: Manager) -> None:
 
 def test_the_description_names_every_path(manager: Manager) -> None:
     described = set(manager.get("/openapi.json").json()["paths"])
-    served = {"/models", "/status", "/switch", "/switch/cancel", "/stop", "/start", "/logs", "/events", "/metrics"}
-    assert described == served | {"/openapi.json"}
+    assert described == {
+        "/models", "/status", "/slots", "/switch", "/switch/cancel", "/stop", "/start", "/logs", "/events", "/metrics",
+        "/openapi.json",
+    }  # fmt: skip
     assert Path("claude_local/manager/openapi.json").exists()
