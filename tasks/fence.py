@@ -24,6 +24,7 @@ fence.configure(
     dest=ws.paths.fence_config,
     settings=FenceConfig(
         server_port=ws.settings.server_port,
+        manager_port=ws.settings.manager_port,
         ports=tuple(dict.fromkeys([ws.settings.server_port, ws.settings.manager_port, *ws.settings.fence_ports])),
         domains=tuple(ws.settings.fence_domains),
         writable=paths(ws.settings.fence_writable),

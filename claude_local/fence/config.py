@@ -20,7 +20,7 @@ class FenceConfig:
     ``layers``: which of OUTER (bubblewrap around the whole process) and INNER (Claude Code's sandbox around each
     command) work here. ``bwrap``: the bubblewrap to run, a copy of its own where AppArmor needs one. ``reason``: why
     a layer is missing, in one line. ``ports``: ports on 127.0.0.1 that a session may reach. ``server_port``:
-    llama-server's among them, where only a client's requests pass.
+    llama-server's among them, where only a client's requests pass; ``manager_port``: the management API's.
     ``domains``: domains that sandboxed commands may reach; unless empty, the session shares the machine's network.
     ``writable``, ``hidden``, ``visible``: paths that the user adds to the writable and the hidden ones, and
     exceptions from the hidden ones. ``environment``: variables that a session gets although their names look like
@@ -33,6 +33,7 @@ class FenceConfig:
     reason: str = ""
     ports: tuple[int, ...] = ()
     server_port: int = 8080
+    manager_port: int = 8081
     domains: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
@@ -52,7 +53,10 @@ class FenceConfig:
         return INNER in self.layers
 
 
-_SCALARS, _NUMBERS = {"bwrap": str, "reason": str, "server_port": int, "auto_allow": bool}, ("ports",)
+_SCALARS, _NUMBERS = (
+    {"bwrap": str, "reason": str, "server_port": int, "manager_port": int, "auto_allow": bool},
+    ("ports",),
+)
 
 
 def parse(text: str) -> FenceConfig:

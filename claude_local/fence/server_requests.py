@@ -1,11 +1,14 @@
-"""Which requests to llama-server leave a session: those of a client of a model. Nothing that manages models, slots or
-the server."""
+"""Which requests to llama-server and to the management API leave a session.
+
+To llama-server those of a client of a model: nothing that manages models, slots or the server. To the management API
+those that read, and the switch to another model.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 # What a session may ask llama-server for, by method; with any query. Written exactly like this: no other spelling of a
@@ -20,18 +23,17 @@ _PATHS = {
         "/tokenize", "/detokenize", "/apply-template",
     }),
 }  # fmt: skip
+_MANAGER_READ = frozenset({"/models", "/status", "/slots", "/logs", "/events", "/metrics", "/openapi.json"})
+_MANAGER_PATHS = {"GET": _MANAGER_READ, "HEAD": _MANAGER_READ, "POST": frozenset({"/switch", "/switch/cancel"})}
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.[01]")
 
 
 class RequestRefused(Exception):
     """A request that must not leave the session. ``reply``: the whole HTTP answer to it."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, program: str = "llama-server") -> None:
         super().__init__(what)
-        message = (
-            f"claude-local: a session may not ask llama-server for {what}, only for what a client of a model needs "
-            "(docs/fence.md)"
-        )
+        message = f"claude-local: a session may not ask {program} for {what} (docs/fence.md)"
         error = {"type": "error", "error": {"type": "permission_error", "message": message}}
         body = json.dumps(error).encode()
         self.reply = (
@@ -51,13 +53,7 @@ def filtered(head: bytes, swap: tuple[bytes, bytes] | None) -> bytes:
     It asks the server to close the connection after this request, because only a connection's first head is looked at.
     ``swap``: the session's stand-in for the token, and the token that takes its place.
     """
-    first, *lines = head.split(b"\r\n")
-    request = _REQUEST_LINE.fullmatch(first)
-    if request is None or re.search(rb"[\r\n\0]", b"".join([first, *lines])):
-        raise RequestRefused(repr(first[:80].decode("ascii", "replace")))
-    method, path = request[1].decode(), request[2].partition(b"?")[0].decode()
-    if path not in _PATHS.get(method, ()):
-        raise RequestRefused(f"{method} {path[:80]}")
+    first, lines = _allowed(head, _PATHS, "llama-server")
     kept = [first, b"Connection: close"]
     for line in lines:
         name, _, value = line.partition(b":")
@@ -68,3 +64,29 @@ def filtered(head: bytes, swap: tuple[bytes, bytes] | None) -> bytes:
         if name.strip().lower() not in (b"connection", b"keep-alive"):
             kept.append(line)
     return b"\r\n".join(kept)
+
+
+def manager_filter(token: bytes | None) -> Callable[[bytes], bytes]:
+    """What changes the head of a request to the management API, or raises RequestRefused. ``token``: the real one,
+    which is put into it; a session knows none."""
+    return partial(_manager_filtered, token=token)
+
+
+def _manager_filtered(head: bytes, token: bytes | None) -> bytes:
+    first, lines = _allowed(head, _MANAGER_PATHS, "the management API")
+    ours = (b"connection", b"keep-alive", b"authorization")
+    kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in ours]
+    authorization = [b"Authorization: Bearer " + token] if token else []
+    return b"\r\n".join([first, b"Connection: close", *authorization, *kept])
+
+
+def _allowed(head: bytes, paths: Mapping[str, frozenset[str]], program: str) -> tuple[bytes, list[bytes]]:
+    """The request line and the other lines of a head. Raises RequestRefused for a request that is not in ``paths``."""
+    first, *lines = head.split(b"\r\n")
+    request = _REQUEST_LINE.fullmatch(first)
+    if request is None or re.search(rb"[\r\n\0]", b"".join([first, *lines])):
+        raise RequestRefused(repr(first[:80].decode("ascii", "replace")), program)
+    method, path = request[1].decode(), request[2].partition(b"?")[0].decode()
+    if path not in paths.get(method, ()):
+        raise RequestRefused(f"{method} {path[:80]}", program)
+    return first, lines

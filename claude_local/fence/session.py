@@ -35,7 +35,7 @@ from claude_local.fence.prepare import (
 from claude_local.fence.proxy import proxy
 from claude_local.fence.refusals import RefusedHosts
 from claude_local.fence.relay import relay
-from claude_local.fence.server_requests import filter_for
+from claude_local.fence.server_requests import filter_for, manager_filter
 from claude_local.fence.session_report import (
     configured_programs,
     look_back,
@@ -327,9 +327,10 @@ def serve(
     server = server_address(session.options.server)
     # llama-server's also when this session uses another server or none.
     server_ports = {server[1], session.config.server_port}
+    filters = dict.fromkeys(server_ports, filter_for(None))
+    filters |= {session.config.manager_port: manager_filter(swap[1] if swap else None)}
     if network.proxy_port is not None:
-        filters = dict.fromkeys(server_ports, filter_for(None))
         proxy(listeners.pop(), session.config.ports, filters, refused.add)
     for listener, address in zip(listeners, network.addresses, strict=True):
-        request = filter_for(swap if address == server else None) if address[1] in server_ports else None
+        request = filter_for(swap) if address == server else filters.get(address[1])
         relay(listener, address, request=request)

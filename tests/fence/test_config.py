@@ -18,6 +18,7 @@ CONFIGS = st.builds(
     reason=st.text(),
     ports=st.lists(st.integers(1, 65535)).map(tuple),
     server_port=st.integers(1, 65535),
+    manager_port=st.integers(1, 65535),
     domains=TEXTS,
     writable=TEXTS,
     hidden=TEXTS,

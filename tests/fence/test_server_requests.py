@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claude_local.fence.server_requests import RequestRefused, filtered
+from claude_local.fence.server_requests import RequestRefused, filtered, manager_filter
 
 SWAP = (b"stand-in", b"token")
 
@@ -41,3 +41,18 @@ def test_anything_else_is_refused_in_anthropics_shape(line: str) -> None:
         filtered(line.encode() + b"\r\nAuthorization: Bearer stand-in", SWAP)
     head, _, body = refused.value.reply.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 403 ") and b'{"type": "error", "error": {"type": "permission_error"' in body
+
+
+@pytest.mark.parametrize("line", ["GET /status HTTP/1.1", "GET /logs?lines=5 HTTP/1.1", "POST /switch HTTP/1.1"])
+def test_a_session_sees_and_switches_the_model_without_knowing_the_token(line: str) -> None:
+    head = f"{line}\r\nHost: 127.0.0.1:8081\r\nAuthorization: Bearer stand-in\r\nConnection: keep-alive".encode()
+    assert manager_filter(b"token")(head).split(b"\r\n") == [
+        line.encode(), b"Connection: close", b"Authorization: Bearer token", b"Host: 127.0.0.1:8081",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["POST /stop HTTP/1.1", "POST /start HTTP/1.1", "POST /models/load HTTP/1.1", "x"])
+def test_a_session_does_not_stop_the_server(line: str) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        manager_filter(b"token")(line.encode())
+    assert b"the management API" in refused.value.reply
