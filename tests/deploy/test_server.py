@@ -264,3 +264,11 @@ def test_the_facts_on_a_real_machine(tmp_path: Path) -> None:
     assert list(fact_on_this_machine(Hashes(), folder=str(tmp_path))) == ["models.json"]
     assert fact_on_this_machine(Hashes(), folder="/no/such") == {}
     assert fact_on_this_machine(ServerAnswers(), python="/no/python", port=1, token="/no") is False
+
+
+def test_a_containers_directory_is_made_once_for_a_user_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    uid = 10001 if os.geteuid() == 0 else os.geteuid()
+    gid = 10001 if os.geteuid() == 0 else os.getegid()
+    assert changes(server.directory, path=str(path), uid=uid, gid=gid) == (True, False)
+    assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (uid, 0o700)

@@ -13,7 +13,19 @@ from claude_local.deploy import dry_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PYINFRA = str(Path(sys.executable).parent / "pyinfra")
-STAGES = ["packages", "runtime", "fence", "docker", "image", "models", "server", "claude", "home", "commands"]
+STAGES = [
+    "packages",
+    "runtime",
+    "fence",
+    "docker",
+    "image",
+    "models",
+    "server",
+    "manager",
+    "claude",
+    "home",
+    "commands",
+]
 
 
 def pyinfra(*arguments: str) -> subprocess.CompletedProcess[str]:

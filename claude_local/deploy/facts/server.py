@@ -39,6 +39,22 @@ class ApiKey(FactBase[Key]):
         return Key(token=None, copy=None, same=False)
 
 
+class Owner(FactBase[str]):
+    """``MODE UID:GID`` of a directory; empty when there is none. (pyinfra's Directory gives no numbers, and the
+    container's user may have no name.)"""
+
+    def command(self, path: str) -> StringCommand:
+        return shell.script('test ! -d "$1" || stat -c "%a %u:%g" "$1"', path)
+
+    def process(self, output: list[str]) -> str:
+        return output[0] if output else ""
+
+    @staticmethod
+    def default() -> str:
+        """No directory."""
+        return ""
+
+
 class Hashes(FactBase[dict[str, str]]):
     """Relative path -> sha256 of every file below ``folder``; {} when it does not exist."""
 
