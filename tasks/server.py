@@ -15,9 +15,7 @@ user_files.directories(
     name="Make the server's directories", modes={ws.paths.server_dir: "755", ws.paths.chat_templates: "755"}
 )
 
-server.directory(
-    name="Make the directory of the server's log", path=ws.paths.server_logs, uid=uid, gid=gid, **ws.root
-)
+server.directory(name="Make the directory of the server's log", path=ws.paths.server_logs, uid=uid, gid=gid, **ws.root)
 
 user_files.put_all(
     name="Put the chat templates",

@@ -15,6 +15,7 @@ from claude_local.deploy import shell
 from claude_local.deploy.facts.docker import DockerImage
 from claude_local.deploy.facts.manager import ManagerAnswers
 from claude_local.deploy.facts.runtime import RuntimeStamp
+from claude_local.deploy.operations import known
 from claude_local.deploy.operations.docker import client
 from claude_local.deploy.operations.server import run_changed
 from claude_local.deploy.operations.streaming import last_lines, stream
@@ -65,7 +66,7 @@ def run_container(container: ManagerContainer, paths: Paths) -> Generator[Any]:
 
         manager.run_container(name="Run the management API", container=container, paths=ws.paths, _sudo=True)
     """
-    stamp = host.get_fact(RuntimeStamp, lib=paths.lib, venv=paths.venv)
+    stamp = known.ask(RuntimeStamp, lib=paths.lib, venv=paths.venv)
     yield from run_changed(container, {name: str(value) for name, value in stamp.items()}, client())
 
 
