@@ -1,6 +1,6 @@
 """Run the management API, which switches the model and shows what the server does."""
 
-from claude_local.deploy.operations import manager, server
+from claude_local.deploy.operations import manager
 from claude_local.deploy.workstation import MANAGER_DOCKERFILE, workstation
 from claude_local.manager.container import ManagerContainer, container_name
 from claude_local.server import container
@@ -8,10 +8,6 @@ from claude_local.server import container
 ws = workstation()
 name = container_name(ws.settings.server_container)
 uid, gid = container.owner(ws.identity["uid"], ws.identity["gid"])
-
-server.directory(
-    name="Make the directory of the management API's state", path=ws.paths.manager_state, uid=uid, gid=gid, **ws.root
-)
 
 manager.image(
     name=f"Build {ws.manager_image}",

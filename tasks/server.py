@@ -15,7 +15,13 @@ user_files.directories(
     name="Make the server's directories", modes={ws.paths.server_dir: "755", ws.paths.chat_templates: "755"}
 )
 
-server.directory(name="Make the directory of the server's log", path=ws.paths.server_logs, uid=uid, gid=gid, **ws.root)
+server.directories(
+    name="Make the directories that our containers may write to",
+    paths=[ws.paths.server_logs, ws.paths.manager_state],
+    uid=uid,
+    gid=gid,
+    **ws.root,
+)
 
 user_files.put_all(
     name="Put the chat templates",

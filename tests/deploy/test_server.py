@@ -267,8 +267,8 @@ def test_the_facts_on_a_real_machine(tmp_path: Path) -> None:
 
 
 def test_a_containers_directory_is_made_once_for_a_user_without_a_name(tmp_path: Path) -> None:
-    path = tmp_path / "log"
+    paths = [tmp_path / "the log", tmp_path / "state"]
     uid = 10001 if os.geteuid() == 0 else os.geteuid()
     gid = 10001 if os.geteuid() == 0 else os.getegid()
-    assert changes(server.directory, path=str(path), uid=uid, gid=gid) == (True, False)
-    assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (uid, 0o700)
+    assert changes(server.directories, paths=list(map(str, paths)), uid=uid, gid=gid) == (True, False)
+    assert {(path.stat().st_uid, path.stat().st_mode & 0o777) for path in paths} == {(uid, 0o700)}

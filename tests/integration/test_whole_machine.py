@@ -75,7 +75,7 @@ def test_a_second_deploy_changes_nothing_and_asks_nothing_twice() -> None:
 @pytest.mark.usefixtures("deployed")
 def test_each_stage_run_alone_changes_nothing() -> None:
     first = ["preflight", "packages", "runtime", "fence", "docker", "nvidia"]
-    for stage in [*first, "image", "models", "server", "claude", "home", "commands"]:
+    for stage in [*first, "image", "models", "server", "manager", "claude", "home", "commands"]:
         done = run(PYINFRA, "--json", "-y", "@local", f"tasks/{stage}.py", timeout=300)
         assert done.returncode == 0
         if done.stdout.strip():

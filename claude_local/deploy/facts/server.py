@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
@@ -39,20 +40,20 @@ class ApiKey(FactBase[Key]):
         return Key(token=None, copy=None, same=False)
 
 
-class Owner(FactBase[str]):
-    """``MODE UID:GID`` of a directory; empty when there is none. (pyinfra's Directory gives no numbers, and the
+class Owners(FactBase[dict[str, str]]):
+    """Directory -> ``MODE UID:GID``, for those of ``paths`` that exist. (pyinfra's Directory gives no numbers, and a
     container's user may have no name.)"""
 
-    def command(self, path: str) -> StringCommand:
-        return shell.script('test ! -d "$1" || stat -c "%a %u:%g" "$1"', path)
+    def command(self, paths: Sequence[str]) -> StringCommand:
+        return shell.script('for path do test ! -d "$path" || stat -c "%a %u:%g %n" "$path"; done', *paths)
 
-    def process(self, output: list[str]) -> str:
-        return output[0] if output else ""
+    def process(self, output: list[str]) -> dict[str, str]:
+        return {line.split(" ", 2)[2]: " ".join(line.split(" ", 2)[:2]) for line in output}
 
     @staticmethod
-    def default() -> str:
-        """No directory."""
-        return ""
+    def default() -> dict[str, str]:
+        """No directories."""
+        return {}
 
 
 class Hashes(FactBase[dict[str, str]]):

@@ -44,9 +44,10 @@ def image(tag: str, dockerfile: str, base: str, paths: Paths) -> Generator[Any]:
         )
     """
     docker_client = client()
-    if host.get_fact(DockerImage, client=docker_client, reference=tag):
+    if known.ask(DockerImage, client=docker_client, reference=tag):
         host.noop(f"{tag} exists")
         return
+    known.forget(DockerImage)
     context = join(paths.cache, "manager")
     yield from files.put._inner(src=io.StringIO(dockerfile), dest=join(context, "Dockerfile"), mode="644")
     yield stream(

@@ -13,7 +13,7 @@ from pyinfra.facts.files import Directory
 from claude_local.deploy import shell
 from claude_local.deploy.facts.docker import DockerContainer, DockerNetwork
 from claude_local.deploy.facts.models import Placements
-from claude_local.deploy.facts.server import ApiKey, Hashes, Owner, ServerAnswers
+from claude_local.deploy.facts.server import ApiKey, Hashes, Owners, ServerAnswers
 from claude_local.deploy.operations import known, user_files
 from claude_local.deploy.operations.docker import client
 from claude_local.deploy.operations.streaming import connector_arguments, fail, last_lines, print_error, stream
@@ -72,23 +72,27 @@ def token(paths: Paths, uid: int, gid: int, chown: bool) -> Generator[StringComm
 
 
 @operation()
-def directory(path: str, uid: int, gid: int) -> Generator[StringCommand]:
-    """Make a directory that only a container's user may enter (mode 700).
+def directories(paths: Sequence[str], uid: int, gid: int) -> Generator[StringCommand]:
+    """Make directories that only the containers' user may enter (mode 700).
 
-    + path: the directory
-    + uid: the container's user, who need not have a name
-    + gid: the container's group
+    + paths: the directories
+    + uid: the containers' user, who need not have a name
+    + gid: the containers' group
 
     Instead of pyinfra's ``files.directory``, which takes a number for another owner than the one with that number.
 
     Example::
 
-        server.directory(name="Make the log's directory", path=ws.paths.server_logs, uid=10001, gid=10001, _sudo=True)
+        server.directories(
+            name="Make the log's directory", paths=[ws.paths.server_logs], uid=10001, gid=10001, _sudo=True
+        )
     """
-    if host.get_fact(Owner, path=path) == f"700 {uid}:{gid}":
-        host.noop(f"{path} exists")
+    found = host.get_fact(Owners, paths=list(paths))
+    missing = [path for path in paths if found.get(path) != f"700 {uid}:{gid}"]
+    if not missing:
+        host.noop(f"{', '.join(paths)} exist")
         return
-    yield StringCommand(f"install -d -m 700 -o {uid} -g {gid}", QuoteString(path))
+    yield StringCommand(f"install -d -m 700 -o {uid} -g {gid}", *map(QuoteString, missing))
 
 
 @operation()
