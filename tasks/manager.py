@@ -37,10 +37,3 @@ manager.run_container(
     paths=ws.paths,
     **ws.root,
 )
-
-manager.wait(
-    name="Wait until the management API answers",
-    port=ws.settings.manager_port,
-    container=name,
-    **ws.root,
-)

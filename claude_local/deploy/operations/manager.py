@@ -1,4 +1,4 @@
-"""The management API: its image, its container, and the wait for its first answer."""
+"""The management API: its image and its container."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pyinfra.operations import files
 
 from claude_local.deploy import shell
 from claude_local.deploy.facts.docker import DockerImage
-from claude_local.deploy.facts.manager import ManagerAnswers
 from claude_local.deploy.facts.runtime import RuntimeStamp
 from claude_local.deploy.operations import known
 from claude_local.deploy.operations.docker import client
@@ -25,6 +24,11 @@ from claude_local.paths import Paths
 
 # Seconds for the first answer; it takes two.
 START_SECONDS = 60
+# $1 its address, $2 the seconds; the rest is a command that shows why it does not answer.
+WAIT = (
+    'waited=0; until curl -q -s -f --noproxy "*" --max-time 5 -o /dev/null "$1"; do '
+    'test "$waited" -lt "$2" || { shift 2; "$@"; exit 1; }; sleep 1; waited=$((waited + 1)); done'
+)
 
 
 @operation()
@@ -58,7 +62,7 @@ def image(tag: str, dockerfile: str, base: str, paths: Paths) -> Generator[Any]:
 
 @operation()
 def run_container(container: ManagerContainer, paths: Paths) -> Generator[Any]:
-    """Run the management API's container, made anew when its arguments or its program changed.
+    """Run the management API's container, made anew when its arguments or its program changed, and wait for its answer.
 
     + container: the container to run
     + paths: the workstation's paths
@@ -68,29 +72,13 @@ def run_container(container: ManagerContainer, paths: Paths) -> Generator[Any]:
         manager.run_container(name="Run the management API", container=container, paths=ws.paths, _sudo=True)
     """
     stamp = known.ask(RuntimeStamp, lib=paths.lib, venv=paths.venv)
-    yield from run_changed(container, {name: str(value) for name, value in stamp.items()}, client())
-
-
-@operation()
-def wait(port: int, container: str) -> Generator[Any]:
-    """Wait until the management API answers.
-
-    + port: its port on 127.0.0.1
-    + container: the name of its container; its log is shown when it does not answer
-
-    Example::
-
-        manager.wait(name="Wait for the management API", port=8081, container="claude-local-manager", _sudo=True)
-    """
-    if host.get_fact(ManagerAnswers, port=port, _sudo=False):
-        host.noop("the management API answers")
-        return
-    script = (
-        'waited=0; until curl -q -s -f --noproxy "*" --max-time 5 -o /dev/null "$1"; do '
-        'test "$waited" -lt "$2" || { shift 2; "$@"; exit 1; }; sleep 1; waited=$((waited + 1)); done'
-    )
-    logs = docker.logs(client(), container, 20)
-    yield stream(
-        StringCommand(shell.script(script, f"http://127.0.0.1:{port}/status", str(START_SECONDS), *logs), "2>&1"),
-        failure=last_lines(f"the management API does not answer on port {port}", 8),
-    )
+    run = list(run_changed(container, {name: str(value) for name, value in stamp.items()}, client()))
+    yield from run
+    if run:
+        # Its log, when it does not answer.
+        logs = docker.logs(client(), container.name, 20)
+        url = f"http://127.0.0.1:{container.port}/status"
+        yield stream(
+            StringCommand(shell.script(WAIT, url, str(START_SECONDS), *logs), "2>&1"),
+            failure=last_lines(f"the management API does not answer on port {container.port}", 8),
+        )
