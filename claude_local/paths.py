@@ -157,6 +157,11 @@ class Paths:
         return join(self.state, "manager")
 
     @property
+    def manager_wish(self) -> str:
+        """What the user wants of the server (claude_local.manager.wish)."""
+        return join(self.manager_state, "wish.json")
+
+    @property
     def server_logs(self) -> str:
         """The directory of llama-server's log, which its container may write to."""
         return join(self.share, "log")

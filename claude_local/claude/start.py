@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os.path import abspath, dirname, isfile
 from typing import Any
 
@@ -51,7 +51,7 @@ _LOOPBACK = re.compile(rf"http://(?:127\.{_OCTET}\.{_OCTET}\.{_OCTET}|localhost|
 class StartOptions(Options):
     """What the wrapper passes: the fence's options, and for what comes before.
 
-    ``server``: llama-server's base URL here. ``container``: its Docker container. ``token``, ``profiles``,
+    ``server``: llama-server's base URL here. ``container``: its Docker container. ``token``, ``profiles``, ``wish``,
     ``settings`` (the enforced ones), ``bash_env``, ``claude``, ``native_claude``: paths. ``path``: the PATH for docker
     and sudo; a project's .venv/bin may be on the user's. ``start_timeout``: seconds for the server to start and load
     the model. ``print_mode``: the permission mode of ``-p``. ``command``: the user's arguments.
@@ -60,6 +60,7 @@ class StartOptions(Options):
     container: str = ""
     token: str = ""
     profiles: str = ""
+    wish: str = ""
     settings: str = ""
     bash_env: str = ""
     claude: str = ""
@@ -71,10 +72,21 @@ class StartOptions(Options):
 
 @dataclass
 class Profiles:
-    """The profiles of this machine. ``default``: the id of the default one. ``tools``: the tool set by id."""
+    """The profiles of this machine. ``active``: the id of the one that answers where none is named. ``tools``: the tool
+    set by id. ``labels``: name and description by id."""
 
-    default: str
+    active: str
     tools: dict[str, ToolSet]
+    labels: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def picker(self) -> list[Json]:
+        """What ``/model`` offers: the active profile, whichever it is, and each profile for this session alone."""
+        name = self.labels.get(self.active, (DEFAULT_MODEL, ""))[0]
+        active = {"model": DEFAULT_MODEL, "label": name, "description": "until llama-local switch changes it"}
+        return [active] + [
+            {"model": each, "label": label, "description": f"{each}, this session only. {description}".strip()}
+            for each, (label, description) in self.labels.items()
+        ]
 
     @property
     def names(self) -> str:
@@ -83,16 +95,25 @@ class Profiles:
         return f"{first}   (or: {', '.join(others)})" if others else first
 
 
-def read_profiles(path: str) -> Profiles:
-    """The profiles in the file at ``path``; none when it cannot be read."""
+def read_profiles(path: str, wish: str) -> Profiles:
+    """The profiles in the file at ``path``; none when it cannot be read. ``wish``: the management API's file."""
     try:
         with open(path, encoding="utf-8") as file:
             known = json.load(file)
+        profiles = known["profiles"].items()
         return Profiles(
-            str(known.get("default") or ""), {name: _tools(each) for name, each in known["profiles"].items()}
+            _active(wish, str(known.get("default") or ""), known["profiles"]),
+            {name: _tools(each) for name, each in profiles},
+            {name: (str(each.get("name") or name), str(each.get("description") or "")) for name, each in profiles},
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return Profiles("", {})
+
+
+def _active(wish: str, default: str, profiles: Json) -> str:
+    """The active profile: the last one that was switched to, unless the default has changed since."""
+    last = read_object(wish) or {}
+    return str(last["active"]) if last.get("default") == default and last.get("active") in profiles else default
 
 
 def _tools(profile: Any) -> ToolSet:
@@ -179,7 +200,8 @@ def enforced_settings(options: StartOptions, asked: command_line.Arguments, mode
     # Whatever model a project, a skill or an agent names, the session's model answers: availableModels makes 2.1.330
     # fall back to it (unlike modelOverrides, also for ids that it does not know), and env wins over a project's.
     ours = merged(ours, {"env": dict.fromkeys(MODEL_VARIABLES, model) | NO_TOOL_SEARCH})
-    ours["availableModels"] = sorted({model, *profiles.tools})
+    ours["availableModels"] = sorted({model, DEFAULT_MODEL, *profiles.tools})
+    ours["modelPicker"] = {"replaceBuiltInOptions": True, "options": profiles.picker()}
     settings: Json = {}
     for each in asked.settings:
         own = read_object(each)
@@ -218,7 +240,7 @@ def other_models(profiles: Profiles, home: str) -> dict[str, str]:
     users: dict[str, list[str]] = {}
     for session in running_sessions(abspath(__file__)):
         if session.process != os.getpid():
-            users.setdefault(session.profile or profiles.default, []).append(shortened(session.workspace, home))
+            users.setdefault(session.profile or profiles.active, []).append(shortened(session.workspace, home))
     return {
         profile: f"the session in {places[0]}" + (f" and {len(places) - 1} more" if places[1:] else "")
         for profile, places in users.items()
@@ -270,10 +292,10 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     options = parse_arguments(argv, StartOptions)
     check_directory()
-    profiles = read_profiles(options.profiles)
+    profiles = read_profiles(options.profiles, options.wish)
     asked = read_command(options, profiles)
-    profile = asked.profile or profiles.default
-    model = profile or DEFAULT_MODEL
+    profile = asked.profile or profiles.active
+    model = asked.profile or DEFAULT_MODEL
     used = other_models(profiles, options.home) if asked.needs_server else {}
     url = choose_server(options.server)
     server = SessionServer(

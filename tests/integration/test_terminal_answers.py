@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import struct
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,3 +198,36 @@ def test_a_command_of_the_users_own_costs_no_answer(who: Person) -> None:
         assert backend.main_requests == []
         tty.type("and now")
         tty.wait_for("The answer.")
+
+
+def test_the_model_list_of_a_session_has_the_profiles_and_choosing_one_asks_it(who: Person) -> None:
+    work = who.workspace("picking")
+    profiles = Path(who.paths.profiles)
+    before = profiles.read_text()
+    listed = {
+        "large": {"name": "Large Coder", "description": "the big one", "tools": "full"},
+        "small": {"name": "Small Coder", "description": "the quick one", "tools": "full"},
+    }
+    profiles.write_text(json.dumps({"default": "large", "profiles": listed}))
+    try:
+        with (
+            ScriptedBackend([text("From the first."), text("From the other.")], 200_000, token=TOKEN) as backend,
+            who.at_terminal(backend, cwd=work) as tty,
+        ):
+            tty.wait_for_prompt()
+            tty.type("who are you")
+            tty.wait_for("From the first.")
+            tty.type("/model")
+            tty.wait_for("Small Coder")
+            assert "currently Large Coder" in tty.text and "until llama-local switch" in tty.text
+            assert "Opus" not in tty.text
+            tty.send("4")
+            tty.read(2)
+            tty.send("\r")
+            tty.read(2)
+            tty.type("and you")
+            tty.wait_for("From the other.")
+        asked = [request["body"]["model"] for request in backend.main_requests]
+        assert asked == ["claude-local", "small"]
+    finally:
+        profiles.write_text(before)
