@@ -300,7 +300,7 @@ def main(argv: list[str]) -> int:
     url = choose_server(options.server)
     server = SessionServer(
         url, url == options.server, options.container, read_token(options.token, asked.needs_server), options.token,
-        options.path, options.start_timeout, model, lambda model: used.get(model, ""),
+        options.path, options.start_timeout, model, profile, lambda model: used.get(model, ""),
     )  # fmt: skip
     options.command = [find_claude(options), *asked.claude]
     options.unfenced = asked.unfenced

@@ -97,7 +97,8 @@ class Progress:
 class SessionServer:
     """The server of one session. ``url``: its base URL. ``installed``: whether that is the server of this machine, in
     the Docker container ``container``. ``token``: its API key, which ``token_file`` holds. ``path``: the PATH for
-    docker and sudo. ``start_timeout``: seconds that it may take to start and load ``model``. ``users``: who uses the
+    docker and sudo. ``start_timeout``: seconds that it may take to start and load ``model``. ``profile``: the id
+    of the profile that ``model`` means. ``users``: who uses the
     model with this id, in words, empty when nobody is known."""
 
     url: str
@@ -108,6 +109,7 @@ class SessionServer:
     path: str
     start_timeout: int
     model: str
+    profile: str
     users: Callable[[str], str] = lambda model: ""
     started: bool = False
 
@@ -162,15 +164,15 @@ class SessionServer:
             self._start(progress)
             return "waiting for llama-server"
         if answer.status == 503:
-            return f"loading {self.model}"
+            return f"loading {self.profile}"
         if answer.status == 401:
             why = f"llama-server at {self.url} refuses the token in {self.token_file}: {message}"
             raise ServerUnusable(why, PROVISION)
         if answer.status == 403:
             raise ServerUnusable(f"llama-server at {self.url} refuses the request: {message}", PROVISION)
         if answer.status in (400, 404):
-            raise ServerUnusable(f"llama-server at {self.url} cannot serve {self.model}: {message}", PROVISION)
-        raise ServerUnusable(f"llama-server cannot serve {self.model}: {message}", self._log)
+            raise ServerUnusable(f"llama-server at {self.url} cannot serve {self.profile}: {message}", PROVISION)
+        raise ServerUnusable(f"llama-server cannot serve {self.profile}: {message}", self._log)
 
     def _another_program(self, answer: Answer) -> ServerUnusable:
         said = f"HTTP {answer.status} " if answer.status else ""
@@ -186,9 +188,9 @@ class SessionServer:
             held = [entry["id"] for entry in models["data"] if entry["status"]["value"] in HELD]
         except (LookupError, TypeError):
             return "waiting for llama-server"
-        others = [model for model in held if model != self.model]
+        others = [model for model in held if model != self.profile]
         if not others or len(others) < len(held):
-            return f"loading {self.model}"
+            return f"loading {self.profile}"
         users = self.users(others[0])
         return f"waiting for {others[0]}, in use by {users}" if users else f"waiting for {others[0]}, which is in use"
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from claude_local.server.presets import ACTIVE
 from claude_local.verify import terminal
 from claude_local.verify.checks import Check, Failed, Skipped, one_line
 from claude_local.verify.network import Destinations
@@ -106,7 +107,7 @@ def _chat(bench: Workbench) -> str:
     usage = session.result.get("usage") or {}
     cached = int(usage.get("cache_read_input_tokens") or 0)
     return (
-        f"{bench.parameters.default} answered {one_line(session.answer, 60)!r} in {session.ended.seconds:.0f} s "
+        f"{bench.active} answered {one_line(session.answer, 60)!r} in {session.ended.seconds:.0f} s "
         f"({int(usage.get('input_tokens') or 0) + cached} prompt tokens, {cached} of them cached)"
     )
 
@@ -119,8 +120,8 @@ def _context(bench: Workbench) -> str:
         raise Failed("the session reported no context window (modelUsage is empty)")
     if set(windows.values()) != {n_ctx}:
         raise Failed(f"Claude Code assumes {windows}, but the server's n_ctx is {n_ctx}")
-    if set(windows) != {bench.parameters.default}:
-        raise Failed(f"the session used the models {', '.join(windows)} instead of {bench.parameters.default} only")
+    if set(windows) != {ACTIVE}:
+        raise Failed(f"the session used the models {', '.join(windows)} instead of {ACTIVE} only")
     return f"Claude Code and the server agree on {n_ctx} tokens"
 
 
@@ -157,10 +158,10 @@ def _attempt(bench: Workbench, prompt: str, judge: Judge, with_files: bool, numb
 def _too_weak(bench: Workbench, failed: Failed) -> Exception:
     """What a model's second failure means. These rows run only where the scripted one passed, so the machine works: it
     is a fault with a profile that is known to use tools, else only a remark on the model."""
-    if bench.parameters.default in PROVEN:
+    if bench.active in PROVEN:
         return Failed(f"twice: {failed.what}", failed.fix)
     works = "the machine works (the scripted row passed)"
-    return Skipped(f"{works}, but {bench.parameters.default} is too weak: {failed.what}")
+    return Skipped(f"{works}, but {bench.active} is too weak: {failed.what}")
 
 
 def _actions(session: Session) -> str:

@@ -142,7 +142,7 @@ def _thinking(bench: Workbench) -> str:
         return f"accepted: {len(answer.thinking)} characters of thinking, then {answer.start(40)}"
     if not answer.text.strip():
         raise Failed("a request with thinking got neither thinking nor text", bench.logs_command)
-    return f"accepted; {bench.parameters.default} does not think, it answered {answer.start(40)}"
+    return f"accepted; {bench.active} does not think, it answered {answer.start(40)}"
 
 
 def _tool_call(bench: Workbench) -> str:
@@ -159,7 +159,7 @@ def _tool_call(bench: Workbench) -> str:
                 return f"Read({given['file_path']!r}), stop reason {answer.stop_reason}{again}"
         answers.append(answer.start(80) if answer.text.strip() else str(answer.tools)[:80])
     raise Failed(
-        f"{bench.parameters.default} made no tool call in {len(prompts)} attempts; it answered {answers[0]}",
+        f"{bench.active} made no tool call in {len(prompts)} attempts; it answered {answers[0]}",
         "choose another default_profile: the server works, but this model or its chat template does not call tools",
     )
 

@@ -72,17 +72,13 @@ def _origin(bench: Workbench) -> str:
 
 def _model(bench: Workbench) -> str:
     took = load(bench, ACTIVE)
-    names = f"{bench.parameters.default}, also {ACTIVE}"
+    names = f"{bench.active}, also {ACTIVE}"
     return f"{names}: context window {bench.context_window} tokens{loaded_in(took)}"
 
 
 def _restored(bench: Workbench) -> str:
     took = load(bench, ACTIVE)
-    return (
-        f"{bench.parameters.default} was loaded again in {took:.0f} s"
-        if took > 1
-        else f"{bench.parameters.default} is loaded"
-    )
+    return f"{bench.active} was loaded again in {took:.0f} s" if took > 1 else f"{bench.active} is loaded"
 
 
 def checks(default: str) -> list[Check]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from claude_local.fence.config import ConfigError, FenceConfig, parse
-from claude_local.server.client import LlamaClient
+from claude_local.server.client import LlamaClient, ServerError
 from claude_local.server.presets import ACTIVE
 from claude_local.verify import processes
 from claude_local.verify.checks import Failed
@@ -94,8 +94,17 @@ class Workbench:
         return LlamaClient(self.parameters.server_url, self.token)
 
     @property
+    def active(self) -> str:
+        """The id of the profile that answers where none is named: the default one, unless the user switched."""
+        try:
+            models = self.once("models", self.server.router)
+        except (Failed, ServerError):
+            models = {}
+        return next((name for name, model in models.items() if ACTIVE in model.aliases), self.parameters.default)
+
+    @property
     def context_window(self) -> int:
-        """The default model's context window in tokens, as the server reports it. Raises Failed or ServerError."""
+        """The active model's context window in tokens, as the server reports it. Raises Failed or ServerError."""
         return self.once("context window", lambda: self.server.context_window(ACTIVE))
 
     @property

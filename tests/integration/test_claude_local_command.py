@@ -100,7 +100,7 @@ def test_a_tool_call_changes_the_workspace_and_the_answer_is_printed(machine: Ma
 
 
 def test_what_claude_sends_is_what_llama_server_understands(machine: Machine) -> None:
-    with ScriptedBackend([text("Hi.")], token=TOKEN, models=["p"]) as backend:
+    with ScriptedBackend([text("Hi.")], token=TOKEN, models=["claude-local"]) as backend:
         machine.ask(backend)
     assert {(request["method"], request["path"]) for request in backend.requests} == {
         ("GET", "/props"),
@@ -116,7 +116,7 @@ def test_what_claude_sends_is_what_llama_server_understands(machine: Machine) ->
 def test_claude_uses_the_servers_context_window(machine: Machine, n_ctx: int) -> None:
     with ScriptedBackend([text("Hi.")], n_ctx=n_ctx, token=TOKEN) as backend:
         done = machine.ask(backend, "--output-format", "json")
-    assert json.loads(done.stdout)["modelUsage"]["p"]["contextWindow"] == n_ctx
+    assert json.loads(done.stdout)["modelUsage"]["claude-local"]["contextWindow"] == n_ctx
 
 
 @pytest.mark.parametrize("off", [False, True], ids=["as deployed", "switched off by the project"])

@@ -38,7 +38,7 @@ def good(place: TemporaryHome, arguments: tuple[str, ...], server: str | None) -
         (place.workspace / "out.txt").write_text(word)
         return played(events("Done.", ("Write", {"file_path": "out.txt", "content": word}, "created", False)))
     usage = {"input_tokens": 10, "cache_read_input_tokens": 90}
-    model = {"small": {"contextWindow": 4096}}
+    model = {"claude-local": {"contextWindow": 4096}}
     return played(events("Paris", usage=usage, modelUsage=model), peers=talked(("127.0.0.1", 8080)))
 
 
@@ -131,10 +131,10 @@ def _the_labs_profile_is_known_to_use_tools(monkeypatch: pytest.MonkeyPatch) -> 
     ("usage", "words"),
     [
         ({}, "no context window"),
-        ({"small": {"contextWindow": 1_000_000}}, "the server's n_ctx is 4096"),
+        ({"claude-local": {"contextWindow": 1_000_000}}, "the server's n_ctx is 4096"),
         (
-            {"small": {"contextWindow": 4096}, "claude-haiku-4-5": {"contextWindow": 4096}},
-            "instead of small only",
+            {"claude-local": {"contextWindow": 4096}, "claude-haiku-4-5": {"contextWindow": 4096}},
+            "instead of claude-local only",
         ),
     ],
 )
