@@ -7,6 +7,8 @@
 # sandbox does. Other names of this machine are the command's own network, too: a server of a test's listens there.
 if [ -n "${SANDBOX_RUNTIME-}" ]; then
   export NODE_USE_ENV_PROXY=1
+  # bash sets HOSTNAME, zsh HOST.
+  # shellcheck disable=SC3028
   export NO_PROXY="${NO_PROXY:+$NO_PROXY,}127.0.0.0/8,0.0.0.0,.localhost,${HOSTNAME:-${HOST-localhost}}"
   export no_proxy="$NO_PROXY"
 fi
