@@ -18,6 +18,7 @@ from tests.chat.tiny_model import in_letters, marker, merges, pieces, tiny_model
 TEMPLATE = Path(__file__).resolve().parents[2] / "files/chat-templates/qwen2.5-coder.jinja"
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(min_size=12, max_size=60), min_size=1, max_size=5, unique=True))
 def test_scripts_are_cut_into_pieces_that_occur_once(scripts: list[str]) -> None:
     taken: set[str] = set()

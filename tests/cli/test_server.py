@@ -46,6 +46,7 @@ def test_status_as_json_has_everything(manager: Manager) -> None:
     assert told["slots"][0]["prompt"] == 100
 
 
+@pytest.mark.slow
 def test_switch_says_what_answers_now(manager: Manager) -> None:
     done = run(manager, "switch", "large")
     assert done.returncode == 0 and done.stdout.startswith("large answers after ")
@@ -53,6 +54,7 @@ def test_switch_says_what_answers_now(manager: Manager) -> None:
     assert json.loads(run(manager, "switch", "small", "--json").stdout)["previous"] == "large"
 
 
+@pytest.mark.slow
 def test_a_switch_that_fails_shows_the_servers_lines_and_the_fix(manager: Manager) -> None:
     done = run(manager, "switch", "broken")
     assert done.returncode == 1 and "broken failed to load\n  Fix: llama-local status" in done.stderr

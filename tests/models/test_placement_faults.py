@@ -442,6 +442,7 @@ def test_a_signed_address_that_expires_is_made_anew(desk: Bench, server: ModelSe
         desk.row("the signed address expires in the middle", message, server.sent + cdn.sent - len(GOOD) - expired)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HOME"])
 def test_the_token_goes_to_the_hub_and_nowhere_else(desk: Bench, server: ModelServer, way: str) -> None:
     environment = {**os.environ}
@@ -599,6 +600,7 @@ def copy_sparse(source: Path, target: Path, size: int) -> None:
         file.truncate(size)
 
 
+@pytest.mark.slow
 def test_three_parts_resumed_in_the_middle_and_one_of_them_corrupt(desk: Bench, server: ModelServer) -> None:
     sizes = [int(text) * MIB for text in os.environ.get("PLACEMENT_PARTS_MIB", "96,96,64").split(",")]
     served = desk.folder / "served"

@@ -42,6 +42,7 @@ def changed(tmp_path: Path) -> bool:
     return bool(result["uploads"] or result["docker"])
 
 
+@pytest.mark.slow
 def test_it_asks_first_and_ends_with_the_stages_their_times_and_what_to_type(start: Start, tmp_path: Path) -> None:
     terminal = start("deploy.py")
     terminal.expect("Detected changes")
@@ -61,6 +62,7 @@ def test_it_asks_first_and_ends_with_the_stages_their_times_and_what_to_type(sta
     assert said.rstrip().endswith('Next: ~/bin/claude-local -p "Say hello"    or just: ~/bin/claude-local')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dry", [[], ["--dry"]])
 def test_nothing_is_done_without_a_yes(start: Start, tmp_path: Path, dry: list[str]) -> None:
     terminal = start(*dry, "deploy.py")

@@ -40,6 +40,7 @@ def test_a_named_profile_that_does_not_fit_is_placed_with_what_is_missing() -> N
     assert any(name.startswith("tasks/models.py | Place the models: qwen3-coder-next-ud-q5 (") for name in names)
 
 
+@pytest.mark.slow
 def test_a_placement_by_hand_for_other_gpus_is_left_out_and_a_mistake_stops_before_anything(tmp_path: Path) -> None:
     conf = tmp_path / "mine.conf"
     conf.write_text(

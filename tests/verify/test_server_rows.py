@@ -67,6 +67,7 @@ def test_the_thinking_of_a_model_that_thinks_is_counted(tmp_path: Path) -> None:
     assert "12 characters of thinking, then '4'" in evidence
 
 
+@pytest.mark.slow
 def test_a_loading_server_is_waited_for(tmp_path: Path) -> None:
     with ScriptedBackend([], models=MODELS, token=TOKEN, loading=2) as backend, bench_for(tmp_path, backend.url) as b:
         assert row(b, "server.health").run(b)
@@ -225,6 +226,7 @@ def test_each_row_is_red_for_its_own_fault(tmp_path: Path, name: str, replies: d
     assert result.fix
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_loaded_is_loaded_and_waited_for(tmp_path: Path) -> None:
     states = iter(["unloaded", "unloaded", "loading", "loaded", "loaded"])
     asked: list[dict[str, str]] = []
