@@ -41,7 +41,7 @@ def test_claude_gets_the_servers_context_window_and_token(home: Home, backend: S
     assert (env["ANTHROPIC_BASE_URL"], env["ANTHROPIC_AUTH_TOKEN"]) == (backend.url, TOKEN)
     assert env["CLAUDE_CONFIG_DIR"] == home.paths.config_dir
     asked = [(request["path"], request["query"]) for request in backend.requests]
-    assert asked == [("/props", {"model": "small"})], "the default profile by its own id"
+    assert asked == [("/props", {"model": "claude-local"})], "the active profile, whichever it is"
 
 
 def test_the_users_own_limits_win(home: Home, backend: ScriptedBackend) -> None:
