@@ -179,10 +179,11 @@ def test_a_prompt_beyond_the_context_window_is_an_error_that_claude_code_underst
 
 
 def test_while_the_server_reads_a_long_prompt_it_sends_comments(server: LlamaClient) -> None:
-    """Claude Code takes three minutes of silence for a dead connection; the server's own interval is 30 seconds."""
+    """Claude Code takes three minutes of silence for a dead connection; the server's own interval is 30 seconds. Only
+    this path takes another one, and it shares the code that sends them."""
     prompt = f"{secrets.token_hex(8)} " + "walnut " * 1000
     body = {**user(prompt, 1), "stream": True, "sse_ping_interval": 1}
-    response = server.request("POST", "/v1/messages", body, timeout=ANSWER)
+    response = server.request("POST", "/v1/chat/completions", body, timeout=ANSWER)
     assert response.status_code == 200 and (response.text.startswith(":") or "\n:\n" in response.text)
 
 
