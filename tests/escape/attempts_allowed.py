@@ -34,7 +34,7 @@ def _(lab: Lab) -> Plan:
 @attempt("work-manager", WORK, "Reach the management API with plain curl", allowed=True)
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
-    step = bash(f"curl -s -m 5 -X POST http://127.0.0.1:{lab.ports['manager']}/{words}")
+    step = bash(f"curl -s -m 5 -X POST 'http://127.0.0.1:{lab.ports['manager']}/switch?{words}'")
     return Plan([step], lambda: lab.listeners.find(words))
 
 
