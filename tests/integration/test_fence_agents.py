@@ -16,6 +16,7 @@ from socket import create_server
 import pytest
 
 from tests.integration.fenced_home import Person, person
+from tests.integration.machine import need
 from tests.integration.test_fence_workspaces import commands
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
@@ -90,6 +91,7 @@ def test_with_the_agent_they_are_signed(somebody: Person, socket: str) -> None:
 @contextmanager
 def ssh_server(who: Person) -> Iterator[int]:
     """An sshd on 127.0.0.1 that lets them in with their key, and that they know; its port."""
+    need(sshd="openssh-server")
     with create_server(("127.0.0.1", 0)) as reserved:
         port = int(reserved.getsockname()[1])
     who.sh("mkdir sshd && ssh-keygen -q -t ed25519 -N '' -f sshd/host && cp .ssh/id_ed25519.pub sshd/keys", who.home)

@@ -140,8 +140,9 @@ def test_git_adds_everything_with_the_inner_layer_alone(who: Person, repo: Path)
 
 
 def test_the_first_prompt_says_that_the_working_tree_is_clean(who: Person, repo: Path) -> None:
+    """For users who want git's status in the prompt; by default it is left out."""
     with SlowBackend(text("Done.")) as backend:
-        assert who.bash(backend, repo).returncode == 0
+        assert who.bash(backend, repo, CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS="0").returncode == 0
         body = json.dumps(backend.main_requests[0]["body"])
     assert "Status:\\\\n(clean)" in body or "Status:\\n(clean)" in body, body[body.find("Status") :][:300]
 
