@@ -22,7 +22,10 @@ TOKEN = HOME / ".config/claude-local/token"
 SETTINGS = HOME / ".claude-local/settings.json"
 WRAPPER = HOME / "bin/claude-local"
 # Every row except those that wait for the real model.
-QUICK = "verify_only=tool.*,fence.*,runtime.*,docker.*,image.*,container.*,model.*,token,wrapper,settings*,server.*"
+QUICK = (
+    "verify_only=tool.*,fence.*,runtime.*,docker.*,image.*,container.*,model.*,token,wrapper,settings*,server.*,"
+    "manager.*"
+)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pyinfra.operations import files
 from claude_local.deploy import shell
 from claude_local.deploy.facts.docker import DockerImage
 from claude_local.deploy.facts.runtime import RuntimeStamp
+from claude_local.deploy.facts.server import Hashes
 from claude_local.deploy.operations import known
 from claude_local.deploy.operations.docker import client
 from claude_local.deploy.operations.server import run_changed
@@ -62,7 +63,7 @@ def image(tag: str, dockerfile: str, base: str, paths: Paths) -> Generator[Any]:
 
 @operation()
 def run_container(container: ManagerContainer, paths: Paths) -> Generator[Any]:
-    """Run the management API's container, made anew when its arguments or its program changed, and wait for its answer.
+    """Run the management API's container, made anew when its arguments, program or key changed; wait for its answer.
 
     + container: the container to run
     + paths: the workstation's paths
@@ -71,8 +72,10 @@ def run_container(container: ManagerContainer, paths: Paths) -> Generator[Any]:
 
         manager.run_container(name="Run the management API", container=container, paths=ws.paths, _sudo=True)
     """
-    stamp = known.ask(RuntimeStamp, lib=paths.lib, venv=paths.venv)
-    run = list(run_changed(container, {name: str(value) for name, value in stamp.items()}, client()))
+    read = {**known.ask(RuntimeStamp, lib=paths.lib, venv=paths.venv)}
+    # It reads the key when it starts.
+    read["api-key"] = known.ask(Hashes, folder=paths.server_dir).get("api-key", "")
+    run = list(run_changed(container, read, client()))
     yield from run
     if run:
         # Its log, when it does not answer.

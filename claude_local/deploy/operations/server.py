@@ -193,7 +193,7 @@ def network(container: str) -> Generator[Any]:
 
 def _startup_files(paths: Paths) -> dict[str, str]:
     """Everything that the server reads at its start: path -> what identifies its content."""
-    hashes: dict[str, str] = host.get_fact(Hashes, folder=paths.server_dir)
+    hashes: dict[str, str] = known.ask(Hashes, folder=paths.server_dir)
     stamps: dict[str, Any] = known.ask(Placements, path=paths.placements).get("files") or {}
     models = {
         path: json.dumps([stamp.get(key) for key in ("sha256", "size", "mtime_ns", "inode")])
