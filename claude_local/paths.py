@@ -138,8 +138,11 @@ class Paths:
 
     @property
     def sandbox_bin(self) -> str:
-        """Links to bwrap and socat, first on Claude Code's PATH: its sandbox takes the first ones there."""
-        return join(self.share, "sandbox-bin")
+        """bwrap and socat for Claude Code's sandbox, which takes the first ones on PATH.
+
+        The launcher writes them, so they are state: verify's sessions can write nothing else in the home.
+        """
+        return join(self.state, "sandbox-bin")
 
     @property
     def profiles(self) -> str:
