@@ -97,7 +97,8 @@ def test_a_signal_in_the_middle_of_verify_ends_everything(home: Path, number: in
         assert rest.endswith("provision: interrupted; run it again to continue\n")
     for _ in range(20):
         listed = subprocess.run(["pgrep", "-a", "-u", USER], capture_output=True, text=True, timeout=20).stdout
-        left = [line for line in listed.splitlines() if "llama-server" not in line]
+        # The containers' programs have the user's number.
+        left = [line for line in listed.splitlines() if not re.search("llama-server|claude_local.manager", line)]
         if not left:
             break
         time.sleep(0.5)
