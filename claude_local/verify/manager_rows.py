@@ -24,6 +24,8 @@ def _answers(bench: Workbench) -> str:
         placed = {each["id"] for each in _manager(bench, token=False).json("GET", "/models")["models"]}
     except (ServerError, KeyError, TypeError) as error:
         raise Failed(f"the management API does not answer: {error}", f"sudo docker logs --tail 40 {name}") from None
+    if status.get("state") == "down":
+        raise Failed(f"it does not reach llama-server: {status.get('status')}", PROVISION)
     if missing := set(bench.parameters.profiles) - placed:
         raise Failed(f"it does not know {', '.join(sorted(missing))}", PROVISION)
     return f"port {bench.parameters.manager_port}: {status.get('status')}"

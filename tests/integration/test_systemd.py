@@ -86,6 +86,7 @@ with ScriptedBackend(turns, token=Path(paths.token).read_text().strip()) as back
 def booted() -> Iterator[Machine]:
     # Another bridge than test_debian_13's: both may run at the same time.
     with (
+        second_docker.forwarding(),
         second_docker.bridge(1, "198.18.78.1/24") as bridge,
         machine({SHARE / "models": MODELS}, second_docker.configuration(bridge)) as made,
     ):

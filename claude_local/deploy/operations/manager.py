@@ -27,7 +27,7 @@ from claude_local.paths import Paths
 START_SECONDS = 60
 # $1 its address, $2 the seconds; the rest is a command that shows why it does not answer.
 WAIT = (
-    'waited=0; until curl -q -s -f --noproxy "*" --max-time 5 -o /dev/null "$1"; do '
+    'waited=0; until curl -q -s -f --noproxy "*" --max-time 10 -o /dev/null "$1"; do '
     'test "$waited" -lt "$2" || { shift 2; "$@"; exit 1; }; sleep 1; waited=$((waited + 1)); done'
 )
 
