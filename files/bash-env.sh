@@ -75,7 +75,8 @@ claude_local_blocked() (
 case ${CLAUDE_LOCAL_FENCE-}:${CLAUDE_LOCAL_BLOCKED-} in
   inner:)
     export CLAUDE_LOCAL_BLOCKED="${TMPDIR:-/tmp}/claude-local-blocked"
-    claude_local_blocked >"$CLAUDE_LOCAL_BLOCKED" 2>/dev/null && claude_local_git core.excludesFile "$CLAUDE_LOCAL_BLOCKED"
+    claude_local_blocked >"$CLAUDE_LOCAL_BLOCKED" 2>/dev/null &&
+      claude_local_git core.excludesFile "$CLAUDE_LOCAL_BLOCKED"
     ;;
 esac
 

@@ -22,7 +22,7 @@ def transcript(home: Path, name: str, *results: tuple[str, Any]) -> Path:
     lines = [{"type": "queue-operation", "content": PREFIX}, {"type": "user", "message": {"content": f"{PREFIX}x"}}]
     for when, content in results:
         block = {"type": "tool_result", "tool_use_id": "t", "content": content}
-        lines.append({"type": "user", "timestamp": when, "cwd": "/work/app", "message": {"content": [block]}})
+        lines.append({"type": "user", "timestamp": when, "cwd": "/home/ada/app", "message": {"content": [block]}})
     path.write_text("\n".join([*map(json.dumps, lines), "{cut off " + PREFIX, ""]))
     stamp = max((when for when, _ in results), default="2026-01-01T00:00:00Z")
     seconds = datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
@@ -38,28 +38,30 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_lists_time_workspace_target_and_setting(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused = f"curl: (56)\n{PREFIX}pypi.org:443 (setting fence_domains)\n"
-    outside = "/etc/x is outside /work/app; the permissions.x setting blocks writes outside the working directories."
+    outside = (
+        "/etc/x is outside /home/ada/app; the permissions.x setting blocks writes outside the working directories."
+    )
     denied = "deny network-outbound pypi.org:80 (host is not on the allow list)\n"
     transcript(home, "a", ("2026-11-29T10:00:00.123Z", refused), ("2026-11-29T10:01:00Z", denied * 2))
     transcript(home, "b", ("2026-11-29T09:00:00Z", [{"type": "text", "text": outside}]))
     assert main(["fence", "why", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [
         {
-            "when": "2026-11-29T09:00:00.000+00:00", "workspace": "/work/app",
+            "when": "2026-11-29T09:00:00.000+00:00", "workspace": "/home/ada/app",
             "what": "/etc/x (outside the workspace: claude-local --add-dir /etc)",
         },
         {
-            "when": "2026-11-29T10:00:00.123+00:00", "workspace": "/work/app",
+            "when": "2026-11-29T10:00:00.123+00:00", "workspace": "/home/ada/app",
             "what": "pypi.org:443 (setting fence_domains)",
         },
         {
-            "when": "2026-11-29T10:01:00.000+00:00", "workspace": "/work/app",
+            "when": "2026-11-29T10:01:00.000+00:00", "workspace": "/home/ada/app",
             "what": "pypi.org:80 (setting fence_domains)",
         },
     ]  # fmt: skip
     assert main(["fence", "why"]) == 0
     shown = capsys.readouterr().out
-    assert "pypi.org:443 (setting fence_domains)" in shown and "/work/app" in shown
+    assert "pypi.org:443 (setting fence_domains)" in shown and "/home/ada/app" in shown
 
 
 def test_only_the_newest_are_shown_and_old_transcripts_are_not_read(home: Path) -> None:

@@ -55,8 +55,8 @@ def test_a_guarded_file_of_the_workspace_is_changed_outside(monkeypatch: pytest.
     ("output", "host"),
     [
         ("curl: (6) Could not resolve host: example.org", "example.org"),
-        ("Error: getaddrinfo ENOTFOUND registry.npmjs.org", "registry.npmjs.org"),
-        ("npm error 403 403 Forbidden - GET https://registry.npmjs.org/left-pad", "registry.npmjs.org"),
+        ("Error: getaddrinfo ENOTFOUND registry.example.org", "registry.example.org"),
+        ("npm error 403 403 Forbidden - GET https://registry.example.org/left-pad", "registry.example.org"),
         ("socket.gaierror: [Errno -3] Temporary failure in name resolution", "the network"),
         ("curl: (56) CONNECT tunnel failed, response 403", "the network"),
         ("OSError('Tunnel connection failed: 403 host is not on the allow list')", "the network"),
