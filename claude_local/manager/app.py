@@ -149,6 +149,11 @@ async def _body(request: Request, members: dict[str, type]) -> dict[str, Any]:
     return body
 
 
+def _who(request: Request) -> str:
+    """For whom a switch is, as the others see it."""
+    return request.headers.get("user-agent", "a client")[:80]
+
+
 async def _models(board: Switchboard) -> dict[str, Any]:
     return {"models": await board.models()}
 
@@ -159,7 +164,7 @@ async def _slots(board: Switchboard) -> dict[str, Any]:
 
 async def _switch(board: Switchboard, request: Request) -> Any:
     body = await _body(request, {"model": str})
-    running = board.begin(body["model"], request.headers.get("user-agent", "a client")[:80])
+    running = board.begin(body["model"], _who(request))
     if "text/event-stream" in request.headers.get("accept", ""):
         return _stream(_stages(running))
     return await running.answer()
@@ -188,7 +193,7 @@ async def _stop(board: Switchboard, request: Request) -> dict[str, Any]:
 
 async def _start(board: Switchboard, request: Request) -> dict[str, Any]:
     await _body(request, {})
-    return await board.begin(board.wish.active, request.headers.get("user-agent", "a client")[:80]).answer()
+    return await board.begin(board.wish.active, _who(request)).answer()
 
 
 async def _logs(log: Path, request: Request) -> Response:

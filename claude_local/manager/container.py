@@ -19,7 +19,7 @@ REPOSITORY = "claude-local/manager"
 # Where the container sees what is mounted for it.
 LIBRARY, VENV, WISHES = "/opt/claude-local/lib", "/opt/claude-local/venv", "/var/lib/claude-local"
 PROFILES, KEY = "/etc/claude-local/manager", "/etc/claude-local/server"
-# MiB; the program takes 50.
+# MiB; the program takes 27 (docker stats).
 MEMORY_MIB, PIDS = 128, 64
 
 

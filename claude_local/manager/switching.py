@@ -145,7 +145,7 @@ class Switchboard:
 
     async def models(self) -> list[dict[str, Any]]:
         """One entry for each placed profile: id, name, description, ctx_size, active, state."""
-        active, (_, profiles) = self.wish.active, self.profiles()
+        wish, (_, profiles) = self.wish, self.profiles()
         states = await self._states()
         return [
             {
@@ -153,9 +153,9 @@ class Switchboard:
                 "name": each.name,
                 "description": each.description,
                 "ctx_size": each.ctx_size,
-                "active": each.id == active,
+                "active": each.id == wish.active,
                 "state": states[each.id].state if each.id in states else "unknown",
-                "load_seconds": self.wish.expected_seconds(each.id),
+                "load_seconds": wish.expected_seconds(each.id),
             }
             for each in profiles.values()
         ]
@@ -366,10 +366,6 @@ class Switchboard:
     async def _loaded(self) -> list[Model]:
         models = await asyncio.to_thread(self.client.router)
         return [each for each in models.values() if each.state != "unloaded"]
-
-    async def start(self) -> None:
-        """Load the active profile, now and after a restart. Returns at once. Raises ServerError, or SwitchError."""
-        self.begin(self.wish.active, "start")
 
     async def settle(self) -> None:
         """Make the server what the user wants: after a start of the manager or of the server. Raises ServerError."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from claude_local.manager.container import ManagerContainer, image_tag
+from tests.server.test_container import values
 
 CONTAINER = ManagerContainer(
     name="manager",
@@ -18,11 +19,6 @@ CONTAINER = ManagerContainer(
     log_dir="/home/u/log",
     state_dir="/home/u/state",
 )
-
-
-def values(argv: list[str], option: str) -> list[str]:
-    """The values of an option in a command line."""
-    return [argv[i + 1] for i, argument in enumerate(argv) if argument == option]
 
 
 def test_the_container_is_confined() -> None:
