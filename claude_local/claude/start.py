@@ -35,6 +35,7 @@ from claude_local.claude.tool_sets import DEFAULT, SETS, ToolSet, tool_set
 from claude_local.fence import launch
 from claude_local.fence.messages import PROVISION, fail, note, printable
 from claude_local.fence.options import Options, chooses_tools, parse_arguments
+from claude_local.manager.wish import read as read_wish
 from claude_local.server.ready import ServerUnusable, SessionServer, context_window
 
 Json = dict[str, Any]
@@ -102,18 +103,12 @@ def read_profiles(path: str, wish: str) -> Profiles:
             known = json.load(file)
         profiles = known["profiles"].items()
         return Profiles(
-            _active(wish, str(known.get("default") or ""), known["profiles"]),
+            read_wish(wish, str(known.get("default") or ""), known["profiles"]).active,
             {name: _tools(each) for name, each in profiles},
             {name: (str(each.get("name") or name), str(each.get("description") or "")) for name, each in profiles},
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return Profiles("", {})
-
-
-def _active(wish: str, default: str, profiles: Json) -> str:
-    """The active profile: the last one that was switched to, unless the default has changed since."""
-    last = read_object(wish) or {}
-    return str(last["active"]) if last.get("default") == default and last.get("active") in profiles else default
 
 
 def _tools(profile: Any) -> ToolSet:

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--server", required=True, help="the base URL of llama-server")
     parser.add_argument("--token", type=Path, required=True, help="file with the API token")
     parser.add_argument("--profiles", type=Path, required=True, help="profiles.json")
-    parser.add_argument("--wish", type=Path, required=True, help="file for what the user wants of the server")
+    parser.add_argument("--wish", required=True, help="file for what the user wants of the server")
     parser.add_argument("--log", type=Path, required=True, help="llama-server's log file")
     options = parser.parse_args(arguments)
     try:

@@ -121,7 +121,7 @@ class Switchboard:
         self,
         client: LlamaClient,
         profiles: Callable[[], tuple[str, dict[str, Profile]]],
-        wish_file: Path,
+        wish_file: str,
         log: Path,
         *,
         drain: float = DRAIN,
@@ -141,7 +141,7 @@ class Switchboard:
     def wish(self) -> Wish:
         """What the user wants, from its file."""
         default, profiles = self.profiles()
-        return wishes.read(self._wish_file, default, frozenset(profiles))
+        return wishes.read(self._wish_file, default, profiles)
 
     async def models(self) -> list[dict[str, Any]]:
         """One entry for each placed profile: id, name, description, ctx_size, active, state."""

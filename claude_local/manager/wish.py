@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from statistics import mean
 
 # How many of the last load times of a profile count for the next one.
 REMEMBERED = 5
@@ -25,7 +24,7 @@ class Wish:
     def expected_seconds(self, profile: str) -> float | None:
         """How long a load of the profile takes, from earlier ones; None before the first."""
         times = self.loads.get(profile)
-        return round(mean(times), 1) if times else None
+        return round(sum(times) / len(times), 1) if times else None
 
     def with_load(self, profile: str, seconds: float) -> Wish:
         """The wish with one more load time."""
@@ -33,11 +32,12 @@ class Wish:
         return replace(self, loads={**self.loads, profile: times})
 
 
-def read(path: Path, default: str, profiles: frozenset[str]) -> Wish:
+def read(path: str, default: str, profiles: Container[str]) -> Wish:
     """The wish in the file. ``default`` is active where there is no readable file, where it is a new default, and where
     the active profile is gone."""
     try:
-        raw = json.loads(path.read_text())
+        with open(path, encoding="utf-8") as file:
+            raw = json.load(file)
         wish = Wish(
             active=str(raw["active"]),
             default=str(raw["default"]),
@@ -51,9 +51,9 @@ def read(path: Path, default: str, profiles: frozenset[str]) -> Wish:
     return wish
 
 
-def write(path: Path, wish: Wish) -> None:
+def write(path: str, wish: Wish) -> None:
     """Write the file in one step. Raises OSError, for instance on a full disk; the old file is then unchanged."""
-    new = path.with_suffix(".new")
+    new = f"{path}.new"
     with open(new, "w") as file:
         json.dump(asdict(wish), file, indent=2)
         file.flush()

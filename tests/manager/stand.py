@@ -33,7 +33,7 @@ class Manager:
         (folder / "profiles.json").write_text(json.dumps({"default": "small", "profiles": profiles}))
         (folder / "server.log").write_text("starting\nready\n")
         self.board = Switchboard(
-            LlamaClient(router.url, token), lambda: read_profiles(folder / "profiles.json"), folder / "wish.json",
+            LlamaClient(router.url, token), lambda: read_profiles(folder / "profiles.json"), str(folder / "wish.json"),
             folder / "server.log", drain=drain, load=5,
         )  # fmt: skip
         self._socket = socket.create_server(("127.0.0.1", 0))
