@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from claude_local.docker.commands import NETWORK, UNSIGNED
-from claude_local.server.container import CONFIG_LABEL, LOG_DIRECTORY, LOG_FILE, NO_RESOLVER
+from claude_local.docker.commands import NETWORK
+from claude_local.server.container import LOG_DIRECTORY, LOG_FILE, NO_RESOLVER, OwnContainer
 from claude_local.server.container import PORT as SERVER_PORT
 
 REPOSITORY = "claude-local/manager"
@@ -34,7 +33,7 @@ def image_tag(dockerfile: str, base: str) -> str:
 
 
 @dataclass(frozen=True)
-class ManagerContainer:
+class ManagerContainer(OwnContainer):
     """The container. All paths are the workstation's.
 
     ``port`` is on 127.0.0.1. ``server`` is the name of the server's container. ``lib`` and ``venv`` are the runtime's,
@@ -81,12 +80,3 @@ class ManagerContainer:
             "--wish", f"{WISHES}/wish.json", "--log", LOG_FILE,
         ]
         # fmt: on
-
-    def config(self, files: Mapping[str, str]) -> str:
-        """The hash of the arguments and of the files that the program is. ``files`` maps path -> sha256."""
-        inputs = json.dumps([self.arguments(), dict(files)], sort_keys=True)
-        return hashlib.sha256(inputs.encode()).hexdigest()[:16]
-
-    def run(self, client: str, files: Mapping[str, str]) -> list[str]:
-        """The whole ``docker run`` command line, with the hash as a label. ``client`` is the docker command."""
-        return [*UNSIGNED, client, "run", "--label", f"{CONFIG_LABEL}={self.config(files)}", *self.arguments()]

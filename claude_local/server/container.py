@@ -53,8 +53,27 @@ def cache_ram_mib(limit_mib: int) -> int:
     return min(CACHE_RAM_MIB, limit_mib // 4)
 
 
+class OwnContainer:
+    """A container of ours: the hash that decides whether it is replaced, and its command line."""
+
+    name: str
+
+    def arguments(self) -> list[str]:
+        """The arguments of ``docker run`` without the label, and those of the program behind the image's name."""
+        raise NotImplementedError
+
+    def config(self, files: Mapping[str, str]) -> str:
+        """The hash of the arguments and of the files that the program reads at start. ``files`` maps path -> sha256."""
+        inputs = json.dumps([self.arguments(), dict(files)], sort_keys=True)
+        return hashlib.sha256(inputs.encode()).hexdigest()[:16]
+
+    def run(self, client: str, files: Mapping[str, str]) -> list[str]:
+        """The whole ``docker run`` command line, with the hash as a label. ``client`` is the docker command."""
+        return [*UNSIGNED, client, "run", "--label", f"{CONFIG_LABEL}={self.config(files)}", *self.arguments()]
+
+
 @dataclass(frozen=True)
-class Container:
+class Container(OwnContainer):
     """The server's container. Paths are the workstation's.
 
     ``port`` is on 127.0.0.1, ``memory_mib`` in MiB. ``search_dirs`` maps the position of a directory in the setting
@@ -115,12 +134,3 @@ class Container:
         for source, target in mounts:
             options += ["--mount", f'type=bind,"source={source}",target={target},readonly']
         return [*options, "--mount", f'type=bind,"source={self.log_dir}",target={LOG_DIRECTORY}']
-
-    def config(self, files: Mapping[str, str]) -> str:
-        """The hash of the arguments and of the files that the server reads at start. ``files`` maps path -> sha256."""
-        inputs = json.dumps([self.arguments(), dict(files)], sort_keys=True)
-        return hashlib.sha256(inputs.encode()).hexdigest()[:16]
-
-    def run(self, client: str, files: Mapping[str, str]) -> list[str]:
-        """The whole ``docker run`` command line, with the hash as a label. ``client`` is the docker command."""
-        return [*UNSIGNED, client, "run", "--label", f"{CONFIG_LABEL}={self.config(files)}", *self.arguments()]

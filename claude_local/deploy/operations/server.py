@@ -18,11 +18,10 @@ from claude_local.deploy.operations import known, user_files
 from claude_local.deploy.operations.docker import client
 from claude_local.deploy.operations.streaming import connector_arguments, fail, last_lines, print_error, stream
 from claude_local.docker import commands as docker
-from claude_local.manager.container import ManagerContainer
 from claude_local.models.profile import Profile
 from claude_local.paths import Paths
 from claude_local.server import presets as server_presets
-from claude_local.server.container import CONFIG_LABEL, Container
+from claude_local.server.container import CONFIG_LABEL, Container, OwnContainer
 from claude_local.server.log import advice, last_messages
 
 LOG_LINES = 100
@@ -224,9 +223,7 @@ def run_container(container: Container, paths: Paths) -> Generator[Any]:
     yield from run_changed(container, files_read, docker_client)
 
 
-def run_changed(
-    container: Container | ManagerContainer, files_read: Mapping[str, str], docker_client: str
-) -> Generator[Any]:
+def run_changed(container: OwnContainer, files_read: Mapping[str, str], docker_client: str) -> Generator[Any]:
     """Run a container of ours, made anew when its arguments or the files that it reads changed.
 
     ``files_read``: path -> what identifies the content. Refuses to touch a container of that name that is not ours.
