@@ -9,7 +9,8 @@ from pathlib import Path
 import uvicorn
 
 from claude_local.manager.app import application
-from claude_local.manager.switching import Switchboard, read_profiles
+from claude_local.manager.profiles import read_profiles
+from claude_local.manager.switching import Switchboard
 from claude_local.server.client import LlamaClient
 
 

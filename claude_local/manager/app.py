@@ -20,7 +20,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from claude_local.manager.log import follow, last_lines, shorten
-from claude_local.manager.switching import Running, Switchboard, SwitchError
+from claude_local.manager.switch import Running, SwitchError
+from claude_local.manager.switching import Switchboard
 from claude_local.server.client import ServerError
 
 OPENAPI = Path(__file__).with_name("openapi.json")

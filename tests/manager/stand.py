@@ -13,7 +13,8 @@ import requests
 import uvicorn
 
 from claude_local.manager.app import application
-from claude_local.manager.switching import Switchboard, read_profiles
+from claude_local.manager.profiles import read_profiles
+from claude_local.manager.switching import Switchboard
 from claude_local.server.client import LlamaClient
 from tests.manager.scripted_router import ScriptedRouter, until
 
