@@ -1,1 +1,1 @@
-"""llama-local: one module for each subcommand, each with ``register(subparsers)``."""
+"""llama-local, the command. ``commands.py`` names the subcommands; each is a click command in a module by subject."""

@@ -1,45 +1,32 @@
-"""``llama-local SUBCOMMAND``. Exit status: 0, 1 after a problem, 2 for a wrong command line, 130 after Ctrl-C."""
+"""``llama-local COMMAND``. docs/llama-local.md explains the exit statuses, which :class:`Exit` names."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-from claude_local.cli import fence, hardware, models, server
+import click
 
-# The modules with subcommands. Each sets ``func(options) -> exit status`` on its parser.
-MODULES = (server, models, hardware, fence)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line with all subcommands."""
-    result = argparse.ArgumentParser(
-        prog="llama-local", description="See and switch the model, and what this machine has."
-    )
-    # The command in ~/bin passes these two, from the settings.
-    result.add_argument("--port", type=int, default=8081, help=argparse.SUPPRESS)
-    result.add_argument("--container", default="claude-local-server", help=argparse.SUPPRESS)
-    subparsers = result.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for module in MODULES:
-        module.register(subparsers)
-    return result
+from claude_local.cli.commands import PROGRAM, llama_local
+from claude_local.cli.output import Exit, Problem, fail
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; the exit status."""
-    options = parser().parse_args(argv)
+    """Run one command; the exit status."""
     try:
-        status: int = options.func(options)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # head or less has closed the pipe. Without this the interpreter would report an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        status: int | None = llama_local.main(argv, prog_name=PROGRAM, standalone_mode=False)
+        return status or Exit.DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return Exit.USAGE
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else PROGRAM
+        fail(error.format_message(), f"{command} --help")
+        return Exit.USAGE
+    except Problem as problem:
+        return fail(str(problem), problem.fix, problem.status)
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 from dataclasses import asdict
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from claude_local.cli.output import console, fail
+from claude_local.cli.output import Problem, console, json_option, print_json
 from claude_local.hardware import probe
 from claude_local.hardware.machine import Gpu, Hardware
 from claude_local.hardware.variant import ImageVariant, choose
@@ -27,31 +26,22 @@ FAST_SETS = (
 )  # fmt: skip
 
 
-def register(subparsers: Any) -> None:
-    """Add the subcommand to argparse's ``subparsers``."""
-    command = subparsers.add_parser(
-        "hardware",
-        help="GPUs, processor, memory, disks, and the image that fits them",
-        description="Show the hardware, the image variant that fits it and what is missing. Changes nothing.",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON")
-    # For tests: another root of the file system.
-    command.add_argument("--root", default="", help=argparse.SUPPRESS)
-    command.set_defaults(func=run)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Show the hardware; the exit status."""
+@click.command()
+@json_option
+# For tests: another root of the file system.
+@click.option("--root", default="", hidden=True)
+def hardware(as_json: bool, root: str) -> None:
+    """Show the hardware, the image variant that fits it and what is missing. Changes nothing."""
     try:
-        hardware = probe_hardware(options.root)
+        machine = probe_hardware(root)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return fail(f"cannot read the hardware: {error}", "nvidia-smi; df    (find out which one hangs)")
-    variant = choose(hardware)
-    if options.json:
-        print(json.dumps(as_data(hardware, variant), indent=2))
+        fix = "nvidia-smi; df    (find out which one hangs)"
+        raise Problem(f"cannot read the hardware: {error}", fix) from None
+    variant = choose(machine)
+    if as_json:
+        print_json(as_data(machine, variant))
     else:
-        show(hardware, variant, console())
-    return 0
+        show(machine, variant, console())
 
 
 def probe_hardware(root: str = "") -> Hardware:

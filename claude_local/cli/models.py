@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from claude_local.cli.output import console, fail
+from claude_local.cli.machine import Machine, pass_machine
+from claude_local.cli.output import Exit, Problem, ask, console, json_option, print_json
 from claude_local.models.run_lock import AnotherRun, run_lock
 from claude_local.models.stored import Inventory, Stored, StoredError, delete, inventory
-from claude_local.paths import Paths
 
 STYLES = {
     "verified": "green", "changed": "yellow", "missing": "red", "unfinished": "yellow", "unknown": "dim",
@@ -24,50 +22,27 @@ STYLES = {
 }  # fmt: skip
 
 
-def register(subparsers: Any) -> None:
-    """Add the subcommand to argparse's ``subparsers``."""
-    command = subparsers.add_parser(
-        "models",
-        help="list the model files; delete those that no profile uses",
-        description="List the model files: who put them there, whether they are verified, which profiles use them.",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.set_defaults(func=run)
-    actions = command.add_subparsers(title="actions", metavar="[prune]")
-    prune_command = actions.add_parser(
-        "prune",
-        help="delete the files that claude-local placed and no profile uses",
-        description="Delete the files that claude-local placed, that have not changed since and that no profile uses. "
-        "Asks first. Never touches your own files and model_search_dirs.",
-    )
-    prune_command.add_argument("--yes", action="store_true", help="do not ask")
-    prune_command.add_argument("--unfinished", action="store_true", help="delete unfinished downloads too")
-    prune_command.set_defaults(func=prune)
-
-
-def paths() -> Paths:
-    """This user's paths. model_dir is the default one: models.json says where the models are."""
-    home = os.path.expanduser("~")
-    return Paths(home=home, model_dir=os.path.join(home, ".local/share/claude-local/models"), bin_dir=f"{home}/bin")
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def models(ctx: click.Context, as_json: bool) -> None:
+    """List the model files: who put them there, whether they are verified, which profiles use them."""
+    if ctx.invoked_subcommand:
+        return
+    where = ctx.ensure_object(Machine).paths
+    try:
+        found = inventory(where.placements, where.presets)
+    except StoredError as error:
+        raise Problem(str(error), "./provision") from None
+    if as_json:
+        print_json(as_data(found))
+    else:
+        show(found, console())
 
 
 def size(count: int) -> str:
     """A number of bytes for people, in decimal units as disks are sold: ``4.9 GB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def run(options: argparse.Namespace) -> int:
-    """List the files; the exit status."""
-    where = paths()
-    try:
-        models = inventory(where.placements, where.presets)
-    except StoredError as error:
-        return fail(str(error), "./provision")
-    if options.json:
-        print(json.dumps(as_data(models), indent=2))
-    else:
-        show(models, console())
-    return 0
 
 
 def as_data(models: Inventory) -> dict[str, Any]:
@@ -109,51 +84,71 @@ def _total(files: Sequence[Stored]) -> str:
     return size(sum(file.size for file in files))
 
 
-def prune(options: argparse.Namespace) -> int:
-    """Ask, then delete the orphaned files; the exit status."""
-    where = paths()
+@models.command()
+@click.option("--dry-run", is_flag=True, help="List them and delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--unfinished", is_flag=True, help="Delete unfinished downloads too.")
+@json_option
+@pass_machine
+def prune(machine: Machine, dry_run: bool, yes: bool, unfinished: bool, as_json: bool) -> Exit:
+    """Delete the files that claude-local placed, that have not changed since and that no profile uses.
+
+    Asks first. Never touches your own files and model_search_dirs.
+    """
+    if as_json and not (yes or dry_run):
+        raise click.UsageError("--json asks nothing: it needs --yes or --dry-run.", click.get_current_context())
+    where = machine.paths
     try:
         # The first inventory says where the models are, the second one is taken under the lock.
         model_dir = inventory(where.placements, where.presets).model_dir
         if not os.path.isdir(model_dir):
-            return fail(f"{model_dir} does not exist", f"mount the disk of {model_dir}, or ./provision")
+            raise Problem(f"{model_dir} does not exist", f"mount the disk of {model_dir}, or ./provision")
         with run_lock(model_dir, where.placements, timeout=0) as read_only:
-            models = inventory(where.placements, where.presets)
-            files = models.orphaned + (models.unfinished if options.unfinished else [])
-            if files and read_only:
-                return fail(f"{model_dir} is not writable ({read_only})", f"ls -ld {model_dir}")
-            return _delete(files, where.placements, ask=not options.yes)
+            found = inventory(where.placements, where.presets)
+            files = found.orphaned + (found.unfinished if unfinished else [])
+            if files and read_only and not dry_run:
+                raise Problem(f"{model_dir} is not writable ({read_only})", f"ls -ld {model_dir}")
+            if not as_json:
+                _announce(files)
+            problems: list[str] = []
+            if files and not dry_run:
+                if not yes:
+                    _confirm(files)
+                problems = delete(files, where.placements)
     except StoredError as error:
-        return fail(str(error), "./provision")
+        raise Problem(str(error), "./provision") from None
     except AnotherRun as error:
-        return fail(str(error), "llama-local models prune    (when it has ended)")
+        raise Problem(str(error), "llama-local models prune    (when it has ended)") from None
     except OSError as error:
-        return fail(f"{error.filename or where.placements}: {error.strerror}", "df -h; ls -ld    (space, permissions)")
+        fix = "df -h; ls -ld    (space, permissions)"
+        raise Problem(f"{error.filename or where.placements}: {error.strerror}", fix) from None
+    if as_json:
+        print_json({"files": [file.as_data() for file in files], "deleted": not dry_run, "problems": problems})
+    elif files and not dry_run and not problems:
+        print(f"deleted {_count(files)}, {_total(files)}")
+    if problems:
+        raise Problem(f"not deleted: {'; '.join(problems)}", "llama-local models")
+    return Exit.DONE
 
 
-def _delete(files: Sequence[Stored], placements: str, *, ask: bool) -> int:
-    """Delete ``files``; the exit status."""
+def _announce(files: Sequence[Stored]) -> None:
+    for file in files:
+        print(f"{file.path}  {size(file.size)}{'  unfinished' if file.state == 'unfinished' else ''}")
     if not files:
         print(
             "nothing to delete: each file that claude-local placed is used by a profile, belongs to a deploy that has "
             "not ended, or has changed since"
         )
-        return 0
-    for file in files:
-        print(f"{file.path}  {size(file.size)}{'  unfinished' if file.state == 'unfinished' else ''}")
-    count = "this file" if len(files) == 1 else f"these {len(files)} files"
-    if ask:
-        try:
-            answer = input(f"Delete {count}, {_total(files)}? [y/N] ")
-        except EOFError:
-            print()
-            return fail("nothing was deleted: there was no answer", "llama-local models prune --yes")
-        if answer.strip().lower() not in ("y", "yes"):
-            print("nothing was deleted")
-            return 1
-    problems = delete(files, placements)
-    for problem in problems:
-        print(f"llama-local: not deleted: {problem}", file=sys.stderr)
-    if not problems:
-        print(f"deleted {count}, {_total(files)}")
-    return 1 if problems else 0
+
+
+def _confirm(files: Sequence[Stored]) -> None:
+    """Ask whether to delete. Raises Problem unless the answer is yes."""
+    answer = ask(f"Delete {_count(files)}, {_total(files)}? [y/N] ")
+    if answer is None:
+        raise Problem("nothing was deleted: there was no answer", "llama-local models prune --yes")
+    if answer.lower() not in ("y", "yes"):
+        raise Problem("nothing was deleted", "llama-local models prune --yes")
+
+
+def _count(files: Sequence[Stored]) -> str:
+    return "this file" if len(files) == 1 else f"these {len(files)} files"

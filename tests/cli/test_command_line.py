@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from claude_local.claude.wrapper import render
-from claude_local.cli.__main__ import MODULES, parser
+from claude_local.cli.commands import COMMANDS
+from claude_local.cli.commands import llama_local as group
+from tests.cli.documented import example
 
 PROJECT = Path(__file__).parents[2]
 TEMPLATE = (PROJECT / "templates" / "llama-local").read_text()
@@ -24,17 +29,71 @@ def llama_local(*arguments: str, **environment: str) -> subprocess.CompletedProc
     return subprocess.run(words, capture_output=True, text=True, timeout=120, env=env)
 
 
-@pytest.mark.parametrize("arguments", [(), ("nothing",), ("hardware", "--nothing")])
-def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...]) -> None:
+def leaves(command: click.Command, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Each command with the words that call it; a group that does something by itself, too."""
+    if not isinstance(command, click.Group) or (words and command.invoke_without_command):
+        yield words, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None, name
+            yield from leaves(below, *words, name)
+
+
+EVERY = [pytest.param(words, command, id=" ".join(words)) for words, command in leaves(group)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (("nothing",), "llama-local --help"),
+        (("hardware", "--nothing"), "llama-local hardware --help"),
+        (("logs", "-n", "many"), "llama-local logs --help"),
+        (("models", "prune", "too", "much"), "llama-local models prune --help"),
+        (("fence", "whatever"), "llama-local fence --help"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2_and_two_lines(arguments: tuple[str, ...], fix: str) -> None:
     done = llama_local(*arguments)
-    assert done.returncode == 2 and "usage: llama-local" in done.stderr
+    assert done.returncode == 2 and done.stdout == ""
+    problem, last = done.stderr.splitlines()
+    assert problem.startswith("llama-local: ") and last == f"  Fix: {fix}"
 
 
-def test_help_fits_a_screen_and_names_every_subcommand() -> None:
-    text = parser().format_help()
-    assert len(text.splitlines()) < 24
-    for module in MODULES:
-        assert module.__name__.rpartition(".")[2] in text
+def test_without_a_command_the_help_is_an_error() -> None:
+    done = llama_local()
+    assert done.returncode == 2 and "Commands:" in done.stderr and done.stdout == ""
+
+
+def test_help_names_every_command_on_one_screen() -> None:
+    lines = llama_local("--help", COLUMNS="80").stdout.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]] == list(COMMANDS)
+
+
+@pytest.mark.parametrize(("words", "command"), EVERY)
+def test_every_command_explains_itself_on_one_screen_and_prints_json(
+    words: tuple[str, ...], command: click.Command
+) -> None:
+    context = click.Context(command, info_name=" ".join(("llama-local", *words)), terminal_width=80)
+    lines = command.get_help(context).splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    assert "--json" in {name for each in command.params for name in each.opts}
+    assert words == ("stop",) or example(" ".join(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "unused"), [("--help", "requests|rich|textual|asyncio"), ("status", "textual|asyncio|huggingface_hub")]
+)
+def test_the_quick_commands_import_little(words: str, unused: str, tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "claude_local.cli", words],
+        capture_output=True, text=True, timeout=60, env=env,
+    )  # fmt: skip
+    assert "claude_local.cli.commands" in done.stderr
+    assert not re.findall(rf"\| +((?:{unused})(?:\.\w+)*)$", done.stderr, re.MULTILINE)
 
 
 def test_a_closed_pipe_is_not_an_error() -> None:

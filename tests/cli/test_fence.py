@@ -13,6 +13,7 @@ import pytest
 from claude_local.cli.__main__ import main
 from claude_local.fence.command_end import PREFIX
 from claude_local.fence.refusals import history
+from tests.cli.documented import example, lacks
 
 
 def transcript(home: Path, name: str, *results: tuple[str, Any]) -> Path:
@@ -59,6 +60,8 @@ def test_it_lists_time_workspace_target_and_setting(home: Path, capsys: pytest.C
             "what": "pypi.org:80 (setting fence_domains)",
         },
     ]  # fmt: skip
+    assert main(["fence", "why", "--json"]) == 0
+    assert lacks(example("fence why"), json.loads(capsys.readouterr().out)) == []
     assert main(["fence", "why"]) == 0
     shown = capsys.readouterr().out
     assert "pypi.org:443 (setting fence_domains)" in shown and "/home/ada/app" in shown

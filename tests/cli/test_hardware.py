@@ -11,6 +11,7 @@ from rich.console import Console
 
 from claude_local.cli.hardware import show
 from claude_local.hardware.variant import choose
+from tests.cli.documented import example, lacks
 from tests.cli.test_command_line import llama_local
 from tests.hardware import hardware_outputs as outputs
 from tests.hardware.hardware_outputs import Machine, smi
@@ -68,6 +69,7 @@ def test_json_output(machine: Machine) -> None:
     (gpu,) = data["hardware"]["gpus"]
     assert (gpu["name"], gpu["memory_mib"], gpu["display"]) == ("NVIDIA GeForce RTX 4080 SUPER", 16376, True)
     assert data["hardware"]["container_toolkit"] == "1.18.0"
+    assert lacks(example("hardware"), data) == []
     verdict = data["verdict"]
     assert (verdict["variant"], verdict["gpus"], verdict["missing"]) == ("cuda", ["0000:01:00.0"], [])
     assert verdict["cuda"] == {"version": "12.8.1", "architectures": ["89-real"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import io
 import json
@@ -17,11 +16,13 @@ import pytest
 from rich.console import Console
 
 from claude_local.cli import models
+from claude_local.cli.__main__ import main
 from claude_local.models import profiles
 from claude_local.models.placement_plan import PlacementError
 from claude_local.models.stored import Inventory, Stored
 from claude_local.paths import Paths
 from claude_local.server import presets
+from tests.cli.documented import example, lacks
 from tests.models.gguf_file import gguf, model
 from tests.models.model_server import ModelServer, whole
 from tests.models.placement_desk import GOOD, MIB, OTHER, Desk, prepared
@@ -37,11 +38,7 @@ class Home(Desk):
     server: ModelServer
 
     def llama_local(self, *arguments: str) -> int:
-        parser = argparse.ArgumentParser(prog="llama-local")
-        models.register(parser.add_subparsers(required=True))
-        options = parser.parse_args(["models", *arguments])
-        status: int = options.func(options)
-        return status
+        return main(["models", *arguments])
 
     def put(self, name: str, content: bytes) -> Path:
         """Want a file, have it placed by a real run, and stop wanting it."""
@@ -100,6 +97,7 @@ def full(home: Home) -> Home:
 
 def test_the_list_shows_owner_and_users_of_each_file(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
     files = listed(full, capsys)
+    assert lacks(example("models")["files"][0], files["old.gguf"]) == []
     rows = {name: (file["state"], file["placed"], file["used_by"], file["orphaned"]) for name, file in files.items()}
     assert rows == {
         "used.gguf": ("verified", True, ["p1"], False),
@@ -156,19 +154,25 @@ def test_the_table_fits_80_columns() -> None:
     ("answer", "deleted"), [("y\n", True), ("yes\n", True), ("n\n", False), ("\n", False), ("", False)]
 )
 def test_prune_asks_first(full: Home, answer: str, deleted: bool) -> None:
-    program = (
-        "import argparse, sys; from claude_local.cli import models\n"
-        "parser = argparse.ArgumentParser(); models.register(parser.add_subparsers())\n"
-        "options = parser.parse_args(sys.argv[1:]); sys.exit(options.func(options))"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", program, "models", "prune"],
+        [sys.executable, "-m", "claude_local.cli", "models", "prune"],
         input=answer, capture_output=True, text=True, cwd=PROJECT, env={**os.environ, "HOME": str(full.folder)},
     )  # fmt: skip
     assert "Delete this file, 3 MB? [y/N]" in done.stdout and "sub/old.gguf" in done.stdout
     assert (full.models / "sub" / "old.gguf").exists() is not deleted
     assert done.returncode == (0 if deleted else 1), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_lists_the_files_and_deletes_nothing(full: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert full.llama_local("prune", "--dry-run") == 0
+    assert "sub/old.gguf  3 MB" in capsys.readouterr().out
+    assert full.llama_local("prune", "--dry-run", "--json", "--unfinished") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [Path(each["path"]).name for each in told["files"]] == ["old.gguf", "half.gguf.part"]
+    assert lacks(example("models prune"), told) == []
+    assert full.llama_local("prune", "--json") == 2
+    assert not told["deleted"] and (full.models / "sub" / "old.gguf").exists()
 
 
 def test_prune_refuses_while_a_placement_runs(full: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from claude_local.paths import Paths
+from tests.cli.documented import example, lacks
 from tests.cli.test_command_line import llama_local
 from tests.manager.scripted_router import ScriptedRouter, until
 from tests.manager.stand import TOKEN, Manager
@@ -44,6 +45,7 @@ def test_status_as_json_has_everything(manager: Manager) -> None:
     assert (told["model"], told["state"], told["sessions"]) == ("small", "ready", [])
     assert [each["id"] for each in told["models"]] == ["small", "large", "broken"]
     assert told["slots"][0]["prompt"] == 100
+    assert lacks(example("status"), told) == []
 
 
 @pytest.mark.slow
@@ -51,7 +53,8 @@ def test_switch_says_what_answers_now(manager: Manager) -> None:
     done = run(manager, "switch", "large")
     assert done.returncode == 0 and done.stdout.startswith("large answers after ")
     assert manager.router.alias() == "large"
-    assert json.loads(run(manager, "switch", "small", "--json").stdout)["previous"] == "large"
+    answer = json.loads(run(manager, "switch", "small", "--json").stdout)
+    assert answer["previous"] == "large" and lacks(example("switch"), {**answer, "seconds": None}) == []
 
 
 @pytest.mark.slow
@@ -64,7 +67,8 @@ def test_a_switch_that_fails_shows_the_servers_lines_and_the_fix(manager: Manage
 def test_an_unknown_profile_names_the_known_ones(manager: Manager) -> None:
     done = run(manager, "switch", "huge")
     assert done.returncode == 1 and "small, large, broken" in done.stderr
-    assert "PROFILE" not in run(manager, "switch").stderr and run(manager, "switch").returncode == 1
+    done = run(manager, "switch")
+    assert done.returncode == 2 and done.stderr.endswith("Fix: llama-local switch small    (or large, broken)\n")
 
 
 def test_stop_and_start_without_a_terminal(manager: Manager) -> None:
@@ -74,12 +78,13 @@ def test_stop_and_start_without_a_terminal(manager: Manager) -> None:
 
 def test_the_log_is_read_without_the_management_api(tmp_path: Path) -> None:
     log = Path(Paths(home=str(tmp_path), model_dir="", bin_dir="").server_log)
-    assert llama_local("logs", HOME=str(tmp_path)).returncode == 1
+    assert llama_local("logs", HOME=str(tmp_path)).returncode == 3
     log.parent.mkdir(parents=True)
     log.write_text("one\ntwo\n")
     assert llama_local("logs", "-n", "1", HOME=str(tmp_path)).stdout == "two\n"
+    assert llama_local("logs", "-n", "1", "--json", HOME=str(tmp_path)).stdout == '{"line": "two"}\n'
 
 
 def test_without_an_answer_the_fix_starts_both_containers(tmp_path: Path, manager: Manager) -> None:
     done = llama_local("--port", "1", "--container", "mine-server", "status", HOME=str(manager.folder))
-    assert done.returncode == 1 and done.stderr.endswith("Fix: sudo docker start mine-server mine-manager\n")
+    assert done.returncode == 3 and done.stderr.endswith("Fix: sudo docker start mine-server mine-manager\n")

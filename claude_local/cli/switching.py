@@ -1,0 +1,130 @@
+"""``llama-local switch | start | stop``: which model is loaded, over the management API."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from claude_local.cli.completion import profiles
+from claude_local.cli.machine import Machine, pass_machine
+from claude_local.cli.output import Exit, Problem, ask, console, in_terminal, json_option, print_json, table
+from claude_local.server.client import LlamaClient, ServerError
+
+# Seconds between two events of a switch: its longest stage sends a comment every 15.
+SILENCE = 60.0
+# Seconds that the router may take to end a model.
+UNLOAD = 90.0
+
+
+def _profile(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.argument("profile", required=False, shell_complete=profiles)(command)
+
+
+@click.command()
+@_profile
+@json_option
+@pass_machine
+def switch(machine: Machine, profile: str | None, as_json: bool) -> None:
+    """Make PROFILE the active model. In a terminal, PROFILE can be chosen from a list."""
+    _change(machine, profile, "switch", as_json)
+
+
+@click.command()
+@_profile
+@json_option
+@pass_machine
+def start(machine: Machine, profile: str | None, as_json: bool) -> None:
+    """Load PROFILE. Without PROFILE: one chosen from a list in a terminal, else the active one."""
+    _change(machine, profile, "start", as_json)
+
+
+@click.command()
+@json_option
+@pass_machine
+def stop(machine: Machine, as_json: bool) -> None:
+    """Unload the model and free its memory, also after a reboot. The next request loads it again."""
+    try:
+        state = machine.manager.json("POST", "/stop", {}, timeout=UNLOAD)
+    except ServerError as error:
+        raise machine.refused(error) from None
+    if as_json:
+        print_json(state)
+    else:
+        print("no model is loaded; llama-local start loads one")
+
+
+def _change(machine: Machine, profile: str | None, verb: str, as_json: bool) -> None:
+    """Switch to a profile, or start the active one."""
+    try:
+        models = machine.manager.json("GET", "/models")["models"]
+        ids = [each["id"] for each in models]
+        profile = profile or _choose(models, verb)
+        if profile is None:
+            fix = (
+                f"llama-local {verb} {ids[0]}    (or {', '.join(ids[1:])})"
+                if ids[1:]
+                else f"llama-local {verb} {ids[0]}"
+            )
+            raise Problem("no profile was named", fix, Exit.USAGE)
+        if profile not in ids:
+            known = ", ".join(ids)
+            raise Problem(
+                f"there is no profile {profile!r} on this machine", f"llama-local {verb} PROFILE    ({known})"
+            )
+        answer = _follow(machine.manager, profile, silent=as_json)
+    except ServerError as error:
+        raise machine.refused(error) from None
+    if as_json:
+        print_json(answer)
+    else:
+        print(_done(answer))
+
+
+def _choose(models: list[dict[str, Any]], verb: str) -> str | None:
+    """The profile that the user chooses in a terminal. Without one: the active one to start, None to switch."""
+    active = next((each["id"] for each in models if each["active"]), None)
+    if not in_terminal():
+        return active if verb == "start" else None
+    rows = table("", "PROFILE", "NAME", "CONTEXT", "STATE", "LOADS IN", right=("CONTEXT", "LOADS IN"))
+    for number, each in enumerate(models, 1):
+        seconds = f"{each['load_seconds']:.0f} s" if each["load_seconds"] else ""
+        state = f"{each['state']}, active" if each["active"] else each["state"]
+        window = f"{each['ctx_size']:,}" if each["ctx_size"] else ""
+        rows.add_row(str(number), Text(each["id"]), Text(each["name"]), window, state, seconds)
+    console().print(rows)
+    answer = ask(f"Which one? [1-{len(models)}, Enter: {active}] ")
+    if not answer:
+        return None if answer is None else active
+    return models[int(answer) - 1]["id"] if answer.isdigit() and 0 < int(answer) <= len(models) else answer
+
+
+def _follow(manager: LlamaClient, profile: str, *, silent: bool) -> dict[str, Any]:
+    """Switch and show each stage; the answer. Raises Problem when the switch fails, ServerError when it is refused."""
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"), transient=True
+    )
+    last: dict[str, Any] = {}
+    with progress if sys.stderr.isatty() and not silent else Progress(disable=True) as bar:
+        task = bar.add_task(profile, total=1.0, left="")
+        for name, last in manager.stream("/switch", {"model": profile}, timeout=SILENCE):
+            if name == "stage":
+                left = f"{last['seconds_left']:.0f} s left" if last["seconds_left"] else ""
+                bar.update(task, description=f"{profile}: {last['stage']}", completed=last["progress"] or 0, left=left)
+    if "error" in last:
+        for line in last.get("log", []):
+            print(f"  {line}", file=sys.stderr)
+        raise Problem(last["error"], "llama-local status")
+    return last
+
+
+def _done(answer: dict[str, Any]) -> str:
+    """The result of a switch, in one line."""
+    smaller = answer["previous_ctx_size"] and answer["ctx_size"] < answer["previous_ctx_size"]
+    note = f", {answer['previous_ctx_size']:,} before: a long conversation is compacted" if smaller else ""
+    seconds = sum(answer["seconds"].values())
+    return f"{answer['model']} answers after {seconds:.1f} s, {answer['ctx_size']:,} tokens of context{note}"
