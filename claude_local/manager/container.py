@@ -10,8 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from claude_local.docker.commands import NETWORK
-from claude_local.server.container import LOG_DIRECTORY, LOG_FILE, NO_RESOLVER, OwnContainer
+from claude_local.server.container import LOG_DIRECTORY, LOG_FILE, OwnContainer, bind
 from claude_local.server.container import PORT as SERVER_PORT
 
 REPOSITORY = "claude-local/manager"
@@ -59,21 +58,11 @@ class ManagerContainer(OwnContainer):
         read_only = [
             (self.lib, LIBRARY), (self.venv, VENV), (self.server_dir, KEY), (self.profiles_dir, PROFILES),
         ]  # fmt: skip
-        mounts = [f'type=bind,"source={source}",target={target},readonly' for source, target in read_only]
-        mounts += [
-            f'type=bind,"source={source}",target={target}'
-            for source, target in ((self.log_dir, LOG_DIRECTORY), (self.state_dir, WISHES))
-        ]
         # fmt: off
         return [
-            "--detach", "--pull", "never", "--name", self.name, "--init", "--restart", "unless-stopped",
-            "--publish", f"127.0.0.1:{self.port}:{self.port}",
-            "--network", NETWORK, "--dns", NO_RESOLVER, "--dns-option", "timeout:1", "--dns-option", "attempts:1",
-            "--userns", "host", "--user", f"{self.uid}:{self.gid}",
-            "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
-            "--memory", f"{MEMORY_MIB}m", "--pids-limit", str(PIDS),
-            "--log-driver", "json-file", "--log-opt", "max-size=1m", "--log-opt", "max-file=2",
-            *(part for mount in mounts for part in ("--mount", mount)),
+            *self.confinement(self.port, MEMORY_MIB, PIDS, log_mb=1),
+            *(part for source, target in read_only for part in bind(source, target)),
+            *bind(self.log_dir, LOG_DIRECTORY, writable=True), *bind(self.state_dir, WISHES, writable=True),
             self.image,
             "--host", "0.0.0.0", "--port", str(self.port), "--server", f"http://{self.server}:{SERVER_PORT}",
             "--token", f"{KEY}/api-key", "--profiles", f"{PROFILES}/profiles.json",

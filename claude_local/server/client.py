@@ -36,13 +36,14 @@ class ServerError(Exception):
 @dataclass(frozen=True)
 class Model:
     """A section of presets.ini in the router. ``state``: unloaded, loading, loaded or sleeping. ``aliases``: further
-    names that mean it. ``progress``: of a load, 0 to 1. ``failed``: its process ended with an error."""
+    names that mean it. ``progress``: of a load, 0 to 1. ``failed``: its process ended with an error, ``exit_code``."""
 
     id: str
     state: str
     aliases: frozenset[str] = frozenset()
     progress: float | None = None
     failed: bool = False
+    exit_code: int | None = None
 
     @property
     def ready(self) -> bool:
@@ -114,19 +115,6 @@ class LlamaClient:
                 yield from read_sse(response.iter_lines(chunk_size=1, decode_unicode=True))
             except requests.RequestException as error:
                 raise self._no_answer(error) from None
-
-    def models(self) -> dict[str, dict[str, Any]]:
-        """The status, ``{"value": "loaded", ...}``, of each section of presets.ini: under its id and under its aliases.
-
-        Raises ServerError.
-        """
-        answer = self.json("GET", "/v1/models", timeout=10)
-        try:
-            return {
-                name: entry["status"] for entry in answer["data"] for name in (entry["id"], *entry.get("aliases", ()))
-            }
-        except (KeyError, TypeError):
-            raise ServerError(f"{self.url} is not llama-server in router mode", "format", 200) from None
 
     def load(self, model: str) -> bool:
         """Ask the router to load ``model``; returns at once. False: another model has the only place and is busy.
@@ -219,6 +207,7 @@ def _model(entry: dict[str, Any]) -> Model:
         aliases=frozenset(entry.get("aliases") or ()),
         progress=progress if isinstance(progress, int | float) else None,
         failed=bool(status.get("failed")),
+        exit_code=status.get("exit_code"),
     )
 
 
@@ -248,11 +237,6 @@ def error_message(response: requests.Response) -> str:
 def _check_status(path: str, response: requests.Response) -> None:
     if response.status_code != 200:
         raise ServerError(f"{path}: {error_message(response)}", "status", response.status_code)
-
-
-def parse_sse(lines: Iterable[str]) -> list[Event]:
-    """All events of :func:`read_sse`."""
-    return list(read_sse(lines))
 
 
 def read_sse(lines: Iterable[str]) -> Iterator[Event]:

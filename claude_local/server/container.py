@@ -53,10 +53,37 @@ def cache_ram_mib(limit_mib: int) -> int:
     return min(CACHE_RAM_MIB, limit_mib // 4)
 
 
+def bind(source: str, target: str, *, writable: bool = False) -> list[str]:
+    """The option for a mount. ``--mount`` fails when the directory is missing; ``--volume`` would create it."""
+    return ["--mount", f'type=bind,"source={source}",target={target}{"" if writable else ",readonly"}']
+
+
 class OwnContainer:
-    """A container of ours: the hash that decides whether it is replaced, and its command line."""
+    """A container of ours: its confinement, its command line, and the hash that decides whether it is replaced."""
 
     name: str
+    port: int
+    uid: int
+    gid: int
+
+    def confinement(self, inner_port: int, memory_mib: int, pids: int, log_mb: int) -> list[str]:
+        """The options that all our containers have. ``port`` is on 127.0.0.1; ``inner_port`` is the program's.
+        ``log_mb``: the size of one of the three files of Docker's log, in MB."""
+        # fmt: off
+        return [
+            "--detach", "--pull", "never", "--name", self.name, "--init", "--restart", "unless-stopped",
+            "--publish", f"127.0.0.1:{self.port}:{inner_port}",
+            # Docker's own resolver asks the container's loopback, where nothing answers. By default it asks in the
+            # name of the machine.
+            "--network", NETWORK, "--dns", NO_RESOLVER, "--dns-option", "timeout:1", "--dns-option", "attempts:1",
+            # A daemon with userns-remap would give the program's user a number that may not read the mounts.
+            "--userns", "host",
+            "--user", f"{self.uid}:{self.gid}",
+            "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+            "--memory", f"{memory_mib}m", "--pids-limit", str(pids),
+            "--log-driver", "json-file", "--log-opt", f"max-size={log_mb}m", "--log-opt", "max-file=3",
+        ]
+        # fmt: on
 
     def arguments(self) -> list[str]:
         """The arguments of ``docker run`` without the label, and those of the program behind the image's name."""
@@ -101,22 +128,12 @@ class Container(OwnContainer):
         """The arguments of ``docker run`` without the label, and those of llama-server behind the image's name."""
         # fmt: off
         return [
-            "--detach", "--pull", "never", "--name", self.name, "--init", "--restart", "unless-stopped",
-            "--publish", f"127.0.0.1:{self.port}:{PORT}",
-            # Docker's own resolver asks the container's loopback, where nothing answers. By default it asks in the
-            # name of the machine.
-            "--network", NETWORK, "--dns", NO_RESOLVER, "--dns-option", "timeout:1", "--dns-option", "attempts:1",
-            # A daemon with userns-remap would give the server's user a number that may not read the mounts.
-            "--userns", "host",
-            "--user", f"{self.uid}:{self.gid}",
-            "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
-            "--memory", f"{self.memory_mib}m", "--pids-limit", str(self.pids),
+            *self.confinement(PORT, self.memory_mib, self.pids, log_mb=10),
             "--tmpfs", "/tmp:rw,noexec,nosuid,nodev,size=64m",
             "--env", "HOME=/tmp", "--env", "LLAMA_CACHE=/tmp/llama.cpp",
             # The router answers while a model loads, so a failing check means that the router itself has a problem.
             "--health-cmd", HEALTH_CHECK, "--health-interval", "15s", "--health-timeout", "10s",
             "--health-retries", "5", "--health-start-period", "600s",
-            "--log-driver", "json-file", "--log-opt", "max-size=10m", "--log-opt", "max-file=3",
             *self._mounts(), *self.gpu, self.image,
             "--models-preset", f"{CONFIGURATION}/presets.ini", "--models-max", "1",
             "--host", "0.0.0.0", "--port", str(PORT),
@@ -126,11 +143,8 @@ class Container(OwnContainer):
         # fmt: on
 
     def _mounts(self) -> list[str]:
-        """All mounts, read-only except the log's. ``--mount`` fails when a directory is missing; ``--volume`` would
-        create it."""
+        """All mounts, read-only except the log's."""
         mounts = [(self.model_dir, MODELS), (self.server_dir, CONFIGURATION)]
         mounts += [(path, f"{EXTRA_MODELS}/{index}") for index, path in sorted(self.search_dirs.items())]
-        options: list[str] = []
-        for source, target in mounts:
-            options += ["--mount", f'type=bind,"source={source}",target={target},readonly']
-        return [*options, "--mount", f'type=bind,"source={self.log_dir}",target={LOG_DIRECTORY}']
+        options = [part for source, target in mounts for part in bind(source, target)]
+        return [*options, *bind(self.log_dir, LOG_DIRECTORY, writable=True)]

@@ -13,16 +13,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from claude_local.server.client import LlamaClient, ServerError
+from claude_local.server.client import LlamaClient, Model, ServerError
 from claude_local.server.presets import ACTIVE
 
-# States of a model that answers requests: a sleeping one wakes up by itself.
-READY = ("loaded", "sleeping")
 # A router listens within a second of its start; one that does not has ended.
 SILENT_SECONDS = 45.0
 # A load that the router has accepted begins at once; this is for a slow machine.
 BEGIN_SECONDS = 10.0
 PROGRESS_SECONDS = 5.0
+READY = "ready"
 
 
 class NotReady(Exception):
@@ -32,10 +31,10 @@ class NotReady(Exception):
 def ready(client: LlamaClient) -> bool:
     """Whether the router runs, knows the default profile and has a model loaded or asleep."""
     try:
-        models = client.models()
+        models = client.router().values()
     except ServerError:
         return False
-    return ACTIVE in models and any(status.get("value") in READY for status in models.values())
+    return any(ACTIVE in each.aliases for each in models) and any(each.ready for each in models)
 
 
 class _Load:
@@ -50,25 +49,25 @@ class _Load:
     def step(self) -> str:
         """The state now. Raises NotReady when the model will not be loaded."""
         try:
-            models = self.client.models()
+            models = self.client.router().values()
             self.last_answer = self.clock()
-            if self.model not in models:
+            model = next((each for each in models if self.model in (each.id, *each.aliases)), None)
+            if model is None:
                 raise NotReady(f"the server has no profile {self.model}: it was started without our presets.ini")
-            return self._next(models[self.model])
+            return self._next(model)
         except ServerError as error:
             return self._without_answer(error)
 
-    def _next(self, status: dict[str, object]) -> str:
-        state = str(status.get("value"))
-        if state in (*READY, "loading", "downloading"):
+    def _next(self, model: Model) -> str:
+        if model.ready or model.state in ("loading", "downloading"):
             self.began = self.began or self.asked is not None
-            return state
+            return READY if model.ready else model.state
         if self.asked is None:  # a failure from an earlier time is worth another try
             if not self.client.load(self.model):
                 return "waiting for another model to finish"
             self.asked = self.clock()
-        elif self.began or status.get("failed") or self.clock() - self.asked > BEGIN_SECONDS:
-            exit_code = f" (llama-server exited with {status['exit_code']})" if status.get("exit_code") else ""
+        elif self.began or model.failed or self.clock() - self.asked > BEGIN_SECONDS:
+            exit_code = f" (llama-server exited with {model.exit_code})" if model.exit_code else ""
             raise NotReady(f"{self.model} failed to load{exit_code}")
         return "loading"
 
@@ -98,7 +97,7 @@ def load(
     """
     begin = clock()
     model_load = _Load(client, model, clock)
-    while (state := model_load.step()) not in READY:
+    while (state := model_load.step()) != READY:
         if clock() - begin >= seconds:
             raise NotReady(f"{model} is still {state} after {clock() - begin:.0f} s")
         say(state)

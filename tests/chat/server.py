@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from claude_local.server.client import parse_sse
+from claude_local.server.client import read_sse
 from tests.chat.tiny_model import CONTEXT
 
 START_SECONDS, ANSWER_SECONDS = 60, 300
@@ -99,7 +99,7 @@ class LlamaServer:
             reply.encoding = "utf-8"
             if reply.status_code != 200:
                 return Answer(reply.status_code, error=reply.text)
-            return assemble(parse_sse(reply.iter_lines(decode_unicode=True)))
+            return assemble(list(read_sse(reply.iter_lines(decode_unicode=True))))
 
     def prompt(self) -> str:
         """The prompt of the last request, with special tokens and without pictures."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from claude_local.server.client import parse_sse
+from claude_local.server.client import read_sse
 from claude_local.verify.scripted_backend import stream
 from tests.conformance.checker import LATE_STOPS, SCHEMA, check_events, check_message, check_token_count
 
@@ -98,7 +98,7 @@ def test_the_scripted_backends_own_stream_is_right() -> None:
     async def collect() -> bytes:
         return b"".join([chunk async for chunk in stream(message)])
 
-    events = parse_sse(asyncio.run(collect()).decode().split("\n")[:-1])
+    events = list(read_sse(asyncio.run(collect()).decode().split("\n")[:-1]))
     checked = check_events(events)
     assert checked.problems == [] and checked.text == "Grüße ☃ " * 9
     assert check_message(message).problems == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from claude_local.server.client import parse_sse
+from claude_local.server.client import read_sse
 from tests.manager.scripted_router import ScriptedRouter, until
 from tests.manager.stand import Manager
 
@@ -168,4 +168,4 @@ def test_without_llama_server_the_state_is_down_and_a_switch_is_503(tmp_path: Pa
 
 
 def parse(answer: requests.Response) -> list[tuple[str, dict[str, Any]]]:
-    return parse_sse(answer.iter_lines(decode_unicode=True))
+    return list(read_sse(answer.iter_lines(decode_unicode=True)))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local.server.client import BUSY, LlamaClient, ServerError, parse_sse
+from claude_local.server.client import BUSY, LlamaClient, Model, ServerError, read_sse
 
 Reply = tuple[int, str, bytes]
 
@@ -99,11 +99,12 @@ def test_the_models_of_a_router_are_listed_with_their_status() -> None:
     small = {"id": "small", "aliases": ["claude-local"], "status": {"value": "loaded"}}
     listed = {"data": [small, {"id": "large", "aliases": [], "status": {"value": "unloaded"}}]}
     with serving(answer(listed), answer({"data": [{"id": "x"}]}), answer([])) as (client, _):
-        loaded, unloaded = {"value": "loaded"}, {"value": "unloaded"}
-        assert client.models() == {"small": loaded, "claude-local": loaded, "large": unloaded}
+        assert client.router() == {
+            "small": Model("small", "loaded", frozenset({"claude-local"})), "large": Model("large", "unloaded"),
+        }  # fmt: skip
         for _ in range(2):
             with pytest.raises(ServerError, match="not llama-server in router mode"):
-                client.models()
+                client.router()
 
 
 def test_a_load_is_accepted_or_waits_for_a_busy_model_or_fails() -> None:
@@ -134,7 +135,7 @@ def test_a_stream_is_read_to_its_end() -> None:
 
 def test_comments_and_several_data_lines_are_read() -> None:
     lines = [":", "event: ping", 'data: {"type":', 'data: "ping"}', "", ": keep-alive", "id: 7", "retry: 5", ""]
-    assert parse_sse(lines) == [("ping", {"type": "ping"})]
+    assert list(read_sse(lines)) == [("ping", {"type": "ping"})]
 
 
 @pytest.mark.parametrize(
@@ -142,12 +143,12 @@ def test_comments_and_several_data_lines_are_read() -> None:
 )
 def test_a_malformed_event_is_an_error(lines: list[str]) -> None:
     with pytest.raises(ServerError):
-        parse_sse(lines)
+        list(read_sse(lines))
 
 
 @given(st.lists(st.text(alphabet=st.characters(blacklist_characters="\n\r"))))
 def test_any_lines_are_read_or_refused(lines: list[str]) -> None:
     try:
-        parse_sse(lines)
+        list(read_sse(lines))
     except ServerError as error:
         assert str(error)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from claude_local.server import wait as server_wait
-from claude_local.server.client import LlamaClient, ServerError
+from claude_local.server.client import LlamaClient, Model, ServerError
 from claude_local.server.wait import NotReady, load, ready, wait
 
 
@@ -31,14 +31,15 @@ class States(LlamaClient):
         self.busy = busy
         self.refuses = refuses
 
-    def models(self) -> dict[str, dict[str, Any]]:
+    def router(self) -> dict[str, Model]:
         if self.refuses:
             raise ServerError("no", "status", self.refuses)
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if state is None:
             raise ServerError("nothing listens", "refused")
-        failed = {"failed": True, "exit_code": 1} if state == "failed" else {}
-        return {"claude-local": {"value": "unloaded" if failed else state, **failed}, "other": {"value": "unloaded"}}
+        failed, aliases = state == "failed", frozenset({"claude-local"})
+        model = Model("default", "unloaded" if failed else state, aliases, failed=failed, exit_code=failed or None)
+        return {"default": model, "other": Model("other", "unloaded")}
 
     def load(self, model: str) -> bool:
         self.loads += 1
