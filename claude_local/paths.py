@@ -190,6 +190,11 @@ class Paths:
         return join(self.state, "verify.json")
 
     @property
+    def verify_passed(self) -> str:
+        """Which rows of the verification have passed, and on what."""
+        return join(self.state, "verify.passed.json")
+
+    @property
     def settings_applied(self) -> str:
         """Our defaults of the last deploy: where settings.json differs, the user changed it."""
         return join(self.state, "settings.applied.json")

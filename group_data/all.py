@@ -102,6 +102,8 @@ home_enforced_keys = ["permissions.disableAutoMode"]
 commands_dir = "~/bin"
 
 # --- verify -------------------------------------------------------------------------------------------------------
+# Run only the quick checks, and the others where what they check has changed since they passed. ./provision sets it.
+verify_changed = False
 # Hash every model file again, even when its size and times say that nothing changed. Takes about a second for each GB.
 verify_deep = False
 # Run only these checks and the ones they need, e.g. "server.*,claude.chat". Empty: all.

@@ -26,6 +26,7 @@ verify.run(
         "enforced_settings": {path: value_at(ours, path) for path in ws.settings.home_enforced_keys},
     },
     python=ws.paths.python,
+    changed=ws.settings.verify_changed,
     deep=ws.settings.verify_deep,
     only=ws.settings.verify_only,
     **ws.root,

@@ -22,21 +22,23 @@ from types import FrameType
 from claude_local.claude.running_sessions import running_sessions
 from claude_local.verify.catalogue import catalogue
 from claude_local.verify.checks import Check, run, select
-from claude_local.verify.credentials_rows import remember_own_login
+from claude_local.verify.credentials_rows import OWN_LOGIN, remember_own_login
 from claude_local.verify.display import Display
 from claude_local.verify.parameters import Parameters, ParametersError, parse
+from claude_local.verify.passed import Passed
 from claude_local.verify.report import Reporter, as_json, write_atomically
 from claude_local.verify.running_sessions import ASK, notice
 from claude_local.verify.workbench import Workbench
 
-# A run without this row leaves the loaded model and its sessions alone.
-LOADS_MODELS = "server.model"
+# A run without this row leaves the sessions of the loaded model nearly alone: it asks the model for a few words.
+KEEPS_MODEL_BUSY = "messages.tool"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="verify", description="Prove that this workstation works; change nothing.")
     parser.add_argument("--parameters", required=True, metavar="FILE", help="the deploy's settings as JSON; -: stdin")
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only these rows and their needs")
+    parser.add_argument("--changed", action="store_true", help="only the quick rows, and those whose subject changed")
     parser.add_argument("--deep", action="store_true", help="hash every model again")
     parser.add_argument("--verbose", action="store_true", help="wrap long evidence instead of cutting it")
     parser.add_argument("--list", action="store_true", help="list the rows and run none")
@@ -71,7 +73,7 @@ def _prepare_process() -> None:
 
 def declined(parameters: Parameters, checks: list[Check]) -> bool:
     """Print what the run takes from running sessions. Whether a person at the terminal says no."""
-    if not any(check.id == LOADS_MODELS for check in checks):
+    if not any(check.id == KEEPS_MODEL_BUSY for check in checks):
         return False
     workspaces = [each.workspace for each in running_sessions(parameters.paths.start_program)]
     lines = notice(workspaces, parameters.profiles, parameters.home)
@@ -85,22 +87,29 @@ def declined(parameters: Parameters, checks: list[Check]) -> bool:
 
 def _run(parameters: Parameters, checks: list[Check], options: argparse.Namespace) -> int:
     """Run the checks, show them, and write the report. Returns the exit status."""
-    display = Display(sys.stdout, len(checks), verbose=options.verbose)
-    reporter = Reporter(display.row, display.running)
     begin = time.monotonic()
-    try:
-        with Workbench(parameters, deep=options.deep) as bench:
-            remember_own_login(bench)
+    with Workbench(parameters, deep=options.deep) as bench:
+        passed = Passed(bench)
+        due, known = passed.due(checks), len(checks)
+        if options.changed:
+            checks = select(checks, due)
+            declined(parameters, checks)  # nobody is asked: the deploy may have changed what the sessions use
+        display = Display(sys.stdout, len(checks), verbose=options.verbose)
+        reporter = Reporter(display.row, display.running)
+        try:
+            if any(check.id == OWN_LOGIN for check in checks):
+                remember_own_login(bench)
             rows = run(checks, bench, reporter)
-    except KeyboardInterrupt:
-        reporter.pause()
-        display.clear()
-        print("verify: interrupted; nothing was left behind", file=sys.stderr)
-        return 130
-    document = as_json(rows, deep=options.deep, only=options.only, seconds=time.monotonic() - begin)
+        finally:
+            reporter.pause()
+            display.clear()
+        passed.remember(checks, rows)
+    document = as_json(
+        rows, deep=options.deep, only=options.only, changed=options.changed, seconds=time.monotonic() - begin
+    )
     report = parameters.paths.verify_report
     write_atomically(Path(report), document)
-    print("", *display.closing(report), sep="\n")
+    print("", *display.closing(report, left_out=known - len(checks)), sep="\n")
     return 0 if document["ok"] else 1
 
 
@@ -132,7 +141,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not alone:
             print("verify: another verify is running; wait for its end", file=sys.stderr)
             return 2
-        return _run(parameters, checks, options)
+        try:
+            return _run(parameters, checks, options)
+        except KeyboardInterrupt:
+            print("verify: interrupted; nothing was left behind", file=sys.stderr)
+            return 130
 
 
 if __name__ == "__main__":

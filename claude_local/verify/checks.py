@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from claude_local.verify.workbench import Workbench
 
 PROVISION = "./provision"
+# Subjects (claude_local.verify.passed) of rows: about sessions with a scripted server, answers of the real one, both.
+SESSIONS: tuple[str, ...] = ("machine", "programs", "session")
+ANSWERS: tuple[str, ...] = ("programs", "server")
+EVERYTHING: tuple[str, ...] = (*SESSIONS, "server")
 
 
 class Failed(Exception):
@@ -45,7 +49,8 @@ class TimeIsUp(Exception):
 class Check:
     """One check: it becomes a row. ``run`` returns the evidence in one line, or raises Failed or Skipped.
 
-    ``needs``: ids of checks that must pass first; otherwise this one is skipped. ``limit``: seconds.
+    ``needs``: ids of checks that must pass first; otherwise this one is skipped. ``limit``: seconds. ``about``: the
+    subjects (claude_local.verify.passed) whose change calls for this check; without any it is quick, and always runs.
     """
 
     id: str
@@ -53,6 +58,7 @@ class Check:
     run: Callable[[Workbench], str]
     needs: tuple[str, ...] = ()
     limit: float = 60.0
+    about: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from claude_local.server.presets import ACTIVE
 from claude_local.verify import terminal
-from claude_local.verify.checks import Check, Failed, Skipped, one_line
+from claude_local.verify.checks import EVERYTHING, Check, Failed, Skipped, one_line
 from claude_local.verify.network import Destinations
 from claude_local.verify.scripted_rows import WORDS, ScriptedSession
 from claude_local.verify.session import Session
@@ -249,14 +249,16 @@ def checks(default: str) -> list[Check]:
     once = MODEL_SESSION + 60
     return [
         Check("claude.terminal", "the first start goes straight to the prompt", _terminal,
-              needs=(*ready, "server.model"), limit=3 * START),
-        Check("claude.chat", "chat works with the real model", _chat, needs=model, limit=once),
-        Check("claude.context", "Claude Code knows the true context window", _context, needs=("claude.chat",)),
+              needs=(*ready, "server.model"), limit=3 * START, about=EVERYTHING),
+        Check("claude.chat", "chat works with the real model", _chat, needs=model, limit=once, about=EVERYTHING),
+        Check("claude.context", "Claude Code knows the true context window", _context, needs=("claude.chat",),
+              about=EVERYTHING),
         Check("claude.glob", "the real model uses Glob", _glob,
-              needs=("claude.chat", "scripted.glob"), limit=2 * once),
+              needs=("claude.chat", "scripted.glob"), limit=2 * once, about=EVERYTHING),
         Check("claude.read", "the real model uses Read", _read,
-              needs=("claude.chat", "scripted.read"), limit=2 * once),
+              needs=("claude.chat", "scripted.read"), limit=2 * once, about=EVERYTHING),
         Check("claude.write", "the real model uses Write", _write,
-              needs=("claude.chat", "scripted.write"), limit=2 * once),
-        Check("claude.connections", "sessions talk to the local server and to nothing else", _connections, needs=ready),
+              needs=("claude.chat", "scripted.write"), limit=2 * once, about=EVERYTHING),
+        Check("claude.connections", "sessions talk to the local server and to nothing else", _connections, needs=ready,
+              about=EVERYTHING),
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_local.claude.versions import compare
-from claude_local.verify.checks import Check, Failed
+from claude_local.verify.checks import SESSIONS, Check, Failed
 from claude_local.verify.parameters import holds, value_at
 from claude_local.verify.temporary_home import home
 from claude_local.verify.workbench import Workbench
@@ -133,5 +133,5 @@ def checks() -> list[Check]:
         Check("claude.version", "Claude Code starts, in a version that works", _version,
               needs=(*start, "settings.locks"), limit=90),
         Check("settings.doctor", "Claude Code accepts the settings", _doctor,
-              needs=("settings", "claude.version"), limit=120),
+              needs=("settings", "claude.version"), limit=120, about=SESSIONS),
     ]  # fmt: skip

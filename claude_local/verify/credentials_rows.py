@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 from claude_local.verify import processes
-from claude_local.verify.checks import Check, Failed, Skipped
+from claude_local.verify.checks import SESSIONS, Check, Failed, Skipped
 from claude_local.verify.fingerprint import differences, fingerprint
 from claude_local.verify.scripted_rows import SECONDS, ScriptedSession, scripted_session
 from claude_local.verify.temporary_home import TemporaryHome, home
 from claude_local.verify.workbench import Workbench
+
+# The row that compares ~/.claude as it was before the run with what it is at the end.
+OWN_LOGIN = "credentials.own"
 
 
 def _planted(bench: Workbench) -> str:
@@ -78,6 +81,6 @@ def checks() -> list[Check]:
     ready = ("claude.version", "settings", "settings.first-start", "token")
     planted = "sessions neither change nor send a cloud login"
     return [
-        Check("credentials.planted", planted, _planted, needs=ready, limit=SECONDS + 30),
-        Check("credentials.own", "your own ~/.claude is unchanged", _own, limit=300),
+        Check("credentials.planted", planted, _planted, needs=ready, limit=SECONDS + 30, about=SESSIONS),
+        Check(OWN_LOGIN, "your own ~/.claude is unchanged", _own, limit=300, about=SESSIONS),
     ]

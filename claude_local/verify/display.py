@@ -88,7 +88,7 @@ class Display:
         self.rows.append(row)
         self._next_log_line = 0.0
         head = f"  {len(self.rows):>{len(str(self.count))}}/{self.count}  {row.id}  "
-        tail = f"  ({row.seconds:.1f} s)" if row.seconds >= 1 else ""
+        tail = f"  ({row.seconds:.1f} s)"
         status = self._styled(row.status, COLOURS[row.status])
         room = None if self.columns is None else self.columns - len(row.status + head + tail)
         if room is None or len(row.evidence) <= room:
@@ -102,11 +102,17 @@ class Display:
             self.line(line)
         return None
 
-    def closing(self, report: str) -> list[str]:
-        """The last lines of a run: ``report``'s path, the totals, and each failure with its fix."""
+    def closing(self, report: str, left_out: int = 0) -> list[str]:
+        """The last lines of a run: ``report``'s path, the totals, and each failure with its fix.
+
+        ``left_out``: how many checks passed before and were not run again.
+        """
         failed = [row for row in self.rows if row.status == "FAIL"]
         style = COLOURS["FAIL" if failed else "PASS"]
-        lines = [f"All evidence: {report}", self._styled(totals(self.rows) + (":" if failed else ""), style)]
+        lines = [f"All evidence: {report}"]
+        if left_out:
+            lines.append(f"{left_out} more passed before on the same deploy; ./provision verify runs them again")
+        lines.append(self._styled(totals(self.rows) + (":" if failed else ""), style))
         for row in failed:
             lines += ["", *_wrap(f"{row.id}: {row.title}", self.columns, "  ")]
             lines += _wrap(row.evidence, self.columns, "    ")

@@ -108,6 +108,17 @@ def _answer(bench: Workbench, name: str) -> DockerAnswer:
     return bench.once("docker", lambda: _ask(bench)).get(name, DockerAnswer(127, "docker gave no answer"))
 
 
+def identity(bench: Workbench) -> list[Any]:
+    """What makes the server this one: Docker's version, the image, and the labels of the container."""
+    about = {name: _answer(bench, name).decoded or {} for name in ("version", "image", "container")}
+    return [
+        about["version"].get("Version"),
+        about["image"].get("Id"),
+        about["container"].get("Image"),
+        (about["container"].get("Config") or {}).get("Labels"),
+    ]
+
+
 def _daemon(bench: Workbench) -> str:
     answer = _answer(bench, "version")
     if (server := answer.decoded) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from claude_local.fence.config import INNER, OUTER
-from claude_local.verify.checks import Check, Failed, Skipped, one_line
+from claude_local.verify.checks import SESSIONS, Check, Failed, Skipped, one_line
 from claude_local.verify.fence_session import PROJECT_SETTINGS, VARIABLES, FenceSession, Service, fence_session
 from claude_local.verify.fence_terminal import MODES, prompt_result
 from claude_local.verify.workbench import Workbench
@@ -250,11 +250,11 @@ def checks() -> list[Check]:
     ready = ("claude.version", "settings", "settings.first-start", "token")
 
     def row(name: str, title: str, run: Callable[[Workbench], str]) -> Check:
-        return Check(f"fence.{name}", title, run, needs=ready, limit=120)
+        return Check(f"fence.{name}", title, run, needs=ready, limit=120, about=SESSIONS)
 
     return [
         # It needs nothing: without any layer not even `claude-local --version` works, and this row says why.
-        Check("fence.layers", "both layers of the fence work here", _layers, limit=120),
+        Check("fence.layers", "both layers of the fence work here", _layers, limit=120, about=SESSIONS),
         row("locked", "the sandbox is on, and a project cannot switch it off", _needs(_locked, INNER)),
         row("bash-writes", "Bash writes in the workspace only", _needs(_bash_writes, INNER)),
         row("file-writes", "Write and Edit write in the workspace only", _needs(_file_writes, OUTER)),

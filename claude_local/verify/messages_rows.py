@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_local.server.client import ANSWER, Event, ServerError
 from claude_local.server.presets import ACTIVE
-from claude_local.verify.checks import Check, Failed
+from claude_local.verify.checks import ANSWERS, Check, Failed
 from claude_local.verify.server_rows import LOAD, load, loaded_in
 from claude_local.verify.workbench import Workbench
 
@@ -187,6 +187,7 @@ def _mid_conversation(profile: str) -> Check:
         run,
         needs=("server.model", f"model.{profile}"),
         limit=LOAD + ANSWER + 60,
+        about=ANSWERS,
     )
 
 
@@ -196,9 +197,23 @@ def checks(profiles: tuple[str, ...], default: str) -> list[Check]:
     limit = ANSWER + 30
     return [
         Check("messages.plain", "/v1/messages answers", _plain, needs=model, limit=limit),
-        Check("messages.stream", "/v1/messages streams", _streamed, needs=model, limit=limit),
-        Check("messages.count", "count_tokens counts", _count, needs=model),
-        Check("messages.thinking", "the server accepts a request with thinking", _thinking, needs=model, limit=limit),
-        Check("messages.tool", "the real model calls a tool", _tool_call, needs=model, limit=2 * ANSWER + 30),
+        Check("messages.stream", "/v1/messages streams", _streamed, needs=model, limit=limit, about=ANSWERS),
+        Check("messages.count", "count_tokens counts", _count, needs=model, about=ANSWERS),
+        Check(
+            "messages.thinking",
+            "the server accepts a request with thinking",
+            _thinking,
+            needs=model,
+            limit=limit,
+            about=ANSWERS,
+        ),
+        Check(
+            "messages.tool",
+            "the real model calls a tool",
+            _tool_call,
+            needs=model,
+            limit=2 * ANSWER + 30,
+            about=ANSWERS,
+        ),
         *(_mid_conversation(profile) for profile in profiles),
     ]

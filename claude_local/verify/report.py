@@ -19,7 +19,9 @@ from claude_local.verify.display import totals
 PATIENCE, INTERVAL = 15.0, 1.0
 
 
-def as_json(rows: Sequence[Row], *, deep: bool, only: Sequence[str], seconds: float) -> dict[str, Any]:
+def as_json(
+    rows: Sequence[Row], *, deep: bool, only: Sequence[str], seconds: float, changed: bool = False
+) -> dict[str, Any]:
     """The report as one JSON object (``seconds`` are wall-clock seconds, ``finished`` is UTC)."""
     return {
         "ok": not any(row.status == "FAIL" for row in rows),
@@ -28,6 +30,7 @@ def as_json(rows: Sequence[Row], *, deep: bool, only: Sequence[str], seconds: fl
         "seconds": round(seconds, 1),
         "deep": deep,
         "only": list(only),
+        "changed": changed,
         "rows": [{**asdict(row), "seconds": round(row.seconds, 2)} for row in rows],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from claude_local.verify.checks import Check, Failed, Skipped, one_line
+from claude_local.verify.checks import SESSIONS, Check, Failed, Skipped, one_line
 from claude_local.verify.scripted_backend import ScriptedBackend, text, tool_use
 from claude_local.verify.session import recorded_calls
 from claude_local.verify.temporary_home import home
@@ -93,7 +93,9 @@ def checks() -> list[Check]:
     """The rows of this subject, in order."""
     ready = ("claude.version", "settings", "settings.first-start", "token")
     return [
-        Check("scripted.glob", "Glob works (scripted backend)", _glob, needs=ready, limit=SECONDS + 30),
-        Check("scripted.read", "Read works (scripted backend)", _read, needs=ready, limit=SECONDS + 30),
-        Check("scripted.write", "Write works (scripted backend)", _write, needs=ready, limit=SECONDS + 30),
+        Check("scripted.glob", "Glob works (scripted backend)", _glob, needs=ready, limit=SECONDS + 30, about=SESSIONS),
+        Check("scripted.read", "Read works (scripted backend)", _read, needs=ready, limit=SECONDS + 30, about=SESSIONS),
+        Check(
+            "scripted.write", "Write works (scripted backend)", _write, needs=ready, limit=SECONDS + 30, about=SESSIONS
+        ),
     ]

@@ -17,7 +17,9 @@ import pytest
 from claude_local.deploy.signals import descendants
 from tests.deploy.test_provision import ROOT, Bare, python
 
-DEPLOY, VERIFY = "-y @local deploy.py", "-y @local tasks/verify.py"
+DEPLOY = "-y @local deploy.py"
+VERIFY_ALL = "-y @local tasks/verify.py"
+VERIFY = f"{VERIFY_ALL} --data verify_changed=true"
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_the_environment_is_created_once_per_lock_file(bare: Bare) -> None:
 
 def test_each_command_runs_its_own_steps_only(bare: Bare) -> None:
     assert bare.provision("--dry")[2] == ["pip", "@local deploy.py --json --dry"]
-    assert bare.provision("verify", "--data", "verify_deep=true")[2][2:] == [f"{VERIFY} --data verify_deep=true"]
+    assert bare.provision("verify", "--data", "verify_deep=true")[2][2:] == [f"{VERIFY_ALL} --data verify_deep=true"]
     # The tests' environment serves a deploy too.
     assert bare.provision("test", "tests/unit")[2][3:] == ["pip", "tests/run tests/unit"]
     assert bare.provision()[2][5:] == [DEPLOY, VERIFY]

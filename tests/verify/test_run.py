@@ -218,10 +218,10 @@ def test_in_a_log_each_row_is_one_line_with_all_evidence() -> None:
     for row in [*ROWS, Row("d", "fourth", "PASS", LONG, "", 0.0)]:
         display.row(row)
     assert out.getvalue().splitlines() == [
-        "PASS   1/74  a  good",
+        "PASS   1/74  a  good  (0.1 s)",
         "FAIL   2/74  b  bad [brackets]  (2.5 s)",
-        "SKIP   3/74  c  needs b, which failed",
-        f"PASS   4/74  d  {LONG}",
+        "SKIP   3/74  c  needs b, which failed  (0.0 s)",
+        f"PASS   4/74  d  {LONG}  (0.0 s)",
     ]
 
 
@@ -276,7 +276,7 @@ def test_a_slow_check_has_one_line_that_is_rewritten_and_erased() -> None:
         display.running("slow", "reading", second)
     assert out.screen() == ["  ..  slow: reading  (29 s)"]
     display.row(ROWS[0])
-    assert out.screen() == ["PASS  1/3  a  good", ""]
+    assert out.screen() == ["PASS  1/3  a  good  (0.1 s)", ""]
 
 
 def test_a_slow_check_has_a_line_a_minute_in_a_log() -> None:

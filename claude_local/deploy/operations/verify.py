@@ -53,11 +53,14 @@ def become(python: str, parameters: str, *arguments: str, ask: bool) -> NoReturn
 
 
 @operation()
-def run(parameters: dict[str, Any], python: str, deep: bool = False, only: str = "") -> Generator[FunctionCommand]:
+def run(
+    parameters: dict[str, Any], python: str, changed: bool = False, deep: bool = False, only: str = ""
+) -> Generator[FunctionCommand]:
     """Prove that the workstation works. Only the report in the state directory outlives it.
 
     + parameters: claude_local.verify.parameters.Parameters as a dict, without ``docker``
     + python: the runtime's interpreter
+    + changed: only the quick rows, and those about what has changed since they passed
     + deep: hash every model again
     + only: patterns of row ids with commas between them; empty for all rows
 
@@ -70,7 +73,7 @@ def run(parameters: dict[str, Any], python: str, deep: bool = False, only: str =
         verify.run(name="Verify the workstation", parameters=parameters, python=ws.paths.python, _sudo=True)
     """
     as_user, as_docker_user = connector_arguments(as_user=True), connector_arguments()
-    arguments = ["--deep"] if deep else []
+    arguments = [*(["--changed"] if changed else []), *(["--deep"] if deep else [])]
     for pattern in filter(None, map(str.strip, only.split(","))):
         arguments += ["--only", pattern]
 
