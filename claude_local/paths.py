@@ -61,6 +61,11 @@ class Paths:
         return join(self.bin_dir, "llama-local")
 
     @property
+    def zsh_functions(self) -> str:
+        """The directory of llama-local's completion for zsh."""
+        return join(self.share, "zsh")
+
+    @property
     def native_claude(self) -> str:
         """The user's own ``claude``, where the native installer puts it."""
         return join(self.home, ".local", "bin", "claude")

@@ -1,4 +1,4 @@
-"""Install the commands claude-local and llama-local and put their folder on PATH."""
+"""Install the commands claude-local and llama-local, and put them into the shells: PATH, completion."""
 
 from posixpath import join
 
@@ -36,4 +36,13 @@ commands.remove_former(
     shims=join(ws.paths.share, "shims"),
 )
 
-commands.add_to_path(name="Put the commands on PATH", directory=ws.paths.bin_dir, home=ws.paths.home)
+commands.add_to_shells(
+    name="Put the commands on PATH, and complete llama-local in bash, zsh and fish",
+    directory=ws.paths.bin_dir,
+    home=ws.paths.home,
+    completions={
+        shell: (PROJECT / "files" / "completion" / f"llama-local.{shell}").read_text(encoding="utf-8")
+        for shell in ("bash", "zsh", "fish")
+    },
+    zsh_functions=ws.paths.zsh_functions,
+)

@@ -1,4 +1,5 @@
-"""How a directory gets onto PATH: which start-up files of bash, zsh and fish, and which lines in them. No I/O."""
+"""How a directory gets onto PATH, and llama-local's completion into the shells: which start-up files of bash, zsh and
+fish, which lines in them, and where the shells look for completions by themselves. No I/O."""
 
 from __future__ import annotations
 
@@ -8,6 +9,9 @@ from posixpath import join
 BEGIN = "# >>> claude-local >>>"
 END = "# <<< claude-local <<<"
 COMMENT = "# Puts the claude-local command on PATH; written by tasks/commands.py."
+
+# The function that click's script defines. The file must have its name: zsh then replaces the file's body by it.
+ZSH_FUNCTION = "_llama_local_completion"
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,11 @@ def fish_path(startup: ShellStartup) -> str | None:
     return None
 
 
-def line_to_add(path: str, directory: str, home: str) -> str:
-    """The line that does the same in the start-up file ``path``, for a person to add."""
+def line_to_add(path: str, directory: str, home: str) -> str | None:
+    """The line that puts ``directory`` on PATH in the start-up file ``path``, for a person to add. None for a
+    completion, which the shell does without."""
+    if "completion" in path:
+        return None
     quoted = _in_double_quotes(directory, home)
     return f'fish_add_path "{quoted}"' if path.endswith(".fish") else f'export PATH="{quoted}:$PATH"'
 
@@ -64,6 +71,30 @@ def posix_block(directory: str, home: str) -> str:
     return (
         f'{BEGIN}\n{COMMENT}\ncase ":$PATH:" in\n*":{quoted}:"*) ;;\n*) export PATH="{quoted}:$PATH" ;;\nesac\n{END}\n'
     )
+
+
+def zsh_block(directory: str, home: str, functions: str) -> str:
+    """The marked lines for .zshrc: :func:`posix_block`, and llama-local's completion from the directory ``functions``.
+
+    zsh looks for completions only in directories of root. compinit may run before these lines or after them.
+    """
+    quoted = _in_double_quotes(functions, home)
+    lines = (
+        f'fpath=("{quoted}" $fpath)\n'
+        f"if (( $+functions[compdef] )); then autoload -Uz {ZSH_FUNCTION} && compdef {ZSH_FUNCTION} llama-local; fi\n"
+    )
+    return posix_block(directory, home).replace(END, lines + END)
+
+
+def completion_files(home: str, startup: ShellStartup, functions: str) -> dict[str, str]:
+    """Shell -> where its completion of llama-local goes; fish only where :func:`fish_path` has a file."""
+    files = {
+        "bash": join(home, ".local", "share", "bash-completion", "completions", "llama-local"),
+        "zsh": join(functions, ZSH_FUNCTION),
+    }
+    if fish_path(startup) is not None:
+        files["fish"] = join(startup.fish_directory, "completions", "llama-local.fish")
+    return files
 
 
 def fish_file(directory: str, home: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ from claude_local.cli.output import Exit, Problem
 from claude_local.paths import Paths
 
 if TYPE_CHECKING:
-    from claude_local.server.client import LlamaClient, ServerError
+    from claude_local.server.client import LlamaClient
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,18 @@ class Machine:
         except OSError as error:
             raise Problem(f"the API token cannot be read: {error.strerror}", "./provision") from None
 
-    @cached_property
-    def manager(self) -> LlamaClient:
-        """A client of the management API. Raises Problem without a token."""
-        from claude_local.server.client import LlamaClient
+    @contextmanager
+    def manager(self) -> Iterator[LlamaClient]:
+        """A client of the management API. What it refuses in the block, or does not answer, is raised as Problem."""
+        from claude_local.server.client import LlamaClient, ServerError
 
-        return LlamaClient(f"http://127.0.0.1:{self.port}", self.token)
-
-    def refused(self, error: ServerError) -> Problem:
-        """The problem when the management API answers with an error, or not at all."""
-        if error.status is not None:
-            return Problem(str(error), "llama-local status; llama-local models")
-        start = f"sudo docker start {self.container} {self.manager_container}"
-        return Problem(f"the management API does not answer: {error}", start, Exit.DOWN)
+        try:
+            yield LlamaClient(f"http://127.0.0.1:{self.port}", self.token)
+        except ServerError as error:
+            if error.status is not None:
+                raise Problem(str(error), "llama-local status; llama-local models") from None
+            start = f"sudo docker start {self.container} {self.manager_container}"
+            raise Problem(f"the management API does not answer: {error}", start, Exit.DOWN) from None
 
 
 pass_machine = click.make_pass_decorator(Machine)

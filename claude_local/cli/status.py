@@ -13,7 +13,6 @@ from claude_local.claude.running_sessions import RunningSession, running_session
 from claude_local.cli.machine import Machine, pass_machine
 from claude_local.cli.output import Exit, console, json_option, print_json, table
 from claude_local.fence.messages import printable
-from claude_local.server.client import ServerError
 
 
 @click.command()
@@ -21,12 +20,10 @@ from claude_local.server.client import ServerError
 @pass_machine
 def status(machine: Machine, as_json: bool) -> Exit:
     """Show the active model, what it does, and the sessions. Exit status 1: it failed; 3: the server is down."""
-    try:
-        state = machine.manager.json("GET", "/status")
-        models = machine.manager.json("GET", "/models")["models"]
-        slots = machine.manager.json("GET", "/slots")["slots"]
-    except ServerError as error:
-        raise machine.refused(error) from None
+    with machine.manager() as manager:
+        state = manager.json("GET", "/status")
+        models = manager.json("GET", "/models")["models"]
+        slots = manager.json("GET", "/slots")["slots"]
     sessions = running_sessions(machine.paths.start_program)
     if as_json:
         print_json({**state, "models": models, "slots": slots, "sessions": [asdict(each) for each in sessions]})

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from claude_local.cli.completion import profiles
 from claude_local.cli.machine import Machine, pass_machine
 from claude_local.cli.output import Exit, Problem, ask, console, in_terminal, json_option, print_json, table
-from claude_local.server.client import LlamaClient, ServerError
+
+if TYPE_CHECKING:
+    from claude_local.server.client import LlamaClient
 
 # Seconds between two events of a switch: its longest stage sends a comment every 15.
 SILENCE = 60.0
@@ -48,10 +49,8 @@ def start(machine: Machine, profile: str | None, as_json: bool) -> None:
 @pass_machine
 def stop(machine: Machine, as_json: bool) -> None:
     """Unload the model and free its memory, also after a reboot. The next request loads it again."""
-    try:
-        state = machine.manager.json("POST", "/stop", {}, timeout=UNLOAD)
-    except ServerError as error:
-        raise machine.refused(error) from None
+    with machine.manager() as manager:
+        state = manager.json("POST", "/stop", {}, timeout=UNLOAD)
     if as_json:
         print_json(state)
     else:
@@ -60,8 +59,8 @@ def stop(machine: Machine, as_json: bool) -> None:
 
 def _change(machine: Machine, profile: str | None, verb: str, as_json: bool) -> None:
     """Switch to a profile, or start the active one."""
-    try:
-        models = machine.manager.json("GET", "/models")["models"]
+    with machine.manager() as manager:
+        models = manager.json("GET", "/models")["models"]
         ids = [each["id"] for each in models]
         profile = profile or _choose(models, verb)
         if profile is None:
@@ -76,9 +75,7 @@ def _change(machine: Machine, profile: str | None, verb: str, as_json: bool) -> 
             raise Problem(
                 f"there is no profile {profile!r} on this machine", f"llama-local {verb} PROFILE    ({known})"
             )
-        answer = _follow(machine.manager, profile, silent=as_json)
-    except ServerError as error:
-        raise machine.refused(error) from None
+        answer = _follow(manager, profile, silent=as_json)
     if as_json:
         print_json(answer)
     else:
@@ -105,6 +102,8 @@ def _choose(models: list[dict[str, Any]], verb: str) -> str | None:
 
 def _follow(manager: LlamaClient, profile: str, *, silent: bool) -> dict[str, Any]:
     """Switch and show each stage; the answer. Raises Problem when the switch fails, ServerError when it is refused."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"), transient=True
     )

@@ -84,10 +84,20 @@ def test_every_command_explains_itself_on_one_screen_and_prints_json(
 
 
 @pytest.mark.parametrize(
-    ("words", "unused"), [("--help", "requests|rich|textual|asyncio"), ("status", "textual|asyncio|huggingface_hub")]
+    ("words", "environment", "unused"),
+    [
+        ("--help", {}, "requests|rich|textual|asyncio"),
+        ("status", {}, "textual|asyncio|huggingface_hub|starlette"),
+        ("", {"COMP_WORDS": "llama-local ", "COMP_CWORD": "1"}, "requests|rich|textual|asyncio"),
+        ("", {"COMP_WORDS": "llama-local switch ", "COMP_CWORD": "2"}, "requests|textual|asyncio"),
+    ],
 )
-def test_the_quick_commands_import_little(words: str, unused: str, tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)}
+def test_the_quick_commands_and_the_tab_key_import_little(
+    words: str, environment: dict[str, str], unused: str, tmp_path: Path
+) -> None:
+    env = {**os.environ, "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path), **environment}
+    if environment:
+        env["_LLAMA_LOCAL_COMPLETE"] = "bash_complete"
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "claude_local.cli", words],
         capture_output=True, text=True, timeout=60, env=env,

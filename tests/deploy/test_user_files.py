@@ -171,14 +171,18 @@ def test_files_are_read_byte_for_byte_and_links_followed(tmp_path: Path) -> None
 # --- PATH
 
 
-def add_to_path(home: Path) -> tuple[bool, bool]:
-    return changes(commands.add_to_path, directory=f"{home}/bin", home=str(home))
+def add_to_shells(home: Path) -> tuple[bool, bool]:
+    return changes(
+        commands.add_to_shells, directory=f"{home}/bin", home=str(home), zsh_functions=f"{home}/functions",
+        completions={"bash": "in bash", "zsh": "in zsh", "fish": "in fish"},
+    )  # fmt: skip
 
 
 def test_a_bare_home_gets_bashs_two_files(tmp_path: Path) -> None:
-    assert add_to_path(tmp_path) == (True, False)
+    assert add_to_shells(tmp_path) == (True, False)
     shells = {path.name for path in tmp_path.iterdir()}
-    assert {".bashrc", ".profile"} <= shells <= {".bashrc", ".profile", ".zshrc", ".zprofile", ".config", ".local"}
+    assert {".bashrc", ".profile", ".local", "functions"} <= shells
+    assert shells <= {".bashrc", ".profile", ".zshrc", ".zprofile", ".config", ".local", "functions"}
 
 
 def test_start_up_files_keep_their_content_their_link_and_their_mode(tmp_path: Path) -> None:
@@ -187,7 +191,7 @@ def test_start_up_files_keep_their_content_their_link_and_their_mode(tmp_path: P
     dotfiles.chmod(0o640)
     (tmp_path / ".bashrc").symlink_to(dotfiles)
     (tmp_path / ".bash_profile").write_text(posix_block(f"{tmp_path}/bin", str(tmp_path)))
-    assert add_to_path(tmp_path) == (True, False)
+    assert add_to_shells(tmp_path) == (True, False)
     assert (tmp_path / ".bashrc").is_symlink() and mode(dotfiles) == "640"
     assert dotfiles.read_bytes().startswith(b"alias a=b # \xff\n\n# >>> claude-local >>>\n")
     assert not (tmp_path / ".profile").exists(), "a login bash reads .bash_profile, and that has it"
@@ -198,10 +202,14 @@ def test_zsh_and_fish_are_served_where_they_are_configured(tmp_path: Path) -> No
     (tmp_path / "dotfiles").mkdir()
     (tmp_path / ".config").mkdir()
     (tmp_path / ".config/fish").symlink_to(tmp_path / "dotfiles")
-    assert add_to_path(tmp_path) == (True, False)
+    assert add_to_shells(tmp_path) == (True, False)
     for name in (".zshrc", ".zprofile"):
-        assert posix_block(f"{tmp_path}/bin", str(tmp_path)) in (tmp_path / name).read_text()
+        assert 'PATH="$HOME/bin:$PATH"' in (tmp_path / name).read_text()
+    assert 'fpath=("$HOME/functions" $fpath)' in (tmp_path / ".zshrc").read_text()
     assert "set -gx PATH" in (tmp_path / "dotfiles/conf.d/claude-local.fish").read_text()
+    assert (tmp_path / "dotfiles/completions/llama-local.fish").read_text() == "in fish"
+    assert (tmp_path / "functions/_llama_local_completion").read_text() == "in zsh"
+    assert (tmp_path / ".local/share/bash-completion/completions/llama-local").read_text() == "in bash"
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
@@ -209,7 +217,7 @@ def test_zsh_is_asked_where_its_files_are(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("ZDOTDIR", raising=False)
     (tmp_path / ".zshenv").write_text('echo "directory of the day"\nexport ZDOTDIR="$HOME/.config/my zsh"\n')
-    assert add_to_path(tmp_path) == (True, False)
+    assert add_to_shells(tmp_path) == (True, False)
     assert not (tmp_path / ".zshrc").exists() and not (tmp_path / ".zprofile").exists()
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     for how in ("-ic", "-lc"):
@@ -240,7 +248,7 @@ def test_a_start_up_file_in_a_read_only_place_is_a_warning_with_the_line_to_add(
     (tmp_path / "home/.config").mkdir()
     (tmp_path / "home/.config/fish").symlink_to(read_only)
     with caplog.at_level("WARNING", logger="pyinfra"):
-        assert add_to_path(tmp_path / "home") == (True, False), "the other files are changed, and only once"
+        assert add_to_shells(tmp_path / "home") == (True, False), "the other files are changed, and only once"
     assert f"{tmp_path}/home/.bashrc is in a read-only place" in caplog.text
     assert 'Fix: add this line to it: export PATH="$HOME/bin:$PATH"' in caplog.text
     assert 'Fix: add this line to it: fish_add_path "$HOME/bin"' in caplog.text
@@ -257,7 +265,7 @@ def test_a_line_that_is_there_already_is_enough(
     subprocess.run(["mount", "-o", "remount,bind,ro", read_only], check=True, timeout=30)
     (tmp_path / ".bashrc").symlink_to(read_only / ".bashrc")
     with caplog.at_level("WARNING", logger="pyinfra"):
-        add_to_path(tmp_path)
+        add_to_shells(tmp_path)
     assert ".bashrc" not in caplog.text
 
 
@@ -267,7 +275,7 @@ def test_a_file_that_is_a_mount_of_its_own_is_written_to(tmp_path: Path, read_on
     (tmp_path / ".bashrc").write_text("alias a=b\n")
     subprocess.run(["mount", "--bind", tmp_path / "mounted", tmp_path / ".bashrc"], check=True, timeout=30)
     try:
-        assert add_to_path(tmp_path) == (True, False)
+        assert add_to_shells(tmp_path) == (True, False)
         assert "claude-local" in (tmp_path / ".bashrc").read_text()
         assert list(tmp_path.glob("*.claude-local-new")) == []
     finally:

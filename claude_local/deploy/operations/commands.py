@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +13,13 @@ from claude_local.claude.shell_startup import (
     ShellStartup,
     block_files,
     candidates,
+    completion_files,
     fish_file,
     fish_path,
     line_to_add,
     posix_block,
     with_block,
+    zsh_block,
 )
 from claude_local.deploy.facts.commands import FormerFiles, Shells, UserShells
 from claude_local.deploy.facts.user_files import ReadOnly, UserFile, UserFiles
@@ -25,11 +27,13 @@ from claude_local.deploy.operations import user_files
 
 
 @operation()
-def add_to_path(directory: str, home: str) -> Generator[Any]:
-    """Put ``directory`` on PATH in the start-up files of bash, zsh and fish.
+def add_to_shells(directory: str, home: str, completions: Mapping[str, str], zsh_functions: str) -> Generator[Any]:
+    """Put ``directory`` on PATH in the start-up files of bash, zsh and fish, and complete llama-local in them.
 
     + directory: the folder of the commands
     + home: the user's home directory
+    + completions: the completion script for each of bash, zsh and fish
+    + zsh_functions: a directory for the one of zsh, which .zshrc then names
 
     A marked block in .bashrc, in the file that a login bash reads, in .zshrc and .zprofile; a file of our own for fish.
     zsh and fish only where they are installed or configured. A file in a read-only place (home-manager) is a warning
@@ -38,24 +42,31 @@ def add_to_path(directory: str, home: str) -> Generator[Any]:
 
     Example::
 
-        commands.add_to_path(name="Put the commands on PATH", directory="/home/u/bin", home="/home/u")
+        commands.add_to_shells(
+            name="Set up the shells", directory="/home/u/bin", home="/home/u", zsh_functions="/home/u/.zsh",
+            completions={"bash": script, "zsh": script, "fish": script},
+        )
     """
-    changes = _startup_changes(directory, home)
+    changes = _startup_changes(directory, home, completions, zsh_functions)
     read_only: list[str] = host.get_fact(ReadOnly, paths=list(changes)) if changes else []
     for path in read_only:
         del changes[path]
         line = line_to_add(path, directory, home)
+        if line is None:
+            continue
         (file,) = user_files.read(path)
         if (file is None or line not in file.text.splitlines()) and state.is_executing:
             logger.warning(f"{path} is in a read-only place and stays as it is.\n  Fix: add this line to it: {line}")
     if not changes:
-        host.noop(f"the shells' start-up files put {directory} on PATH")
+        host.noop(f"the shells have {directory} on PATH and complete llama-local")
     for path, (text, mode) in changes.items():
         yield from user_files.replace(path, text.encode("utf-8", "surrogateescape"), mode)
 
 
-def _startup_changes(directory: str, home: str) -> dict[str, tuple[str, str]]:
-    """The start-up files that do not put ``directory`` on PATH yet: path -> (new text, mode)."""
+def _startup_changes(
+    directory: str, home: str, completions: Mapping[str, str], zsh_functions: str
+) -> dict[str, tuple[str, str]]:
+    """The files of the shells to change: path -> (new text, mode)."""
     shells: Shells = host.get_fact(UserShells, home=home)
     startup = ShellStartup(
         existing=frozenset([shells["fish"]] if shells["configured"] else []),
@@ -64,13 +75,16 @@ def _startup_changes(directory: str, home: str) -> dict[str, tuple[str, str]]:
         fish_directory=shells["fish"],
     )
     fish = fish_path(startup)
-    paths = [*candidates(home, startup.zsh_directory), *([fish] if fish else [])]
+    scripts = {path: completions[shell] for shell, path in completion_files(home, startup, zsh_functions).items()}
+    paths = [*candidates(home, startup.zsh_directory), *([fish] if fish else []), *scripts]
     files: dict[str, UserFile | None] = host.get_fact(UserFiles, paths=paths)
     startup = replace(startup, existing=startup.existing | {path for path, file in files.items() if file is not None})
     texts = {path: (file.text if file else "") for path, file in files.items()}
+    block, zshrc = posix_block(directory, home), zsh_block(directory, home, zsh_functions)
     wanted = {
-        path: with_block(texts.get(path, ""), posix_block(directory, home)) for path in block_files(home, startup)
-    }
+        path: with_block(texts.get(path, ""), zshrc if path.endswith(".zshrc") else block)
+        for path in block_files(home, startup)
+    } | scripts
     if fish is not None:
         wanted[fish] = fish_file(directory, home)
     return {
