@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from posixpath import join
 
+# The name of the lock file in the state directory and in model_dir.
+LOCK = ".placing.lock"
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -188,6 +191,11 @@ class Paths:
     def placements(self) -> str:
         """Every GGUF file that was verified, with the size and times that make another hash unnecessary."""
         return join(self.state, "models.json")
+
+    @property
+    def placing_lock(self) -> str:
+        """The lock of whoever places or deletes models (claude_local.models.run_lock); it holds their process id."""
+        return join(self.state, LOCK)
 
     @property
     def verify_report(self) -> str:

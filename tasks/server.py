@@ -42,6 +42,7 @@ server.presets(
     search_dirs=ws.search_dirs,
     variant=ws.variant.variant,
     cache_ram_mib=container.cache_ram_mib(ws.server_memory_mib),
+    fits=ws.choice.fits,
 )
 
 server.network(name="Make the server's network", container=ws.settings.server_container, **ws.root)

@@ -37,6 +37,7 @@ COMMANDS = {
     "stop": Entry("switching", "stop", "unload the model and free its memory, also after a reboot"),
     "restart": Entry("server", "restart", "restart llama-server"),
     "logs": Entry("server", "logs", "llama-server's log"),
+    "doctor": Entry("doctor", "doctor", "find what is wrong, and mend what needs no deploy"),
     "hardware": Entry("hardware", "hardware", "GPUs, processor, memory, disks, and the image that fits"),
     "fence": Entry("fence", "fence", "why: what the fence refused, and which setting allows it"),
 }

@@ -44,10 +44,10 @@ def hardware(as_json: bool, root: str) -> None:
         show(machine, variant, console())
 
 
-def probe_hardware(root: str = "") -> Hardware:
-    """This machine's hardware. Raises OSError without a shell, subprocess.TimeoutExpired after PROBE_TIMEOUT."""
+def probe_hardware(root: str = "", timeout: float = PROBE_TIMEOUT) -> Hardware:
+    """This machine's hardware. Raises OSError without a shell, subprocess.TimeoutExpired after ``timeout`` seconds."""
     argv = ["sh", "-c", probe.PROBE, "sh", root]
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=PROBE_TIMEOUT, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout, check=False)
     return probe.parse(done.stdout.splitlines())
 
 
@@ -91,7 +91,7 @@ def _gpu_table(hardware: Hardware) -> Table:
 def _gpu_cells(gpu: Gpu) -> list[str]:
     driver = gpu.driver or (f"none ({gpu.kernel_driver})" if gpu.kernel_driver else "none")
     screen = {True: "yes", False: "no", None: "?"}[gpu.display]
-    return [gpu.name, _gib(gpu.memory_mib), _gib(gpu.free_mib), gpu.compute_capability or "", driver, screen]
+    return [gpu.name, gibibytes(gpu.memory_mib), gibibytes(gpu.free_mib), gpu.compute_capability or "", driver, screen]
 
 
 def _machine_table(hardware: Hardware) -> Table:
@@ -99,9 +99,9 @@ def _machine_table(hardware: Hardware) -> Table:
     cores = "1 core" if hardware.cores == 1 else f"{hardware.cores} cores"
     table.add_row("processor", Text(f"{hardware.cpu or 'unknown'}, {cores}, {hardware.threads} threads"))
     table.add_row("", _fast_sets(hardware))
-    table.add_row("memory", f"{_gib(hardware.memory_mib)}, {_gib(hardware.available_mib)} available")
+    table.add_row("memory", f"{gibibytes(hardware.memory_mib)}, {gibibytes(hardware.available_mib)} available")
     for mount, free in hardware.disk_free.items():
-        table.add_row("disk", Text(f"{mount}: {_gib(free // 1024**2)} free"))
+        table.add_row("disk", Text(f"{mount}: {gibibytes(free // 1024**2)} free"))
     return table
 
 
@@ -111,5 +111,6 @@ def _fast_sets(hardware: Hardware) -> str:
     return " ".join(name for name in FAST_SETS if name in sets) or "no vector instructions that make llama.cpp fast"
 
 
-def _gib(mib: int | None) -> str:
+def gibibytes(mib: int | None) -> str:
+    """MiB for people: ``62.5 GiB``, ``?`` where it is unknown."""
     return "?" if mib is None else f"{mib / 1024:.1f} GiB"

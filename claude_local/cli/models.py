@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from claude_local.cli.machine import Machine, pass_machine
 from claude_local.cli.output import Exit, Problem, ask, console, json_option, print_json
+from claude_local.cli.profiles import comparison, placed, size
 from claude_local.models.run_lock import AnotherRun, run_lock
 from claude_local.models.stored import Inventory, Stored, StoredError, delete, inventory
 
@@ -26,23 +28,30 @@ STYLES = {
 @json_option
 @click.pass_context
 def models(ctx: click.Context, as_json: bool) -> None:
-    """List the model files: who put them there, whether they are verified, which profiles use them."""
+    """List the profiles: size, context, whether they fit this machine, which one is active. Then the model files: who
+    put them there, whether they are verified, which profiles use them."""
     if ctx.invoked_subcommand:
         return
-    where = ctx.ensure_object(Machine).paths
+    machine = ctx.ensure_object(Machine)
+    where = machine.paths
     try:
         found = inventory(where.placements, where.presets)
     except StoredError as error:
         raise Problem(str(error), "./provision") from None
+    profiles = placed(where, _loaded(machine))
     if as_json:
-        print_json(as_data(found))
-    else:
-        show(found, console())
+        print_json({"profiles": profiles, **as_data(found)})
+        return
+    if profiles:
+        console().print(comparison(profiles), "")
+    show(found, console())
 
 
-def size(count: int) -> str:
-    """A number of bytes for people, in decimal units as disks are sold: ``4.9 GB``."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+def _loaded(machine: Machine) -> list[dict[str, Any]]:
+    """What the management API says of the models; nothing while it is down."""
+    with suppress(Problem), machine.manager() as manager:
+        return list(manager.json("GET", "/models")["models"])
+    return []
 
 
 def as_data(models: Inventory) -> dict[str, Any]:

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
 from claude_local.cli.completion import profiles
 from claude_local.cli.machine import Machine, pass_machine
-from claude_local.cli.output import Exit, Problem, ask, console, in_terminal, json_option, print_json, table
+from claude_local.cli.output import Exit, Problem, ask, console, in_terminal, json_option, print_json
 
 if TYPE_CHECKING:
     from claude_local.server.client import LlamaClient
@@ -62,7 +61,7 @@ def _change(machine: Machine, profile: str | None, verb: str, as_json: bool) -> 
     with machine.manager() as manager:
         models = manager.json("GET", "/models")["models"]
         ids = [each["id"] for each in models]
-        profile = profile or _choose(models, verb)
+        profile = profile or _choose(machine, models, verb)
         if profile is None:
             fix = (
                 f"llama-local {verb} {ids[0]}    (or {', '.join(ids[1:])})"
@@ -82,18 +81,14 @@ def _change(machine: Machine, profile: str | None, verb: str, as_json: bool) -> 
         print(_done(answer))
 
 
-def _choose(models: list[dict[str, Any]], verb: str) -> str | None:
+def _choose(machine: Machine, models: list[dict[str, Any]], verb: str) -> str | None:
     """The profile that the user chooses in a terminal. Without one: the active one to start, None to switch."""
     active = next((each["id"] for each in models if each["active"]), None)
     if not in_terminal():
         return active if verb == "start" else None
-    rows = table("", "PROFILE", "NAME", "CONTEXT", "STATE", "LOADS IN", right=("CONTEXT", "LOADS IN"))
-    for number, each in enumerate(models, 1):
-        seconds = f"{each['load_seconds']:.0f} s" if each["load_seconds"] else ""
-        state = f"{each['state']}, active" if each["active"] else each["state"]
-        window = f"{each['ctx_size']:,}" if each["ctx_size"] else ""
-        rows.add_row(str(number), Text(each["id"]), Text(each["name"]), window, state, seconds)
-    console().print(rows)
+    from claude_local.cli.profiles import comparison, placed
+
+    console().print(comparison(placed(machine.paths, models), numbered=True))
     answer = ask(f"Which one? [1-{len(models)}, Enter: {active}] ")
     if not answer:
         return None if answer is None else active

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from claude_local.claude.tool_sets import DEFAULT, SETS, tool_set
 from claude_local.hardware.machine import Gpu
@@ -110,6 +111,10 @@ class Fit:
     usable: bool = False
     remedies: tuple[str, ...] = ()
     if_named: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON: ``fits``, ``reason``, and ``memory``: the bytes that it needs, None when unknown."""
+        return {"fits": self.fits, "reason": self.reason, "memory": self.estimate.total if self.estimate else None}
 
     def lines(self) -> list[str]:
         """For people: the judgement, the memory it needs beside what the GPUs have, what would help."""

@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from claude_local.models.placement_plan import PlacementError
 from claude_local.models.progress import say
+from claude_local.paths import LOCK
 
-NAME = ".placing.lock"
 # Seconds to wait for another run.
 LOCK_TIMEOUT = 60.0
 # What the kernel answers where nothing can be written, and on a file system without locks (NFS without a lock daemon).
@@ -42,7 +42,7 @@ def make_directory(path: str) -> None:
 
 def _acquire(folder: str, timeout: float) -> FileLock:
     """Take the lock of one folder; wait ``timeout`` seconds. Raises AnotherRun, OSError."""
-    path = Path(folder, NAME)
+    path = Path(folder, LOCK)
     lock = FileLock(path)
     try:
         try:

@@ -107,7 +107,9 @@ def test_presets_and_profiles_list_what_is_placed(tmp_path: Path) -> None:
     assert "[large]" not in text and "cache-ram = 1024" in text
     assert json.loads(Path(paths.profiles).read_text()) == {
         "default": "small",
-        "profiles": {"small": {"name": "Small", "description": "", "tools": "Read, Write", "ctx_size": 4096}},
+        "profiles": {
+            "small": {"name": "Small", "description": "", "tools": "Read, Write", "ctx_size": 4096, "fit": None}
+        },
     }
 
 

@@ -18,6 +18,7 @@ from claude_local.deploy.operations import known, user_files
 from claude_local.deploy.operations.docker import client
 from claude_local.deploy.operations.streaming import connector_arguments, fail, last_lines, print_error, stream
 from claude_local.docker import commands as docker
+from claude_local.models.fit import Fit
 from claude_local.models.profile import Profile
 from claude_local.paths import Paths
 from claude_local.server import presets as server_presets
@@ -102,6 +103,7 @@ def presets(
     search_dirs: Sequence[str],
     variant: str,
     cache_ram_mib: int,
+    fits: Sequence[Fit] = (),
 ) -> Generator[Any]:
     """Write presets.ini for the server and profiles.json for the commands, for the profiles that are placed.
 
@@ -111,6 +113,7 @@ def presets(
     + search_dirs: the setting model_search_dirs with ``~`` expanded
     + variant: the image's (``cpu``, ``cuda``, ``vulkan``)
     + cache_ram_mib: how much memory the prompt cache may take, MiB
+    + fits: how the profiles fit this machine, for llama-local to show
 
     It is an operation of its own because the models stage decides what is placed, which is known only when it has run.
 
@@ -135,12 +138,14 @@ def presets(
     except server_presets.PresetsError as error:
         yield fail(str(error))
         return
+    judged = {fit.profile: fit for fit in fits}
     placed = {
         name: {
             "name": profiles[name].name,
             "description": profiles[name].description,
             "tools": profiles[name].tools,
             "ctx_size": profiles[name].ctx_size,
+            "fit": judged[name].as_data() if name in judged else None,
         }
         for name in server_presets.placed_ids(profiles, placements)
     }
