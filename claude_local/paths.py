@@ -173,6 +173,11 @@ class Paths:
         return join(self.manager_state, "wish.json")
 
     @property
+    def sessions(self) -> str:
+        """Where running sessions keep their records; mounted read-only into the management API's container."""
+        return join(self.state, "sessions")
+
+    @property
     def server_logs(self) -> str:
         """The directory of llama-server's log, which its container may write to."""
         return join(self.share, "log")

@@ -33,6 +33,7 @@ manager.run_container(
         profiles_dir=ws.paths.manager_dir,
         log_dir=ws.paths.server_logs,
         state_dir=ws.paths.manager_state,
+        sessions_dir=ws.paths.sessions,
     ),
     paths=ws.paths,
     **ws.root,

@@ -12,7 +12,8 @@ uid, gid = container.owner(ws.identity["uid"], ws.identity["gid"])
 
 # The server's user must be able to read what is mounted for it.
 user_files.directories(
-    name="Make the server's directories", modes={ws.paths.server_dir: "755", ws.paths.chat_templates: "755"}
+    name="Make the server's directories",
+    modes={ws.paths.server_dir: "755", ws.paths.chat_templates: "755", ws.paths.sessions: "755"},
 )
 
 server.directories(

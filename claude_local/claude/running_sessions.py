@@ -1,64 +1,81 @@
-"""The claude-local sessions of this user that run now, as /proc shows them."""
+"""The claude-local sessions of this user that run now.
+
+Each session keeps a record in a directory and holds a lock on it (fcntl, a write lock) until its process ends, however
+that happens. The kernel knows the lock in every container and process namespace, so a record that nobody holds is one
+of a session that has ended.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import time
 from contextlib import suppress
-from dataclasses import dataclass
-
-from claude_local.claude.arguments import UsageError, read
+from dataclasses import asdict, dataclass
+from os.path import join
 
 
 @dataclass(frozen=True)
 class RunningSession:
     """``process``: its first process. ``workspace``: the directory it was started in. ``profile``: of its --model,
-    empty for the default one."""
+    empty for the active one. ``since``: when it began, in seconds since the epoch."""
 
     process: int
     workspace: str
     profile: str
+    since: float
 
 
-def running_sessions(program: str) -> list[RunningSession]:
-    """The sessions that use the installed server, by workspace. ``program``: Paths.start_program, which they run."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (session := _session(int(name), program)) is not None:
-            found[session.process] = session
-    # A process that was forked a moment ago still has the name of its parent.
-    first = [session for session in found.values() if _parent(session.process) not in found]
-    return sorted(first, key=lambda session: session.workspace)
+def running_sessions(directory: str) -> list[RunningSession]:
+    """The sessions with a record in ``directory`` (Paths.sessions) that use the installed server, by workspace. A
+    process does not see its own."""
+    found = []
+    for name in _records(directory):
+        with suppress(OSError, ValueError, TypeError), open(join(directory, name), encoding="utf-8") as file:
+            if not _ended(file.fileno()):
+                found.append(RunningSession(**json.load(file)))
+    return sorted(found, key=lambda session: (session.workspace, session.since))
 
 
-def _session(process: int, program: str) -> RunningSession | None:
-    """The session whose first process this is; None for any other process, and for one that has ended."""
-    with suppress(OSError, ValueError, UsageError):
-        if os.stat(f"/proc/{process}").st_uid != os.getuid():
-            return None
-        argv = os.fsdecode(_words(process, "cmdline")).split("\0")[:-1]
-        # python -I -S start.py ... -- ARGUMENTS: bubblewrap and strace have the name among their arguments, too.
-        if program not in argv[1:4]:
-            return None
-        asked = read(argv[argv.index("--") + 1 :])
-        elsewhere = any(
-            each.startswith(b"CLAUDE_LOCAL_SERVER=") and each != b"CLAUDE_LOCAL_SERVER="
-            for each in _words(process, "environ").split(b"\0")
-        )
-        if asked.needs_server and not elsewhere:
-            return RunningSession(process, os.readlink(f"/proc/{process}/cwd"), asked.profile)
+def record_session(directory: str, workspace: str, profile: str) -> int | None:
+    """Record that this process is a session. Returns the open file, which must stay open until its end, also over an
+    exec; None where the record cannot be written, which must keep nobody from working."""
+    session = RunningSession(os.getpid(), workspace, profile, time.time())
+    path = join(directory, f"{session.process}.json")
+    with suppress(OSError):
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        _remove_ended(directory)
+        file = os.open(path + ".new", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.set_inheritable(file, True)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(file, json.dumps(asdict(session)).encode())
+        os.replace(path + ".new", path)
+        return file
     return None
 
 
-def _words(process: int, name: str) -> bytes:
-    with open(f"/proc/{process}/{name}", "rb") as file:
-        return file.read()
+def _remove_ended(directory: str) -> None:
+    """Remove the records of sessions that have ended."""
+    for name in _records(directory):
+        with suppress(OSError), open(join(directory, name)) as file:
+            if _ended(file.fileno()):
+                os.unlink(join(directory, name))
 
 
-def _parent(process: int) -> int:
-    """The parent's id, 0 for a process that has ended."""
+def _records(directory: str) -> list[str]:
     with suppress(OSError):
-        return int(_words(process, "stat").rpartition(b")")[2].split()[1])
-    return 0
+        return [name for name in os.listdir(directory) if name.endswith(".json")]
+    return []
+
+
+def _ended(file: int) -> bool:
+    """Whether nobody holds the record any more."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def shortened(path: str, home: str) -> str:

@@ -23,7 +23,7 @@ if __name__ == "__main__":
     sys.path.insert(0, dirname(dirname(dirname(abspath(__file__)))))
 
 from claude_local.claude import arguments as command_line
-from claude_local.claude.running_sessions import running_sessions, shortened
+from claude_local.claude.running_sessions import record_session, running_sessions, shortened
 from claude_local.claude.session_variables import (
     MODEL_VARIABLES,
     NO_TOOL_SEARCH,
@@ -53,15 +53,16 @@ class StartOptions(Options):
     """What the wrapper passes: the fence's options, and for what comes before.
 
     ``server``: llama-server's base URL here. ``container``: its Docker container. ``token``, ``profiles``, ``wish``,
-    ``settings`` (the enforced ones), ``bash_env``, ``claude``, ``native_claude``: paths. ``path``: the PATH for docker
-    and sudo; a project's .venv/bin may be on the user's. ``start_timeout``: seconds for the server to start and load
-    the model. ``print_mode``: the permission mode of ``-p``. ``command``: the user's arguments.
+    ``sessions``, ``settings`` (the enforced ones), ``bash_env``, ``claude``, ``native_claude``: paths. ``path``: the
+    PATH for docker and sudo; a project's .venv/bin may be on the user's. ``start_timeout``: seconds for the server to
+    start and load the model. ``print_mode``: the permission mode of ``-p``. ``command``: the user's arguments.
     """
 
     container: str = ""
     token: str = ""
     profiles: str = ""
     wish: str = ""
+    sessions: str = ""
     settings: str = ""
     bash_env: str = ""
     claude: str = ""
@@ -230,12 +231,11 @@ def read_command(options: StartOptions, profiles: Profiles) -> command_line.Argu
     return asked
 
 
-def other_models(profiles: Profiles, home: str) -> dict[str, str]:
+def other_models(profiles: Profiles, sessions: str, home: str) -> dict[str, str]:
     """The profiles of the other sessions on this machine's server, and where these run, in words."""
     users: dict[str, list[str]] = {}
-    for session in running_sessions(abspath(__file__)):
-        if session.process != os.getpid():
-            users.setdefault(session.profile or profiles.active, []).append(shortened(session.workspace, home))
+    for session in running_sessions(sessions):
+        users.setdefault(session.profile or profiles.active, []).append(shortened(session.workspace, home))
     return {
         profile: f"the session in {places[0]}" + (f" and {len(places) - 1} more" if places[1:] else "")
         for profile, places in users.items()
@@ -291,7 +291,7 @@ def main(argv: list[str]) -> int:
     asked = read_command(options, profiles)
     profile = asked.profile or profiles.active
     model = asked.profile or DEFAULT_MODEL
-    used = other_models(profiles, options.home) if asked.needs_server else {}
+    used = other_models(profiles, options.sessions, options.home) if asked.needs_server else {}
     url = choose_server(options.server)
     server = SessionServer(
         url, url == options.server, options.container, read_token(options.token, asked.needs_server), options.token,
@@ -314,7 +314,10 @@ def main(argv: list[str]) -> int:
     os.environ[TOOLS_LABEL] = chosen.label if chosen else ""
     if asked.needs_server and chosen:
         options.command.insert(1, chosen.argument)
-    return launch.launch(options, settings)
+    record = (
+        record_session(options.sessions, os.getcwd(), asked.profile) if options.server and server.installed else None
+    )
+    return launch.launch(options, settings, keep=record)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def render_claude_local(template: str, paths: Paths, **values: str | int) -> str
         "token": paths.token,
         "profiles": paths.profiles,
         "wish": paths.manager_wish,
+        "sessions": paths.sessions,
         "config_dir": paths.config_dir,
         "enforced_settings": paths.enforced_settings,
         "bash_env": paths.bash_env,

@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from claude_local.claude.running_sessions import RunningSession, running_sessions, shortened
+from claude_local.claude.running_sessions import shortened
 from claude_local.cli.findings import QUICK, Finding
 from claude_local.cli.hardware import gibibytes, probe_hardware
 from claude_local.cli.machine import Machine, pass_machine
@@ -36,10 +36,10 @@ def status(machine: Machine, as_json: bool) -> Exit:
         state = manager.json("GET", "/status")
         models = manager.json("GET", "/models")["models"]
         slots = manager.json("GET", "/slots")["slots"]
+        sessions = manager.json("GET", "/sessions")["sessions"]
         answered = turns(manager.request("GET", f"/logs?lines={LINES}").text.splitlines())
     turn = answered[-1] if answered else None
     hardware = _hardware()
-    sessions = running_sessions(machine.paths.start_program)
     wrong = [*_state_finding(state, machine), *(each for check in QUICK for each in check(machine))]
     if as_json:
         print_json(
@@ -47,7 +47,7 @@ def status(machine: Machine, as_json: bool) -> Exit:
                 **state,
                 "models": models,
                 "slots": slots,
-                "sessions": [asdict(each) for each in sessions],
+                "sessions": sessions,
                 "last_turn": turn
                 and {**asdict(turn), "read_speed": turn.read_speed, "decode_speed": turn.decode_speed},
                 "memory": _memory_data(hardware),
@@ -126,10 +126,10 @@ def _memory_data(hardware: Hardware | None) -> dict[str, Any] | None:
     }
 
 
-def _session_rows(rows: Table, sessions: Sequence[RunningSession], home: str) -> None:
+def _session_rows(rows: Table, sessions: Sequence[dict[str, Any]], home: str) -> None:
     for number, session in enumerate(sessions):
-        profile = f"  ({session.profile})" if session.profile else ""
-        rows.add_row("" if number else "sessions", Text(shortened(printable(session.workspace), home) + profile))
+        profile = f"  ({session['profile']})" if session["own"] else ""
+        rows.add_row("" if number else "sessions", Text(shortened(printable(session["workspace"]), home) + profile))
     if not sessions:
         rows.add_row("sessions", "none")
 

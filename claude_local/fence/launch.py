@@ -29,14 +29,18 @@ from claude_local.fence.workspace import WorkspaceRefused
 RETURN = "cd to a directory that exists, and start again"
 
 
-def close_descriptors(arguments: Sequence[str]) -> None:
+def close_descriptors(arguments: Sequence[str], keep: int | None = None) -> None:
     """Close what the caller left open, from descriptor 3 on: a session could open files and directories outside the
     fence through ``/proc/PID/fd``. Pipes stay open that ``arguments`` name, as ``claude-local --mcp-config <(...)``
-    does."""
+    does. So does ``keep``."""
     for number in sorted(int(name) for name in os.listdir("/proc/self/fd")):
         # One of them was the listing's own.
         with suppress(OSError):
-            if number > 2 and not (f"/dev/fd/{number}" in arguments and stat.S_ISFIFO(os.fstat(number).st_mode)):
+            if (
+                number > 2
+                and number != keep
+                and not (f"/dev/fd/{number}" in arguments and stat.S_ISFIFO(os.fstat(number).st_mode))
+            ):
                 os.close(number)
 
 
@@ -75,8 +79,8 @@ def run_without_outer(config: FenceConfig, options: Options, enforced: dict[str,
     os.execve(claude, [claude, "--settings=" + json.dumps(session_settings(enforced, sandbox)), *arguments], env)
 
 
-def launch(options: Options, enforced: dict[str, object]) -> int:
-    """Run Claude Code with the ``enforced`` settings behind the fence.
+def launch(options: Options, enforced: dict[str, object], keep: int | None = None) -> int:
+    """Run Claude Code with the ``enforced`` settings behind the fence. ``keep``: an open file of ours that stays open.
 
     Returns Claude Code's exit status, or 128 + the number of the signal that ended it. Ends the program with status 1
     when the fence cannot be set up or the workspace is refused.
@@ -88,7 +92,7 @@ def launch(options: Options, enforced: dict[str, object]) -> int:
     if options.unfenced:
         note("no fence for this call: the session may do everything that you may do")
         run_without_outer(FenceConfig(layers=()), options, enforced)
-    close_descriptors(options.command)
+    close_descriptors(options.command, keep)
     if not config.layers:
         fail(
             f"no fence can be set up on this machine: {config.reason or 'the reason is unknown'}",

@@ -23,7 +23,9 @@ _PATHS = {
         "/tokenize", "/detokenize", "/apply-template",
     }),
 }  # fmt: skip
-_MANAGER_READ = frozenset({"/models", "/status", "/slots", "/logs", "/events", "/metrics", "/openapi.json"})
+_MANAGER_READ = frozenset({
+    "/models", "/status", "/slots", "/sessions", "/logs", "/events", "/metrics", "/openapi.json",
+})  # fmt: skip
 _MANAGER_PATHS = {"GET": _MANAGER_READ, "HEAD": _MANAGER_READ, "POST": frozenset({"/switch", "/switch/cancel"})}
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.[01]")
 
@@ -68,7 +70,7 @@ def filtered(head: bytes, swap: tuple[bytes, bytes] | None) -> bytes:
 
 def manager_filter(token: bytes | None) -> Callable[[bytes], bytes]:
     """What changes the head of a request to the management API, or raises RequestRefused. ``token``: the real one,
-    which is put into it; a session knows none."""
+    which is put into a POST; a session knows none. What it reads is what everybody may read."""
     return partial(_manager_filtered, token=token)
 
 
@@ -76,7 +78,7 @@ def _manager_filtered(head: bytes, token: bytes | None) -> bytes:
     first, lines = _allowed(head, _MANAGER_PATHS, "the management API")
     ours = (b"connection", b"keep-alive", b"authorization")
     kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in ours]
-    authorization = [b"Authorization: Bearer " + token] if token else []
+    authorization = [b"Authorization: Bearer " + token] if token and first.startswith(b"POST ") else []
     return b"\r\n".join([first, b"Connection: close", *authorization, *kept])
 
 

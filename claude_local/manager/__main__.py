@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profiles", type=Path, required=True, help="profiles.json")
     parser.add_argument("--wish", required=True, help="file for what the user wants of the server")
     parser.add_argument("--log", type=Path, required=True, help="llama-server's log file")
+    parser.add_argument("--sessions", required=True, help="directory with the records of running sessions")
     options = parser.parse_args(arguments)
     try:
         token = options.token.read_text().strip()
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     client = LlamaClient(options.server, token)
     board = Switchboard(client, lambda: read_profiles(options.profiles), options.wish, options.log)
-    app = application(board, options.log, options.port, token)
+    app = application(board, options.log, options.port, token, options.sessions)
     uvicorn.run(
         app, host=options.host, port=options.port, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=1,

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from claude_local.manager.log import follow, last_lines, shorten
+from claude_local.manager.sessions import sessions
 from claude_local.manager.switch import Running, SwitchError
 from claude_local.manager.switching import Switchboard
 from claude_local.server.client import ServerError
@@ -41,7 +42,7 @@ class Guard:
     def __init__(self, app: ASGIApp, port: int, token: str) -> None:
         self.app = app
         self.hosts = {f"{name}:{port}" for name in LOOPBACK}
-        self.bearer = f"Bearer {token}".encode()
+        self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (refusal := self.refusal(scope["method"], Headers(scope=scope))):
@@ -58,8 +59,7 @@ class Guard:
             return problem(403, "requests from web pages of other origins are refused")
         if method in ("GET", "HEAD"):
             return None
-        given = headers.get("authorization", "").encode()
-        if not hmac.compare_digest(given, self.bearer):
+        if not _holds_token(headers, self.token):
             return problem(401, "the header Authorization: Bearer TOKEN is missing or wrong")
         length = headers.get("content-length", "0")
         if "transfer-encoding" in headers or not length.isdigit() or int(length) > BODY:
@@ -67,13 +67,18 @@ class Guard:
         return None
 
 
+def _holds_token(headers: Headers, token: str) -> bool:
+    return hmac.compare_digest(headers.get("authorization", "").encode(), f"Bearer {token}".encode())
+
+
 def problem(status: int, message: str, **more: Any) -> JSONResponse:
     """An error: ``{"error": message, ...}``."""
     return JSONResponse({"error": message, **more}, status)
 
 
-def application(board: Switchboard, log: Path, port: int, token: str) -> Starlette:
-    """The whole API. ``log``: llama-server's log file. ``port``: the one that clients see."""
+def application(board: Switchboard, log: Path, port: int, token: str, records: str) -> Starlette:
+    """The whole API. ``log``: llama-server's log file. ``port``: the one that clients see. ``records``: the directory
+    of the running sessions' records."""
     routes = [
         Route("/models", _answer(lambda _: _models(board))),
         Route("/status", _answer(lambda _: board.status())),
@@ -82,6 +87,7 @@ def application(board: Switchboard, log: Path, port: int, token: str) -> Starlet
         Route("/switch/cancel", _answer(lambda request: _cancel(board, request)), methods=["POST"]),
         Route("/stop", _answer(lambda request: _stop(board, request)), methods=["POST"]),
         Route("/start", _answer(lambda request: _start(board, request)), methods=["POST"]),
+        Route("/sessions", _answer(lambda request: _sessions(board, records, _holds_token(request.headers, token)))),
         Route("/logs", _answer(lambda request: _logs(log, request))),
         Route("/events", _answer(lambda _: _events(board, log))),
         Route("/metrics", _answer(lambda _: _metrics(board))),
@@ -161,6 +167,10 @@ async def _models(board: Switchboard) -> dict[str, Any]:
 
 async def _slots(board: Switchboard) -> dict[str, Any]:
     return await board.metrics() or {"slots": []}
+
+
+async def _sessions(board: Switchboard, directory: str, private: bool) -> dict[str, Any]:
+    return {"sessions": sessions(directory, board.wish.active, private=private)}
 
 
 async def _switch(board: Switchboard, request: Request) -> Any:

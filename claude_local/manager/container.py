@@ -16,7 +16,7 @@ from claude_local.server.container import PORT as SERVER_PORT
 REPOSITORY = "claude-local/manager"
 # Where the container sees what is mounted for it.
 LIBRARY, VENV, WISHES = "/opt/claude-local/lib", "/opt/claude-local/venv", "/var/lib/claude-local"
-PROFILES, KEY = "/etc/claude-local/manager", "/etc/claude-local/server"
+PROFILES, KEY, SESSIONS = "/etc/claude-local/manager", "/etc/claude-local/server", "/run/claude-local/sessions"
 # MiB; the program takes 27 (docker stats).
 MEMORY_MIB, PIDS = 128, 64
 
@@ -37,7 +37,7 @@ class ManagerContainer(OwnContainer):
 
     ``port`` is on 127.0.0.1. ``server`` is the name of the server's container. ``lib`` and ``venv`` are the runtime's,
     ``server_dir`` holds the server's key, ``profiles_dir`` profiles.json, ``log_dir`` the server's log, ``state_dir``
-    what the user wants.
+    what the user wants, ``sessions_dir`` the records of running sessions.
     """
 
     name: str
@@ -52,11 +52,13 @@ class ManagerContainer(OwnContainer):
     profiles_dir: str
     log_dir: str
     state_dir: str
+    sessions_dir: str
 
     def arguments(self) -> list[str]:
         """The arguments of ``docker run`` without the label, and those of the program behind the image's name."""
         read_only = [
             (self.lib, LIBRARY), (self.venv, VENV), (self.server_dir, KEY), (self.profiles_dir, PROFILES),
+            (self.sessions_dir, SESSIONS),
         ]  # fmt: skip
         # fmt: off
         return [
@@ -66,6 +68,6 @@ class ManagerContainer(OwnContainer):
             self.image,
             "--host", "0.0.0.0", "--port", str(self.port), "--server", f"http://{self.server}:{SERVER_PORT}",
             "--token", f"{KEY}/api-key", "--profiles", f"{PROFILES}/profiles.json",
-            "--wish", f"{WISHES}/wish.json", "--log", LOG_FILE,
+            "--wish", f"{WISHES}/wish.json", "--log", LOG_FILE, "--sessions", SESSIONS,
         ]
         # fmt: on

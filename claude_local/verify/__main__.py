@@ -75,7 +75,7 @@ def declined(parameters: Parameters, checks: list[Check]) -> bool:
     """Print what the run takes from running sessions. Whether a person at the terminal says no."""
     if not any(check.id == KEEPS_MODEL_BUSY for check in checks):
         return False
-    workspaces = [each.workspace for each in running_sessions(parameters.paths.start_program)]
+    workspaces = [each.workspace for each in running_sessions(parameters.paths.sessions)]
     lines = notice(workspaces, parameters.profiles, parameters.home)
     print(*lines, sep="\n", end="\n" if lines else "", flush=True)
     if not (lines and os.environ.get(ASK) and sys.stdin.isatty() and sys.stdout.isatty()):

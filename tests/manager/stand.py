@@ -40,7 +40,7 @@ class Manager:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        app = application(self.board, folder / "server.log", self.port, token)
+        app = application(self.board, folder / "server.log", self.port, token, str(folder / "sessions"))
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 

@@ -14,7 +14,7 @@ from tests.manager.stand import Manager
 
 
 def test_reading_needs_no_token_and_changing_does(manager: Manager) -> None:
-    for path in ("/models", "/status", "/logs", "/metrics", "/openapi.json"):
+    for path in ("/models", "/status", "/sessions", "/logs", "/metrics", "/openapi.json"):
         assert manager.get(path).status_code == 200
     for path in ("/switch", "/switch/cancel", "/stop", "/start"):
         assert manager.post(path, {}, token=None).status_code == 401
@@ -113,7 +113,7 @@ def test_asking_does_not_wake_a_sleeping_model(manager: Manager) -> None:
 def test_the_description_names_every_path(manager: Manager) -> None:
     described = set(manager.get("/openapi.json").json()["paths"])
     assert described == {
-        "/models", "/status", "/slots", "/switch", "/switch/cancel", "/stop", "/start", "/logs", "/events", "/metrics",
-        "/openapi.json",
+        "/models", "/status", "/slots", "/sessions", "/switch", "/switch/cancel", "/stop", "/start", "/logs",
+        "/events", "/metrics", "/openapi.json",
     }  # fmt: skip
     assert Path("claude_local/manager/openapi.json").exists()

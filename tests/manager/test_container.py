@@ -18,6 +18,7 @@ CONTAINER = ManagerContainer(
     profiles_dir="/home/u/manager",
     log_dir="/home/u/log",
     state_dir="/home/u/state",
+    sessions_dir="/home/u/sessions",
 )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from claude_local.claude.running_sessions import RunningSession, running_sessions
+from claude_local.claude.running_sessions import RunningSession
 from claude_local.server.client import LlamaClient, ServerError
 from claude_local.verify import __main__ as program
 from claude_local.verify import processes
@@ -307,38 +307,6 @@ def test_only_a_check_that_takes_long_is_reported_as_running() -> None:
 # --- sessions that would wait ---------------------------------------------------------------------------------------
 
 
-def test_a_running_session_is_listed_once_with_its_workspace(tmp_path: Path) -> None:
-    paths = parameters(tmp_path).paths
-    launcher, workspace = Path(paths.start_program), tmp_path / "project"
-    launcher.parent.mkdir(parents=True)
-    workspace.mkdir()
-    launcher.write_text(
-        "import os, sys, time\nif os.fork():\n    os.wait()\nelse:\n    print(flush=True)\n    time.sleep(300)\n"
-    )
-    assert running_sessions(str(launcher)) == []
-    argv = [sys.executable, "-I", "-S", str(launcher), "--server", "http://x", "--"]
-    pipe: dict[str, Any] = {"cwd": workspace, "stdout": subprocess.PIPE, "start_new_session": True}
-    started = [
-        subprocess.Popen([*argv, "--model", "large", "-p", "hello"], **pipe),
-        subprocess.Popen([*argv, "doctor"], **pipe),
-        subprocess.Popen(
-            [*argv, "-p", "hello"], **pipe, env=os.environ | {"CLAUDE_LOCAL_SERVER": "http://127.0.0.1:1"}
-        ),
-    ]
-    try:
-        for process in started:
-            assert process.stdout is not None
-            process.stdout.readline()
-        (session,) = running_sessions(str(launcher))
-        assert (session.workspace, session.profile) == (str(workspace), "large")
-    finally:
-        for process in started:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
-
-
 def test_the_notice_names_the_sessions_and_what_they_wait_for() -> None:
     assert notice([], ("a", "b"), "/home/u") == []
     lines = notice(["/home/u/app", "/srv/x"], ("a", "b"), "/home/u")
@@ -407,7 +375,7 @@ def test_the_program_shows_rows_writes_the_report_and_ends_with_a_status(
 def test_a_person_at_the_terminal_may_keep_the_model_for_the_running_sessions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: str, answer: str, only: list[str], goes_on: bool
 ) -> None:
-    monkeypatch.setattr(program, "running_sessions", lambda _: [RunningSession(1, "/srv/x", "")])
+    monkeypatch.setattr(program, "running_sessions", lambda _: [RunningSession(1, "/srv/x", "", 0.0)])
     monkeypatch.setattr(program, "_run", lambda *_: 0)
     monkeypatch.setenv(ASK, ask)
     screen, keyboard = Terminal(80), Terminal(80)
