@@ -89,7 +89,8 @@ class State:
         if wish.stopped and not others:
             return "stopped", "no model is loaded; the next request or `llama-local start` loads one", None
         if self.failure or (model is not None and model.failed):
-            return "failed", self.failure or f"{profile.name} failed to load", None
+            code = f" (llama-server exited with {model.exit_code})" if model is not None and model.exit_code else ""
+            return "failed", self.failure or f"the process of {profile.name} failed{code}", None
         if others:
             return "ready", f"{profile.name} is unloaded while {', '.join(others)} answers", None
         return "idle", f"the next request loads {profile.name}", None

@@ -46,6 +46,8 @@ class Switchboard(State):
         super().__init__(client, profiles, wish_file)
         self._log = log
         self._drain, self._load = drain, load
+        # Whether the active profile was loaded again after its process failed, and has not been ready since.
+        self._tried_again = False
 
     def begin(self, model: str, who: str) -> Running:
         """Begin to make ``model`` the active profile. ``who``: for whom, in words. Raises SwitchError (404, 409).
@@ -184,16 +186,19 @@ class Switchboard(State):
         return [each for each in models.values() if each.state != "unloaded"]
 
     async def settle(self) -> None:
-        """Make the server what the user wants: after a start of the manager or of the server. Raises ServerError."""
+        """Make the server what the user wants: after a start of the manager or of the server, and once when the process
+        of the active profile failed. Raises ServerError."""
         if self.running:
             return
         wish = self.wish
         models = await asyncio.to_thread(self.client.router)
         model = models.get(wish.active)
-        if model is None:
+        if model is None or self.running:
             return
-        idle = not any(each.state != "unloaded" for each in models.values()) and not model.failed
-        load = idle and not wish.stopped
+        self._tried_again = self._tried_again and not model.ready
+        idle = not any(each.state != "unloaded" for each in models.values())
+        load = idle and not wish.stopped and not (model.failed and self._tried_again)
+        self._tried_again = self._tried_again or (load and model.failed)
         if load or ACTIVE not in model.aliases:
             await asyncio.to_thread(self.client.activate, wish.active, ACTIVE, load)
 

@@ -71,7 +71,9 @@ class OwnContainer:
         ``log_mb``: the size of one of the three files of Docker's log, in MB."""
         # fmt: off
         return [
-            "--detach", "--pull", "never", "--name", self.name, "--init", "--restart", "unless-stopped",
+            # A daemon that was killed stops its containers when it starts again. Those with "unless-stopped" then count
+            # as stopped by the user, and stay down. (Docker 20.10.24)
+            "--detach", "--pull", "never", "--name", self.name, "--init", "--restart", "always",
             "--publish", f"127.0.0.1:{self.port}:{inner_port}",
             # Docker's own resolver asks the container's loopback, where nothing answers. By default it asks in the
             # name of the machine.

@@ -16,7 +16,8 @@ LOAD = 0.3
 
 class ScriptedRouter:
     """A context manager. ``url``; ``models``: name -> entry of GET /v1/models; ``fails``: models that do not load;
-    ``busy``: a model that answers a request and cannot be unloaded; ``asked``: the bodies of POST /models/load."""
+    ``busy``: a model that answers a request and cannot be unloaded; ``asked``: the bodies of POST /models/load;
+    ``loads``: the models whose load began."""
 
     def __init__(self, *names: str, load_seconds: float = LOAD) -> None:
         self.models: dict[str, dict[str, Any]] = {
@@ -24,6 +25,7 @@ class ScriptedRouter:
         }
         self.load_seconds = load_seconds
         self.fails: set[str] = set()
+        self.loads: list[str] = []
         self.busy: str | None = None
         self.asked: list[dict[str, Any]] = []
         self._lock = threading.Lock()
@@ -64,6 +66,7 @@ class ScriptedRouter:
             for entry in self.models.values():
                 entry["status"] = {"value": "unloaded"}
             self.models[name]["status"] = {"value": "loading", "progress": {"value": 0.5}}
+            self.loads.append(name)
         threading.Timer(self.load_seconds, self._loaded, [name]).start()
         return 200, {"success": True}
 

@@ -28,7 +28,7 @@ def test_the_container_is_confined() -> None:
     assert values(options, "--publish") == ["127.0.0.1:18081:18081"] and values(options, "--user") == ["1000:100"]
     assert values(options, "--network") == ["claude-local"] and values(options, "--userns") == ["host"]
     assert values(options, "--cap-drop") == ["ALL"] and values(options, "--security-opt") == ["no-new-privileges"]
-    assert values(options, "--restart") == ["unless-stopped"]
+    assert values(options, "--restart") == ["always"]
     assert {"--read-only", "--init", "--detach", "--memory", "--pids-limit"} <= set(options)
     writable = [mount for mount in values(options, "--mount") if not mount.endswith(",readonly")]
     assert [mount.split("=")[-1] for mount in writable] == ["/var/log/claude-local", "/var/lib/claude-local"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,23 @@ def test_the_active_profile_is_remembered_by_the_next_manager(tmp_path: Path, ma
     with Manager(tmp_path, manager.router, drain=1) as again:
         until(lambda: again.state() == "ready")
         assert (again.get("/status").json()["model"], manager.router.alias()) == ("large", "large")
+
+
+def test_a_model_whose_process_was_killed_is_loaded_again_and_one_that_then_fails_is_not(
+    tmp_path: Path, router: ScriptedRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("claude_local.manager.app.SETTLE", 0.05)
+    killed = {"value": "unloaded", "failed": True, "exit_code": -9}
+    with Manager(tmp_path, router) as manager:
+        until(lambda: manager.state() == "ready")
+        router.models["small"]["status"] = killed
+        until(lambda: router.loads == ["small", "small"] and manager.state() == "ready")
+        time.sleep(0.2)
+        router.fails.add("small")
+        router.models["small"]["status"] = killed
+        until(lambda: len(router.loads) == 3 and router.state("small") == "unloaded")
+        time.sleep(0.5)
+        assert len(router.loads) == 3 and manager.state() == "failed"
 
 
 def test_a_new_default_of_the_deploy_becomes_active(tmp_path: Path, manager: Manager) -> None:

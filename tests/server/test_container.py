@@ -34,7 +34,7 @@ def test_the_container_is_confined() -> None:
     assert values(options, "--cap-drop") == ["ALL"]
     assert values(options, "--security-opt") == ["no-new-privileges"]
     assert values(options, "--memory") == ["4096m"] and values(options, "--pids-limit") == ["512"]
-    assert values(options, "--restart") == ["unless-stopped"]
+    assert values(options, "--restart") == ["always"]
     assert values(options, "--log-opt") == ["max-size=10m", "max-file=3"]
     assert {"--read-only", "--init", "--detach", "--tmpfs"} <= set(options)
     writable = [mount for mount in values(options, "--mount") if not mount.endswith(",readonly")]

@@ -139,7 +139,7 @@ def test_the_build_number_is_found_in_every_form_of_the_version(tmp_path: Path, 
         ("pids", "HostConfig.PidsLimit", None, ""),
         ("health", "Config.Healthcheck", None, ""),
         ("health", "Config.Healthcheck", {"Test": ["CMD", "x"], "StartPeriod": 5_000_000_000}, "5 s"),
-        ("restart", "HostConfig.RestartPolicy", {"Name": "no"}, "'no'"),
+        ("restart", "HostConfig.RestartPolicy", {"Name": "unless-stopped"}, "'unless-stopped'"),
         ("logs", "HostConfig.LogConfig", {"Type": "json-file", "Config": {}}, "max-size"),
     ],
 )

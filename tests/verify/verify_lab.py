@@ -42,7 +42,7 @@ CONTAINER: dict[str, Any] = {
         "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]},
         "NetworkMode": "default", "ReadonlyRootfs": True, "CapDrop": ["ALL"], "CapAdd": None,
         "SecurityOpt": ["no-new-privileges"], "Init": True, "Memory": 2**33, "PidsLimit": 512, "Privileged": False,
-        "PidMode": "", "IpcMode": "private", "RestartPolicy": {"Name": "unless-stopped"},
+        "PidMode": "", "IpcMode": "private", "RestartPolicy": {"Name": "always"},
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}, "Tmpfs": {"/tmp": "rw"},
     },
     "Mounts": [{"Type": "bind", "Source": "/home/u/models", "Destination": "/models", "RW": False}],

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""Measures switching: under load, with every part of it killed, and where the time goes.
+
+    .venv/bin/python benchmarks/switching.py load                    # 200 switches under four streaming clients
+    .venv/bin/python benchmarks/switching.py kill                    # manager, server, child: ten kills each
+    sudo .venv/bin/python benchmarks/switching.py kill dockerd       # a Docker daemon of its own, killed ten times
+    .venv/bin/python benchmarks/switching.py time                    # stages of a switch, beside llama-server's load
+
+A deployed machine is needed: its images, its runtime, and for ``time`` its models. The benchmark runs containers of its
+own on ports of its own (tests/two_containers.py), so sessions go on. Everything is removed at the end. Exit status 1
+when a request was lost, a state was wrong, or a switch costs more than a second beyond the load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT))
+
+from tests.own_docker import UNSHARE, own_docker  # noqa: E402
+from tests.switching_kills import Round, kill_rounds  # noqa: E402
+from tests.switching_load import switch_under_load  # noqa: E402
+from tests.two_containers import deployed_images, two_containers  # noqa: E402
+
+NAMES = ("alpha", "bravo", "carol")
+VICTIMS = ("manager", "server", "child", "dockerd")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[0])
+    parser.add_argument("what", choices=("load", "kill", "time"))
+    parser.add_argument("victims", nargs="*", help=f"of kill: {', '.join(VICTIMS)}; without: the first three")
+    parser.add_argument("--rounds", type=int, help="switches of load (200), kills of each victim (10), switches (6)")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.folder:
+        return measure(options, options.folder)
+    with tempfile.TemporaryDirectory(prefix="claude-local-switching-", dir="/var/tmp") as folder:
+        if "dockerd" not in options.victims:
+            return measure(options, Path(folder))
+        again = [*UNSHARE, sys.executable, *sys.argv, "--folder", folder]
+        return subprocess.run(again, check=False).returncode
+
+
+def measure(options: argparse.Namespace, folder: Path) -> int:
+    """The table that was asked for."""
+    if options.what == "load":
+        return load(folder, options.rounds or 200)
+    return kill(folder, options.victims or VICTIMS[:3], options.rounds or 10)
+
+
+def load(folder: Path, switches: int) -> int:
+    """The table of the switches under load."""
+    with two_containers(folder, NAMES) as pair:
+        result = switch_under_load(pair, NAMES, switches)
+    print(f"switches: {dict(result.statuses)}, median {statistics.median(result.seconds):.2f} s,", end=" ")
+    print(f"longest {max(result.seconds):.2f} s; asked for last: {result.asked}, active: {result.active}")
+    print(
+        f"requests: {result.requests} answered, {len(result.unanswered)} not; slowest {result.slowest_request:.1f} s;"
+    )
+    print(f"tries that were repeated: {dict(result.failures)}")
+    print(f"before: {result.before}\nafter:  {result.after}")
+    good = result.statuses == {200: switches} and result.active == result.asked and not result.unanswered
+    return 0 if good and result.after.processes == result.before.processes else 1
+
+
+def kill(folder: Path, victims: Sequence[str], rounds: int) -> int:
+    """The table of the kills."""
+    print("| killed | after s | stage | from | to | answers then | ready after s | wrong |")
+    print("|---|---|---|---|---|---|---|---|")
+    wrong = 0
+    images = deployed_images()
+    for victim in victims:
+        place = folder / victim
+        place.mkdir()
+        if victim == "dockerd":
+            with own_docker(place, images) as daemon, two_containers(place / "pair", NAMES[:2], images) as pair:
+                wrong += sum(show(one) for one in kill_rounds(pair, victim, rounds, daemon))
+        else:
+            with two_containers(place, NAMES[:2]) as pair:
+                wrong += sum(show(one) for one in kill_rounds(pair, victim, rounds))
+    return 1 if wrong else 0
+
+
+def show(one: Round) -> bool:
+    """Print a row; whether something was wrong."""
+    cells = (one.victim, f"{one.moment:.2f}", one.stage, one.before, one.asked, one.active, f"{one.seconds:.1f}")
+    print(f"| {' | '.join(cells)} | {'; '.join(one.wrong) or '-'} |", flush=True)
+    return bool(one.wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
