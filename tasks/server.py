@@ -5,6 +5,7 @@ from posixpath import join
 
 from claude_local.deploy.operations import image, server, user_files
 from claude_local.deploy.workstation import workstation
+from claude_local.manager.container import container_name
 from claude_local.server import container
 
 ws = workstation()
@@ -46,7 +47,11 @@ server.presets(
     fits=ws.choice.fits,
 )
 
-server.network(name="Make the server's network", container=ws.settings.server_container, **ws.root)
+server.network(
+    name="Make the server's network",
+    containers=[ws.settings.server_container, container_name(ws.settings.server_container)],
+    **ws.root,
+)
 
 server.run_container(
     name="Run the server",

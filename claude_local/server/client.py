@@ -9,6 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 import requests
 
+from claude_local.server import router
+from claude_local.server.router import Model as Model
+
 # Seconds: for an answer that needs no model, for one that does (a long prompt on two cores), and for a connection.
 QUICK, ANSWER, CONNECT = 20.0, 300.0, 5.0
 # Seconds for an answer that waits until a model is unloaded; the router kills one that takes longer than 10.
@@ -31,24 +34,6 @@ class ServerError(Exception):
         super().__init__(message)
         self.reason = reason
         self.status = status
-
-
-@dataclass(frozen=True)
-class Model:
-    """A section of presets.ini in the router. ``state``: unloaded, loading, loaded or sleeping. ``aliases``: further
-    names that mean it. ``progress``: of a load, 0 to 1. ``failed``: its process ended with an error, ``exit_code``."""
-
-    id: str
-    state: str
-    aliases: frozenset[str] = frozenset()
-    progress: float | None = None
-    failed: bool = False
-    exit_code: int | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether it answers requests; one that sleeps wakes up for them."""
-        return self.state in ("loaded", "sleeping")
 
 
 @dataclass(frozen=True)
@@ -132,8 +117,8 @@ class LlamaClient:
         """Each section of presets.ini. Raises ServerError."""
         answer = self.json("GET", "/v1/models", timeout=10)
         try:
-            return {each["id"]: _model(each) for each in answer["data"]}
-        except (KeyError, TypeError, AttributeError):
+            return router.models(answer)
+        except ValueError:
             raise ServerError(f"{self.url} is not llama-server in router mode", "format", 200) from None
 
     def activate(self, model: str, alias: str, load: bool = True) -> bool:
@@ -195,20 +180,6 @@ class LlamaClient:
         if "refused" in str(error):
             return ServerError(f"nothing listens on {self.url}", "refused")
         return ServerError(f"the connection to {self.url} broke: {error}", "broken")
-
-
-def _model(entry: dict[str, Any]) -> Model:
-    """One entry of GET /models."""
-    status = entry["status"]
-    progress = (status.get("progress") or {}).get("value")
-    return Model(
-        id=entry["id"],
-        state=status["value"],
-        aliases=frozenset(entry.get("aliases") or ()),
-        progress=progress if isinstance(progress, int | float) else None,
-        failed=bool(status.get("failed")),
-        exit_code=status.get("exit_code"),
-    )
 
 
 def _slot(entry: dict[str, Any]) -> Slot:

@@ -1,8 +1,7 @@
 """Wait until the default profile answers: ``python -m claude_local.server.wait --port P --token FILE``.
 
 Prints one line every five seconds. Exit status 0 when the model has answered a one-token message, 1 with the reason
-otherwise; a model that fails to load ends the wait at once. ``--check`` does not wait: 0 when the router runs and has a
-model loaded (the default profile, or another one that somebody asked for).
+otherwise; a model that fails to load ends the wait at once.
 """
 
 from __future__ import annotations
@@ -26,15 +25,6 @@ READY = "ready"
 
 class NotReady(Exception):
     """The server will not answer; the message says why."""
-
-
-def ready(client: LlamaClient) -> bool:
-    """Whether the router runs, knows the default profile and has a model loaded or asleep."""
-    try:
-        models = client.router().values()
-    except ServerError:
-        return False
-    return any(ACTIVE in each.aliases for each in models) and any(each.ready for each in models)
 
 
 class _Load:
@@ -138,7 +128,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True, help="the server's port on 127.0.0.1")
     parser.add_argument("--token", type=Path, required=True, help="file with the API token")
     parser.add_argument("--timeout", type=float, default=600, help="seconds")
-    parser.add_argument("--check", action="store_true", help="do not wait; status 0 when a model is loaded")
     options = parser.parse_args(arguments)
     try:
         token = options.token.read_text().strip()
@@ -146,8 +135,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"the token cannot be read: {error}", file=sys.stderr)
         return 1
     client = LlamaClient(f"http://127.0.0.1:{options.port}", token)
-    if options.check:
-        return 0 if ready(client) else 1
     begin = time.monotonic()
     try:
         wait(client, options.timeout, lambda line: print(f"[server] {line}", flush=True))

@@ -12,6 +12,7 @@ import pyinfra.operations.server
 import pyinfra.operations.systemd
 from pyinfra.api import Config, FileUploadCommand, FunctionCommand, StringCommand
 
+from claude_local.deploy.facts.docker import KINDS, DockerObjects
 from claude_local.deploy.operations import known
 
 
@@ -35,6 +36,11 @@ class StrictHost:
         self.output: list[str] = []
 
     def get_fact(self, fact: type, _sudo: bool | None = None, **arguments: Any) -> Any:
+        if fact is DockerObjects:  # it says what the facts about one object say
+            client, objects = arguments["client"], arguments["objects"]
+            return {
+                (kind, name): self.get_fact(KINDS[kind], _sudo, client=client, reference=name) for kind, name in objects
+            }
         assert fact.__name__ in self.facts, f"the operation asked for {fact.__name__}, which the test does not expect"
         root = self.current_op_global_arguments["_sudo"] if _sudo is None else _sudo
         self.asked.append((fact.__name__, root))

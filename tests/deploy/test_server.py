@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from claude_local.deploy.operations import server
 from claude_local.models.profiles import parse
 from claude_local.paths import Paths
 from claude_local.server.container import CONFIG_LABEL
+from claude_local.server.presets import ACTIVE
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 from tests.deploy.this_machine import apply, changes
 from tests.docker.test_commands import NETWORK
@@ -138,7 +141,7 @@ OWN_NETWORK = {"Labels": {"claude-local.network": "1"}, "Driver": "bridge", "Opt
 
 def run_network(monkeypatch: Any, network: dict[str, Any], container: dict[str, Any]) -> tuple[list[str], StrictHost]:
     host = StrictHost({"DockerClient": CLIENT, "DockerNetwork": network, "DockerContainer": container}, root=True)
-    return run(monkeypatch, server.network, host, container="server"), host
+    return run(monkeypatch, server.network, host, containers=["server", "manager"]), host
 
 
 def test_a_machine_without_the_network_gets_it(monkeypatch: Any) -> None:
@@ -265,7 +268,33 @@ def test_the_facts_on_a_real_machine(tmp_path: Path) -> None:
     assert fact_on_this_machine(Placements(), path=str(tmp_path / "models.json")) == {"files": {}}
     assert list(fact_on_this_machine(Hashes(), folder=str(tmp_path))) == ["models.json"]
     assert fact_on_this_machine(Hashes(), folder="/no/such") == {}
-    assert fact_on_this_machine(ServerAnswers(), python="/no/python", port=1, token="/no") is False
+    assert fact_on_this_machine(ServerAnswers(), port=1, token="/no") is False
+
+
+@pytest.mark.parametrize(
+    ("states", "answers"),
+    [(["loaded"], True), (["unloaded", "sleeping"], True), (["loading"], False), ([], False), (None, False)],
+)
+def test_the_router_is_asked_with_the_token_whether_a_model_is_ready(
+    tmp_path: Path, states: list[str] | None, answers: bool
+) -> None:
+    (tmp_path / "token").write_text("the token\n")
+    entries = [{"id": str(n), "aliases": [ACTIVE], "status": {"value": each}} for n, each in enumerate(states or [])]
+    seen = []
+
+    class Router(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.path, self.headers["Authorization"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"data": None if states is None else entries}).encode())
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Router) as router:
+        threading.Thread(target=router.handle_request, daemon=True).start()
+        asked = fact_on_this_machine(ServerAnswers(), port=router.server_port, token=str(tmp_path / "token"))
+    assert asked is answers and seen == [("/v1/models", "Bearer the token")]
 
 
 def test_a_containers_directory_is_made_once_for_a_user_without_a_name(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from claude_local.deploy.facts.docker import CLIENT_SCRIPT, DockerPackages
+from claude_local.deploy.facts.docker import CLIENT_SCRIPT, OBJECTS, DockerPackages
 from claude_local.deploy.facts.fence import EXPERIMENTS, ROOT
 from claude_local.deploy.facts.packages import SCRIPT as PACKAGES_SCRIPT
 from claude_local.deploy.facts.preflight import SCRIPT as PREFLIGHT_SCRIPT
@@ -75,6 +75,7 @@ class RecordedMachine:
                 EXPERIMENTS: self._experiments,
                 ROOT: self._root_view,
                 PACKAGES_SCRIPT: self._installed_packages,
+                OBJECTS: self._docker_objects,
             }
             if script in facts:
                 return True, list(facts[script](arguments))
@@ -123,6 +124,11 @@ class RecordedMachine:
         yield f"version {about['version']}"
         if self.daemon:
             yield "daemon yes"
+
+    def _docker_objects(self, arguments: list[str]) -> Iterable[str]:
+        for each in arguments[1:]:
+            if each.partition(" ")[2] in self.images:
+                yield f'{each} {{"Id": "sha256:0"}}'
 
     def _docker_packages(self, names: list[str]) -> Iterable[str]:
         for name in names:

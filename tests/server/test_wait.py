@@ -6,7 +6,7 @@ import pytest
 
 from claude_local.server import wait as server_wait
 from claude_local.server.client import LlamaClient, Model, ServerError
-from claude_local.server.wait import NotReady, load, ready, wait
+from claude_local.server.wait import NotReady, load, wait
 
 
 class Clock:
@@ -110,13 +110,6 @@ def test_a_loaded_model_must_also_answer() -> None:
         waiting(States("loaded", broken=True))
 
 
-def test_ready_means_that_some_model_is_loaded() -> None:
-    assert ready(States("loaded"))
-    assert ready(States("sleeping"))
-    assert not ready(States("loading"))
-    assert not ready(States(None))
-
-
 def test_an_unreadable_token_is_reported_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    assert server_wait.main(["--port", "1", "--token", "/no/such/token", "--check"]) == 1
+    assert server_wait.main(["--port", "1", "--token", "/no/such/token"]) == 1
     assert "the token cannot be read" in capsys.readouterr().err

@@ -30,17 +30,18 @@ class Client(TypedDict):
 # --progress. (Clients 18.09 to 22 have BuildKit built in; later ones without buildx print an error.) A snap's client
 # does not count: it cannot read hidden directories of the home directory (canonical/docker-snap 334).
 CLIENT_SCRIPT = r"""
-first= chosen=
+first= version= chosen=
 IFS=:
 for folder in $PATH /usr/bin; do
   candidate=$folder/docker
   test -x "$candidate" && test ! -d "$candidate" || continue
   case $(readlink -f "$candidate" 2>/dev/null) in */snap) continue ;; esac
-  case $("$candidate" --version 2>/dev/null) in Docker*) ;; *) continue ;; esac
-  first=${first:-$candidate}
-  if "$candidate" buildx version >/dev/null 2>&1 ||
-    DOCKER_BUILDKIT=1 "$candidate" build --help 2>/dev/null | grep -q -e --progress; then
-    chosen=$candidate
+  says=$("$candidate" --version 2>/dev/null)
+  case $says in Docker*) ;; *) continue ;; esac
+  test -n "$first" || { first=$candidate version=$says; }
+  if DOCKER_BUILDKIT=1 "$candidate" build --help 2>/dev/null | grep -q -e --progress ||
+    "$candidate" buildx version >/dev/null 2>&1; then
+    chosen=$candidate version=$says
     echo buildkit yes
     break
   fi
@@ -49,8 +50,9 @@ unset IFS
 if PATH="$PATH:/usr/sbin:/sbin:/usr/local/sbin" command -v dockerd >/dev/null 2>&1; then echo dockerd yes; fi
 client=${chosen:-$first}
 test -n "$client" || exit 0
+version=${version#Docker version }
 echo "client $client"
-echo "version $("$client" --version | sed 's/^Docker version \([^,]*\).*/\1/')"
+echo "version ${version%%,*}"
 if timeout 20 "$client" version --format '{{.Server.Version}}' >/dev/null 2>&1; then echo daemon yes; fi
 """
 
@@ -166,3 +168,36 @@ class DockerNetwork(_Inspected):
     """``docker network inspect`` of a name; {} when there is no such network or no daemon."""
 
     kind = "network"
+
+
+# $1 the client, then "KIND NAME" for each. One object a line.
+OBJECTS = r"""
+client=$1; shift
+for each do "$client" "${each%% *}" inspect --format "$each {{json .}}" "${each#* }" 2>/dev/null; done
+true
+"""
+KINDS: dict[str, type[_Inspected]] = {kind.kind: kind for kind in (DockerImage, DockerContainer, DockerNetwork)}
+
+
+class DockerObjects(FactBase[dict[tuple[str, str], dict[str, Any]]]):
+    """What DockerImage, DockerContainer and DockerNetwork say about several, in one command: (kind, name) -> object.
+
+    + client: path of the docker client
+    + objects: (kind, name) of each
+    """
+
+    def command(self, client: str, objects: Iterable[tuple[str, str]]) -> StringCommand:
+        self.objects = list(objects)
+        return shell.script(OBJECTS, client, *(" ".join(each) for each in self.objects))
+
+    def process(self, output: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
+        found = {}
+        for line in output:
+            kind, name, text = line.split(" ", 2)
+            found[kind, name] = json.loads(text)
+        return found
+
+    @staticmethod
+    def default() -> dict[tuple[str, str], dict[str, Any]]:
+        """None of them, or no daemon."""
+        return {}

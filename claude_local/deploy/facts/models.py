@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from posixpath import basename, join
 from typing import Any
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
@@ -23,7 +24,7 @@ def placement(command: str, python: str, plan: dict[str, Any], *options: str) ->
 class PlacementCheck(FactBase[dict[str, Any] | None]):
     """The answer of ``placement check``: {"ok": bool, "files": [...]}, or None before the runtime is installed.
 
-    It takes about 0.2 s and reads no model.
+    It takes about 0.1 s and reads no model.
 
     + python: the runtime's interpreter
     + plan: the return value of ``placement_plan.plan_data``
@@ -69,20 +70,12 @@ class Placements(FactBase[dict[str, Any]]):
         return {}
 
 
-# Prints "size BYTES NAME" for each name (a line of $2) that exists below one of the roots, whole or in part. Then the
-# runtime's interpreter $1 prints what the headers of the names in $3 say.
+# $1 the runtime's interpreter, $2 how many paths follow, then these paths: "size BYTES PATH" for each that exists. Then
+# the names whose headers the interpreter reads, a line each, and the roots to look in.
 FILES = r"""
-python=$1; names=$2; unknown=$3; shift 3
-printf '%s\n' "$names" | while IFS= read -r name; do
-  for root do
-    for file in "$root/$name" "$root/${name##*/}"; do
-      if size=$(stat -Lc %s "$file" 2>/dev/null || stat -c %s "$file.part" 2>/dev/null); then
-        echo "size $size $name"
-        break 2
-      fi
-    done
-  done
-done
+python=$1 count=$2; shift 2
+printf '%s\0' "$@" | head -z -n "$count" | xargs -0 -r stat -L -c 'size %s %n' 2>/dev/null
+shift "$count"; unknown=$1; shift
 if test -n "$unknown" && test -x "$python"; then
   printf '%s\n' "$unknown" | "$python" -I -m claude_local.models.shapes "$@" 2>/dev/null
 fi
@@ -91,7 +84,7 @@ true
 
 
 class ModelFiles(FactBase[dict[str, dict[str, Any]]]):
-    """The model files that exist: {"sizes": {name: bytes}, "shapes": {name: what its header says}}.
+    """The model files that exist, whole or in part: {"sizes": {name: bytes}, "shapes": {name: what its header says}}.
 
     + python: the runtime's interpreter; without it there are no shapes
     + roots: model_dir and the search directories
@@ -100,25 +93,36 @@ class ModelFiles(FactBase[dict[str, dict[str, Any]]]):
     """
 
     def command(self, python: str, roots: Sequence[str], names: Sequence[str], unknown: Sequence[str]) -> StringCommand:
-        lists = ["\n".join(dict.fromkeys(each)) for each in (names, unknown)]
-        return shell.script(FILES, python, *lists, *roots)
+        self.places = {name: list(_places(name, roots)) for name in names}
+        paths = [path for places in self.places.values() for path in places]
+        return shell.script(FILES, python, str(len(paths)), *paths, "\n".join(dict.fromkeys(unknown)), *roots)
 
     def process(self, output: list[str]) -> dict[str, dict[str, Any]]:
         result = self.default()
+        sizes: dict[str, int] = {}
         for line in output:
-            tag, _, rest = line.partition(" ")
-            size, _, name = rest.partition(" ")
-            if tag == "size" and size.isdigit():
-                result["sizes"][name] = int(size)
+            if line.startswith("size "):
+                _, size, path = line.split(" ", 2)
+                sizes[path] = int(size)
             elif line.startswith("{"):
                 try:
                     answer = json.loads(line)
                 except ValueError:
                     continue
                 result["shapes"].update(answer if isinstance(answer, dict) else {})
+        for name, places in self.places.items():
+            if (place := next((path for path in places if path in sizes), None)) is not None:
+                result["sizes"][name] = sizes[place]
         return result
 
     @staticmethod
     def default() -> dict[str, dict[str, Any]]:
         """No files."""
         return {"sizes": {}, "shapes": {}}
+
+
+def _places(name: str, roots: Sequence[str]) -> Iterator[str]:
+    """Where the file ``name`` may lie, in order of preference: under its name or its last part, whole or in part."""
+    for root in roots:
+        for path in dict.fromkeys((join(root, name), join(root, basename(name)))):
+            yield from (path, f"{path}.part")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TypedDict
 
 from pyinfra.api import FactBase, QuoteString, StringCommand
 
 from claude_local.deploy import shell
-from claude_local.deploy.facts.yes_or_no import YesOrNo
+from claude_local.server import router
 
 
 class Key(TypedDict):
@@ -74,11 +75,28 @@ class Hashes(FactBase[dict[str, str]]):
         return {}
 
 
-class ServerAnswers(YesOrNo):
+# The token reaches curl on its stdin: other users can read arguments. $1 the token's file, $2 the address.
+MODELS = r"""
+test -r "$1" || exit 0
+printf 'header = "Authorization: Bearer %s"\n' "$(cat "$1")" |
+  curl -q -s -f --noproxy '*' --max-time 10 --config - "$2" 2>/dev/null
+true
+"""
+
+
+class ServerAnswers(FactBase[bool]):
     """Whether the server runs and has a model ready: one request, no generation."""
 
-    def command(self, python: str, port: int, token: str) -> StringCommand:
-        return StringCommand(
-            "test -x", QuoteString(python), "&&", QuoteString(python), "-I -m claude_local.server.wait --check",
-            "--port", str(int(port)), "--token", QuoteString(token), "2>/dev/null && echo yes || true",
-        )  # fmt: skip
+    def command(self, port: int, token: str) -> StringCommand:
+        return shell.script(MODELS, token, f"http://127.0.0.1:{int(port)}/v1/models")
+
+    def process(self, output: list[str]) -> bool:
+        try:
+            return router.ready(router.models(json.loads("\n".join(output))))
+        except ValueError:
+            return False
+
+    @staticmethod
+    def default() -> bool:
+        """No."""
+        return False

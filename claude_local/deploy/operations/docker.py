@@ -10,7 +10,7 @@ from pyinfra.api import operation
 from pyinfra.operations import systemd
 
 from claude_local.deploy import shell
-from claude_local.deploy.facts.docker import Answers, DockerClient, DockerPackages, DockerUnit
+from claude_local.deploy.facts.docker import KINDS, Answers, DockerClient, DockerObjects, DockerPackages, DockerUnit
 from claude_local.deploy.operations import apt_repository, known, packages
 from claude_local.deploy.operations.streaming import fail, last_lines, stream
 from claude_local.docker import commands as docker
@@ -22,6 +22,14 @@ DEFAULT_CLIENT = "/usr/bin/docker"
 def client() -> str:
     """The path of the docker client to use; on a machine without one, the path that it will have."""
     return known.ask(DockerClient)["client"] or DEFAULT_CLIENT
+
+
+def look(*objects: tuple[str, str]) -> None:
+    """Ask about several objects, (kind, name) each, in one command. ``known.ask`` has the answers from then on."""
+    docker_client = client()
+    found = host.get_fact(DockerObjects, client=docker_client, objects=objects)
+    for kind, name in objects:
+        known.remember(KINDS[kind], found.get((kind, name), {}), client=docker_client, reference=name)
 
 
 @operation()

@@ -16,7 +16,7 @@ from claude_local.deploy import shell
 from claude_local.deploy.facts.docker import DockerClient, DockerImage
 from claude_local.deploy.facts.image import LlamaSource, ServerImages
 from claude_local.deploy.operations import known, packages
-from claude_local.deploy.operations.docker import DEFAULT_CLIENT, client
+from claude_local.deploy.operations.docker import DEFAULT_CLIENT, client, look
 from claude_local.deploy.operations.streaming import fail, last_lines, stream
 from claude_local.deploy.workstation import PROJECT
 from claude_local.docker import commands as docker
@@ -63,6 +63,7 @@ def base(
         )
     """
     docker_client = client()
+    look(*(("image", tag) for tag in (image.tag, *others)))
     exists = _exists(docker_client, image.tag)
     if exists and all(_exists(docker_client, tag) for tag in others):
         host.noop(f"{image.tag} exists")

@@ -15,7 +15,7 @@ from claude_local.deploy.facts.docker import DockerContainer, DockerNetwork
 from claude_local.deploy.facts.models import Placements
 from claude_local.deploy.facts.server import ApiKey, Hashes, Owners, ServerAnswers
 from claude_local.deploy.operations import known, user_files
-from claude_local.deploy.operations.docker import client
+from claude_local.deploy.operations.docker import client, look
 from claude_local.deploy.operations.streaming import connector_arguments, fail, last_lines, print_error, stream
 from claude_local.docker import commands as docker
 from claude_local.models.fit import Fit
@@ -160,19 +160,21 @@ def _label(container: Mapping[str, Any]) -> str | None:
 
 
 @operation()
-def network(container: str) -> Generator[Any]:
+def network(containers: Sequence[str]) -> Generator[Any]:
     """Make the Docker network without a way out, anew when its options are others.
 
-    + container: name of the server's container; ours is removed together with the network, ``run_container`` makes it
+    + containers: names of our containers. The first is the server's: ours is removed together with the network, and
+      ``run_container`` makes it again. The same command asks about all of them.
 
     Instead of pyinfra's ``docker.network``, which does not notice other options and cannot leave the router out.
 
     Example::
 
-        server.network(name="Make the server's network", container="claude-local-server", _sudo=True)
+        server.network(name="Make the server's network", containers=["claude-local-server"], _sudo=True)
     """
     docker_client = client()
-    existing = host.get_fact(DockerNetwork, client=docker_client, reference=docker.NETWORK)
+    look(("network", docker.NETWORK), *(("container", name) for name in containers))
+    existing = known.ask(DockerNetwork, client=docker_client, reference=docker.NETWORK)
     if docker.has_no_way_out(existing):
         host.noop(f"the Docker network {docker.NETWORK} exists")
         return
@@ -183,9 +185,10 @@ def network(container: str) -> Generator[Any]:
         )
         return
     steps = []
-    made_before: dict[str, Any] = host.get_fact(DockerContainer, client=docker_client, reference=container)
-    if _label(made_before) is not None:
-        steps.append(docker.remove(docker_client, container))
+    server = containers[0]
+    if _label(known.ask(DockerContainer, client=docker_client, reference=server)) is not None:
+        steps.append(docker.remove(docker_client, server))
+    known.forget(DockerContainer)
     if existing:
         steps.append(docker.remove_network(docker_client))
     quiet = [part for step in steps for part in (shell.join(step), ">/dev/null &&")]
@@ -233,7 +236,7 @@ def run_changed(container: OwnContainer, files_read: Mapping[str, str], docker_c
 
     ``files_read``: path -> what identifies the content. Refuses to touch a container of that name that is not ours.
     """
-    existing = host.get_fact(DockerContainer, client=docker_client, reference=container.name)
+    existing = known.ask(DockerContainer, client=docker_client, reference=container.name)
     # The label says that the container is ours and what it was made from.
     label = _label(existing)
     status = (existing.get("State") or {}).get("Status")
@@ -245,8 +248,10 @@ def run_changed(container: OwnContainer, files_read: Mapping[str, str], docker_c
     elif label == container.config(files_read) and status in ("running", "restarting"):
         host.noop(f"{container.name} runs unchanged")
     elif label == container.config(files_read) and status == "exited":
+        known.forget(DockerContainer)
         yield stream(shell.join(docker.start(docker_client, container.name)), failure=_start_failure)
     else:
+        known.forget(DockerContainer)
         run = shell.join(container.run(docker_client, files_read))
         if existing:
             run = StringCommand(shell.join(docker.remove(docker_client, container.name)), ">/dev/null &&", run)
@@ -280,7 +285,7 @@ def wait(port: int, paths: Paths, container: str, timeout: int) -> Generator[Fun
             _sudo=True,
         )
     """
-    if host.get_fact(ServerAnswers, python=paths.python, port=port, token=paths.token, _sudo=False):
+    if host.get_fact(ServerAnswers, port=port, token=paths.token, _sudo=False):
         host.noop("the server answers")
         return
     wait_argv = [paths.python, "-I", "-m", "claude_local.server.wait", "--port", str(port), "--token", paths.token]
