@@ -75,6 +75,8 @@ server_container = "claude-local-server"
 server_memory_mib = 0
 # The limit on processes and threads in the container.
 server_pids_limit = 512
+# llama-server's own web page on that port, for a browser on this machine. It asks for the token: llama-local open.
+server_ui = True
 # Seconds that the default profile may take to load and answer.
 server_start_timeout = 600
 

@@ -23,6 +23,7 @@ user_files.put_all(
             (PROJECT / "templates" / "llama-local").read_text(encoding="utf-8"),
             python=ws.paths.python,
             port=ws.settings.manager_port,
+            server_port=ws.settings.server_port,
             container=ws.settings.server_container,
         ),
         ws.paths.status_line: (PROJECT / "files" / "status-line").read_text(encoding="utf-8"),

@@ -4,9 +4,10 @@ from pathlib import Path
 from posixpath import join
 
 from pyinfra import logger
+from pyinfra.operations import files
 
 from claude_local.deploy.operations import image, user_files
-from claude_local.deploy.workstation import workstation
+from claude_local.deploy.workstation import WEB_UI, workstation
 
 ws = workstation()
 
@@ -39,6 +40,14 @@ user_files.put_all(
         join(ws.paths.image_context, ".dockerignore"): Path("files/image/dockerignore").read_text(encoding="utf-8"),
         join(ws.paths.image_context, "llama.patch"): ws.image_patches,
     },
+    mode="644",
+    _if=lambda: image.missing(ws.image, **ws.root),
+)
+
+files.put(
+    name="Put the server's web page into the build context",
+    src=str(WEB_UI),
+    dest=join(ws.paths.image_context, WEB_UI.name),
     mode="644",
     _if=lambda: image.missing(ws.image, **ws.root),
 )

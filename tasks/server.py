@@ -68,6 +68,7 @@ server.run_container(
         server_dir=ws.paths.server_dir,
         log_dir=ws.paths.server_logs,
         gpu=ws.gpu_argv,
+        ui=ws.settings.server_ui,
     ),
     paths=ws.paths,
     **ws.root,

@@ -38,6 +38,7 @@ COMMANDS = {
     "restart": Entry("server", "restart", "restart llama-server"),
     "logs": Entry("server", "logs", "llama-server's log"),
     "doctor": Entry("doctor", "doctor", "find what is wrong, and mend what needs no deploy"),
+    "open": Entry("page", "open_page", "the address of llama-server's web page, and how to log in"),
     "hardware": Entry("hardware", "hardware", "GPUs, processor, memory, disks, and the image that fits"),
     "fence": Entry("fence", "fence", "why: what the fence refused, and which setting allows it"),
 }
@@ -86,10 +87,11 @@ class Commands(click.Group):
     subcommand_metavar="COMMAND",
     options_metavar="",
 )
-# The command in ~/bin passes these two, from the settings.
+# The command in ~/bin passes these, from the settings.
 @click.option("--port", default=8081, hidden=True)
+@click.option("--server-port", default=8080, hidden=True)
 @click.option("--container", default="claude-local-server", hidden=True)
 @click.pass_context
-def llama_local(ctx: click.Context, port: int, container: str) -> None:
+def llama_local(ctx: click.Context, port: int, server_port: int, container: str) -> None:
     """The command."""
-    ctx.obj = Machine(port, container)
+    ctx.obj = Machine(port, server_port, container)

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """``port``: of the management API on 127.0.0.1. ``container``: the name of llama-server's."""
+    """``port``, ``server_port``: of the management API and of llama-server, on 127.0.0.1. ``container``: the name of
+    llama-server's."""
 
     port: int
+    server_port: int
     container: str
 
     @property

@@ -36,6 +36,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 DOCKERFILE = PROJECT / "files" / "image" / "Dockerfile"
 MANAGER_DOCKERFILE = PROJECT / "files" / "manager" / "Dockerfile"
 PATCHES = PROJECT / "files" / "image" / "patches"
+WEB_UI = PROJECT / "files" / "image" / "web-ui.tar.xz"
 # Taken for the memory of a machine that does not report it, MiB.
 UNKNOWN_MEMORY_MIB = 8192
 
@@ -102,6 +103,7 @@ class Workstation:
             return plan.plan(
                 dockerfile=DOCKERFILE.read_text(),
                 patches=self.image_patches,
+                web_ui=WEB_UI.read_bytes(),
                 build_number=self.settings.image_llama_build,
                 variant=self.variant.variant,
                 cpu=self.settings.image_cpu,

@@ -1,8 +1,8 @@
 """The image to build on this machine, and its tag. Pure.
 
-The tag holds a hash of everything that goes into the image: the Dockerfile's instructions, llama.cpp and our patches,
-CMake's options, the base image and, for ``native``, the processor. An image with the planned tag needs no build, and a
-change of any input makes another tag.
+The tag holds a hash of everything that goes into the image: the Dockerfile's instructions, llama.cpp, our patches, the
+server's web page, CMake's options, the base image and, for ``native``, the processor. An image with the planned tag
+needs no build, and a change of any input makes another tag.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def plan(
     *,
     dockerfile: str,
     patches: str,
+    web_ui: bytes,
     build_number: int,
     variant: str,
     cpu: str,
@@ -91,6 +92,7 @@ def plan(
     """The image for these settings on this machine.
 
     * ``dockerfile``, ``patches``: the text of the Dockerfile, and of our patches of llama.cpp
+    * ``web_ui``: the archive of the server's web page
     * ``variant``, ``cuda``: the variant for this machine, and the CUDA of that variant
     * ``cpu``: the setting image_cpu
     * ``arch``: the output of ``uname -m``
@@ -120,6 +122,7 @@ def plan(
         "dockerfile": hashlib.sha256(used_instructions.encode()).hexdigest(),
         "patches": hashlib.sha256(patches.encode()).hexdigest(),
         "tree": build.tree_sha256,
+        "web_ui": hashlib.sha256(web_ui).hexdigest(),
     }
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
     return Image(

@@ -2,7 +2,7 @@
 
 The container has nothing that the server can do without: no root, no capabilities, no new privileges, no file system
 to write to except its log's, no way out (``docker.commands.NETWORK``), and one port on this machine's loopback
-interface. The server has no web page and downloads nothing.
+interface. The server downloads nothing.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class Container(OwnContainer):
 
     ``port`` is on 127.0.0.1, ``memory_mib`` in MiB. ``search_dirs`` maps the position of a directory in the setting
     model_search_dirs to its path. ``gpu`` are the options that give it the GPUs (``docker.gpus.gpu_options``).
+    ``ui``: whether llama-server has its web page.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Container(OwnContainer):
     server_dir: str
     log_dir: str
     gpu: tuple[str, ...] = ()
+    ui: bool = True
 
     def with_directories(self, existing: Collection[str]) -> Container:
         """The same container with those of its search directories that exist. They keep their positions."""
@@ -140,7 +142,7 @@ class Container(OwnContainer):
             "--models-preset", f"{CONFIGURATION}/presets.ini", "--models-max", "1",
             "--host", "0.0.0.0", "--port", str(PORT),
             "--api-key-file", f"{CONFIGURATION}/api-key", "--cors-origins", "http://localhost",
-            "--offline", "--no-ui", "--metrics", "--log-file", LOG_FILE,
+            "--offline", "--ui" if self.ui else "--no-ui", "--metrics", "--log-file", LOG_FILE,
         ]
         # fmt: on
 

@@ -115,7 +115,7 @@ def test_a_closed_pipe_is_not_an_error() -> None:
 
 def command(tmp_path: Path, python: str) -> Path:
     path = tmp_path / "llama-local"
-    path.write_text(render(TEMPLATE, python=python, port=18081, container="server"))
+    path.write_text(render(TEMPLATE, python=python, port=18081, server_port=18080, container="server"))
     path.chmod(0o755)
     return path
 
@@ -126,7 +126,8 @@ def test_the_command_runs_the_runtimes_python_with_its_arguments(tmp_path: Path)
     python.write_text('#!/bin/sh\nprintf "%s|" "$@"\nexit 7\n')
     python.chmod(0o755)
     done = subprocess.run([command(tmp_path, str(python)), "models", "a b"], capture_output=True, text=True, timeout=30)
-    assert (done.stdout, done.returncode) == ("-I|-m|claude_local.cli|--port|18081|--container|server|models|a b|", 7)
+    ports = "--port|18081|--server-port|18080"
+    assert (done.stdout, done.returncode) == (f"-I|-m|claude_local.cli|{ports}|--container|server|models|a b|", 7)
 
 
 def test_a_missing_runtime_names_the_fix(tmp_path: Path) -> None:

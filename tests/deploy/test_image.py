@@ -26,6 +26,7 @@ def planned(base: str = "auto") -> pure.Image:
     return pure.plan(
         dockerfile="FROM x",
         patches="",
+        web_ui=b"",
         build_number=max(BUILDS),
         variant="cpu",
         cpu="native",
@@ -39,6 +40,7 @@ def planned_cuda() -> pure.Image:
     return pure.plan(
         dockerfile=DOCKERFILE.read_text(),
         patches="",
+        web_ui=b"",
         build_number=max(BUILDS),
         variant="cuda",
         cpu="native",

@@ -21,6 +21,7 @@ def image(**changes: Any) -> Image:
     inputs: dict[str, Any] = {
         "dockerfile": "FROM x",
         "patches": "",
+        "web_ui": b"",
         "build_number": BUILD,
         "variant": "cpu",
         "cpu": "native",

@@ -17,6 +17,7 @@ from tests.image.images import BUILD, CUDA_12, CUDA_13, image
     [
         {"dockerfile": "FROM y"},
         {"patches": "--- a"},
+        {"web_ui": b"page"},
         {"cpu": "all"},
         {"base": base_image("auto", "debian", "trixie")},
         {"base": base_image("debian@sha256:" + "0" * 64, "debian", "bookworm")},

@@ -86,6 +86,7 @@ def planned(variant: str, bases: dict[str, str], runtime: str) -> Image:
     return plan(
         dockerfile=DOCKERFILE.read_text(),
         patches="",
+        web_ui=b"",
         build_number=max(BUILDS),
         variant=variant,
         cpu="native",
@@ -103,6 +104,7 @@ def built(image: Image, folder: Path) -> tuple[subprocess.CompletedProcess[str],
     (folder / "llama.cpp" / "CMakeLists.txt").write_text("")
     (folder / "Dockerfile").write_text(DOCKERFILE.read_text())
     (folder / "llama.patch").write_text("")
+    (folder / "web-ui.tar.xz").write_bytes(b"")
     name = f"{NAME}/result:{folder.name}"
     command = words.build(docker(), str(folder), name, image.arguments, {}, image.target)
     return subprocess.run(command, capture_output=True, text=True, timeout=300), name

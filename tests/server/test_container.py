@@ -59,7 +59,7 @@ def test_our_own_image_runs_where_the_user_wants_signed_ones() -> None:
 def test_the_server_is_offline_needs_a_key_and_has_no_web_page() -> None:
     argv = CONTAINER.run("docker", {})
     server = argv[argv.index(CONTAINER.image) :]
-    assert {"--offline", "--no-ui", "--metrics"} <= set(server)
+    assert {"--offline", "--metrics"} <= set(server)
     assert values(server, "--api-key-file") == ["/etc/claude-local/api-key"]
     assert values(server, "--cors-origins") == ["http://localhost"]
     assert values(server, "--models-max") == ["1"] and values(server, "--port") == ["8080"]
@@ -121,3 +121,10 @@ def test_memory_is_the_setting_or_three_quarters_and_the_prompt_cache_fits_in_it
     assert memory_limit_mib(0, 16000) == 12000
     assert cache_ram_mib(12000) == 3000
     assert cache_ram_mib(100_000) == 8192
+
+
+def test_the_web_page_is_a_setting() -> None:
+    assert "--ui" in CONTAINER.arguments() and "--no-ui" not in CONTAINER.arguments()
+    off = replace(CONTAINER, ui=False)
+    assert "--no-ui" in off.arguments() and "--ui" not in off.arguments()
+    assert off.config({}) != CONTAINER.config({}), "the container is replaced when the setting changes"
