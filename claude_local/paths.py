@@ -213,6 +213,11 @@ class Paths:
         return join(self.state, "verify.passed.json")
 
     @property
+    def benchmarks(self) -> str:
+        """The results of ``llama-local bench``."""
+        return join(self.state, "bench")
+
+    @property
     def settings_applied(self) -> str:
         """Our defaults of the last deploy: where settings.json differs, the user changed it."""
         return join(self.state, "settings.applied.json")

@@ -37,6 +37,7 @@ COMMANDS = {
     "stop": Entry("switching", "stop", "unload the model and free its memory, also after a reboot"),
     "restart": Entry("server", "restart", "restart llama-server"),
     "logs": Entry("server", "logs", "llama-server's log"),
+    "bench": Entry("bench", "bench", "measure a profile, and compare with the last time"),
     "doctor": Entry("doctor", "doctor", "find what is wrong, and mend what needs no deploy"),
     "open": Entry("page", "open_page", "the address of llama-server's web page, and how to log in"),
     "hardware": Entry("hardware", "hardware", "GPUs, processor, memory, disks, and the image that fits"),

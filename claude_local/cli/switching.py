@@ -74,7 +74,7 @@ def _change(machine: Machine, profile: str | None, verb: str, as_json: bool) -> 
             raise Problem(
                 f"there is no profile {profile!r} on this machine", f"llama-local {verb} PROFILE    ({known})"
             )
-        answer = _follow(manager, profile, silent=as_json)
+        answer = follow(manager, profile, silent=as_json)
     if as_json:
         print_json(answer)
     else:
@@ -95,7 +95,7 @@ def _choose(machine: Machine, models: list[dict[str, Any]], verb: str) -> str | 
     return models[int(answer) - 1]["id"] if answer.isdigit() and 0 < int(answer) <= len(models) else answer
 
 
-def _follow(manager: LlamaClient, profile: str, *, silent: bool) -> dict[str, Any]:
+def follow(manager: LlamaClient, profile: str, *, silent: bool) -> dict[str, Any]:
     """Switch and show each stage; the answer. Raises Problem when the switch fails, ServerError when it is refused."""
     from rich.progress import BarColumn, Progress, TextColumn
 

@@ -83,6 +83,11 @@ class Turn:
     decode_ms: float
 
     @property
+    def seconds(self) -> float:
+        """For reading and answering, without waiting."""
+        return (self.read_ms + self.decode_ms) / 1000
+
+    @property
     def read_speed(self) -> float | None:
         """Tokens of the prompt a second; None where too few were read to tell."""
         return self.computed / self.read_ms * 1000 if self.computed > 1 and self.read_ms else None

@@ -1,0 +1,1 @@
+"""How fast a model runs on this machine: measuring it, and comparing with the last time."""

@@ -1,0 +1,114 @@
+"""``llama-local bench``: how fast a profile is on this machine, and whether it became slower."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from claude_local.bench.history import last, losses, save
+from claude_local.bench.measure import SIZES, Bench, measure
+from claude_local.claude.tool_sets import DEFAULT, SETS, tool_set
+from claude_local.cli.completion import profiles
+from claude_local.cli.machine import Machine, pass_machine
+from claude_local.cli.output import Exit, Problem, console, json_option, print_json, table
+from claude_local.cli.switching import UNLOAD, follow
+from claude_local.server.client import LlamaClient, ServerError
+
+
+@click.command()
+@click.argument("profile", required=False, shell_complete=profiles)
+@click.option(
+    "--up-to",
+    default=max(SIZES),
+    metavar="TOKENS",
+    help=f"The longest prompt (default: {max(SIZES)}).",
+    show_default=False,
+)
+@json_option
+@pass_machine
+def bench(machine: Machine, profile: str | None, up_to: int, as_json: bool) -> Exit:
+    """Measure PROFILE (default: the active one): load, first answer cold and warm, prefill and decode at 512, 4,096 and
+    16,384 tokens.
+
+    Minutes on a machine without a GPU. Sessions wait meanwhile. The result is kept, and compared with the last one.
+    Exit status 1: something is more than 10 % slower.
+    """
+    with machine.manager() as manager:
+        models = manager.json("GET", "/models")["models"]
+        active = next(each["id"] for each in models if each["active"])
+        profile = profile or active
+        if profile not in {each["id"] for each in models}:
+            raise Problem(f"there is no profile {profile!r} on this machine", "llama-local models")
+        if any(slot["busy"] for slot in manager.json("GET", "/slots")["slots"]):
+            raise Problem("a session is being answered, and would be measured, too", "llama-local status")
+        run = _run(machine, manager, profile, active, up_to, silent=as_json)
+    run = {"when": datetime.now(timezone.utc).isoformat(timespec="seconds"), **run}
+    directory = Path(machine.paths.benchmarks)
+    before = last(directory, profile)
+    lost = losses(before, run) if before else []
+    save(directory, run)
+    if as_json:
+        print_json({**run, "before": before, "losses": lost})
+    else:
+        _show(run, before)
+        for line in lost:
+            print(f"slower  {line}")
+    return Exit.PROBLEM if lost else Exit.DONE
+
+
+def _run(
+    machine: Machine, manager: LlamaClient, profile: str, active: str, up_to: int, *, silent: bool
+) -> dict[str, Any]:
+    """Load the profile, measure it, and load the active one again. Raises Problem, ServerError."""
+    with Console(stderr=True, quiet=silent).status("unloading the model") as shown:
+        manager.json("POST", "/stop", {}, timeout=UNLOAD)
+        shown.update(f"loading {profile}")
+        try:
+            load = follow(manager, profile, silent=True)["seconds"].get("loading", 0.0)
+            server = LlamaClient(f"http://127.0.0.1:{machine.server_port}", machine.token)
+            try:
+                return measure(Bench(server, profile), load, _prompt(machine, profile), up_to, shown.update)
+            except ServerError as error:
+                raise Problem(f"llama-server did not finish: {error}", "llama-local logs") from None
+        finally:
+            if profile != active:
+                shown.update(f"loading {active} again")
+                follow(manager, active, silent=True)
+
+
+def _prompt(machine: Machine, profile: str) -> int:
+    """Tokens of Claude Code's prompt with the profile's tools."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(Path(machine.paths.profiles).read_text())["profiles"][profile]["tools"]
+        if found := tool_set(known):
+            return found.tokens
+    return SETS[DEFAULT].tokens
+
+
+def _show(run: dict[str, Any], before: dict[str, Any] | None) -> None:
+    """Print a run, with the speeds of the one before beside it."""
+    former = {each["tokens"]: each for each in before["speeds"]} if before else {}
+    rows = table("TOKENS", "PREFILL", "DECODE", "BEFORE", right=("TOKENS", "PREFILL", "DECODE", "BEFORE"))
+    for each in run["speeds"]:
+        was = former.get(each["tokens"])
+        speeds = [_speed(each[kind]) for kind in ("prefill", "decode")]
+        rows.add_row(
+            f"{each['tokens']:,}", *speeds, f"{_speed(was['prefill'])}, {_speed(was['decode'])}" if was else ""
+        )
+    print(f"{run['profile']}, llama.cpp {run['build']}: loaded in {run['load_seconds']:.1f} s")
+    if first := run["first_answer"]:
+        print(
+            f"first answer after {first['tokens']:,} tokens: cold {first['cold_seconds']:.1f} s, "
+            f"warm {first['warm_seconds']:.1f} s ({first['warm_cached']:,} tokens cached)"
+        )
+    console().print(rows)
+
+
+def _speed(tokens: float | None) -> str:
+    return f"{tokens:,.1f}/s" if tokens else "?"

@@ -1,0 +1,109 @@
+"""llama-local bench against a scripted server that tells its own timings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local.paths import Paths
+from tests.cli.documented import example, lacks
+from tests.cli.test_command_line import llama_local
+from tests.manager.scripted_router import ScriptedRouter, until
+from tests.manager.stand import TOKEN, Manager
+
+
+class Server(ScriptedRouter):
+    """Reads ``prefill`` and writes ``decode`` tokens a second, and keeps the last prompt."""
+
+    prefill, decode, busy_slot, window = 1000.0, 50.0, False, 20000
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names, load_seconds=0.3)
+        self.slot: list[int] = []
+        self.read: list[tuple[str, int, bool]] = []
+
+    def _answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
+        match path:
+            case "/slots":
+                return 200, [{"id": 0, "is_processing": self.busy_slot}]
+            case "/props":
+                return 200, {"default_generation_settings": {"n_ctx": self.window}, "build_info": "b11434"}
+            case "/tokenize":
+                return 200, {"tokens": list(range(9000))}
+            case "/completion":
+                return 200, {"timings": self._timings(body)}
+        return super()._answer(method, path, query, body)
+
+    def _timings(self, body: dict[str, Any]) -> dict[str, Any]:
+        prompt, cached = body["prompt"], 0
+        while body["cache_prompt"] and self.slot[cached : cached + 1] == prompt[cached : cached + 1] != []:
+            cached += 1
+        self.slot = prompt
+        self.read.append((body["model"], len(prompt), body["cache_prompt"]))
+        computed, decoded = len(prompt) - cached, body["n_predict"]
+        return {
+            "cache_n": cached, "prompt_n": computed, "prompt_ms": computed / self.prefill * 1000,
+            "predicted_n": decoded, "predicted_ms": decoded / self.decode * 1000,
+        }  # fmt: skip
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    paths = Paths(home=str(tmp_path), model_dir="", bin_dir="")
+    for path, text in ((paths.token, TOKEN), (paths.profiles, json.dumps({"profiles": {"large": {"tools": "lean"}}}))):
+        Path(path).parent.mkdir(parents=True)
+        Path(path).write_text(text)
+    with Server("small", "large") as server, Manager(tmp_path, server) as manager:
+        until(lambda: manager.state() == "ready")
+        yield manager
+
+
+def bench(manager: Manager, *arguments: str) -> subprocess.CompletedProcess[str]:
+    server = manager.router.url.rpartition(":")[2]
+    ports = ("--port", str(manager.port), "--server-port", server)
+    return llama_local(*ports, "bench", *arguments, HOME=str(manager.folder))
+
+
+def test_it_measures_another_profile_and_loads_the_active_one_again(manager: Manager) -> None:
+    done = bench(manager, "large", "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 0 and done.stderr == ""
+    assert told["speeds"] == [{"tokens": size, "prefill": 1000.0, "decode": 50.0} for size in (512, 4096, 16384)]
+    first = told["first_answer"]
+    assert (first["tokens"], first["cold_seconds"], first["warm_cached"]) == (3324, 3.34, 3196), "the prompt of lean"
+    assert first["warm_seconds"] == 0.15
+    assert 0.1 < told["load_seconds"] < 3
+    assert (told["profile"], told["build"], told["before"], told["losses"]) == ("large", "b11434", None, [])
+    assert lacks({**example("bench"), "before": None}, told) == []
+    assert manager.router.alias() == "small" and manager.state() == "ready"
+    assert {model for model, _, _ in manager.router.read} == {"large"}  # type: ignore[attr-defined]
+
+
+def test_the_next_run_is_compared_and_a_loss_is_exit_status_1(manager: Manager) -> None:
+    assert bench(manager, "--up-to", "512").returncode == 0
+    manager.router.decode = 40.0  # type: ignore[attr-defined]
+    done = bench(manager, "--up-to", "512")
+    assert done.returncode == 1 and "decode at 512 tokens: 40.0/s, it was 50.0/s" in done.stdout
+    assert "1,000.0/s, 50.0/s" in done.stdout, "the figures of the last time"
+    saved = list((manager.folder / ".local/share/claude-local/state/bench").iterdir())
+    assert [path.name for path in saved] == ["small--b11434.json"]
+    assert json.loads(saved[0].read_text())["speeds"][0]["decode"] == 40.0
+
+
+def test_a_small_window_is_measured_as_far_as_it_goes(manager: Manager) -> None:
+    manager.router.window = 4096  # type: ignore[attr-defined]
+    told = json.loads(bench(manager, "--json").stdout)
+    assert [each["tokens"] for each in told["speeds"]] == [512]
+    assert told["first_answer"] is None, "Claude Code's prompt does not fit"
+
+
+def test_while_a_session_is_answered_nothing_is_measured(manager: Manager) -> None:
+    manager.router.busy_slot = True  # type: ignore[attr-defined]
+    done = bench(manager)
+    assert done.returncode == 1 and done.stderr.endswith("  Fix: llama-local status\n")
+    assert manager.state() == "ready"
