@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from claude_local.deploy.facts.docker import Client, DockerClient, DockerPackages
+from claude_local.deploy.facts.docker import Client, DockerClient, DockerObjects, DockerPackages
 from claude_local.deploy.facts.packages import InstalledPackages
 from claude_local.deploy.operations.docker import START_SCRIPT, install, start
 from claude_local.docker import commands as docker
@@ -212,3 +212,13 @@ def test_without_systemd_dockerd_is_started_and_waited_for(tmp_path: Path) -> No
 def test_the_fact_about_packages_on_a_real_machine() -> None:
     known = fact_on_this_machine(DockerPackages(), names=["bash", "no-such-package-here"])
     assert known["installed"] == ["bash"] and "no-such-package-here" not in known["candidates"]
+
+
+def test_docker_says_nothing_about_an_object_that_is_missing(tmp_path: Path) -> None:
+    """Docker 20.10 prints an empty line for it, also with a format."""
+    client = tmp_path / "docker"
+    client.write_text('#!/bin/sh\ncase $5 in here) echo "container here {}" ;; *) echo; exit 1 ;; esac\n')
+    client.chmod(0o755)
+    objects = [("image", "gone:1"), ("container", "here")]
+    found = fact_on_this_machine(DockerObjects(), client=str(client), objects=objects)
+    assert found == {("container", "here"): {}}

@@ -192,7 +192,7 @@ class DockerObjects(FactBase[dict[tuple[str, str], dict[str, Any]]]):
 
     def process(self, output: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
         found = {}
-        for line in output:
+        for line in filter(None, output):  # Docker 20.10 prints an empty line for an object that is missing
             kind, name, text = line.split(" ", 2)
             found[kind, name] = json.loads(text)
         return found
