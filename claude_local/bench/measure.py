@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_local.server.client import LlamaClient, ServerError
-from claude_local.server.log import Turn
+from claude_local.server.turns import Turn
 
 # Tokens of the prompts, and of the answer to each.
 SIZES = (512, 4096, 16384)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -18,7 +17,7 @@ from claude_local.cli.machine import Machine, pass_machine
 from claude_local.cli.output import Exit, console, json_option, print_json, table
 from claude_local.fence.messages import printable
 from claude_local.hardware.machine import Hardware
-from claude_local.server.log import Turn, turns
+from claude_local.server.turns import Turn, turns
 
 # Lines of the server's log in which the last turn is looked for, and seconds that the hardware may take to answer.
 LINES, PROBE = 1000, 5.0
@@ -48,8 +47,7 @@ def status(machine: Machine, as_json: bool) -> Exit:
                 "models": models,
                 "slots": slots,
                 "sessions": sessions,
-                "last_turn": turn
-                and {**asdict(turn), "read_speed": turn.read_speed, "decode_speed": turn.decode_speed},
+                "last_turn": turn and turn.as_data(),
                 "memory": _memory_data(hardware),
                 "wrong": [{"id": each.id, "what": each.what, "fix": each.fix} for each in wrong],
             }
@@ -94,7 +92,8 @@ def _turn(turn: Turn) -> str:
     """The last answered request: tokens and tokens a second."""
     read = f" at {turn.read_speed:,.0f}/s" if turn.read_speed else ""
     wrote = f" at {turn.decode_speed:,.1f}/s" if turn.decode_speed else ""
-    return f"{turn.cached:,} tokens cached, {turn.computed:,} computed{read}, {turn.decoded:,} answered{wrote}"
+    why = f"; {turn.cause}" if turn.cause else ""
+    return f"{turn.cached:,} tokens cached, {turn.computed:,} computed{read}, {turn.decoded:,} answered{wrote}{why}"
 
 
 def _hardware() -> Hardware | None:

@@ -13,7 +13,7 @@ The rule looks at totals, not at what is free now: a machine whose first model i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from claude_local.claude.tool_sets import DEFAULT, SETS, tool_set
@@ -113,8 +113,11 @@ class Fit:
     if_named: str = ""
 
     def as_data(self) -> dict[str, Any]:
-        """For JSON: ``fits``, ``reason``, and ``memory``: the bytes that it needs, None when unknown."""
-        return {"fits": self.fits, "reason": self.reason, "memory": self.estimate.total if self.estimate else None}
+        """For JSON: ``fits``, ``reason``, and the bytes that it needs, ``memory`` in all and ``parts`` of it as in
+        Estimate, None when unknown."""
+        estimate = self.estimate
+        known = {"memory": estimate.total, "parts": asdict(estimate)} if estimate else {"memory": None, "parts": None}
+        return {"fits": self.fits, "reason": self.reason, **known}
 
     def lines(self) -> list[str]:
         """For people: the judgement, the memory it needs beside what the GPUs have, what would help."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 SMALLER = "give the profile a smaller CTX_SIZE"
 
@@ -69,57 +67,3 @@ def last_messages(log: Iterable[str], count: int = 12) -> list[str]:
         if not re.match(r"I srv +load: +\S", message) and message not in messages:
             messages.append(message)
     return messages[-count:]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A request that was answered. ``cached``, ``computed``, ``decoded``: tokens of its prompt that were there, tokens
-    that were read, and tokens of the answer. ``read_ms``, ``decode_ms``: milliseconds for the last two."""
-
-    cached: int
-    computed: int
-    decoded: int
-    read_ms: float
-    decode_ms: float
-
-    @property
-    def seconds(self) -> float:
-        """For reading and answering, without waiting."""
-        return (self.read_ms + self.decode_ms) / 1000
-
-    @property
-    def read_speed(self) -> float | None:
-        """Tokens of the prompt a second; None where too few were read to tell."""
-        return self.computed / self.read_ms * 1000 if self.computed > 1 and self.read_ms else None
-
-    @property
-    def decode_speed(self) -> float | None:
-        """Tokens of the answer a second; None for an answer of a single token."""
-        return self.decoded / self.decode_ms * 1000 if self.decoded > 1 and self.decode_ms else None
-
-    def as_data(self) -> dict[str, Any]:
-        """For JSON, with both speeds."""
-        return {**asdict(self), "read_speed": self.read_speed, "decode_speed": self.decode_speed}
-
-
-# b11434 logs these lines of a request together. The slot holds the whole prompt and the answer but its last token.
-_READ = re.compile(r"print_timing: id +(\d+) .*prompt eval time = +([\d.]+) ms / +(\d+) tokens")
-_DECODE = re.compile(r"print_timing: id +(\d+) .*\|\s+eval time = +([\d.]+) ms / +(\d+) tokens")
-_END = re.compile(r"release: id +(\d+) .*n_tokens = (\d+)")
-
-
-def turns(log: Iterable[str]) -> list[Turn]:
-    """The answered requests in these lines, the newest last."""
-    found, read, decode = [], {}, {}
-    for line in log:
-        # The router puts the port of the model's process before its lines.
-        model = line.partition("]")[0] if line.startswith("[") else ""
-        if match := _READ.search(line):
-            read[model, match[1]] = float(match[2]), int(match[3])
-        elif match := _DECODE.search(line):
-            decode[model, match[1]] = float(match[2]), int(match[3])
-        elif (match := _END.search(line)) and (slot := (model, match[1])) in read and slot in decode:
-            (read_ms, computed), (decode_ms, decoded) = read.pop(slot), decode.pop(slot)
-            cached = max(0, int(match[2]) - computed - max(0, decoded - 1))
-            found.append(Turn(cached, computed, decoded, read_ms, decode_ms))
-    return found
