@@ -35,6 +35,7 @@ COMMANDS = {
     "switch": Entry("switching", "switch", "make another model the active one"),
     "start": Entry("switching", "start", "load the active model, or another one"),
     "stop": Entry("switching", "stop", "unload the model and free its memory, also after a reboot"),
+    "dashboard": Entry("dashboard", "dashboard", "all of it live, with keys to switch, stop and restart; also: top"),
     "restart": Entry("server", "restart", "restart llama-server"),
     "logs": Entry("server", "logs", "llama-server's log"),
     "bench": Entry("bench", "bench", "measure a profile, and compare with the last time"),
@@ -44,7 +45,7 @@ COMMANDS = {
     "fence": Entry("fence", "fence", "why: what the fence refused, and which setting allows it"),
 }
 # Further names of commands, which --help does not show.
-ALIASES: dict[str, str] = {}
+ALIASES = {"top": "dashboard"}
 
 
 class Commands(click.Group):
