@@ -47,6 +47,7 @@ class Hardware:
     * ``nvidia_smi``: nvidia-smi's error message; empty when it listed GPUs or is not installed
     * ``container_toolkit``: version of NVIDIA's container toolkit; None when it is not installed
     * ``distro``, ``codename``: ID and VERSION_CODENAME of /etc/os-release
+    * ``wsl``: the kernel is that of WSL 2. The NVIDIA driver is then Windows's, and there is no PCI device for its GPU
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -61,3 +62,4 @@ class Hardware:
     container_toolkit: str | None = None
     distro: str = ""
     codename: str = ""
+    wsl: bool = False

@@ -98,6 +98,8 @@ def _no_driver(gpu: Gpu, hardware: Hardware) -> Missing:
             f"{gpu.name}: its driver is installed but does not work ({hardware.nvidia_smi[:200]})",
             "sudo reboot    (the driver was updated, the old kernel module still runs)"
             if "mismatch" in hardware.nvidia_smi
+            else "sudo reboot    (a GPU fell off the bus; until then nvidia-smi lists none, not even the others)"
+            if "GPU is lost" in hardware.nvidia_smi
             else "sudo dmesg | grep -i -e nvrm -e nvidia    shows why. Common causes: no reboot since the driver was "
             "installed; Secure Boot is on and the key of the driver's module is not enrolled (mokutil --import); "
             f"the driver is too old for the GPU ({BLACKWELL})",
@@ -111,6 +113,10 @@ def driver_fix(hardware: Hardware, least: int = OLDEST_DRIVER) -> str:
 
     claude-local never installs it: a driver is a kernel module and needs a reboot.
     """
+    if hardware.wsl:
+        return (
+            f"install NVIDIA's driver {least} or newer in Windows (none in WSL 2), wsl --shutdown, then run this again"
+        )
     if hardware.distro == "ubuntu":
         return "sudo ubuntu-drivers install && sudo reboot, then run this again"
     if hardware.distro != "debian":

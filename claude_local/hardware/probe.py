@@ -20,9 +20,10 @@ from claude_local.hardware.machine import Gpu, Hardware
 PROBE = r"""
 root=$1
 export LC_ALL=C
-PATH=$PATH:/usr/sbin:/sbin:/usr/lib/wsl/lib
+PATH=$PATH:/usr/sbin:/sbin:$root/usr/lib/wsl/lib
 echo '== system'
 ( . "$root/etc/os-release" 2>/dev/null; echo "distro ${ID:-}"; echo "codename ${VERSION_CODENAME:-}" )
+grep -qi microsoft "$root/proc/sys/kernel/osrelease" 2>/dev/null && echo 'wsl yes'
 echo '== cpu'
 grep -m1 -E '^(model name|Model)' "$root/proc/cpuinfo" 2>/dev/null
 grep -m1 -E '^(flags|Features)' "$root/proc/cpuinfo" 2>/dev/null
@@ -112,6 +113,7 @@ def parse(lines: Iterable[str]) -> Hardware:
         container_toolkit=(toolkit[1] if toolkit else "unknown") if "toolkit" in sections else None,
         distro=system.get("distro", ""),
         codename=system.get("codename", ""),
+        wsl="wsl" in system,
     )
 
 

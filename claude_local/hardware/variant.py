@@ -112,6 +112,8 @@ def has_own_memory(gpu: Gpu) -> bool:
 
 
 def _no_gpu_reason(hardware: Hardware) -> str:
+    if not any(gpu.vendor == "nvidia" for gpu in hardware.gpus) and hardware.nvidia_smi:
+        return f"no usable GPU; nvidia-smi: {hardware.nvidia_smi[:200]}"
     inside = [gpu.name for gpu in hardware.gpus if gpu.vendor in ("amd", "intel") and gpu.driver]
     if inside and not any(gpu.vendor == "nvidia" for gpu in hardware.gpus):
         return f"{', '.join(inside)} has no memory of its own (image_variant = 'vulkan' uses it anyway)"

@@ -19,6 +19,7 @@ from claude_local.docker.gpus import nvidia_options
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 
 CLIENT = Client(client="/usr/bin/docker", buildkit=True, version="28.5.2", daemon=True, dockerd=True)
+NO_TOOLKIT = {"Which": None, "DockerClient": CLIENT, "NvidiaRuntime": False}
 LISTED = "GPU 0: NVIDIA GeForce RTX 4090 (UUID: GPU-12345678-0000-0000-0000-000000000000)"
 
 
@@ -38,10 +39,16 @@ def test_an_installed_toolkit_stays(monkeypatch: Any) -> None:
     assert host.noop_reason
 
 
+def test_a_docker_that_brings_the_runtime_needs_no_toolkit(monkeypatch: Any) -> None:
+    host = StrictHost({**NO_TOOLKIT, "NvidiaRuntime": True})
+    assert run(monkeypatch, install_toolkit, host, machine="x86_64") == []
+    assert "Docker Desktop" in (host.noop_reason or "")
+
+
 def test_the_repository_is_added_with_the_pinned_key_and_the_toolkit_installed(monkeypatch: Any) -> None:
     host = StrictHost(
         {
-            "Which": None,
+            **NO_TOOLKIT,
             "DockerPackages": {"installed": [], "candidates": []},
             "InstalledPackages": {
                 "package": ["curl", "gnupg", "ca-certificates"],
@@ -61,7 +68,7 @@ def test_the_repository_is_added_with_the_pinned_key_and_the_toolkit_installed(m
 def test_a_toolkit_that_apt_knows_needs_no_repository_of_ours(monkeypatch: Any) -> None:
     host = StrictHost(
         {
-            "Which": None,
+            **NO_TOOLKIT,
             "DockerPackages": {"installed": [], "candidates": ["nvidia-container-toolkit"]},
             "InstalledPackages": InstalledPackages.default(),
         }
@@ -71,7 +78,7 @@ def test_a_toolkit_that_apt_knows_needs_no_repository_of_ours(monkeypatch: Any) 
 
 
 def test_a_machine_without_a_toolkit_of_nvidias_is_an_error(monkeypatch: Any) -> None:
-    host = StrictHost({"Which": None, "DockerPackages": {"installed": [], "candidates": []}})
+    host = StrictHost({**NO_TOOLKIT, "DockerPackages": {"installed": [], "candidates": []}})
     run(monkeypatch, install_toolkit, host, machine="riscv64")
     assert "no container toolkit for riscv64" in host.logged[0]
 

@@ -63,6 +63,9 @@ def install_toolkit(machine: str, lock_timeout: int = 300) -> Generator[Any]:
     if host.get_fact(Which, command="nvidia-ctk"):
         host.noop("NVIDIA's container toolkit is installed")
         return
+    if host.get_fact(NvidiaRuntime, client=client()):
+        host.noop("Docker brings the runtime nvidia, as Docker Desktop does")
+        return
     known = host.get_fact(DockerPackages, names=[nvidia.PACKAGE])
     if not known["candidates"]:
         if machine not in nvidia.DEBIAN_ARCHITECTURES:
