@@ -27,9 +27,13 @@ sys.path.insert(0, str(PROJECT))
 from tests.own_docker import UNSHARE, own_docker  # noqa: E402
 from tests.switching_kills import Round, kill_rounds  # noqa: E402
 from tests.switching_load import switch_under_load  # noqa: E402
-from tests.two_containers import deployed_images, two_containers  # noqa: E402
+from tests.switching_time import bare_load, real_models, timed_switch  # noqa: E402
+from tests.two_containers import deployed_images, prepare, two_containers  # noqa: E402
 
 NAMES = ("alpha", "bravo", "carol")
+# Of a switch, in their order; and seconds that it may take beyond the load.
+STAGES = ("draining", "saving", "unloading", "loading", "restoring", "ready")
+LIMIT = 1.0
 VICTIMS = ("manager", "server", "child", "dockerd")
 
 
@@ -53,6 +57,8 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
     """The table that was asked for."""
     if options.what == "load":
         return load(folder, options.rounds or 200)
+    if options.what == "time":
+        return times(folder, options.rounds or 6)
     return kill(folder, options.victims or VICTIMS[:3], options.rounds or 10)
 
 
@@ -87,6 +93,27 @@ def kill(folder: Path, victims: Sequence[str], rounds: int) -> int:
             with two_containers(place, NAMES[:2]) as pair:
                 wrong += sum(show(one) for one in kill_rounds(pair, victim, rounds))
     return 1 if wrong else 0
+
+
+def times(folder: Path, switches: int) -> int:
+    """The table of a switch's stages, for the deployed profiles in turn."""
+    pair = real_models(prepare(folder, NAMES, deployed_images()))
+    try:
+        pair.run()
+        names = [each["id"] for each in pair.get("/models")["models"]]
+        # The second load reads the file from the page cache, as a switch does.
+        bare = {name: statistics.median([bare_load(pair, name) for _ in range(4)][1:]) for name in names}
+        pair.switch(names[0]).raise_for_status()
+        rows = [timed_switch(pair, name, bare[name]) for name in (names[1:] + names[:1]) * (switches // len(names))]
+    finally:
+        pair.remove()
+    stages = sorted({stage for row in rows for stage in row.stages}, key=list(STAGES).index)
+    print(f"| to | {' | '.join(stages)} | whole switch | load alone | overhead | first token |")
+    print("|---|" + "---|" * (len(stages) + 4))
+    for row in rows:
+        cells = [*(row.stages.get(stage, 0.0) for stage in stages), row.total, row.bare, row.overhead, row.first_token]
+        print(f"| {row.model} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
+    return 1 if statistics.median(row.overhead for row in rows) > LIMIT else 0
 
 
 def show(one: Round) -> bool:

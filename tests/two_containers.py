@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,10 @@ class Pair:
                     found[int(number)] = arguments.strip()
         return found
 
+    def with_models(self, folder: Path, memory_mib: int) -> Pair:
+        """The same pair with another directory of models."""
+        return replace(self, server=replace(self.server, model_dir=str(folder), memory_mib=memory_mib))
+
     def run(self) -> None:
         """Start both containers and wait until the default profile answers."""
         for each in (self.server, self.manager):
@@ -143,7 +147,7 @@ def two_containers(folder: Path, names: Sequence[str], images: tuple[str, str] |
 def prepare(folder: Path, names: Sequence[str], images: tuple[str, str]) -> Pair:
     """The files of both containers."""
     uid, gid = owner(os.getuid(), os.getgid())
-    for name in ("models", "server", "profiles", "log", "state"):
+    for name in ("models", "server", "profiles", "log", "state", "sessions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     for name in names:
@@ -169,5 +173,6 @@ def prepare(folder: Path, names: Sequence[str], images: tuple[str, str]) -> Pair
         name=container_name(name), image=images[1], port=free_port(), uid=uid, gid=gid,
         server=name, lib=str(ROOT), venv=str(SHARE / "venv"), server_dir=str(folder / "server"),
         profiles_dir=str(folder / "profiles"), log_dir=str(folder / "log"), state_dir=str(folder / "state"),
+        sessions_dir=str(folder / "sessions"),
     )  # fmt: skip
     return Pair(server, manager, folder, docker())
