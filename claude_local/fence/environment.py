@@ -12,6 +12,7 @@ from os.path import dirname, isfile, islink, join
 
 from claude_local.fence.config import FenceConfig
 from claude_local.fence.files import read_text, realpath
+from claude_local.fence.messages import fail
 from claude_local.fence.plan import covers
 from claude_local.fence.secret_shapes import holds_a_login, looks_like_a_credential, looks_like_a_secret
 
@@ -73,9 +74,8 @@ def session_environment(config: FenceConfig, sandbox_bin: str = "", read_only: S
         # Only Claude Code's own sandbox needs these; files/bash-env.sh takes them off the PATH of commands.
         if config.inner and sandbox_bin:
             env["CLAUDE_LOCAL_SANDBOX_BIN"] = sandbox_bin
-            env["PATH"] = os.pathsep.join(
-                [*link_programs(config, sandbox_bin, read_only), env.get("PATH", "/usr/bin:/bin")]
-            )
+            link_programs(config, sandbox_bin, read_only)
+            env["PATH"] = os.pathsep.join([sandbox_bin, env.get("PATH", "/usr/bin:/bin")])
     return env | {
         "CLAUDE_LOCAL_FENCE": layers_name(config),
         "CLAUDE_LOCAL_SOCKETS": " ".join(config.sockets),
@@ -116,13 +116,12 @@ def commands_bwrap(bwrap: str, read_only: Iterable[str]) -> str:
     return _BWRAP.format(options=shlex.join(options), bwrap=shlex.quote(bwrap))
 
 
-def link_programs(config: FenceConfig, sandbox_bin: str, read_only: Sequence[str] = ()) -> list[str]:
+def link_programs(config: FenceConfig, sandbox_bin: str, read_only: Sequence[str] = ()) -> None:
     """Link the system's bwrap and socat (or the bwrap copy that AppArmor wants) into ``sandbox_bin``. With
     ``read_only``, bwrap is a program that makes these paths read-only (``commands_bwrap``).
 
     Claude Code's sandbox runs the first bwrap and socat on PATH, and a project's ``.venv/bin`` or ``node_modules/.bin``
-    may be on it. Returns the directories to put first on PATH: ``sandbox_bin``, preceded by the programs' own
-    directories where no links can be made (verify starts sessions on a read-only home).
+    may be on it. Ends the program where ``sandbox_bin`` cannot be written: a command must run no other bwrap.
     """
     candidates = {"bwrap": config.bwrap, "socat": system_program("socat")}
     programs = {name: program for name, program in candidates.items() if program is not None}
@@ -139,9 +138,9 @@ def link_programs(config: FenceConfig, sandbox_bin: str, read_only: Sequence[str
             elif not (islink(link) and os.readlink(link) == program):
                 os.symlink(program, new)
                 os.rename(new, link)
-    except OSError:
-        return [*dict.fromkeys(map(dirname, programs.values())), sandbox_bin]
-    return [sandbox_bin]
+    except OSError as error:
+        fail(f"the fence around commands cannot be set up: {sandbox_bin}: {error.strerror}",
+             f"make {sandbox_bin} writable, and start again")  # fmt: skip
 
 
 def system_program(name: str) -> str | None:

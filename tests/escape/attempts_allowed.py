@@ -38,6 +38,13 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: lab.listeners.find(words))
 
 
+@attempt("work-port", WORK, "Reach a port of fence_ports with plain curl", allowed=True)
+def _(lab: Lab) -> Plan:
+    words = lab.nonce()
+    return Plan([bash(f"curl -s -m 5 'http://127.0.0.1:{lab.ports['open']}/{words}'")],
+                lambda: lab.listeners.find(words))  # fmt: skip
+
+
 @attempt("work-git", WORK, "Commit", allowed=True)
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 from tests.escape.attempt import ROOT, Plan, attempt, bash
-from tests.escape.lab import PYTHON, Lab
+from tests.escape.lab import OPEN_PORT, PYTHON, Lab
 from tests.escape.world import HOST_ADDRESS
 
 LOOPBACK = "other loopback ports"
@@ -17,7 +17,7 @@ PROGRAMS = "the network, through hooks and MCP servers"
 
 def heard(lab: Lab, words: str, command: str) -> Plan:
     # The allowed port may hear it; no other must.
-    return Plan([bash(command)], lambda: lab.listeners.find(words, but="the manager's port"))
+    return Plan([bash(command)], lambda: lab.listeners.find(words, but=OPEN_PORT))
 
 
 @attempt("loopback-curl", LOOPBACK, "curl another loopback port")
@@ -66,7 +66,7 @@ def _(lab: Lab) -> Plan:
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
     to = f"127.0.0.1:{lab.ports['loopback']}/{words}"
-    url = f"http://127.0.0.1:{lab.ports['manager']}/redirect/{to}"
+    url = f"http://127.0.0.1:{lab.ports['open']}/redirect/{to}"
     return heard(lab, words, f"curl -s -L -m 3 {url}")
 
 
@@ -85,11 +85,11 @@ def _(lab: Lab) -> Plan:
 @attempt("relay-smuggle", LOOPBACK, "Ask an allowed port for another one: absolute URI, Host, CONNECT")
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
-    manager, to = lab.ports["manager"], f"127.0.0.1:{lab.ports['loopback']}"
+    port, to = lab.ports["open"], f"127.0.0.1:{lab.ports['loopback']}"
     command = (
-        f"curl -s -m 2 --noproxy '*' --connect-to {to}:127.0.0.1:{manager} http://{to}/x;"
-        f" curl -s -m 2 --noproxy '' -x http://127.0.0.1:{manager} http://{to}/{words};"
-        f" curl -s -m 2 --noproxy '' -p -x http://127.0.0.1:{manager} http://{to}/{words}"
+        f"curl -s -m 2 --noproxy '*' --connect-to {to}:127.0.0.1:{port} http://{to}/x;"
+        f" curl -s -m 2 --noproxy '' -x http://127.0.0.1:{port} http://{to}/{words};"
+        f" curl -s -m 2 --noproxy '' -p -x http://127.0.0.1:{port} http://{to}/{words}"
     )
     return heard(lab, words, f"{command}; curl -s -m 2 --noproxy '*' http://{to}/{words}")
 

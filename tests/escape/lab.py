@@ -32,6 +32,7 @@ PYTHON = "/usr/bin/python3"
 LAYERS = {"both": ["outer", "inner"], "outer": ["outer"], "inner": ["inner"], "none": []}
 STOPPED, THROUGH, CANNOT = "stopped", "THROUGH", "cannot succeed here"
 MANAGER_PORT = 8081
+OPEN_PORT = "a port of fence_ports"
 # Seconds that one session may take; the longest has some eighty tool calls.
 SESSION = 400
 # Tool calls in one turn.
@@ -259,6 +260,7 @@ class Lab:
             "udp": self.listeners.udp("UDP", host),
             "dns": self.listeners.udp("DNS", DNS_ADDRESS, 53),
             "manager": self.listeners.tcp("the manager's port", here, MANAGER_PORT),
+            "open": self.listeners.tcp(OPEN_PORT, here),
         }
         run = Path("/run/user") / str(self.account.uid)
         for name, path in {
@@ -286,7 +288,8 @@ class Lab:
             Path(self.paths.enforced_settings).write_text("{}")
         else:
             fence = json.loads(Path(self.paths.fence_config).read_text())
-            Path(self.paths.fence_config).write_text(json.dumps({**fence, "layers": LAYERS[self.way]}))
+            chosen = {"layers": LAYERS[self.way], "ports": [*fence["ports"], self.ports["open"]]}
+            Path(self.paths.fence_config).write_text(json.dumps({**fence, **chosen}))
         user_settings = Path(self.paths.settings)
         settings = json.loads(user_settings.read_text())
         settings["hooks"] = {

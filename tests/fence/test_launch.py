@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -143,11 +142,20 @@ def test_the_inner_layer_uses_the_systems_programs(station: Station) -> None:
         assert f"\nexec {shlex.quote(bwrap)} " in (sandbox_bin / "bwrap").read_text()
         assert os.path.realpath(sandbox_bin / "socat") == os.path.realpath("/usr/bin/socat")
     assert sorted(os.listdir(sandbox_bin)) == ["bwrap", "socat"]
-    # Where no links can be made, the programs' own directories come first.
-    shutil.rmtree(sandbox_bin)
+
+
+@pytest.mark.parametrize("layers", [(OUTER, INNER), (INNER,)])
+def test_no_session_starts_where_the_fence_of_commands_cannot_be_written(
+    station: Station, layers: tuple[str, ...]
+) -> None:
+    """With the system's bwrap in its place, commands could write ~/.claude-local."""
+    sandbox_bin, words = station.share / "sandbox-bin", station.words
     sandbox_bin.write_text("in the way")
-    assert station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"][0] == str(copy)
-    assert os.path.realpath(station.saw(which, PATH=f"{planted}:{os.environ['PATH']}")["found"][1]).startswith("/usr/")
+    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--sandbox-bin", str(sandbox_bin), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    station.configure(layers=layers, reason="")
+    done = station.run("x")
+    assert done.returncode == 1 and f"Fix: make {sandbox_bin} writable" in done.stderr
+    assert not (station.workspace / "record.json").exists()
 
 
 def test_commands_do_not_write_claude_codes_configuration_and_temporary_files(station: Station) -> None:
