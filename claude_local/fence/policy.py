@@ -174,7 +174,8 @@ GIT_GUARDED = ("hooks", "config", "config.worktree", "info/attributes", "info/ex
 # take.
 GIT_GUARDED_NESTED = tuple(name for name in GIT_GUARDED if name != "info/exclude")
 
-# Empty files and directories that Claude Code (2.1.330) leaves in a git directory.
+# Empty files and directories that Claude Code (2.1.330) leaves in a git directory, also where the outer layer holds
+# files.
 LEFTOVERS_IN_GIT = (
     "glab-cli", "remotes", "branches", "worktrees", "config.worktree", "info/.claude-sandbox-noreplace",
     "objects/info/.claude-sandbox-noreplace", "objects/info/alternates", "objects/info/commit-graphs",

@@ -15,7 +15,7 @@ from claude_local.fence.git_guard import guard_repository, guard_untrusted
 from claude_local.fence.git_repository import find_repository
 from claude_local.fence.options import Options, added_directories
 from claude_local.fence.plan import Fence, covers
-from claude_local.fence.sockets import control_directories, mask_sockets
+from claude_local.fence.sockets import mask_sockets
 from claude_local.fence.survey import Places, Survey
 from claude_local.fence.workspace import WorkspaceRefused, check_workspace, guard_workspace
 
@@ -50,7 +50,7 @@ def survey_home(config: FenceConfig, places: Places, workspaces: Sequence[str]) 
     """What a session must not see of the home directory and the system."""
     survey = Survey(fence=Fence(tmpfs=tmpfs_directories()))
     keep_programs(survey, places)
-    hidden = [*config.hidden, *moved_secrets(os.environ, workspaces), *control_directories(places.home)]
+    hidden = [*config.hidden, *moved_secrets(os.environ, workspaces)]
     hidden += secret_settings(places.home, os.environ, workspaces)
     hide(survey, places, hidden, [*config.visible, *public_keys(config, places.home)])
     return survey

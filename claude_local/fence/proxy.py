@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from claude_local.fence.relay import CONNECT, HEAD, PIECE, answer, carry, closing
+from claude_local.fence.relay import CONNECT, HEAD, PIECE, answer, carry, closing, refuse
 
 # The names of this machine in a request, as in the session's settings.
 HOSTS = ("127.0.0.1", "localhost")
@@ -129,8 +129,8 @@ def _answer_http(inside: socket.socket, data: bytes, rules: _Rules) -> None:
         outside = _connected(host, port, rules)
     except _Denied as denied:
         words = f"claude-local: {denied.why}\n".encode("ascii", "replace")
-        inside.sendall(b"HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
-                       % (denied.status.encode(), len(words), words))  # fmt: skip
+        refuse(inside, b"HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+               % (denied.status.encode(), len(words), words))  # fmt: skip
         return
     if head:
         carry(inside, outside, rules.filters.get(port), closing, head + data[end:])

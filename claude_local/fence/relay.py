@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import selectors
 import socket
 import threading
 import time
@@ -11,8 +10,8 @@ from contextlib import suppress
 
 from claude_local.fence.server_requests import RequestRefused
 
-# Bytes that are read at once, and bytes that may wait for a slow reader.
-PIECE, WAITING = 65536, 1 << 20
+# Bytes that are read at once.
+PIECE = 65536
 # Seconds to wait for a connection outside.
 CONNECT = 10.0
 # Connections at once, over all ports. Each takes three descriptors, and a process often may have 1024.
@@ -29,54 +28,6 @@ def closing(head: bytes) -> bytes:
     return b"\r\n".join([first, b"Connection: close", *kept])
 
 
-class _Way:
-    """One direction of a connection, from ``source`` to ``target``. ``rewrite``: changes the first head.
-    ``must_have_head``: nothing passes without one."""
-
-    def __init__(
-        self,
-        source: socket.socket,
-        target: socket.socket,
-        rewrite: Callable[[bytes], bytes] | None = None,
-        *,
-        must_have_head: bool = False,
-    ) -> None:
-        self.source, self.target = source, target
-        self.must_have_head = must_have_head
-        self.waiting = bytearray()
-        self.rewrite = rewrite  # until the first head is complete
-        self.ended = False  # the source sends no more
-        self.closed = False  # and the target knows
-
-    def read(self) -> None:
-        try:
-            piece = self.source.recv(PIECE)
-        except BlockingIOError:
-            return
-        if piece:
-            self.waiting += piece
-        else:
-            self.ended = True
-
-    def write(self) -> None:
-        if self.rewrite is not None:
-            end = self.waiting.find(b"\r\n\r\n")
-            if end < 0 and not self.ended and len(self.waiting) < HEAD:
-                return
-            if end >= 0:
-                self.waiting[:end] = self.rewrite(bytes(self.waiting[:end]))
-            elif self.must_have_head and self.waiting:
-                raise RequestRefused("something without a complete HTTP head")
-            self.rewrite = None
-        with suppress(BlockingIOError):
-            while self.waiting:
-                del self.waiting[: self.target.send(self.waiting)]
-        if self.ended and not self.waiting and not self.closed:
-            self.closed = True
-            with suppress(OSError):
-                self.target.shutdown(socket.SHUT_WR)
-
-
 def carry(
     inside: socket.socket,
     outside: socket.socket,
@@ -84,52 +35,57 @@ def carry(
     reply: Callable[[bytes], bytes] | None = None,
     first: bytes = b"",
 ) -> None:
-    """Carry both directions until both have ended or one breaks.
+    """Carry both directions, a thread each, until both have ended or one breaks; then close both.
 
     ``request``, ``reply``: change the first HTTP head of their direction; ``request`` may raise RequestRefused, and
     nothing passes without a head for it. ``first``: bytes already read from ``inside``.
     """
-    ways = (_Way(inside, outside, request, must_have_head=True), _Way(outside, inside, reply))
-    ways[0].waiting += first
-    with selectors.DefaultSelector() as selector, inside, outside:
+    with inside, outside:
         for end in (inside, outside):
-            end.setblocking(False)
+            end.settimeout(None)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while True:
-            try:
-                for way in ways:
-                    way.write()
-                if all(way.closed for way in ways):
-                    return
-            except RequestRefused as refused:
-                _refuse(inside, refused.reply)
-                return
-            except OSError:
-                return
-            interest = {inside: 0, outside: 0}
-            for way in ways:
-                if not way.ended and len(way.waiting) < WAITING:
-                    interest[way.source] |= selectors.EVENT_READ
-                if way.waiting and way.rewrite is None:
-                    interest[way.target] |= selectors.EVENT_WRITE
-            for end, events in interest.items():
-                known = selector.get_map().get(end)
-                if known is None and events:
-                    selector.register(end, events)
-                elif known is not None and not events:
-                    selector.unregister(end)
-                elif known is not None and known.events != events:
-                    selector.modify(end, events)
-            try:
-                for key, events in selector.select():
-                    for way in ways:
-                        if way.source is key.fileobj and events & selectors.EVENT_READ:
-                            way.read()
-            except OSError:
-                return
+        answers = threading.Thread(target=_carry, args=(outside, inside, reply), daemon=True)
+        answers.start()
+        try:
+            _carry(inside, outside, request, first, must_have_head=True)
+        except RequestRefused as refused:
+            refuse(inside, refused.reply)
+            _break(outside)
+        answers.join()
 
 
-def _refuse(inside: socket.socket, reply: bytes) -> None:
+def _carry(
+    source: socket.socket,
+    target: socket.socket,
+    rewrite: Callable[[bytes], bytes] | None,
+    first: bytes = b"",
+    *,
+    must_have_head: bool = False,
+) -> None:
+    """Carry one direction to its end. Where the other end is gone, both connections break."""
+    try:
+        if rewrite is not None:
+            while (end := first.find(b"\r\n\r\n")) < 0 and len(first) < HEAD and (piece := source.recv(PIECE)):
+                first += piece
+            if end >= 0:
+                first = rewrite(first[:end]) + first[end:]
+            elif first and must_have_head:
+                raise RequestRefused("something without a complete HTTP head")
+        target.sendall(first)
+        while piece := source.recv(PIECE):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        _break(source)
+        _break(target)
+
+
+def _break(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def refuse(inside: socket.socket, reply: bytes) -> None:
     """Send ``reply`` and close. What the client still sends is read: unread bytes would reset the connection, and the
     client would lose the reply."""
     with suppress(OSError):

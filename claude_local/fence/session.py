@@ -37,12 +37,10 @@ from claude_local.fence.refusals import RefusedHosts
 from claude_local.fence.relay import relay
 from claude_local.fence.server_requests import filter_for, manager_filter
 from claude_local.fence.session_report import (
-    configured_programs,
     look_back,
     report_changes,
     report_configs,
     report_guards,
-    report_programs,
     report_watch,
     report_weaknesses,
 )
@@ -165,7 +163,6 @@ def run_once(session: FencedSession) -> int:
     survey = session.survey
     network = session_network(session.config, session.options, session.places)
     env, swap = environment_and_token(session, network)
-    programs = configured_programs(survey.fence.ro_bind)
     watch = Watch(
         session.workspaces, survey.forbidden, survey.symlinks, survey.repositories, survey.unguarded, session.ledger,
         [*session.git_dirs, session.places.config_dir],
@@ -190,7 +187,6 @@ def run_once(session: FencedSession) -> int:
         report_guards(complete, unguarded)
     report_watch(watch)
     report_configs(running.copies)
-    report_programs(programs, configured_programs(survey.fence.ro_bind))
     report_changes(watch)
     return status if status >= 0 else 128 - status
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from os.path import basename, isdir
+from os.path import isdir
 
-from claude_local.fence import git_config, tracked_names
+from claude_local.fence import tracked_names
 from claude_local.fence.config_copies import ConfigCopies
 from claude_local.fence.deadline import stopped_by_signals
-from claude_local.fence.files import read_text, realpath
+from claude_local.fence.files import realpath
 from claude_local.fence.ledger import Interrupted
 from claude_local.fence.messages import note, report
 from claude_local.fence.quarantine import Blocked
@@ -29,23 +29,6 @@ def report_weaknesses(protection: Protection, sockets: Sequence[str]) -> None:
         note("this session can read logins that you make while it runs")
         note("files that other programs replace while this session runs lose their guard: its mounts cannot be changed")
         report(f"this session can connect to {path}" for path in sockets)
-
-
-def configured_programs(guarded: Sequence[str]) -> dict[str, set[str]]:
-    """What the git configurations among ``guarded`` make git run or obey, by configuration.
-
-    While another program replaces such a file, a session that tries all the time can write it before its guard is back.
-    """
-    texts = {path: read_text(path) for path in guarded if basename(path) in ("config", "config.worktree")}
-    return {path: {*git_config.named_files(text), *git_config.named_directories(text)} for path, text in texts.items()}
-
-
-def report_programs(before: dict[str, set[str]], after: dict[str, set[str]]) -> None:
-    """The programs and files that guarded configurations have come to name during a session."""
-    for path, programs in after.items():
-        if added := programs - before.get(path, set()):
-            note(f"while this session ran, {path} came to name what git runs or obeys: {', '.join(sorted(added))}. "
-                 "If that was not you, remove it before you use git here")  # fmt: skip
 
 
 def report_guards(complete: bool, unguarded: Sequence[str]) -> None:

@@ -7,10 +7,10 @@ import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from os.path import basename, dirname, isdir, isfile, islink, join
+from os.path import dirname, isdir, isfile, islink, join
 
-from claude_local.fence import git_config, git_index, policy
-from claude_local.fence.files import SMALL, expand_home, read_bytes, read_text, realpath, resolve
+from claude_local.fence import git_config, policy
+from claude_local.fence.files import SMALL, expand_home, read_text, realpath, resolve
 from claude_local.fence.git_repository import read_configs, user_configs, working_tree_of
 from claude_local.fence.plan import covers
 
@@ -102,20 +102,6 @@ def _names(directory: str) -> list[str]:
     with suppress(OSError):
         return sorted(os.listdir(directory))[:MAX_HOOKS]
     return []
-
-
-def skipped_files(git_dir: str) -> set[str]:
-    """The tracked files whose changes ``git status`` and ``git diff`` do not show (assume-unchanged, skip-worktree)."""
-    data = read_bytes(join(git_dir, "index"), limit=git_index.MAX_SIZE)
-    if not data:
-        return set()
-    common = dirname(dirname(git_dir)) if basename(dirname(git_dir)) == "worktrees" else git_dir
-    configs = (join(common, "config"), join(common, "config.worktree"), join(git_dir, "config.worktree"))
-    settings = {(section, key): value.lower()
-                for path in configs for section, _, key, value in git_config.entries(read_text(path))}  # fmt: skip
-    sparse = settings.get(("core", "sparsecheckout")) in ("", "true", "yes", "on", "1")
-    name_size = 32 if settings.get(("extensions", "objectformat")) == "sha256" else 20
-    return git_index.hidden_paths(data, sparse=sparse, name_size=name_size)
 
 
 def hook_manager_configs(workspace: str) -> dict[str, str]:

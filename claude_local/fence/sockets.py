@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from os.path import dirname, isabs, isdir, join
+from os.path import dirname, isabs, join
 
 from claude_local.fence import policy
-from claude_local.fence.files import expand_home, read_text, realpath
+from claude_local.fence.files import realpath
 from claude_local.fence.plan import covers
 from claude_local.fence.survey import Survey
-
-
-def control_directories(home: str) -> list[str]:
-    """The directories of ssh's control sockets (ControlPath in ``~/.ssh/config`` and the files that it includes).
-    Whoever reaches such a socket uses a connection that is logged in. A directory that holds anything else is left
-    out."""
-    texts = [read_text(join(home, ".ssh", "config"))]
-    for keyword, value in _ssh_options(texts[0]):
-        if keyword == "include":
-            texts += [read_text(path) for pattern in value.split() for path in _included_files(pattern, home)]
-    directories = []
-    for keyword, value in (option for text in texts for option in _ssh_options(text)):
-        path = expand_home(value.strip('"').replace("%d", home).replace("${HOME}", home), home)
-        # Up to the part that differs from connection to connection.
-        directory = dirname(path.partition("%")[0].partition("$")[0])
-        if keyword == "controlpath" and isdir(directory) and all(is_socket for _, is_socket in _entries(directory)):
-            directories.append(directory)
-    return list(dict.fromkeys(directories))
-
-
-def _ssh_options(text: str) -> Iterator[tuple[str, str]]:
-    """Keyword, in lower case, and value of each line of an ssh_config(5)."""
-    for line in text.splitlines():
-        parts = line.strip().replace("=", " ", 1).split(None, 1)
-        if len(parts) == 2:
-            yield parts[0].lower(), parts[1].strip()
-
-
-def _included_files(pattern: str, home: str) -> list[str]:
-    """The files that an Include of ssh's names; a relative one starts in ``~/.ssh``."""
-    pattern = pattern.strip('"')
-    if pattern.startswith("~"):
-        pattern = glob.escape(home) + pattern[1:]
-    return sorted(glob.glob(join(glob.escape(home), ".ssh", pattern)))
 
 
 def bound_sockets(table: str) -> list[str]:

@@ -6,11 +6,9 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from os.path import dirname, join, lexists, relpath
+from os.path import dirname
 
-from claude_local.fence import git_config
-from claude_local.fence.files import read_bytes, read_text, realpath, resolve
-from claude_local.fence.git_index import MAX_SIZE
+from claude_local.fence.files import realpath
 
 
 def make_stubs(files: Iterable[str]) -> None:
@@ -22,9 +20,8 @@ def make_stubs(files: Iterable[str]) -> None:
 
 
 def remove_stubs(paths: Iterable[str]) -> None:
-    """Remove the empty files and directories among ``paths``. What holds something stays, and what git tracks, and
-    what lies behind a symlink."""
-    indexes: dict[str, bytes] = {}
+    """Remove the empty files and directories among ``paths``. What holds something stays, and what lies behind a
+    symlink."""
     # A directory comes after what is in it.
     for path in sorted(paths, reverse=True):
         with suppress(OSError):
@@ -33,31 +30,5 @@ def remove_stubs(paths: Iterable[str]) -> None:
             status = os.lstat(path)
             if stat.S_ISDIR(status.st_mode):
                 os.rmdir(path)
-            elif stat.S_ISREG(status.st_mode) and status.st_size == 0 and not _is_tracked(path, indexes):
+            elif stat.S_ISREG(status.st_mode) and status.st_size == 0:
                 os.unlink(path)
-
-
-def _is_tracked(path: str, indexes: dict[str, bytes]) -> bool:
-    """Whether ``path`` is in the index of its repository. ``indexes``: those that were read before, by working tree.
-
-    The index is searched, not parsed: before a path stand its length and, in version 4, one or two bytes more
-    (gitformat-index(5)). Version 4 may shorten paths, so a tracked file may be missed. An index of more than MAX_SIZE
-    is not searched: it counts as tracking everything.
-    """
-    top = dirname(path)
-    while top != "/" and not lexists(join(top, ".git")):
-        top = dirname(top)
-    if top not in indexes:
-        link = join(top, ".git")
-        target = git_config.gitfile_target(read_text(link))
-        git_dir = link if target is None else resolve(target, top)
-        indexes[top] = read_bytes(join(git_dir, "index"), limit=MAX_SIZE + 1)
-    index, name = indexes[top], os.fsencode(relpath(path, top))
-    if len(index) > MAX_SIZE:
-        return True
-    at = index.find(name + b"\0")
-    while at >= 0:
-        if any(int.from_bytes(index[at - back : at - back + 2], "big") & 0xFFF == len(name) for back in (2, 3, 4)):
-            return True
-        at = index.find(name + b"\0", at + 1)
-    return False

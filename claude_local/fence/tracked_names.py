@@ -17,6 +17,8 @@ from claude_local.fence.environment import system_program
 
 # Seconds that one git command may take, and bytes that it may print: a session wrote what it reads.
 _TIMEOUT, _OUTPUT = 10.0, 4 << 20
+# The same for a list of all tracked files: about 600,000.
+_INDEX = 64 << 20
 # New tips, and paths in former tips, that are looked at; with more, what is new is reported without a further look.
 _TIPS, _LOOKUPS = 200, 20_000
 _NAMES = [f":(glob,icase)**/{name}{end}" for name in sorted(policy.GUARDED) for end in ("", "/**")]
@@ -34,10 +36,12 @@ _EMPTY_TREE = {
 @dataclass(frozen=True)
 class Tracked:
     """What git could check out in one git directory. ``tips``: object by ref, HEAD among them. ``index``: object and
-    path of the entries with guarded names. ``is_readable``: whether git could read both."""
+    path of the entries with guarded names. ``hidden``: paths whose changes ``git status`` does not show
+    (assume-unchanged, skip-worktree). ``is_readable``: whether git could read refs and index."""
 
     tips: dict[str, str] = field(default_factory=dict)
     index: frozenset[tuple[str, str]] = frozenset()
+    hidden: frozenset[str] = frozenset()
     is_readable: bool = True
 
 
@@ -49,13 +53,22 @@ def read_tracked(git_dir: str) -> Tracked:
         # A worktree: the other refs are the repository's.
         tips = {name: tip for name, tip in tips.items() if name == "HEAD"}
     parts = [entry.partition("\t") for entry in (entries or "").split("\0") if entry]
-    return Tracked(tips, frozenset((head.split()[1], path) for head, _, path in parts), None not in (refs, entries))
+    index = frozenset((head.split()[1], path) for head, _, path in parts)
+    hidden = frozenset[str]() if entries is None else _hidden(git_dir)
+    return Tracked(tips, index, hidden, None not in (refs, entries))
 
 
-def new_names(git_dir: str, before: Tracked) -> dict[str, list[str]]:
+def _hidden(git_dir: str) -> frozenset[str]:
+    """The tracked files whose changes git does not show. A sparse checkout skips files itself, so only the other mark
+    counts there."""
+    is_sparse = (_git(git_dir, "config", "--type=bool", "core.sparseCheckout") or "").strip() == "true"
+    entries = (_git(git_dir, "ls-files", "-v", "-z", limit=_INDEX) or "").split("\0")
+    return frozenset(each[2:] for each in entries if each[:1].islower() or (each[:1] == "S" and not is_sparse))
+
+
+def new_names(git_dir: str, before: Tracked, now: Tracked) -> dict[str, list[str]]:
     """Where something with a guarded name is that was nowhere ``before``: the index or refs, by path. A ref that
     replaces objects counts as one."""
-    now = read_tracked(git_dir)
     if before.is_readable and not now.is_readable:
         return {"something that git cannot read": ["the index or the refs"]}
     found = [(tip, path, "the index") for tip, path in now.index - before.index]
@@ -93,7 +106,7 @@ def _former(git_dir: str, tips: set[str], wanted: set[tuple[str, str]]) -> set[t
     return {(line, path) for (_, path), line in zip(asked, (said or "").splitlines(), strict=False)} & wanted
 
 
-def _git(git_dir: str, *words: str, text: str = "") -> str | None:
+def _git(git_dir: str, *words: str, text: str = "", limit: int = _OUTPUT) -> str | None:
     """What git prints; None where it fails, takes long or prints much. 1 is show-ref's status for no refs."""
     git = system_program("git")
     if git is None:
@@ -107,8 +120,8 @@ def _git(git_dir: str, *words: str, text: str = "") -> str | None:
         ) as process:
             timer = Timer(_TIMEOUT, process.kill)
             timer.start()
-            said = process.stdout.read(_OUTPUT + 1) if process.stdout else b""
-            if len(said) > _OUTPUT:
+            said = process.stdout.read(limit + 1) if process.stdout else b""
+            if len(said) > limit:
                 process.kill()
             status = process.wait()
             timer.cancel()

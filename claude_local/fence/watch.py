@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from os.path import basename, dirname, isdir, islink, join, relpath
 
-from claude_local.fence import git_config
 from claude_local.fence.config_copies import ConfigCopies
 from claude_local.fence.deadline import Deadline
 from claude_local.fence.files import is_empty_file, read_text
@@ -22,7 +21,7 @@ from claude_local.fence.plan import covers, outermost
 from claude_local.fence.quarantine import Blocked, Quarantine, open_directory
 from claude_local.fence.repository_check import RepositoryCheck
 from claude_local.fence.scan import Scan, is_bare_repository, scan
-from claude_local.fence.snapshot import Snapshot, has_hooks, hook_manager_configs, skipped_files, take_snapshot
+from claude_local.fence.snapshot import Snapshot, has_hooks, hook_manager_configs, take_snapshot
 from claude_local.fence.tracked_names import Tracked, new_names, read_tracked
 
 # Seconds between two looks, each of them about forty calls of lstat.
@@ -73,12 +72,9 @@ class Watch:
         # What existed at the start: unguarded repositories, .git files, and what hides files or configures hooks.
         self._snapshots: dict[str, Snapshot] = {}
         self._git_files: dict[str, str] = {}
-        self._skipped_files: dict[str, set[str]] = {}
         self._tracked: dict[str, Tracked] = {}
         self._excludes = {each: read_text(_exclude(each)) for each in self.known}
         self._hook_configs = {path: text for each in workspaces for path, text in hook_manager_configs(each).items()}
-        # Repositories whose directory changed while their files are old: another one may have been moved there.
-        self._doubtful: set[str] = set()
 
         self._stopped = threading.Event()
         self._errors: list[Exception] = []
@@ -113,9 +109,7 @@ class Watch:
         if self._survey.is_alive():
             self.unsearched += self.writable
         self._look_through()
-        self._report_moved_repositories()
-        self._report_hidden_files()
-        self._report_tracked_names()
+        self._report_tracked()
         self._report_hook_configs()
         if self._errors:
             raise self._errors[0]
@@ -163,18 +157,17 @@ class Watch:
             self.ledger.know(self.known - guarded)
         more = sorted(self.known - self._tracked.keys())
         self._tracked |= {git_dir: read_tracked(git_dir) for git_dir in filter(isdir, more)}
-        self._skipped_files = {each: skipped_files(each) for each in sorted(self.known)}
         for git_dir in self.known - self._excludes.keys():
             if not self._is_new(_exclude(git_dir)):
                 self._excludes[git_dir] = read_text(_exclude(git_dir))
 
     def _remember(self, git_dir: str) -> bool:
         """Take a snapshot of a git directory. False where the session made it."""
-        if git_dir not in self.unguarded and self._is_new(git_dir):
-            # git itself changes the directory all the time, so its files decide.
-            if self._is_new(join(git_dir, "config")) and self._is_new(join(git_dir, "commondir")):
-                return False
-            self._doubtful.add(git_dir)
+        # git itself changes the directory all the time, so its files decide.
+        if git_dir not in self.unguarded and all(
+            self._is_new(each) for each in (git_dir, join(git_dir, "config"), join(git_dir, "commondir"))
+        ):
+            return False
         self._snapshots[git_dir] = take_snapshot(git_dir, self.workspaces, self.began)
         self.known.add(git_dir)
         return True
@@ -295,29 +288,18 @@ class Watch:
 
         self._each([*candidates, *([git_dir] if git_dir in without else [])], check)
 
-    def _report_moved_repositories(self) -> None:
-        for git_dir in sorted(self._doubtful):
-            config = join(git_dir, "config")
-            if has_hooks(git_dir) or git_config.unsafe_entries(read_text(config)):
-                self.quarantine.report(config)
-
-    def _report_hidden_files(self) -> None:
-        """Report the files that the session hid from git: by marks in the index, or by ``info/exclude``."""
+    def _report_tracked(self) -> None:
+        """Report what came into the index or the refs under a guarded name, and the files that the session hid from
+        git: by marks in the index, or by ``info/exclude``."""
 
         def look(git_dir: str) -> None:
             exclude = read_text(_exclude(git_dir))
             if exclude and exclude != self._excludes.get(git_dir, ""):
                 self.quarantine.report(_exclude(git_dir))
-            if new := sorted(skipped_files(git_dir) - self._skipped_files[git_dir]):
-                self.hidden_files[git_dir] = new
-
-        self._each(self._skipped_files, look)
-
-    def _report_tracked_names(self) -> None:
-        """Report what came into the index or the refs under a guarded name."""
-
-        def look(git_dir: str) -> None:
-            if places := new_names(git_dir, self._tracked.get(git_dir, Tracked(is_readable=False))):
+            before, now = self._tracked.get(git_dir, Tracked(is_readable=False)), read_tracked(git_dir)
+            if hidden := sorted(now.hidden - before.hidden):
+                self.hidden_files[git_dir] = hidden
+            if places := new_names(git_dir, before, now):
                 self.tracked[git_dir] = places
 
         new = [join(each, ".git") for each in self._without_git]

@@ -290,6 +290,10 @@ class Lab:
             fence = json.loads(Path(self.paths.fence_config).read_text())
             chosen = {"layers": LAYERS[self.way], "ports": [*fence["ports"], self.ports["open"]]}
             Path(self.paths.fence_config).write_text(json.dumps({**fence, **chosen}))
+            enforced = json.loads(Path(self.paths.enforced_settings).read_text())
+            hosts = [f"{name}:{self.ports['open']}" for name in ("127.0.0.1", "localhost")]
+            enforced["sandbox"]["network"]["allowedDomains"] += hosts
+            Path(self.paths.enforced_settings).write_text(json.dumps(enforced))
         user_settings = Path(self.paths.settings)
         settings = json.loads(user_settings.read_text())
         settings["hooks"] = {

@@ -183,7 +183,7 @@ def test_a_last_look_that_fails_is_reported_with_what_it_found(station: Station)
         station,
         "from claude_local.fence import watch\n"
         "def fails(*_):\n    raise ValueError('a text that nobody thought of')\n"
-        "watch.skipped_files = fails",
+        "watch.read_tracked = fails",
     )
     repository = "os.makedirs('lib/.git/hooks'); open('lib/.git/hooks/pre-commit', 'w').close()\n"
     subprocess.run(["git", "init", "-q", str(station.workspace)], check=True, timeout=30)

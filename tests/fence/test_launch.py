@@ -742,3 +742,10 @@ def test_a_session_cannot_write_a_disk_that_is_mounted_later(station: Station) -
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert station.record()["disk"] == ["Read-only file system", ["below"]]
+
+
+def test_what_claude_codes_sandbox_leaves_in_a_git_directory_is_removed(station: Station) -> None:
+    subprocess.run(["git", "init", "-q", str(station.workspace)], check=True, timeout=30)
+    before = sorted(str(each) for each in (station.workspace / ".git").rglob("*"))
+    station.saw("os.mkdir('.git/glab-cli'); open('.git/info/.claude-sandbox-noreplace', 'w').close()")
+    assert sorted(str(each) for each in (station.workspace / ".git").rglob("*")) == before

@@ -47,31 +47,6 @@ class Place:
         return set(os.listdir(self.workspace))
 
 
-def git(place: Place, *words: str) -> None:
-    env = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
-    subprocess.run(["git", *words], cwd=place.workspace, env=env, check=True, capture_output=True, timeout=30)
-
-
-@pytest.mark.parametrize("version", ["2", "3", "4"])
-def test_a_stub_that_git_tracks_by_now_stays(place: Place, version: str) -> None:
-    """``git add -A`` in another terminal adds the stubs too. A tracked file must not vanish."""
-    git(place, "init", "-q")
-    git(place, "config", "index.version", version)
-    session = place.session(".envrc", ".mcp.json", "kept")
-    place.make("sub/", "sub/.mcp.json")
-    git(place, "add", ".envrc", "kept", "sub/.mcp.json")
-    session.close()
-    assert place.names == {".git", ".envrc", "kept", "sub"}
-
-
-def test_a_stub_that_git_tracks_in_a_worktree_stays(place: Place) -> None:
-    git(place, "init", "-q", "--separate-git-dir", "../elsewhere")
-    session = place.session(".envrc", ".mcp.json")
-    git(place, "add", ".envrc")
-    session.close()
-    assert place.names == {".git", ".envrc"}
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)

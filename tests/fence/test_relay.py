@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-from claude_local.fence.relay import PIECE, WAITING, relay
+from claude_local.fence.relay import relay
 
 Handler = Callable[[socket.socket], None]
 
@@ -204,7 +204,7 @@ def test_a_slow_reader_slows_the_writer_down(
     assert enough.wait(20)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert sent < 64 << 20, "the kernel's buffers and ours take no more"
-    assert grown < 32 << 20 and WAITING + PIECE < 8 << 20
+    assert grown < 32 << 20
     connection.close()
 
 

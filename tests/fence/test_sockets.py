@@ -12,7 +12,7 @@ import pytest
 from claude_local.fence import policy
 from claude_local.fence.files import read_text
 from claude_local.fence.plan import Fence
-from claude_local.fence.sockets import bound_sockets, control_directories, mask_sockets
+from claude_local.fence.sockets import bound_sockets, mask_sockets
 from claude_local.fence.survey import Survey
 from tests.fence.world import World, write
 
@@ -80,28 +80,3 @@ def test_a_socket_that_was_bound_by_a_relative_path_is_masked(world: World, monk
         mask_sockets(survey, kernels_table(), [])
         it.communicate(b"\n", timeout=20)
     assert str(world.home / "a.sock") in survey.fence.masked_files
-
-
-def test_the_directories_of_control_sockets_come_from_the_ssh_configuration(world: World) -> None:
-    write(world.home / ".ssh" / "config", """
-Include conf.d/*.conf ~/.ssh/more
-Host *
-  ControlPath ~/.cache/ssh/%C
-host x
-\tcontrolpath="%d/masters/%r@%h:%p"
-  ControlPath none
-Host y
-  ControlPath=~/.cache/%C
-  ControlPath %d/%C
-""")  # fmt: skip
-    write(world.home / ".ssh" / "conf.d" / "a.conf", "ControlPath ${HOME}/.included/%C\n")
-    write(world.home / ".ssh" / "conf.d" / "b.txt", "ControlPath ~/not/%C\n")
-    write(world.home / ".ssh" / "more", "Include deeper\nControlPath %d/projects/ssh-%C\n")
-    wanted = [world.home / each for each in (".cache/ssh", "masters", ".included")]
-    for each in wanted:
-        each.mkdir(parents=True)
-    write(world.home / ".cache" / "pip" / "x")
-    assert control_directories(str(world.home)) == [str(each) for each in wanted]
-    write(wanted[1] / "more than sockets")
-    assert control_directories(str(world.home)) == [str(wanted[0]), str(wanted[2])]
-    assert control_directories(str(world.share)) == []

@@ -35,7 +35,8 @@ def committed(where: Path, path: str, text: str, branch: str) -> None:
 
 
 def found(where: Path, before: Tracked) -> dict[str, list[str]]:
-    return new_names(str(where / ".git"), before)
+    git_dir = str(where / ".git")
+    return new_names(git_dir, before, read_tracked(git_dir))
 
 
 def test_a_guarded_name_in_the_index_is_told(workspace: Path) -> None:
@@ -141,3 +142,16 @@ def test_a_worktrees_index_and_head_are_its_own(workspace: Path) -> None:
     plant(workspace / "tree")
     running.stop()
     assert running.tracked == {str(workspace / ".git/worktrees/tree"): {".husky/pre-commit": ["the index"]}}
+
+
+@pytest.mark.parametrize("version", ["2", "3", "4"])
+@pytest.mark.parametrize("mark", ["--skip-worktree", "--assume-unchanged"])
+def test_files_that_git_status_leaves_out_are_told(workspace: Path, mark: str, version: str) -> None:
+    repository(workspace)
+    git("config", "index.version", version, cwd=workspace)
+    git("config", "core.sparseCheckout", "true", cwd=workspace)
+    running = start_watch(workspace)
+    git("update-index", mark, "README", cwd=workspace)
+    running.stop()
+    # A sparse checkout skips files itself.
+    assert running.hidden_files == ({} if mark == "--skip-worktree" else {str(workspace / ".git"): ["README"]})
