@@ -1,4 +1,4 @@
-"""The HTTP and SOCKS 5 proxy through which a session's commands reach llama-server and the ports of ``fence_ports``.
+"""The HTTP proxy through which a session's commands reach llama-server and the ports of ``fence_ports``.
 
 Claude Code starts a proxy of its own when the settings name none, and its first request waits for that
 (docs/decisions/0007). Its own knows domains, prompts and certificates. Where only ports of this machine are allowed (no
@@ -19,17 +19,16 @@ from claude_local.fence.relay import CONNECT, HEAD, PIECE, answer, carry, closin
 # The names of this machine in a request, as in the session's settings.
 HOSTS = ("127.0.0.1", "localhost")
 
-# SOCKS 5 (RFC 1928): kinds of addresses, and replies.
-_IPV4, _NAME, _IPV6 = 1, 3, 4
-_GRANTED, _NOT_ALLOWED, _REFUSED, _NO_SUCH_COMMAND = 0, 2, 5, 7
+# What a SOCKS 5 server says that accepts no method (RFC 1928): what is reached here is reached through HTTP too.
+_NO_SOCKS = b"\5\xff"
 
 
 class _Denied(Exception):
-    """A request that is refused. ``status``: the HTTP status; ``reply``: the SOCKS reply."""
+    """A request that is refused. ``status``: the HTTP status."""
 
-    def __init__(self, status: str, reply: int, why: str) -> None:
+    def __init__(self, status: str, why: str) -> None:
         super().__init__(why)
-        self.status, self.reply, self.why = status, reply, why
+        self.status, self.why = status, why
 
 
 # What changes the head of a request (relay.carry), by port.
@@ -52,7 +51,7 @@ def proxy(
     refused: Callable[[str, int], None] = lambda host, port: None,
 ) -> None:
     """Serve ``listener`` (in the session's network namespace) as a proxy to ``ports`` of this machine. Returns at
-    once. ``filters``: a port with one is reached with such requests only, also through CONNECT and SOCKS. ``refused``
+    once. ``filters``: a port with one is reached with such requests only, also through CONNECT. ``refused``
     is called with each host and port that is not allowed, before the client knows."""
     answer(listener, partial(_answer, rules=_Rules(frozenset(ports), filters or {}, refused)))
 
@@ -91,8 +90,10 @@ def _answer(inside: socket.socket, rules: _Rules) -> None:
     inside.settimeout(CONNECT)
     with suppress(OSError, EOFError):
         data = _more(inside, b"", 1)
-        serve = _answer_socks if data[:1] == b"\5" else _answer_http
-        serve(inside, data, rules)
+        if data[:1] == b"\5":
+            refuse(inside, _NO_SOCKS)
+        else:
+            _answer_http(inside, data, rules)
 
 
 def _more(inside: socket.socket, data: bytes, size: int) -> bytes:
@@ -111,11 +112,11 @@ def _connected(host: str, port: int, rules: _Rules) -> socket.socket:
         rules.refused(host, port)
         setting = "fence_ports" if here else "fence_domains"
         why = f"this session may not reach {host}:{port}; the setting {setting} allows it"
-        raise _Denied("403 Forbidden", _NOT_ALLOWED, why)
+        raise _Denied("403 Forbidden", why)
     try:
         return socket.create_connection(("127.0.0.1", port), timeout=CONNECT)
     except OSError as error:
-        raise _Denied("502 Bad Gateway", _REFUSED, f"nothing answers at {host}:{port} ({error.strerror})") from None
+        raise _Denied("502 Bad Gateway", f"nothing answers at {host}:{port} ({error.strerror})") from None
 
 
 def _answer_http(inside: socket.socket, data: bytes, rules: _Rules) -> None:
@@ -125,7 +126,7 @@ def _answer_http(inside: socket.socket, data: bytes, rules: _Rules) -> None:
         try:
             host, port, head = request(data[: max(end, 0)])
         except ValueError as error:
-            raise _Denied("400 Bad Request", 0, f"this is no proxy request: {error}") from None
+            raise _Denied("400 Bad Request", f"this is no proxy request: {error}") from None
         outside = _connected(host, port, rules)
     except _Denied as denied:
         words = f"claude-local: {denied.why}\n".encode("ascii", "replace")
@@ -137,29 +138,3 @@ def _answer_http(inside: socket.socket, data: bytes, rules: _Rules) -> None:
     else:
         inside.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         carry(inside, outside, rules.filters.get(port), first=data[end + 4 :])
-
-
-def _answer_socks(inside: socket.socket, data: bytes, rules: _Rules) -> None:
-    data = _more(inside, data, 2)
-    data = _more(inside, data, 2 + data[1])
-    methods, data = data[2 : 2 + data[1]], data[2 + data[1] :]
-    if 0 not in methods:
-        inside.sendall(b"\5\xff")
-        return
-    inside.sendall(b"\5\0")
-    data = _more(inside, data, 5)
-    size = {_IPV4: 4, _NAME: 1 + data[4], _IPV6: 16}.get(data[3], 0)
-    data = _more(inside, data, 6 + size)
-    where = data[4 : 4 + size]
-    try:
-        if data[1] != 1 or not size:
-            raise _Denied("", _NO_SUCH_COMMAND, "only CONNECT is known")
-        name = {_IPV4: partial(socket.inet_ntop, socket.AF_INET), _IPV6: partial(socket.inet_ntop, socket.AF_INET6)}
-        host = name[data[3]](where) if data[3] in name else where[1:].decode("ascii", "replace")
-        port = int.from_bytes(data[4 + size : 6 + size], "big")
-        outside = _connected(host, port, rules)
-    except _Denied as denied:
-        inside.sendall(bytes((5, denied.reply, 0, _IPV4)) + bytes(6))
-        return
-    inside.sendall(bytes((5, _GRANTED, 0, _IPV4)) + bytes(6))
-    carry(inside, outside, rules.filters.get(port), first=data[6 + size :])
