@@ -36,9 +36,10 @@ class Attempt:
     """One named attempt.
 
     ``family`` is the phrase under which the guide lists it. ``session``: attempts of one name share a session and its
-    workspace; by default those of one file. ``accounts``: who tries it. ``impossible``: says why it cannot work on this
-    machine even without any fence, found out by looking; None: it can. ``allowed``: no attempt to get out, but what
-    every session must be able to do: a fence that lets nothing at all happen would stop the attempts too.
+    workspace; by default those of one file. A start costs seconds eight times, so an attempt shares one wherever the
+    others in it change nothing that it needs. ``accounts``: who tries it. ``impossible``: says why it cannot work on
+    this machine even without any fence, found out by looking; None: it can. ``allowed``: no attempt to get out, but
+    what every session must be able to do: a fence that lets nothing at all happen would stop the attempts too.
     """
 
     name: str

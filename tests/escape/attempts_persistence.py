@@ -168,9 +168,7 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
-@attempt(
-    "git-nested-named", GIT, "The folder that a nested repository's core.hooksPath names", session="git-nested-named"
-)
+@attempt("git-nested-named", GIT, "The folder that a nested repository's core.hooksPath names", session="git-made")
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace / "library")
     words, mark = marked(lab, "nested-named")
@@ -205,7 +203,7 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
-@attempt("git-exclude", GIT, "The list of files that git status leaves out", session="git-exclude")
+@attempt("git-exclude", GIT, "The list of files that git status leaves out", session="git-tree")
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace)
     words = lab.nonce()
@@ -217,7 +215,7 @@ def _(lab: Lab) -> Plan:
 
 
 @attempt("git-index", GIT, "A hook in git's index, which git checkout writes, without a word to the user",
-         session="git-index")  # fmt: skip
+         session="git-husky")  # fmt: skip
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace)
     words, mark = marked(lab, "index")
@@ -229,7 +227,7 @@ def _(lab: Lab) -> Plan:
     )
 
     def later() -> str | None:
-        if ".husky/pre-commit came into" in lab.shown["git-index"]:
+        if ".husky/pre-commit came into" in lab.shown["git-husky"]:
             return None
         lab.run("git", "-C", str(here), "checkout", ".")
         return runs_later(lab, mark, here)
@@ -248,7 +246,7 @@ def _(lab: Lab) -> Plan:
     return Plan([step], lambda: runs_later(lab, mark, tree))
 
 
-@attempt("git-module", GIT, "The repository of a submodule that is not there yet", session="git-module")
+@attempt("git-module", GIT, "The repository of a submodule that is not there yet", session="git-tree")
 def _(lab: Lab) -> Plan:
     here, program, mark = repository_with_program(lab, "module")
     library = repository(lab, lab.outside / "library")
@@ -268,7 +266,7 @@ def _(lab: Lab) -> Plan:
     return Plan([step], later)
 
 
-@attempt("git-deep", GIT, "The hooks of a repository deep in a folder that builds fill", session="git-deep")
+@attempt("git-deep", GIT, "The hooks of a repository deep in a folder that builds fill", session="git-made")
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace / "build" / "_deps" / "library")
     words, mark = marked(lab, "deep")
@@ -359,7 +357,7 @@ made("shape", "A subdirectory that is laid out as a bare repository",
 
 
 @attempt("git-made-many", NEW_GIT, "A hook in a new repository, behind 120 that share one long configuration",
-         session="git-made-many")  # fmt: skip
+         session="git-made")  # fmt: skip
 def _(lab: Lab) -> Plan:
     here = lab.workspace / "a" / "b" / "c"
     words, mark = marked(lab, "made-many")
