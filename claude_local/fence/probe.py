@@ -145,7 +145,8 @@ def decide(symptoms: Symptoms) -> Decision:
         default=None,
     )
     if best is None or symptoms.distribution is None:
-        return _no_bubblewrap(symptoms)
+        reason = f"bubblewrap is not installed ({BWRAP} is missing)"
+        return Decision((), reason=reason, advice=("sudo apt-get install bubblewrap socat",))
     layers = _layers(best, symptoms.socat)
     in_step = () if _in_step(symptoms) else (AllowCopy(symptoms.apparmor.abi_4),)
     if layers == (OUTER, INNER):
@@ -163,16 +164,6 @@ def _layers(bwrap: Bubblewrap, socat: bool) -> tuple[str, ...]:
     if outer and inner:
         return (OUTER, INNER) if bwrap.works(BOTH) else (OUTER,)
     return (OUTER,) if outer else (INNER,) if inner else ()
-
-
-def _no_bubblewrap(symptoms: Symptoms) -> Decision:
-    packages = {"bubblewrap": "bwrap"} if symptoms.socat else {"bubblewrap": "bwrap", "socat": "socat"}
-    return Decision(
-        layers=(),
-        reason=f"bubblewrap is not installed ({BWRAP} is missing)",
-        actions=(InstallPackages(packages),),
-        advice=("sudo apt-get install bubblewrap socat",),
-    )
 
 
 def _in_step(symptoms: Symptoms) -> bool:
@@ -206,8 +197,7 @@ def _cause(symptoms: Symptoms, best: Bubblewrap) -> Cause:
             ("sudo apt-get update && sudo apt-get install --only-upgrade bubblewrap   (0.6.1 and newer will do)",),
         )
     if not symptoms.socat:
-        actions = (InstallPackages({"socat": "socat"}),)
-        return "socat is not installed, Claude Code's sandbox needs it", actions, ("sudo apt-get install socat",)
+        return "socat is not installed, Claude Code's sandbox needs it", (), ("sudo apt-get install socat",)
     if limits := _limits(symptoms, stderr):
         return _sysctl_cause("the kernel's limit on namespaces is too low", limits, symptoms)
     if symptoms.sysctls.get(CLONE) == "0":

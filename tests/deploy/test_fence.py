@@ -86,9 +86,10 @@ def test_the_experiments_run_as_the_user_and_only_apparmor_is_looked_at_as_root(
     assert host.asked == [("FenceExperiments", False), ("FenceRootView", True)]
 
 
-def test_missing_packages_are_installed(monkeypatch: Any) -> None:
-    (command,) = run(monkeypatch, fence.prepare, machine((Symptoms(), RootView()), (GOOD, RootView())))
-    assert "install --yes --no-install-recommends bubblewrap socat" in command
+def test_the_parser_of_apparmor_is_installed_where_a_profile_helps(monkeypatch: Any) -> None:
+    view = RootView(AppArmor(enabled=True, loadable=True, loaded=frozenset({"bwrap"})))
+    command, _ = run(monkeypatch, fence.prepare, machine((RESTRICTED, view), (GOOD, view)))
+    assert "install --yes --no-install-recommends apparmor" in command
 
 
 def test_a_kernel_setting_is_made_under_our_own_name(monkeypatch: Any) -> None:
