@@ -37,8 +37,8 @@ OPEN_PORT = "a port of fence_ports"
 SESSION = 400
 # Tool calls in one turn.
 TOGETHER = 6
-# Sessions at the same time.
-AT_ONCE = 3
+# Sessions at the same time: one mostly waits.
+AT_ONCE = 5
 TOOLS = ("Bash", "Read", "Write", "Edit", "NotebookEdit", "Glob", "Grep")
 # Answers every permission question with yes: the test is about the fence, not the questions.
 ALLOW = json.dumps({"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": {"behavior": "allow"}}})
