@@ -273,7 +273,8 @@ def test_the_next_request_starts_with_what_the_last_one_rendered(render: Any) ->
 def test_examples_come_before_the_conversation_when_glob_and_read_are_offered(render: Any) -> None:
     shown = turns(render([USER], tools=[READ, GLOB]))
     assert shown[0][0] == "system" and shown[-1] == ("user", "What is in a.txt?" + HINT)
-    examples = shown[1:-1]
+    assert shown[-2] == ("system", "A new conversation begins. Nothing was said, read or changed in it yet.")
+    examples = shown[1:-2]
     assert [role for role, _ in examples] == ["user", "assistant"] * (len(examples) // 2)
     spoken = [text for role, text in examples if role == "assistant"]
     calls = [json.loads(text.removeprefix("```json\n").removesuffix("\n```")) for text in spoken if "```" in text]
@@ -294,10 +295,28 @@ def test_a_set_with_bash_has_no_examples_and_one_without_says_that_nothing_can_b
 def test_every_word_of_the_examples_is_known_to_the_test_of_answers(render: Any) -> None:
     """tests/integration/test_small_models.py asks the real models, and looks for the telling words."""
     reminder = re.compile(r"</tool_response>.*", re.DOTALL)
-    shown = [reminder.sub("", text) for _, text in turns(render([USER], tools=[READ, GLOB, EDIT]))[1:-1]]
+    shown = [reminder.sub("", text) for _, text in turns(render([USER], tools=[READ, GLOB, EDIT]))[1:-2]]
     words = set(re.findall(r"[\w./*]+", " ".join(shown).replace("\\n", " ").lower()))
     words = {word.rstrip(".") for word in words} - {"", "tool_response", "/tool_response"}
     assert words - EVERYDAY <= TELLING and words >= TELLING - {"**", "b/c.txt"}
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("What did I ask you before?", False), ("Undo your last change.", False), ("And yet?\nmore", False),
+        ("<system-reminder>\nYou said so.\n</system-reminder>\nHello!", True), ("Hello!\nas I said", True),
+        ("What is the last line of a.txt?", True), ("What did we do in this project so far?", True),
+        ("This session is being continued from a previous conversation that ran out of context.", True),
+    ],
+)  # fmt: skip
+def test_who_asks_what_was_said_before_cannot_be_told_of_the_examples(render: Any, words: str, shown: bool) -> None:
+    """Both models told of them. Words that name something to look at need them."""
+    first = {"role": "user", "content": words}
+    assert (len(turns(render([first], tools=[READ, GLOB]))) > 2) is shown
+    # Later words change nothing: the prompt's beginning stays, and with it the server's cache.
+    later = [first, {"role": "assistant", "content": "No."}, {"role": "user", "content": "What did I ask before?"}]
+    assert (len(turns(render(later, tools=[READ, GLOB]))) > 4) is shown
 
 
 def test_no_path_of_the_examples_is_absolute(render: Any) -> None:
