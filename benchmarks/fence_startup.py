@@ -9,13 +9,15 @@ hello."``) and without one (``claude -p``). A scripted backend on loopback notes
 variants take turns, in another order each round, so that other load on the machine affects all of them alike:
 
     alone     claude itself: the same environment and settings, the sandbox switched off
+    sandbox   claude itself with its own sandbox on: what Claude Code's part costs without claude-local
     unfenced  claude-local --unfenced: the wrapper, the question to the server and the launcher
     inner     claude-local with Claude Code's own sandbox only
     outer     claude-local with bubblewrap around the whole process only
     both      claude-local as it is installed
 
-All but the first run this project's templates/claude-local and launcher. Of the medians, ``ratio`` is variant : alone,
-and ``over`` is how many seconds longer a variant takes than alone. On a busy machine: root, ``chrt -r 1``.
+All but the first two run this project's templates/claude-local and launcher. Of the medians, ``ratio`` is
+variant : alone, and ``over`` is how many seconds longer a variant takes than alone. On a busy machine: root,
+``chrt -r 1``.
 Nothing is left behind. Exit status: 0 when ``over`` of both layers is at most ``--budget`` in each way, else 1.
 """
 
@@ -50,6 +52,7 @@ from claude_local.verify.terminal import Terminal, columns_environment  # noqa: 
 LAYERS: dict[str, tuple[str, ...]] = {"unfenced": (), "inner": (INNER,), "outer": (OUTER,), "both": (OUTER, INNER)}
 TITLES = {
     "alone": "claude itself",
+    "sandbox": "claude, own sandbox",
     "unfenced": "no fence",
     "inner": "inner layer only",
     "outer": "outer layer only",
@@ -148,15 +151,17 @@ class Bench:
     def command(self, variant: str, way: str) -> list[str]:
         """The command that starts ``variant``."""
         asked = [*(["-p"] if way == "print" else []), "Say hello."]
-        if variant == "alone":
-            plain = settings_json.enforced_settings([8080, 8081]) | {"sandbox": {"enabled": False}}
-            return [str(self.claude), "--settings=" + json.dumps(plain), *asked]
+        if variant in ("alone", "sandbox"):
+            settings = settings_json.enforced_settings([8080, 8081])
+            if variant == "alone":
+                settings["sandbox"] = {"enabled": False}
+            return [str(self.claude), "--settings=" + json.dumps(settings), *asked]
         return [str(self.home / variant), *([] if LAYERS[variant] else ["--unfenced"]), *asked]
 
     def seconds(self, variant: str, way: str) -> float:
         """One start: seconds until the first request. Raises SystemExit when none comes."""
         with Backend([text("Hello.")]) as backend:
-            inside = variant == "alone"
+            inside = variant not in LAYERS
             env = self.environment_inside(backend.url) if inside else self.environment(backend.url)
             words = self.command(variant, way)
             begin = time.perf_counter()
