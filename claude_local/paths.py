@@ -188,6 +188,11 @@ class Paths:
         return join(self.server_logs, "server.log")
 
     @property
+    def server_prompts(self) -> str:
+        """The directory of the prompts that llama-server keeps over a restart."""
+        return join(self.share, "prompts")
+
+    @property
     def state(self) -> str:
         """The directory of what the deploy remembers."""
         return join(self.share, "state")

@@ -73,6 +73,9 @@ server_port = 8080
 server_container = "claude-local-server"
 # The memory limit of the container in MiB. 0: three quarters of the machine's memory.
 server_memory_mib = 0
+# The disk space in MiB for prompts that llama-server keeps over a restart or a switch: half for the part that all
+# sessions share, half for conversations. 0: none, so each first answer reads its whole prompt.
+server_prompts_mib = 4096
 # The limit on processes and threads in the container.
 server_pids_limit = 512
 # llama-server's own web page on that port, for a browser on this machine. It asks for the token: llama-local open.

@@ -19,7 +19,7 @@ user_files.directories(
 
 server.directories(
     name="Make the directories that our containers may write to",
-    paths=[ws.paths.server_logs, ws.paths.manager_state],
+    paths=[ws.paths.server_logs, ws.paths.server_prompts, ws.paths.manager_state],
     uid=uid,
     gid=gid,
     **ws.root,
@@ -44,6 +44,8 @@ server.presets(
     search_dirs=ws.search_dirs,
     variant=ws.variant.variant,
     cache_ram_mib=container.cache_ram_mib(ws.server_memory_mib),
+    image=ws.image.tag,
+    prompts_mib=ws.settings.server_prompts_mib,
     fits=ws.choice.fits,
 )
 
@@ -67,6 +69,7 @@ server.run_container(
         search_dirs=dict(enumerate(ws.search_dirs)),
         server_dir=ws.paths.server_dir,
         log_dir=ws.paths.server_logs,
+        prompts_dir=ws.paths.server_prompts,
         gpu=ws.gpu_argv,
         ui=ws.settings.server_ui,
     ),

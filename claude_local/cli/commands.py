@@ -41,6 +41,7 @@ COMMANDS = {
     "bench": Entry("bench", "bench", "measure a profile, and compare with the last time"),
     "doctor": Entry("doctor", "doctor", "find what is wrong, and mend what needs no deploy"),
     "open": Entry("page", "open_page", "the address of llama-server's web page, and how to log in"),
+    "cache": Entry("cache", "cache", "the prompts that are kept over a restart; clear deletes them"),
     "hardware": Entry("hardware", "hardware", "GPUs, processor, memory, disks, and the image that fits"),
     "fence": Entry("fence", "fence", "why: what the fence refused, and which setting allows it"),
 }

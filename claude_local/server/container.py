@@ -1,8 +1,8 @@
 """The server's container: the arguments of ``docker run``, and the hash that decides whether it is replaced. Pure.
 
 The container has nothing that the server can do without: no root, no capabilities, no new privileges, no file system
-to write to except its log's, no way out (``docker.commands.NETWORK``), and one port on this machine's loopback
-interface. The server downloads nothing.
+to write to except its log's and its prompts', no way out (``docker.commands.NETWORK``), and one port on this machine's
+loopback interface. The server downloads nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from claude_local.docker.commands import NETWORK, UNSIGNED
-from claude_local.server.presets import CONFIGURATION, EXTRA_MODELS, MODELS
+from claude_local.server.presets import CONFIGURATION, EXTRA_MODELS, MODELS, PROMPTS, STOP_SECONDS
 
 # The port inside the container. It is always named: b11434 logs that llama-server will change its default.
 PORT = 8080
@@ -21,7 +21,7 @@ PORT = 8080
 UNPRIVILEGED = 10001
 CONFIG_LABEL = "claude-local.config"
 
-# Where the container sees the directory of the server's log, the only one that it may write to.
+# Where the container sees the directory of the server's log, which it may write to.
 LOG_DIRECTORY = "/var/log/claude-local"
 LOG_FILE = f"{LOG_DIRECTORY}/server.log"
 
@@ -121,6 +121,7 @@ class Container(OwnContainer):
     search_dirs: Mapping[int, str]
     server_dir: str
     log_dir: str
+    prompts_dir: str
     gpu: tuple[str, ...] = ()
     ui: bool = True
 
@@ -133,6 +134,8 @@ class Container(OwnContainer):
         # fmt: off
         return [
             *self.confinement(PORT, self.memory_mib, self.pids, log_mb=10),
+            # A model that is unloaded writes its conversations first.
+            "--stop-timeout", str(STOP_SECONDS),
             "--tmpfs", "/tmp:rw,noexec,nosuid,nodev,size=64m",
             "--env", "HOME=/tmp", "--env", "LLAMA_CACHE=/tmp/llama.cpp",
             # The router answers while a model loads, so a failing check means that the router itself has a problem.
@@ -147,8 +150,9 @@ class Container(OwnContainer):
         # fmt: on
 
     def _mounts(self) -> list[str]:
-        """All mounts, read-only except the log's."""
+        """All mounts, read-only except those of the log and of the prompts."""
         mounts = [(self.model_dir, MODELS), (self.server_dir, CONFIGURATION)]
         mounts += [(path, f"{EXTRA_MODELS}/{index}") for index, path in sorted(self.search_dirs.items())]
         options = [part for source, target in mounts for part in bind(source, target)]
-        return [*options, *bind(self.log_dir, LOG_DIRECTORY, writable=True)]
+        writable = [(self.log_dir, LOG_DIRECTORY), (self.prompts_dir, PROMPTS)]
+        return options + [part for source, target in writable for part in bind(source, target, writable=True)]

@@ -9,6 +9,8 @@ whole router, so :mod:`claude_local.models.profiles` checks the flags first.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from posixpath import join, normpath
 from typing import Any
@@ -23,6 +25,10 @@ ACTIVE = "claude-local"
 MODELS = "/models"
 EXTRA_MODELS = "/models-extra"
 CONFIGURATION = "/etc/claude-local"
+
+# The container's directory for prompts that outlive the server, and the seconds that it has to write them.
+PROMPTS = "/var/lib/claude-local/prompts"
+STOP_SECONDS = 60
 
 
 class PresetsError(ValueError):
@@ -88,6 +94,16 @@ def options(
     return result
 
 
+def prompt_files(profile: str, image: str, hashes: Sequence[str], values: Mapping[str, str]) -> str:
+    """The beginning of the names of a profile's prompt files (``--cache-disk``).
+
+    The states in them are right for one model, one build and one set of flags, so the name has a hash of the files'
+    ``hashes``, the image's tag, and the preset's ``values``. The server compares the prompt itself, token by token.
+    """
+    key = json.dumps([image, list(hashes), dict(values)], sort_keys=True)
+    return f"{PROMPTS}/{profile}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
 def placed_ids(profiles: Mapping[str, Profile], placements: Mapping[str, Any]) -> list[str]:
     """The ids of the profiles whose model file exists, in the order of ``profiles``. ``placements`` is models.json."""
     records = placements.get("profiles") or {}
@@ -103,11 +119,14 @@ def render(
     search_dirs: Sequence[str] = (),
     variant: str = "cpu",
     cache_ram_mib: int | None = None,
+    image: str = "",
+    prompts_mib: int = 0,
 ) -> str:
     """The text of presets.ini: a section for each placed profile. ``active_id`` has the alias ``claude-local``.
 
     ``placements`` is models.json. Its paths, ``model_dir`` and ``search_dirs`` are the workstation's. ``variant`` and
-    ``cache_ram_mib``: see :func:`options`. Raises PresetsError when the active profile is not placed, or the container
+    ``cache_ram_mib``: see :func:`options`. ``image`` is the image's tag, ``prompts_mib`` the disk space for prompts
+    (0: none is kept). Raises PresetsError when the active profile is not placed, or the container
     cannot see a file.
     """
     ids = placed_ids(profiles, placements)
@@ -124,6 +143,14 @@ def render(
             variant=variant,
             cache_ram_mib=cache_ram_mib,
         )
+        if prompts_mib:
+            stamps = [placements["files"].get(path) or {} for path in record["files"]]
+            hashes = [stamp.get("sha256") or json.dumps(stamp, sort_keys=True) for stamp in stamps]
+            values |= {
+                "cache-disk": prompt_files(profile_id, image, hashes, values),
+                "cache-disk-limit": str(prompts_mib),
+                "stop-timeout": str(STOP_SECONDS),
+            }
         lines += ["", f"[{profile_id}]"]
         if profile_id == active_id:
             lines.append(f"alias = {ACTIVE}")

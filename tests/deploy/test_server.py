@@ -97,6 +97,8 @@ PRESETS = {
     "search_dirs": [],
     "variant": "cpu",
     "cache_ram_mib": 1024,
+    "image": "x:1",
+    "prompts_mib": 100,
 }
 
 

@@ -18,6 +18,7 @@ CONTAINER = Container(
     search_dirs={0: "/mnt/a", 1: "/mnt/b,c"},
     server_dir="/home/u/server",
     log_dir="/home/u/log",
+    prompts_dir="/home/u/prompts",
 )
 
 
@@ -38,7 +39,10 @@ def test_the_container_is_confined() -> None:
     assert values(options, "--log-opt") == ["max-size=10m", "max-file=3"]
     assert {"--read-only", "--init", "--detach", "--tmpfs"} <= set(options)
     writable = [mount for mount in values(options, "--mount") if not mount.endswith(",readonly")]
-    assert writable == ['type=bind,"source=/home/u/log",target=/var/log/claude-local']
+    assert writable == [
+        'type=bind,"source=/home/u/log",target=/var/log/claude-local',
+        'type=bind,"source=/home/u/prompts",target=/var/lib/claude-local/prompts',
+    ]
     assert not {"--privileged", "--volume", "-v"} & set(options)
     assert not any("docker.sock" in argument for argument in argv)
 

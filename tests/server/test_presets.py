@@ -66,6 +66,15 @@ def test_paths_are_the_containers() -> None:
     assert parser["small"]["model"] == "/models/small.gguf"
 
 
+def test_prompts_are_kept_for_one_model_one_image_and_one_set_of_flags() -> None:
+    def prefix(**arguments: object) -> str:
+        return rendered(**{"image": "a:1", "prompts_mib": 10, **arguments})["small"]["cache-disk"]
+
+    assert prefix() == prefix(active="small") and prefix().startswith("/var/lib/claude-local/prompts/small-")
+    assert len({prefix(), prefix(image="a:2"), prefix(cache_ram_mib=7)}) == 3
+    assert "cache-disk" not in rendered(image="a:1")["small"]
+
+
 def test_the_profiles_flags_override_our_defaults() -> None:
     parser = rendered()
     assert parser["small"]["parallel"] == "1"

@@ -103,6 +103,8 @@ def presets(
     search_dirs: Sequence[str],
     variant: str,
     cache_ram_mib: int,
+    image: str,
+    prompts_mib: int,
     fits: Sequence[Fit] = (),
 ) -> Generator[Any]:
     """Write presets.ini for the server and profiles.json for the commands, for the profiles that are placed.
@@ -113,6 +115,8 @@ def presets(
     + search_dirs: the setting model_search_dirs with ``~`` expanded
     + variant: the image's (``cpu``, ``cuda``, ``vulkan``)
     + cache_ram_mib: how much memory the prompt cache may take, MiB
+    + image: the image's tag
+    + prompts_mib: disk space for prompts that outlive the server, MiB; 0: none
     + fits: how the profiles fit this machine, for llama-local to show
 
     It is an operation of its own because the models stage decides what is placed, which is known only when it has run.
@@ -121,7 +125,7 @@ def presets(
 
         server.presets(
             name="Write the presets", profiles=ws.profiles, active="small", paths=ws.paths, search_dirs=[],
-            variant="cpu", cache_ram_mib=1024,
+            variant="cpu", cache_ram_mib=1024, image=ws.image.tag, prompts_mib=4096,
         )
     """
     placements = known.ask(Placements, path=paths.placements)
@@ -134,6 +138,8 @@ def presets(
             search_dirs=search_dirs,
             variant=variant,
             cache_ram_mib=cache_ram_mib,
+            image=image,
+            prompts_mib=prompts_mib,
         )
     except server_presets.PresetsError as error:
         yield fail(str(error))

@@ -1,0 +1,75 @@
+"""A first answer reads only what is new: the real llama-server of the image, with small models of random weights."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chat import reuse
+from tests.chat.reuse import Counts, Router, Session
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+# One architecture whose state can be cut anywhere, and one that keeps a state instead of a cache in most layers. The
+# others are in benchmarks/prompt_reuse.py.
+ATTENTION, HYBRID = "Qwen3-Coder-30B-A3B", "Qwen3.5-9B"
+# Tokens of system and tools that a template may add to or take from the text's, and of a turn beyond its words.
+NEARLY, BESIDE = 800, 100
+
+
+@pytest.fixture(params=[ATTENTION, HYBRID])
+def router(request: pytest.FixtureRequest, llama_server: Path, tmp_path: Path) -> Iterator[Router]:
+    with reuse.serve(llama_server, tmp_path, request.param) as running:
+        yield running
+
+
+def files(router: Router) -> list[Path]:
+    return sorted((router.folder / "prompts").iterdir())
+
+
+def is_warm(counts: Counts) -> bool:
+    return counts.cached > reuse.SHARED - NEARLY and counts.computed <= counts.fresh + BESIDE
+
+
+def test_a_restart_and_a_switch_keep_the_shared_part_and_the_conversations(router: Router) -> None:
+    counts = reuse.matrix(router)
+    assert counts[reuse.FIRST].cached == 0
+    assert {name: each for name, each in counts.items() if not is_warm(each)} == {reuse.FIRST: counts[reuse.FIRST]}
+    assert {path.stat().st_mode & 0o777 for path in files(router)} == {0o600}
+
+
+def test_a_killed_server_keeps_the_shared_part_and_a_damaged_file_is_not_used(router: Router) -> None:
+    first = Session("first")
+    first.ask(router.client)
+    cold = first.answer
+    router.restart(signal.SIGKILL)
+    assert is_warm(Session("second").ask(router.client))
+    router.restart()
+    for path in files(router):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    again = Session("first")
+    assert again.ask(router.client).cached == 0 and again.answer == cold
+    router.restart()
+    for path in files(router):
+        path.write_bytes(path.read_bytes()[:-100])
+    again = Session("first")
+    assert again.ask(router.client).cached == 0 and again.answer == cold
+
+
+def test_a_restored_state_gives_the_answer_of_a_cold_one(router: Router) -> None:
+    cold = Session("other")
+    cold.ask(router.client)
+    router.restart()
+    shutil.rmtree(router.folder / "prompts")
+    (router.folder / "prompts").mkdir()
+    router.restart()
+    Session("first").ask(router.client)
+    router.restart(signal.SIGKILL)
+    warm = Session("other")
+    assert is_warm(warm.ask(router.client)) and warm.answer == cold.answer
