@@ -80,6 +80,9 @@ server_prompts_mib = 4096
 server_pids_limit = 512
 # llama-server's own web page on that port, for a browser on this machine. It asks for the token: llama-local open.
 server_ui = True
+# Minutes without a request after which a model leaves the memory; the next request loads it again. 0: never. "auto": 30
+# on a GPU, never on a CPU.
+server_idle_unload = "auto"
 # Seconds that the default profile may take to load and answer.
 server_start_timeout = 600
 

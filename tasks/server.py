@@ -7,6 +7,7 @@ from claude_local.deploy.operations import image, server, user_files
 from claude_local.deploy.workstation import workstation
 from claude_local.manager.container import container_name
 from claude_local.server import container
+from claude_local.server.presets import idle_minutes
 
 ws = workstation()
 uid, gid = container.owner(ws.identity["uid"], ws.identity["gid"])
@@ -46,6 +47,7 @@ server.presets(
     cache_ram_mib=container.cache_ram_mib(ws.server_memory_mib),
     image=ws.image.tag,
     prompts_mib=ws.settings.server_prompts_mib,
+    idle_minutes=idle_minutes(ws.settings.server_idle_unload, ws.variant.variant),
     fits=ws.choice.fits,
 )
 

@@ -21,6 +21,8 @@ from tests.two_containers import PROMPT, TOKEN, Pair
 
 # Seconds in which a switch of a tiny model is under way, and that the next start may take.
 SWITCH, RESOLVED = 0.4, 90.0
+# Docker waits longer before each restart of a container that ran for less than ten seconds.
+SETTLED = 11.0
 
 
 @dataclass(frozen=True)
@@ -129,4 +131,6 @@ def kill_rounds(pair: Pair, victim: str, rounds: int, daemon: OwnDocker | None =
         client.start()
         one = kill_during_switch(pair, victim, asked, moment, daemon)
         client.finish()
+        if rounds > 3:
+            time.sleep(SETTLED)
         yield replace(one, wrong=[*one.wrong, *client.unanswered])

@@ -133,10 +133,12 @@ def deployed_images() -> tuple[str, str]:
 
 
 @contextmanager
-def two_containers(folder: Path, names: Sequence[str], images: tuple[str, str] | None = None) -> Iterator[Pair]:
+def two_containers(
+    folder: Path, names: Sequence[str], images: tuple[str, str] | None = None, options: str = ""
+) -> Iterator[Pair]:
     """Both containers with a tiny model for each name, in ``folder``; the first one is loaded. ``images``: of the
-    server and of the management API; the deployed ones."""
-    made = prepare(folder, names, images or deployed_images())
+    server and of the management API; the deployed ones. ``options``: lines for the preset of each model."""
+    made = prepare(folder, names, images or deployed_images(), options)
     try:
         made.run()
         yield made
@@ -144,30 +146,30 @@ def two_containers(folder: Path, names: Sequence[str], images: tuple[str, str] |
         made.remove()
 
 
-def prepare(folder: Path, names: Sequence[str], images: tuple[str, str]) -> Pair:
+def prepare(folder: Path, names: Sequence[str], images: tuple[str, str], options: str = "") -> Pair:
     """The files of both containers."""
     uid, gid = owner(os.getuid(), os.getgid())
-    for name in ("models", "server", "profiles", "log", "state", "sessions"):
+    for name in ("models", "server", "profiles", "log", "state", "sessions", "prompts"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     for name in names:
         (folder / f"models/{name}.gguf").write_bytes(tiny_model([script(name)], PROMPT))
     # One thread: on a busy machine, two threads that wait for each other take many times as long.
-    options = "parallel = 1\nctx-size = 8192\ntemp = 0\nthreads = 1\n"
-    sections = [f"[{name}]\nmodel = /models/{name}.gguf\n{options}" for name in names]
+    common = "parallel = 1\nctx-size = 8192\ntemp = 0\nthreads = 1\n"
+    sections = [f"[{name}]\nmodel = /models/{name}.gguf\n{common}{options}" for name in names]
     sections[0] += "alias = claude-local\n"
     (folder / "server/presets.ini").write_text("version = 1\n" + "\n".join(sections))
     key = folder / "server/api-key"
     key.write_text(TOKEN)
     profiles = {name: {"name": name.title(), "description": "", "ctx_size": 8192} for name in names}
     (folder / "profiles/profiles.json").write_text(json.dumps({"default": names[0], "profiles": profiles}))
-    for path in (key, folder / "log", folder / "state"):
+    for path in (key, folder / "log", folder / "state", folder / "prompts"):
         os.chown(path, uid, gid)
     name = f"claude-local-test-{os.getpid()}-server"
     server = Container(
         name=name, image=images[0], port=free_port(), uid=uid, gid=gid, memory_mib=2048, pids=512,
         model_dir=str(folder / "models"), search_dirs={}, server_dir=str(folder / "server"),
-        log_dir=str(folder / "log"),
+        log_dir=str(folder / "log"), prompts_dir=str(folder / "prompts"),
     )  # fmt: skip
     manager = ManagerContainer(
         name=container_name(name), image=images[1], port=free_port(), uid=uid, gid=gid,

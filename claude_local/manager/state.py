@@ -12,6 +12,14 @@ from claude_local.manager.profiles import Profile
 from claude_local.manager.switch import Running
 from claude_local.manager.wish import Wish
 from claude_local.server.client import LlamaClient, Model, ServerError
+from claude_local.server.presets import ACTIVE
+
+
+def activity(metrics: str) -> tuple[bool, list[str]]:
+    """Whether llama-server's metrics tell of running requests, and its counters, which change with each request."""
+    lines = [line for line in metrics.splitlines() if line.startswith("llamacpp:")]
+    busy = any(line.startswith("llamacpp:requests_") and float(line.split()[-1]) > 0 for line in lines)
+    return busy, [line for line in lines if line.split(" ")[0].endswith("_total")]
 
 
 class State:
@@ -29,6 +37,9 @@ class State:
         self.wish_file = wish_file
         self.running: Running | None = None
         self.failure: str | None = None
+        # The slots as they were last told, and what the metrics said then.
+        self._slots: list[dict[str, Any]] = []
+        self._seen: tuple[str, tuple[bool, list[str]]] | None = None
 
     @property
     def wish(self) -> Wish:
@@ -82,10 +93,13 @@ class State:
             return "down", str(error), None
         model = models.get(profile.id)
         if model is not None and model.ready:
-            return "ready", f"{profile.name} answers", 1.0
+            asleep = " after it has been loaded again: it was idle" if model.state == "sleeping" else ""
+            return "ready", f"{profile.name} answers{asleep}", 1.0
         if model is not None and model.state == "loading":
             return "loading", f"{profile.name} is loading", model.progress
         others = [each.id for each in models.values() if each.ready]
+        if others and model is not None and ACTIVE not in model.aliases:
+            return "loading", f"{profile.name} becomes the active profile again", None
         if wish.stopped and not others:
             return "stopped", "no model is loaded; the next request or `llama-local start` loads one", None
         if self.failure or (model is not None and model.failed):
@@ -101,13 +115,20 @@ class State:
         return {}
 
     async def metrics(self) -> dict[str, Any] | None:
-        """The slots of the active profile: what each reads and writes, in tokens. None unless it is loaded and awake:
-        asking for its slots would wake it up."""
+        """The slots of the active profile: what each reads and writes, in tokens. None unless it is loaded and awake.
+
+        A question for the slots wakes a model and keeps it awake, one for the metrics does not. So the slots are asked
+        for only when something happened since the last time.
+        """
         model = (await self._states()).get(self.wish.active)
         if model is None or model.state != "loaded":
             return None
         with suppress(ServerError):
-            return {"slots": [slot.as_data() for slot in await asyncio.to_thread(self.client.slots, model.id)]}
+            seen = (model.id, activity(await asyncio.to_thread(self.client.metrics, model.id)))
+            if seen != self._seen or seen[1][0]:
+                self._slots = [slot.as_data() for slot in await asyncio.to_thread(self.client.slots, model.id)]
+                self._seen = seen
+            return {"slots": self._slots}
         return None
 
     async def prometheus(self) -> str:

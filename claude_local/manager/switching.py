@@ -30,8 +30,8 @@ DRAIN, LOAD = 120.0, 600.0
 
 
 class Switchboard(State):
-    """The one place that changes which profile is active. ``log``: llama-server's log file. ``drain`` and ``load``:
-    seconds. All methods are for one event loop."""
+    """The one place that changes which profile is active. ``log``: llama-server's log file. ``sessions``: the
+    running ones, without what is private. ``drain`` and ``load``: seconds. All methods are for one event loop."""
 
     def __init__(
         self,
@@ -40,10 +40,12 @@ class Switchboard(State):
         wish_file: str,
         log: Path,
         *,
+        sessions: Callable[[], list[dict[str, Any]]] = list,
         drain: float = DRAIN,
         load: float = LOAD,
     ) -> None:
         super().__init__(client, profiles, wish_file)
+        self._sessions = sessions
         self._log = log
         self._drain, self._load = drain, load
         # Whether the active profile was loaded again after its process failed, and has not been ready since.
@@ -145,8 +147,11 @@ class Switchboard(State):
             log = last_messages(last_lines(self._log, 100)[0])
             raise SwitchError(502, f"{running.model} failed to load", log=log)
         if running.stage.name == "draining" and seconds > self._drain:
-            busy = ", ".join(each.id for each in models.values() if each.ready)
-            raise SwitchError(504, f"{busy} still answers a request after {self._drain:.0f} s; try again later")
+            busy = [each.id for each in models.values() if each.ready]
+            users = [each for each in self._sessions() if each["profile"] in busy]
+            whose = f"{len(users)} sessions use it (llama-local status), " if users else ""
+            message = f"{', '.join(busy)} still answers a request after {self._drain:.0f} s; {whose}try again later"
+            raise SwitchError(504, message, sessions=users)
         if seconds > self._drain + self._load:
             raise SwitchError(504, f"{running.model} is still {target.state} after {seconds:.0f} s")
 

@@ -104,6 +104,14 @@ def prompt_files(profile: str, image: str, hashes: Sequence[str], values: Mappin
     return f"{PROMPTS}/{profile}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
+def idle_minutes(setting: int | str, variant: str) -> int:
+    """server_idle_unload for this machine: ``auto`` is 30 minutes on a GPU, whose memory other programs want, and 0
+    (never) on a CPU, where loading again takes long."""
+    if isinstance(setting, int):
+        return setting
+    return 0 if variant == "cpu" else 30
+
+
 def placed_ids(profiles: Mapping[str, Profile], placements: Mapping[str, Any]) -> list[str]:
     """The ids of the profiles whose model file exists, in the order of ``profiles``. ``placements`` is models.json."""
     records = placements.get("profiles") or {}
@@ -121,13 +129,14 @@ def render(
     cache_ram_mib: int | None = None,
     image: str = "",
     prompts_mib: int = 0,
+    idle_minutes: int = 0,
 ) -> str:
     """The text of presets.ini: a section for each placed profile. ``active_id`` has the alias ``claude-local``.
 
     ``placements`` is models.json. Its paths, ``model_dir`` and ``search_dirs`` are the workstation's. ``variant`` and
     ``cache_ram_mib``: see :func:`options`. ``image`` is the image's tag, ``prompts_mib`` the disk space for prompts
-    (0: none is kept). Raises PresetsError when the active profile is not placed, or the container
-    cannot see a file.
+    (0: none is kept). ``idle_minutes``: after so long without a request, the weights leave the memory until the next
+    one; 0: never. Raises PresetsError when the active profile is not placed, or the container cannot see a file.
     """
     ids = placed_ids(profiles, placements)
     if active_id not in ids:
@@ -151,6 +160,8 @@ def render(
                 "cache-disk-limit": str(prompts_mib),
                 "stop-timeout": str(STOP_SECONDS),
             }
+        if idle_minutes:
+            values.setdefault("sleep-idle-seconds", str(60 * idle_minutes))
         lines += ["", f"[{profile_id}]"]
         if profile_id == active_id:
             lines.append(f"alias = {ACTIVE}")

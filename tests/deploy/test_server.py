@@ -99,6 +99,7 @@ PRESETS = {
     "cache_ram_mib": 1024,
     "image": "x:1",
     "prompts_mib": 100,
+    "idle_minutes": 0,
 }
 
 

@@ -17,7 +17,7 @@ LOAD = 0.3
 class ScriptedRouter:
     """A context manager. ``url``; ``models``: name -> entry of GET /v1/models; ``fails``: models that do not load;
     ``busy``: a model that answers a request and cannot be unloaded; ``asked``: the bodies of POST /models/load;
-    ``loads``: the models whose load began."""
+    ``loads``: the models whose load began; ``metrics``: the answer to GET /metrics; ``slots_asked``: GET /slots."""
 
     def __init__(self, *names: str, load_seconds: float = LOAD) -> None:
         self.models: dict[str, dict[str, Any]] = {
@@ -26,6 +26,8 @@ class ScriptedRouter:
         self.load_seconds = load_seconds
         self.fails: set[str] = set()
         self.loads: list[str] = []
+        self.metrics = "llamacpp:requests_processing 1\n"
+        self.slots_asked = 0
         self.busy: str | None = None
         self.asked: list[dict[str, Any]] = []
         self._lock = threading.Lock()
@@ -89,9 +91,10 @@ class ScriptedRouter:
             case "GET", "/props":
                 return 200, {"default_generation_settings": {"n_ctx": 1000 * len(query["model"][0])}}
             case "GET", "/slots":
+                self.slots_asked += 1
                 return 200, [{"id": 0, "is_processing": True, "n_prompt_tokens": 100, "n_prompt_tokens_processed": 40}]
             case "GET", "/metrics":
-                return 200, "llamacpp:requests_processing 1\n"
+                return 200, self.metrics
         return 404, {"error": {"message": "no such path"}}
 
     def _handler(router) -> type[BaseHTTPRequestHandler]:

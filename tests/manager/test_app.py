@@ -110,6 +110,19 @@ def test_asking_does_not_wake_a_sleeping_model(manager: Manager) -> None:
     assert manager.state() == "ready"
 
 
+def test_whoever_looks_on_does_not_keep_an_idle_model_awake(manager: Manager) -> None:
+    router = manager.router
+    router.metrics = "llamacpp:requests_processing 0\nllamacpp:prompt_tokens_total 5\n"
+    slots = [manager.get("/slots").json() for _ in range(3)]
+    assert router.slots_asked == 1 and slots[0] == slots[2] and slots[2]["slots"][0]["prompt"] == 100
+    router.metrics = "llamacpp:requests_processing 0\nllamacpp:prompt_tokens_total 9\n"  # a short request came and went
+    manager.get("/slots")
+    assert router.slots_asked == 2
+    router.metrics = "llamacpp:requests_processing 1\nllamacpp:prompt_tokens_total 9\n"
+    manager.get("/slots"), manager.get("/slots")
+    assert router.slots_asked == 4
+
+
 def test_the_description_names_every_path(manager: Manager) -> None:
     described = set(manager.get("/openapi.json").json()["paths"])
     assert described == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -98,8 +99,10 @@ def test_a_running_answer_is_waited_for_and_the_name_has_moved_already(manager: 
 @pytest.mark.slow
 def test_an_answer_that_does_not_end_is_504_and_names_the_model(manager: Manager) -> None:
     manager.router.busy = "small"
+    manager.board._sessions = lambda: [{"profile": name, "own": False, "since": 5} for name in ("small", "large")]
     answer = manager.post("/switch", {"model": "large"})
     assert answer.status_code == 504 and "small" in answer.json()["error"]
+    assert answer.json()["sessions"] == [{"profile": "small", "own": False, "since": 5}]
     assert manager.router.alias() == "small" and manager.state() == "ready"
 
 
@@ -162,6 +165,15 @@ def test_a_model_whose_process_was_killed_is_loaded_again_and_one_that_then_fail
         until(lambda: len(router.loads) == 3 and router.state("small") == "unloaded")
         time.sleep(0.5)
         assert len(router.loads) == 3 and manager.state() == "failed"
+
+
+def test_a_server_whose_name_still_means_another_profile_is_not_ready(
+    tmp_path: Path, router: ScriptedRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router.models["large"].update(aliases=["claude-local"], status={"value": "loaded"})
+    monkeypatch.setattr("claude_local.manager.switching.Switchboard.settle", lambda _: asyncio.sleep(60))
+    with Manager(tmp_path, router) as manager:
+        assert manager.state() == "loading"
 
 
 def test_a_new_default_of_the_deploy_becomes_active(tmp_path: Path, manager: Manager) -> None:

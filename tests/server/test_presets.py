@@ -106,9 +106,16 @@ def test_the_prompt_cache_can_be_limited() -> None:
     assert rendered(cache_ram_mib=512)["small"]["cache-ram"] == "512"
 
 
+def test_a_model_leaves_the_memory_after_half_an_hour_on_a_gpu_and_stays_on_a_cpu() -> None:
+    assert [presets.idle_minutes("auto", variant) for variant in ("cpu", "cuda", "vulkan")] == [0, 30, 30]
+    assert (presets.idle_minutes(5, "cpu"), presets.idle_minutes(0, "cuda")) == (5, 0)
+    assert "sleep-idle-seconds" not in rendered()["small"]
+    assert rendered(idle_minutes=30)["small"]["sleep-idle-seconds"] == "1800"
+
+
 def test_every_rendered_option_is_a_flag_of_the_pinned_build() -> None:
     known = set(flags.load().by_spelling) | {"load-on-startup"}
-    for section in rendered(variant="cuda", cache_ram_mib=1).values():
+    for section in rendered(variant="cuda", cache_ram_mib=1, idle_minutes=1).values():
         assert set(section) <= known
 
 

@@ -105,6 +105,7 @@ def presets(
     cache_ram_mib: int,
     image: str,
     prompts_mib: int,
+    idle_minutes: int,
     fits: Sequence[Fit] = (),
 ) -> Generator[Any]:
     """Write presets.ini for the server and profiles.json for the commands, for the profiles that are placed.
@@ -117,6 +118,7 @@ def presets(
     + cache_ram_mib: how much memory the prompt cache may take, MiB
     + image: the image's tag
     + prompts_mib: disk space for prompts that outlive the server, MiB; 0: none
+    + idle_minutes: minutes without a request after which a model leaves the memory; 0: never
     + fits: how the profiles fit this machine, for llama-local to show
 
     It is an operation of its own because the models stage decides what is placed, which is known only when it has run.
@@ -126,6 +128,7 @@ def presets(
         server.presets(
             name="Write the presets", profiles=ws.profiles, active="small", paths=ws.paths, search_dirs=[],
             variant="cpu", cache_ram_mib=1024, image=ws.image.tag, prompts_mib=4096,
+            idle_minutes=0,
         )
     """
     placements = known.ask(Placements, path=paths.placements)
@@ -140,6 +143,7 @@ def presets(
             cache_ram_mib=cache_ram_mib,
             image=image,
             prompts_mib=prompts_mib,
+            idle_minutes=idle_minutes,
         )
     except server_presets.PresetsError as error:
         yield fail(str(error))
