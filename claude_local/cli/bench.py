@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -65,7 +66,9 @@ def bench(machine: Machine, profile: str | None, up_to: int, as_json: bool) -> E
 def _run(
     machine: Machine, manager: LlamaClient, profile: str, active: str, up_to: int, *, silent: bool
 ) -> dict[str, Any]:
-    """Load the profile, measure it, and load the active one again. Raises Problem, ServerError."""
+    """Load the profile, measure it, and load the active one again, also after a signal. Raises Problem, ServerError."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with Console(stderr=True, quiet=silent).status("unloading the model") as shown:
         manager.json("POST", "/stop", {}, timeout=UNLOAD)
         shown.update(f"loading {profile}")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ import pytest
 
 from claude_local.paths import Paths
 from tests.cli.documented import example, lacks
-from tests.cli.test_command_line import llama_local
+from tests.cli.test_command_line import PROJECT, llama_local
 from tests.manager.scripted_router import ScriptedRouter, until
 from tests.manager.stand import TOKEN, Manager
 
@@ -25,6 +29,9 @@ class Server(ScriptedRouter):
     def __init__(self, *names: str) -> None:
         super().__init__(*names, load_seconds=0.3)
         self.slot: list[int] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        self.reading = threading.Event()
         self.read: list[tuple[str, int, bool]] = []
 
     def _answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
@@ -36,6 +43,8 @@ class Server(ScriptedRouter):
             case "/tokenize":
                 return 200, {"tokens": list(range(9000))}
             case "/completion":
+                self.reading.set()
+                self.hold.wait(20)
                 return 200, {"timings": self._timings(body)}
         return super()._answer(method, path, query, body)
 
@@ -63,10 +72,12 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
         yield manager
 
 
+def ports(manager: Manager) -> list[str]:
+    return ["--port", str(manager.port), "--server-port", manager.router.url.rpartition(":")[2]]
+
+
 def bench(manager: Manager, *arguments: str) -> subprocess.CompletedProcess[str]:
-    server = manager.router.url.rpartition(":")[2]
-    ports = ("--port", str(manager.port), "--server-port", server)
-    return llama_local(*ports, "bench", *arguments, HOME=str(manager.folder))
+    return llama_local(*ports(manager), "bench", *arguments, HOME=str(manager.folder))
 
 
 def test_it_measures_another_profile_and_loads_the_active_one_again(manager: Manager) -> None:
@@ -81,12 +92,12 @@ def test_it_measures_another_profile_and_loads_the_active_one_again(manager: Man
     assert (told["profile"], told["build"], told["before"], told["losses"]) == ("large", "b11434", None, [])
     assert lacks({**example("bench"), "before": None}, told) == []
     assert manager.router.alias() == "small" and manager.state() == "ready"
-    assert {model for model, _, _ in manager.router.read} == {"large"}  # type: ignore[attr-defined]
+    assert {model for model, _, _ in manager.router.read} == {"large"}
 
 
 def test_the_next_run_is_compared_and_a_loss_is_exit_status_1(manager: Manager) -> None:
     assert bench(manager, "--up-to", "512").returncode == 0
-    manager.router.decode = 40.0  # type: ignore[attr-defined]
+    manager.router.decode = 40.0
     done = bench(manager, "--up-to", "512")
     assert done.returncode == 1 and "decode at 512 tokens: 40.0/s, it was 50.0/s" in done.stdout
     assert "1,000.0/s, 50.0/s" in done.stdout, "the figures of the last time"
@@ -96,14 +107,27 @@ def test_the_next_run_is_compared_and_a_loss_is_exit_status_1(manager: Manager) 
 
 
 def test_a_small_window_is_measured_as_far_as_it_goes(manager: Manager) -> None:
-    manager.router.window = 4096  # type: ignore[attr-defined]
+    manager.router.window = 4096
     told = json.loads(bench(manager, "--json").stdout)
     assert [each["tokens"] for each in told["speeds"]] == [512]
     assert told["first_answer"] is None, "Claude Code's prompt does not fit"
 
 
 def test_while_a_session_is_answered_nothing_is_measured(manager: Manager) -> None:
-    manager.router.busy_slot = True  # type: ignore[attr-defined]
+    manager.router.busy_slot = True
     done = bench(manager)
     assert done.returncode == 1 and done.stderr.endswith("  Fix: llama-local status\n")
     assert manager.state() == "ready"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_ended_loads_the_active_model_again(manager: Manager, number: int) -> None:
+    manager.router.hold.clear()
+    words = [sys.executable, "-m", "claude_local.cli", *ports(manager), "bench", "large"]
+    env = {**os.environ, "HOME": str(manager.folder), "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert manager.router.reading.wait(20)
+        process.send_signal(number)
+        assert process.wait(20) == 130
+    manager.router.hold.set()
+    assert manager.router.alias() == "small" and manager.state() == "ready"
