@@ -218,6 +218,11 @@ class Paths:
         return join(self.state, "verify.passed.json")
 
     @property
+    def verify_parameters(self) -> str:
+        """The settings of the deploy that verified last, for ``llama-local verify``."""
+        return join(self.state, "verify.parameters.json")
+
+    @property
     def benchmarks(self) -> str:
         """The results of ``llama-local bench``."""
         return join(self.state, "bench")

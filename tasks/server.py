@@ -3,8 +3,9 @@
 from pathlib import Path
 from posixpath import join
 
+from claude_local.checkout import describe
 from claude_local.deploy.operations import image, server, user_files
-from claude_local.deploy.workstation import workstation
+from claude_local.deploy.workstation import PROJECT, workstation
 from claude_local.manager.container import container_name
 from claude_local.server import container
 from claude_local.server.presets import idle_minutes
@@ -49,6 +50,12 @@ server.presets(
     prompts_mib=ws.settings.server_prompts_mib,
     idle_minutes=idle_minutes(ws.settings.server_idle_unload, ws.variant.variant),
     fits=ws.choice.fits,
+    deployed={
+        **describe(PROJECT),
+        "checkout": str(PROJECT),
+        "variant": ws.variant.variant,
+        "image_variant": ws.settings.image_variant,
+    },
 )
 
 server.network(

@@ -39,6 +39,8 @@ COMMANDS = {
     "restart": Entry("server", "restart", "restart llama-server"),
     "logs": Entry("server", "logs", "llama-server's log"),
     "bench": Entry("bench", "bench", "measure a profile, and compare with the last time"),
+    "verify": Entry("verify", "verify", "prove that this machine works, check by check"),
+    "update": Entry("update", "update", "what a deploy from a newer checkout would change"),
     "doctor": Entry("doctor", "doctor", "find what is wrong, and mend what needs no deploy"),
     "open": Entry("page", "open_page", "the address of llama-server's web page, and how to log in"),
     "cache": Entry("cache", "cache", "the prompts that are kept over a restart; clear deletes them"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -85,6 +86,12 @@ def declined(parameters: Parameters, checks: list[Check]) -> bool:
     return answer.strip().lower() not in ("", "y", "yes") or not answer
 
 
+def keep(parameters: Parameters, text: str) -> None:
+    """Keep the deploy's settings, without what Docker answered to it, for ``llama-local verify``."""
+    settings = {key: value for key, value in json.loads(text).items() if key != "docker"}
+    write_atomically(Path(parameters.paths.verify_parameters), settings)
+
+
 def _run(parameters: Parameters, checks: list[Check], options: argparse.Namespace) -> int:
     """Run the checks, show them, and write the report. Returns the exit status."""
     begin = time.monotonic()
@@ -141,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not alone:
             print("verify: another verify is running; wait for its end", file=sys.stderr)
             return 2
+        keep(parameters, text)
         try:
             return _run(parameters, checks, options)
         except KeyboardInterrupt:

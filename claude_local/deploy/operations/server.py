@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pyinfra import host
@@ -107,6 +108,7 @@ def presets(
     prompts_mib: int,
     idle_minutes: int,
     fits: Sequence[Fit] = (),
+    deployed: Mapping[str, Any] = MappingProxyType({}),
 ) -> Generator[Any]:
     """Write presets.ini for the server and profiles.json for the commands, for the profiles that are placed.
 
@@ -120,6 +122,7 @@ def presets(
     + prompts_mib: disk space for prompts that outlive the server, MiB; 0: none
     + idle_minutes: minutes without a request after which a model leaves the memory; 0: never
     + fits: how the profiles fit this machine, for llama-local to show
+    + deployed: what ``llama-local update`` compares a newer checkout with
 
     It is an operation of its own because the models stage decides what is placed, which is known only when it has run.
 
@@ -159,7 +162,7 @@ def presets(
         }
         for name in server_presets.placed_ids(profiles, placements)
     }
-    listing = json.dumps({"default": active, "profiles": placed}, indent=2) + "\n"
+    listing = json.dumps({"default": active, "profiles": placed, "deployed": dict(deployed)}, indent=2) + "\n"
     yield from user_files.put_all._inner(files={paths.presets: text, paths.profiles: listing}, mode="644")
 
 
