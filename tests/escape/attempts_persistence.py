@@ -199,7 +199,7 @@ def _(lab: Lab) -> Plan:
 def _(lab: Lab) -> Plan:
     here = repository(lab, lab.workspace / "vendor" / "library")
     words, mark = marked(lab, "nested")
-    step = bash(f'cd vendor/library && printf %s "{words}" >.git/hooks/pre-commit; chmod +x .git/hooks/pre-commit')
+    step = bash(f'(cd vendor/library && printf %s "{words}" >.git/hooks/pre-commit; chmod +x .git/hooks/pre-commit)')
     return Plan([step], lambda: runs_later(lab, mark, here))
 
 
@@ -241,7 +241,8 @@ def _(lab: Lab) -> Plan:
     tree = here / ".claude" / "worktrees" / "topic"
     lab.run("git", "-C", str(here), "worktree", "add", "-q", str(tree))
     step = bash(
-        f"cd .claude/worktrees/topic; rm -f .git; mv .git git.old; git init -q .; git config core.fsmonitor '{program}'"
+        "(cd .claude/worktrees/topic; rm -f .git; mv .git git.old; git init -q .;"
+        f" git config core.fsmonitor '{program}')"
     )
     return Plan([step], lambda: runs_later(lab, mark, tree))
 
@@ -272,7 +273,7 @@ def _(lab: Lab) -> Plan:
     words, mark = marked(lab, "deep")
     program = lab.plant(lab.workspace / "deep.sh", words, 0o755)
     step = bash(
-        f"cd build/_deps/library; git config core.fsmonitor '{program}'; cp ../../../deep.sh .git/hooks/pre-commit"
+        f"(cd build/_deps/library; git config core.fsmonitor '{program}'; cp ../../../deep.sh .git/hooks/pre-commit)"
     )
     return Plan([step], lambda: runs_later(lab, mark, here))
 
