@@ -425,7 +425,15 @@ def run_battery(lab: Lab, only: Sequence[str] = ()) -> dict[str, dict[str, str]]
         if LAST in plans:
             lab.session(LAST, plans[LAST])
         time.sleep(1)
-        return {each.name: _judge(lab, each, plans[each.session][each.name]) for each in wanted}
+
+        def judge(session: str) -> dict[str, dict[str, str]]:
+            return {
+                each.name: _judge(lab, each, plans[session][each.name]) for each in wanted if each.session == session
+            }
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            judged = {name: found for each in pool.map(judge, plans) for name, found in each.items()}
+        return {each.name: judged[each.name] for each in wanted}
     finally:
         lab.close()
 
