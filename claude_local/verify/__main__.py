@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
@@ -86,10 +86,9 @@ def declined(parameters: Parameters, checks: list[Check]) -> bool:
     return answer.strip().lower() not in ("", "y", "yes") or not answer
 
 
-def keep(parameters: Parameters, text: str) -> None:
+def keep(parameters: Parameters) -> None:
     """Keep the deploy's settings, without what Docker answered to it, for ``llama-local verify``."""
-    settings = {key: value for key, value in json.loads(text).items() if key != "docker"}
-    write_atomically(Path(parameters.paths.verify_parameters), settings)
+    write_atomically(Path(parameters.paths.verify_parameters), asdict(replace(parameters, docker=None)))
 
 
 def _run(parameters: Parameters, checks: list[Check], options: argparse.Namespace) -> int:
@@ -116,6 +115,7 @@ def _run(parameters: Parameters, checks: list[Check], options: argparse.Namespac
     )
     report = parameters.paths.verify_report
     write_atomically(Path(report), document)
+    keep(parameters)
     print("", *display.closing(report, left_out=known - len(checks)), sep="\n")
     return 0 if document["ok"] else 1
 
@@ -148,7 +148,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not alone:
             print("verify: another verify is running; wait for its end", file=sys.stderr)
             return 2
-        keep(parameters, text)
         try:
             return _run(parameters, checks, options)
         except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from claude_local.paths import Paths
@@ -18,7 +18,7 @@ def test_it_takes_the_settings_of_the_last_deploy_and_asks_docker_itself(tmp_pat
     done = llama_local("verify", "--list", HOME=str(tmp_path))
     assert done.returncode == 1 and done.stderr.endswith("  Fix: ./provision verify\n")
     given = parameters(tmp_path, docker="what the deploying connection asked for")
-    keep(given, json.dumps(asdict(given)))
+    keep(given)
     path = Path(Paths(home=str(tmp_path), model_dir="", bin_dir="").verify_parameters)
     assert parse(path.read_text()) == replace(given, docker=None)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -29,7 +29,7 @@ def test_it_takes_the_settings_of_the_last_deploy_and_asks_docker_itself(tmp_pat
 
 def test_json_is_the_report_and_the_rows_go_to_stderr(tmp_path: Path) -> None:
     given = parameters(tmp_path)
-    keep(given, json.dumps(asdict(given)))
+    keep(given)
     done = llama_local("verify", "--json", "--only", "token", HOME=str(tmp_path))
     report = json.loads(done.stdout)
     assert done.returncode == (0 if report["ok"] else 1) and "FAIL" in done.stderr
