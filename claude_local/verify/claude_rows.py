@@ -150,6 +150,7 @@ def _attempt(bench: Workbench, prompt: str, judge: Judge, with_files: bool, numb
         "-p", prompt.format(secret=secret), "--permission-mode", "acceptEdits", "--output-format", "stream-json",
         "--verbose", "--max-turns", TURNS, timeout=MODEL_SESSION,
     )  # fmt: skip
+    bench.once("later session", lambda: session)
     if (failure := session.failure()) is not None:
         raise Failed(failure, bench.logs_command)
     return f"{judge(session, place.workspace, secret)} ({session.ended.seconds:.0f} s)"
@@ -209,6 +210,18 @@ def _write(bench: Workbench) -> str:
     return _with_model(bench, prompt, judge, with_files=False)
 
 
+def _reuse(bench: Workbench) -> str:
+    later: Session | None = bench.known("later session")
+    if later is None or (counts := later.first_prompt()) is None:
+        raise Skipped("no session came after the first one")
+    cached, read = counts
+    evidence = f"a session in a new folder read {read} tokens of its first prompt, {cached} were cached"
+    if cached < read:
+        version = "a Claude Code other than claude_version (group_data/all.py) may change its prompt in each session"
+        raise Failed(evidence, f"{version}; llama-local status shows the cause of the last turn")
+    return evidence
+
+
 # --- the network --------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +272,7 @@ def checks(default: str) -> list[Check]:
               needs=("claude.chat", "scripted.read"), limit=2 * once, about=EVERYTHING),
         Check("claude.write", "the real model uses Write", _write,
               needs=("claude.chat", "scripted.write"), limit=2 * once, about=EVERYTHING),
+        Check("claude.reuse", "a new session reads only what is new", _reuse, needs=("claude.chat",), about=EVERYTHING),
         Check("claude.connections", "sessions talk to the local server and to nothing else", _connections, needs=ready,
               about=EVERYTHING),
     ]  # fmt: skip

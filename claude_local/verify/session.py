@@ -45,6 +45,14 @@ class Session:
         """Every tool call, in order."""
         return tool_calls(event.get("message") for event in self.events)
 
+    def first_prompt(self) -> tuple[int, int] | None:
+        """The first request's tokens that were cached and that were read; None where the events do not tell."""
+        for event in self.events:
+            usage = (event.get("message") or {}).get("usage") if event.get("type") == "assistant" else None
+            if usage:
+                return int(usage.get("cache_read_input_tokens") or 0), int(usage.get("input_tokens") or 0)
+        return None
+
     def failure(self) -> str | None:
         """Why the session as such failed, in one line; None when it ended well."""
         detail = self.answer or self.ended.last_output

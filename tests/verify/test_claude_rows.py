@@ -42,6 +42,30 @@ def good(place: TemporaryHome, arguments: tuple[str, ...], server: str | None) -
     return played(events("Paris", usage=usage, modelUsage=model), peers=talked(("127.0.0.1", 8080)))
 
 
+def after(place: TemporaryHome, arguments: tuple[str, ...], usage: dict[str, int]) -> Session:
+    """A good session whose first request had this usage."""
+    session = good(place, arguments, None)
+    first = {"type": "assistant", "message": {"content": [], "usage": usage}}
+    return played([first, *session.events])
+
+
+@pytest.mark.parametrize(("cached", "read", "passes"), [(3900, 400, True), (0, 4300, False)])
+def test_a_session_that_reads_its_whole_prompt_again_is_a_failure(
+    stage: Callable[[Play], Workbench], cached: int, read: int, passes: bool
+) -> None:
+    usage = {"input_tokens": read, "cache_read_input_tokens": cached}
+    with stage(lambda place, arguments, server: after(place, arguments, usage)) as bench:
+        run_row(bench, "claude.chat")
+        with pytest.raises(Skipped):
+            run_row(bench, "claude.reuse")
+        run_row(bench, "claude.glob")
+        if passes:
+            assert "3900 were cached" in run_row(bench, "claude.reuse")
+        else:
+            with pytest.raises(Failed, match="read 4300 tokens"):
+                run_row(bench, "claude.reuse")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
