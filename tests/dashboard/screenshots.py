@@ -20,6 +20,7 @@ async def picture(scene: Scene) -> str:
     """A scene as SVG. It names no font of another server, so that looking at it asks nobody."""
     with tempfile.TemporaryDirectory() as folder:
         async with stage(scene, Path(folder)) as shown:
+            await shown.settle()
             svg = shown.app.export_screenshot(title="llama-local dashboard")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("<svg ", '<svg xml:space="preserve" ', 1)

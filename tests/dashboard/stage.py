@@ -53,6 +53,14 @@ class Stage:
             assert time.monotonic() < end, f"nothing happened in time; the screen:\n{self.screen}"
             await self.pilot.pause(0.02)
 
+    async def settle(self) -> None:
+        """Until the screen stays as it is: a scrollbar that appears changes the width of the panels."""
+        before = ""
+        while before != self.screen:
+            before = self.screen
+            self.app.draw()
+            await self.pilot.pause(0.05)
+
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
         await self.pilot.pause()
@@ -83,8 +91,7 @@ async def stage(scene: Scene, folder: Path, **more: Any) -> AsyncIterator[Stage]
                     await shown.until(lambda: picture.slots[0].decode)
             else:
                 await shown.until(lambda: picture.unreachable)
-            app.draw()
-            await pilot.pause()
+            await shown.settle()
             for key in scene.keys:
                 await shown.press(key)
             yield shown
