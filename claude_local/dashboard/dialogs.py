@@ -31,7 +31,7 @@ up, down, page up, page down, home, end   scroll; tab goes to the log
 
 Signs:  ● ready   ◔ loading   ⇄ switching   ○ idle   ☾ sleeping   ■ stopped   ✗ not well
 Turns:  ✓ most of the prompt came from the cache   ▲ it was read anew
-Memory: weights, KV cache and compute are computed from the model's file.
+Memory: weights, KV cache and compute are what the deploy computed for the model.
 
 q or Ctrl-C leaves. The server goes on.
 """

@@ -211,9 +211,7 @@ SCENES = {
         **NO_GPU,
     ),
     "picker": Scene(READY, keys=("m",)),
-    "stop": Scene(READY, keys=("s",)),
     "help": Scene(READY, keys=("question_mark",)),
     "search": Scene({**READY, "slots": [slot(False)]}, keys=("slash", *"eval time", "enter", "f", "l")),
     "narrow": Scene({**READY, "slots": [slot(prompt=12900, processed=4100, cached=4100)]}, size=(80, 50)),
-    "small": Scene(READY, size=(50, 12)),
 }

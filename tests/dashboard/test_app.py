@@ -143,8 +143,9 @@ def test_cancel_is_offered_during_a_switch_only(tmp_path: Path) -> None:
         await shown.until(lambda: shown.manager and shown.manager.posts == [("/switch/cancel", {})])
         shown.manager.status = status()
         await shown.until(lambda: shown.app.picture.state == "ready")
-        shown.app.draw()
-        await shown.until(lambda: "cancel" not in shown.screen.splitlines()[-1])
+        await shown.settle()
+        await shown.settle()
+        assert "quit" in shown.screen.splitlines()[-1] and "cancel" not in shown.screen.splitlines()[-1]
 
     play(SCENES["switching"], tmp_path, act)
 
@@ -204,10 +205,14 @@ def test_scrolling_back_stays_where_it_is_while_lines_come(tmp_path: Path) -> No
 def test_no_error_around_it_ends_it(tmp_path: Path) -> None:
     async def act(shown: Stage) -> None:
         assert shown.manager and "sessions" not in shown.message
+        real = shown.app.feeds.manager.get
         shown.app.feeds.manager.get = broken  # type: ignore[method-assign]
         await shown.until(lambda: "✗ KeyError: 'models'" in shown.message)
         shown.manager.status = status("down", "it is gone")
         await shown.until(lambda: "✗ down" in shown.panel("model"))
+        shown.app.feeds.manager.get = real  # type: ignore[method-assign]
+        shown.manager.models = models(state="loading")
+        await shown.until(lambda: shown.app.picture.models[0]["state"] == "loading")
 
     async def broken(path: str) -> Any:
         raise KeyError("models")

@@ -68,7 +68,11 @@ def test_a_models_memory_is_divided_over_the_gpus_and_the_rest_is_others() -> No
 def test_no_more_is_shown_than_is_in_use() -> None:
     gpu = Gpu(0, "", 5 * GIB, 24 * GIB, None, None, None, None)
     parts = gpu_parts(gpu, [gpu], NEEDS)
-    assert parts.weights + parts.cache + parts.compute + parts.others == 5 * GIB and parts.free == 19 * GIB
+    assert (
+        parts.weights + parts.cache + parts.compute + parts.others == 5 * GIB
+        and parts.others < 8
+        and parts.free == 19 * GIB
+    )
     assert host_parts(HOST, NEEDS).others == HOST.used - NEEDS.total
 
 
