@@ -58,6 +58,8 @@ def comparison(profiles: Sequence[dict[str, Any]], *, numbered: bool = False) ->
     """The profiles as a table of 80 columns. ``numbered``: with the number that a person types to choose."""
     headings = ("PROFILE", "SIZE", "CONTEXT", "LOADS IN", "STATE", "FIT")
     rows = table(*(("", *headings) if numbered else headings), right=("SIZE", "CONTEXT", "LOADS IN"))
+    for column in rows.columns:
+        column.no_wrap = column.header != "FIT"
     for number, each in enumerate(profiles, 1):
         state = each["state"] if each["verified"] else "changed" if each["size"] else "missing"
         cells: list[str | Text] = [
