@@ -12,7 +12,8 @@ MASKED_IN_HOME = (
     ".claude.json", ".claude.json.backup", ".ssh", ".gnupg", ".aws", ".config/gh", ".docker", ".kube",
     # our own token, and llama-server's copy of it
     ".config/claude-local", ".local/share/claude-local/server",
-    # the paths of other sessions' workspaces
+    # what was said in other sessions, and the paths of their workspaces
+    ".local/share/claude-local/prompts",
     ".local/share/claude-local/state/sessions", ".local/share/claude-local/state/fence",
     # clouds, forges, registries, secret stores
     ".azure", ".boto", ".s3cfg", ".oci", ".config/gcloud", ".config/doctl", ".config/hcloud", ".config/rclone",

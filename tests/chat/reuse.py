@@ -140,7 +140,7 @@ class Router:
 
     def switch_there_and_back(self) -> None:
         """Another model answers in between."""
-        ask = {"model": OTHER, "max_tokens": 1, "messages": [{"role": "user", "content": "hello"}]}
+        ask = {"model": OTHER, "max_tokens": 1, "temperature": 0, "messages": [{"role": "user", "content": "hello"}]}
         self.client.json("POST", "/v1/messages", ask, timeout=ANSWER_SECONDS)
 
 
