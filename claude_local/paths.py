@@ -47,6 +47,11 @@ class Paths:
         """Shell text that Claude Code runs before each sandboxed command (CLAUDE_ENV_FILE)."""
         return join(self.config_dir, "bash-env.sh")
 
+    @property
+    def switch_command(self) -> str:
+        """Makes ``/switch`` known in sessions; a hook answers it (claude_local.claude.switch_command)."""
+        return join(self.config_dir, "commands", "switch.md")
+
     # Commands and Claude Code.
     @property
     def token(self) -> str:

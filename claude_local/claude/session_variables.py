@@ -95,9 +95,9 @@ def session_variables(
     }
 
 
-def model_variables(window: int, small: bool) -> dict[str, str]:
+def model_variables(window: int, small: bool, largest: int = 0) -> dict[str, str]:
     """What Claude Code has to know of the model, unless the user has set it. ``window``: in tokens. ``small``: its
-    profile has a tool set without Bash."""
+    profile has a tool set without Bash. ``largest``: the largest window of a profile that a switch may bring."""
     # Some answers of a small model never end, and all sessions wait for them.
     output = min(window // 16, 2048) if small else min(window // 8, 8192)
     variables = {
@@ -115,8 +115,9 @@ def model_variables(window: int, small: bool) -> dict[str, str]:
         # After a compaction Claude Code shows the last five files again, which may fill such a window at once. The user
         # can still type /compact.
         variables["DISABLE_AUTO_COMPACT"] = "1"
-    elif output + _COMPACTION_BUFFER > window // 5:
-        # Claude Code would compact a window of 32768 tokens when half of it is used. Now it waits until llama-server
-        # says that the request is too long.
+    elif output + _COMPACTION_BUFFER > window // 5 or largest > window:
+        # Claude Code would compact a window of 32768 tokens when half of it is used, and keep the window of its start
+        # when a profile with a larger one becomes active. Now it waits until llama-server says that the request is too
+        # long.
         variables["CLAUDE_CODE_DISABLE_UNKNOWN_MODEL_WINDOW_ENFORCEMENT"] = "1"
     return variables

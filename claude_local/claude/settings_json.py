@@ -6,7 +6,7 @@ The deploy's own settings are in claude_local/settings.py.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from claude_local.claude.json_merge import Json
 
@@ -39,11 +39,20 @@ def user_settings(default_mode: str) -> Json:
     }
 
 
-def enforced_settings(ports: Iterable[int], status_line: str | None = None) -> Json:
+# Seconds between two runs of the status line, besides those at each event: it shows how a prompt is read.
+REFRESH = 2
+# Seconds for a switch of the model (claude_local/claude/switch_command.py waits for 780).
+SWITCH_TIMEOUT = 900
+
+
+def enforced_settings(
+    ports: Iterable[int], status_line: str | None = None, switch: Sequence[str] | None = None
+) -> Json:
     """The content of enforced.json, which the wrapper passes with ``--settings``: no project's settings undo it.
 
     ``ports``: the only ports on this machine that sandboxed commands may reach. ``status_line``: the program that shows
-    the fence below the prompt (files/status-line). Tested as a whole with 2.1.330: ``claude doctor`` reports nothing,
+    the fence below the prompt (files/status-line). ``switch``: the command behind ``/switch``. Tested as a whole with
+    2.1.330: ``claude doctor`` reports nothing,
     and a project with ``sandbox.enabled: false`` stays sandboxed.
 
     No rule forbids reading /proc. Read and Grep already refuse environments and memory there (tested through links,
@@ -69,5 +78,13 @@ def enforced_settings(ports: Iterable[int], status_line: str | None = None) -> J
         },
     }
     if status_line is not None:
-        settings["statusLine"] = {"type": "command", "command": shlex.quote(status_line)}
+        settings["statusLine"] = {
+            "type": "command", "command": shlex.quote(status_line), "refreshInterval": REFRESH,
+        }  # fmt: skip
+    if switch is not None:
+        hook = {
+            "type": "command", "command": shlex.join(switch), "timeout": SWITCH_TIMEOUT,
+            "statusMessage": "Switching the model",
+        }  # fmt: skip
+        settings["hooks"] = {"UserPromptExpansion": [{"matcher": "switch", "hooks": [hook]}]}
     return settings

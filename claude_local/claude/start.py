@@ -34,7 +34,7 @@ from claude_local.claude.session_variables import (
 from claude_local.claude.tool_sets import DEFAULT, SETS, ToolSet, tool_set
 from claude_local.fence import launch
 from claude_local.fence.messages import PROVISION, fail, note, printable
-from claude_local.fence.options import Options, chooses_tools, parse_arguments
+from claude_local.fence.options import Options, chooses_tools, parse_arguments, read_config
 from claude_local.manager.wish import read as read_wish
 from claude_local.server.ready import ServerUnusable, SessionServer, context_window
 
@@ -43,6 +43,8 @@ Json = dict[str, Any]
 DEFAULT_MODEL = "claude-local"
 # The variable with which the status line (files/status-line) shows the tools.
 TOOLS_LABEL = "CLAUDE_LOCAL_TOOLS"
+# The variable with the management API's port, for the status line and for /switch.
+MANAGER = "CLAUDE_LOCAL_MANAGER"
 # The conversation and the token go to the server, so only plain HTTP on a loopback address is allowed.
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _LOOPBACK = re.compile(rf"http://(?:127\.{_OCTET}\.{_OCTET}\.{_OCTET}|localhost|\[::1\])(?::([1-9][0-9]{{0,4}}))?")
@@ -75,11 +77,12 @@ class StartOptions(Options):
 @dataclass
 class Profiles:
     """The profiles of this machine. ``active``: the id of the one that answers where none is named. ``tools``: the tool
-    set by id. ``labels``: name and description by id."""
+    set by id. ``labels``: name and description by id. ``largest_window``: of all profiles, in tokens; 0: unknown."""
 
     active: str
     tools: dict[str, ToolSet]
     labels: dict[str, tuple[str, str]] = field(default_factory=dict)
+    largest_window: int = 0
 
     def picker(self) -> list[Json]:
         """What ``/model`` offers: the active profile, whichever it is, and each profile for this session alone."""
@@ -107,6 +110,7 @@ def read_profiles(path: str, wish: str) -> Profiles:
             read_wish(wish, str(known.get("default") or ""), known["profiles"]).active,
             {name: _tools(each) for name, each in profiles},
             {name: (str(each.get("name") or name), str(each.get("description") or "")) for name, each in profiles},
+            max([int(each.get("ctx_size") or 0) for _, each in profiles], default=0),
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return Profiles("", {})
@@ -187,15 +191,21 @@ def read_object(text: str) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
-def enforced_settings(options: StartOptions, asked: command_line.Arguments, model: str, profiles: Profiles) -> Json:
+def enforced_settings(
+    options: StartOptions, asked: command_line.Arguments, model: str, profiles: Profiles, manager_port: int | None
+) -> Json:
     """The settings for Claude Code: the enforced ones, with the caller's --settings beneath them (Claude Code would
-    take only the last --settings). Ends the program when one cannot be read."""
+    take only the last --settings). ``manager_port``: the management API's, None where it does not rule the session's
+    server. Ends the program when one cannot be read."""
     ours = read_object(options.settings)
     if ours is None:
         fail(f"the enforced settings {options.settings} are missing or not a JSON object", PROVISION)
     # Whatever model a project, a skill or an agent names, the session's model answers: availableModels makes 2.1.330
     # fall back to it (unlike modelOverrides, also for ids that it does not know), and env wins over a project's.
-    ours = merged(ours, {"env": dict.fromkeys(MODEL_VARIABLES, model) | NO_TOOL_SEARCH})
+    ours = merged(
+        ours,
+        {"env": dict.fromkeys(MODEL_VARIABLES, model) | NO_TOOL_SEARCH | {MANAGER: str(manager_port or "")}},
+    )
     ours["availableModels"] = sorted({model, DEFAULT_MODEL, *profiles.tools})
     ours["modelPicker"] = {"replaceBuiltInOptions": True, "options": profiles.picker()}
     settings: Json = {}
@@ -264,9 +274,11 @@ def wait_for_window(server: SessionServer) -> int:
     return window
 
 
-def set_environment(options: StartOptions, server: SessionServer, window: int | None, tools: ToolSet) -> None:
+def set_environment(
+    options: StartOptions, server: SessionServer, window: int | None, tools: ToolSet, largest: int
+) -> None:
     """Give this process the session's environment. ``window``: None when the command needs no model. ``tools``: the
-    profile's."""
+    profile's. ``largest``: see session_variables.model_variables."""
     env = cleaned(os.environ)
     env |= session_variables(
         env, server=server.url, token=server.token, model=server.model, config_dir=options.config_dir,
@@ -275,7 +287,7 @@ def set_environment(options: StartOptions, server: SessionServer, window: int | 
     if window is not None:
         env |= {
             name: env.get(name) or value
-            for name, value in model_variables(window, small=not tools.runs_commands).items()
+            for name, value in model_variables(window, not tools.runs_commands, largest).items()
         }
     os.environ.clear()
     os.environ.update(env)
@@ -300,7 +312,8 @@ def main(argv: list[str]) -> int:
     options.command = [find_claude(options), *asked.claude]
     options.unfenced = asked.unfenced
     options.server = url if asked.needs_server else ""
-    settings = enforced_settings(options, asked, model, profiles)
+    manager_port = read_config(options.config).manager_port if server.installed else None
+    settings = enforced_settings(options, asked, model, profiles, manager_port)
     if asked.help:
         print(
             command_line.HELP.format(profiles=", ".join(sorted(profiles.tools)), tool_sets=", ".join(SETS)), flush=True
@@ -309,7 +322,9 @@ def main(argv: list[str]) -> int:
         report_other_model(used, profile)
     own = profiles.tools.get(profile, SETS[DEFAULT])
     # Before the environment is set: docker and sudo do not get the token.
-    set_environment(options, server, wait_for_window(server) if asked.needs_server else None, own)
+    set_environment(
+        options, server, wait_for_window(server) if asked.needs_server else None, own, profiles.largest_window
+    )
     chosen = None if chooses_tools(options.command) else SETS.get(asked.tool_set, own)
     os.environ[TOOLS_LABEL] = chosen.label if chosen else ""
     if asked.needs_server and chosen:

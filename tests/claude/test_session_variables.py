@@ -30,7 +30,11 @@ def test_one_file_takes_a_quarter_of_the_window_at_most(window: int, most: int) 
 )
 def test_a_window_is_compacted_when_most_of_it_is_used(window: int, when: str | None) -> None:
     """By itself Claude Code compacts 13000 tokens and an answer before the end."""
-    assert {NEVER, WHEN_FULL} & set(model_variables(window, False)) == ({when} if when else set())
+    assert {NEVER, WHEN_FULL} & set(model_variables(window, False, largest=window)) == ({when} if when else set())
+
+
+def test_a_larger_window_after_a_switch_is_used_to_its_end() -> None:
+    assert WHEN_FULL in model_variables(131072, False, largest=262144)
 
 
 def waits(**env: str) -> dict[str, int]:

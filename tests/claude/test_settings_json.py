@@ -16,10 +16,13 @@ def test_the_enforced_settings_allow_only_the_two_ports() -> None:
 
 
 def test_the_enforced_settings_keep_the_token_from_commands_and_name_the_status_line() -> None:
-    settings = enforced_settings([8080], "/home/a user/share/status-line")
+    settings = enforced_settings([8080], "/home/a user/share/status-line", ["/a b/python", "switch_command.py"])
     assert settings["sandbox"]["credentials"] == {"envVars": [{"name": "ANTHROPIC_AUTH_TOKEN", "mode": "deny"}]}
-    assert settings["statusLine"] == {"type": "command", "command": "'/home/a user/share/status-line'"}
-    assert "statusLine" not in enforced_settings([8080])
+    assert settings["statusLine"]["command"] == "'/home/a user/share/status-line'"
+    assert settings["statusLine"]["refreshInterval"] <= 5, "it shows how a prompt is read"
+    (switch,) = settings["hooks"]["UserPromptExpansion"]
+    assert switch["matcher"] == "switch" and switch["hooks"][0]["command"] == "'/a b/python' switch_command.py"
+    assert not {"statusLine", "hooks"} & enforced_settings([8080]).keys()
 
 
 def test_no_rule_breaks_claude_doctor_or_the_sandbox() -> None:

@@ -17,7 +17,8 @@ LOAD = 0.3
 class ScriptedRouter:
     """A context manager. ``url``; ``models``: name -> entry of GET /v1/models; ``fails``: models that do not load;
     ``busy``: a model that answers a request and cannot be unloaded; ``asked``: the bodies of POST /models/load;
-    ``loads``: the models whose load began; ``metrics``: the answer to GET /metrics; ``slots_asked``: GET /slots."""
+    ``loads``: the models whose load began; ``metrics``: the answer to GET /metrics; ``slots_asked``: GET /slots;
+    ``windows``: in tokens."""
 
     def __init__(self, *names: str, load_seconds: float = LOAD) -> None:
         self.models: dict[str, dict[str, Any]] = {
@@ -29,6 +30,7 @@ class ScriptedRouter:
         self.metrics = "llamacpp:requests_processing 1\n"
         self.slots_asked = 0
         self.busy: str | None = None
+        self.windows = {name: 1000 * len(name) for name in names}
         self.asked: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -89,7 +91,7 @@ class ScriptedRouter:
                 self.models[body["model"]]["status"] = {"value": "unloaded"}
                 return 200, {"success": True}
             case "GET", "/props":
-                return 200, {"default_generation_settings": {"n_ctx": 1000 * len(query["model"][0])}}
+                return 200, {"default_generation_settings": {"n_ctx": self.windows[query["model"][0]]}}
             case "GET", "/slots":
                 self.slots_asked += 1
                 return 200, [{"id": 0, "is_processing": True, "n_prompt_tokens": 100, "n_prompt_tokens_processed": 40}]

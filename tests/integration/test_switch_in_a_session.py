@@ -1,0 +1,111 @@
+"""A terminal session that changes its model: by /model, by /switch and by curl. The next turn is answered by the new
+model with the whole conversation, and the line below the prompt follows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_local.verify.scripted_backend import text, tool_use
+from tests.integration.fenced_home import Person, person
+from tests.integration.tty import Tty
+from tests.integration.two_profiles import two_profiles
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
+
+
+@pytest.fixture(scope="module")
+def who() -> Iterator[Person]:
+    with person("root", "") as somebody:
+        yield somebody
+
+
+def curl(profile: str) -> dict[str, Any]:
+    """A call of the Bash tool that switches to ``profile``."""
+    url = "http://127.0.0.1:$CLAUDE_LOCAL_MANAGER/switch"
+    return tool_use("Bash", {"command": f'curl -s -X POST {url} -d \'{{"model": "{profile}"}}\''})
+
+
+def terminal(who: Person, work: Path, *arguments: str) -> Tty:
+    env = who.environment() | {"PWD": str(work)}
+    env.pop("CLAUDE_LOCAL_SERVER", None)
+    return Tty([who.paths.wrapper, *arguments], env=env, cwd=str(work), become=who.become)
+
+
+def test_model_switch_and_curl_each_bring_another_model_with_the_whole_conversation(
+    who: Person, tmp_path: Path
+) -> None:
+    work = who.workspace("switching")
+    turns = [
+        text("Answer one."), text("Answer two."), curl("small"), text("Answer three."),
+        text("Answer four."), text("Answer five."),
+    ]  # fmt: skip
+    with two_profiles(who, tmp_path, turns) as backend, terminal(who, work, "--allowedTools", "Bash") as tty:
+        tty.wait_for_prompt()
+        tty.type("first question")
+        tty.wait_for("Answer one.")
+        tty.wait_for("of 64k tokens")
+        tty.type("/switch")
+        tty.wait_for("* large")
+        tty.type("/switch small")
+        tty.wait_for("small answers from now on")
+        assert "32,768 tokens of context" in tty.text and "after 65,536" in re.sub(r"\s+", " ", tty.text)
+        tty.wait_for("of 32k tokens")
+        assert "Small Coder ·" in tty.text and len(backend.main_requests) == 1, "no model answers the command"
+        tty.type("second question")
+        tty.wait_for("Answer two.")
+        tty.type("/switch large")
+        tty.wait_for("large answers from now on")
+        tty.type("third question")
+        tty.wait_for("Answer three.")
+        tty.wait_for("Small Coder ·")
+        tty.type("fourth question")
+        tty.wait_for("Answer four.")
+        tty.type("/model large")
+        tty.wait_for("Yes, switch to Large Coder")
+        tty.press_until("\r", lambda: "Set model to Large Coder" in tty.text, "the choice")
+        tty.read(1)
+        tty.type("fifth question")
+        tty.wait_for("Answer five.")
+        tty.wait_for("Large Coder ·")
+    assert backend.answered == ["large", "small", "large", "small", "small", "large"]
+    told = json.dumps(backend.main_requests[-1]["body"]["messages"])
+    order = [told.index(f"{word} question") for word in ("first", "second", "third", "fourth", "fifth")]
+    assert order == sorted(order) and "Answer one." in told
+    assert "previous_ctx_size" in told, "what curl was told"
+
+
+def printed(who: Person, work: Path, *arguments: str) -> str:
+    """``claude-local -p`` on the home's own server."""
+    env = who.environment() | {"PWD": str(work)}
+    env.pop("CLAUDE_LOCAL_SERVER", None)
+    done = who.run([who.paths.wrapper, "-p", "go", "--allowedTools", "Bash,Read", *arguments], work, env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_session_that_switches_ten_times_loses_nothing(who: Person, tmp_path: Path) -> None:
+    turns = [curl(profile) for _ in range(5) for profile in ("small", "large")]
+    with two_profiles(who, tmp_path, [*turns, text("The end.")]) as backend:
+        assert printed(who, who.workspace("ten")) == "The end.\n"
+    assert backend.answered == ["large", "small"] * 5 + ["large"]
+    told = json.dumps(backend.main_requests[-1]["body"]["messages"])
+    assert told.count("previous_ctx_size") == 10 and backend.refused == 0
+
+
+def test_a_smaller_window_is_reported_and_the_conversation_compacted(who: Person, tmp_path: Path) -> None:
+    work = who.workspace("smaller")
+    turns: list[Any] = []
+    for number in range(15):
+        (work / f"f{number}").write_text(f"a line of text that stands here {number}\n" * 280)
+        turns.append(tool_use("Read", {"file_path": str(work / f"f{number}")}))
+    with two_profiles(who, tmp_path, [*turns, curl("small"), text("All is read.")]) as backend:
+        assert printed(who, work, "--tools", "Bash,Read") == "All is read.\n"
+    assert backend.answered == ["large"] * 16 + ["small"] and backend.refused and backend.summaries
+    reported = json.dumps([request["body"] for request in backend.main_requests])
+    assert '"previous_ctx_size' in reported.replace("\\", "")
