@@ -12,7 +12,8 @@ import os
 import re
 import signal
 import sys
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from os.path import abspath, dirname, isfile
 from typing import Any
 
@@ -23,6 +24,8 @@ if __name__ == "__main__":
     sys.path.insert(0, dirname(dirname(dirname(abspath(__file__)))))
 
 from claude_local.claude import arguments as command_line
+from claude_local.claude.giving_up import giving_up, load_active_again
+from claude_local.claude.profiles import DEFAULT_MODEL, Profiles, read_profiles
 from claude_local.claude.running_sessions import record_session, running_sessions, shortened
 from claude_local.claude.session_variables import (
     MODEL_VARIABLES,
@@ -31,16 +34,13 @@ from claude_local.claude.session_variables import (
     model_variables,
     session_variables,
 )
-from claude_local.claude.tool_sets import DEFAULT, SETS, ToolSet, tool_set
+from claude_local.claude.tool_sets import DEFAULT, SETS, ToolSet
 from claude_local.fence import launch
 from claude_local.fence.messages import PROVISION, fail, note, printable
 from claude_local.fence.options import Options, chooses_tools, parse_arguments, read_config
-from claude_local.manager.wish import read as read_wish
 from claude_local.server.ready import ServerUnusable, SessionServer, context_window
 
 Json = dict[str, Any]
-# llama-server's other name for the default profile (server/presets.py), for when its id is not known.
-DEFAULT_MODEL = "claude-local"
 # The variable with which the status line (files/status-line) shows the tools.
 TOOLS_LABEL = "CLAUDE_LOCAL_TOOLS"
 # The variable with the management API's port, for the status line and for /switch.
@@ -72,53 +72,6 @@ class StartOptions(Options):
     path: str = ""
     start_timeout: int = 0
     print_mode: str = ""
-
-
-@dataclass
-class Profiles:
-    """The profiles of this machine. ``active``: the id of the one that answers where none is named. ``tools``: the tool
-    set by id. ``labels``: name and description by id. ``largest_window``: of all profiles, in tokens; 0: unknown."""
-
-    active: str
-    tools: dict[str, ToolSet]
-    labels: dict[str, tuple[str, str]] = field(default_factory=dict)
-    largest_window: int = 0
-
-    def picker(self) -> list[Json]:
-        """What ``/model`` offers: the active profile, whichever it is, and each profile for this session alone."""
-        name = self.labels.get(self.active, (DEFAULT_MODEL, ""))[0]
-        active = {"model": DEFAULT_MODEL, "label": name, "description": "until llama-local switch changes it"}
-        return [active] + [
-            {"model": each, "label": label, "description": f"{each}, this session only. {description}".strip()}
-            for each, (label, description) in self.labels.items()
-        ]
-
-    @property
-    def names(self) -> str:
-        """For messages: ``large   (or: small)``."""
-        first, *others = sorted(self.tools) or ["PROFILE"]
-        return f"{first}   (or: {', '.join(others)})" if others else first
-
-
-def read_profiles(path: str, wish: str) -> Profiles:
-    """The profiles in the file at ``path``; none when it cannot be read. ``wish``: the management API's file."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            known = json.load(file)
-        profiles = known["profiles"].items()
-        return Profiles(
-            read_wish(wish, str(known.get("default") or ""), known["profiles"]).active,
-            {name: _tools(each) for name, each in profiles},
-            {name: (str(each.get("name") or name), str(each.get("description") or "")) for name, each in profiles},
-            max([int(each.get("ctx_size") or 0) for _, each in profiles], default=0),
-        )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return Profiles("", {})
-
-
-def _tools(profile: Any) -> ToolSet:
-    named = profile.get("tools") if isinstance(profile, dict) else None
-    return (tool_set(named) if isinstance(named, str) else None) or SETS[DEFAULT]
 
 
 def check_directory() -> None:
@@ -308,6 +261,7 @@ def main(argv: list[str]) -> int:
     server = SessionServer(
         url, url == options.server, options.container, read_token(options.token, asked.needs_server), options.token,
         options.path, options.start_timeout, model, profile, lambda model: used.get(model, ""),
+        profiles.wish.expected_seconds(profile),
     )  # fmt: skip
     options.command = [find_claude(options), *asked.claude]
     options.unfenced = asked.unfenced
@@ -322,9 +276,12 @@ def main(argv: list[str]) -> int:
         report_other_model(used, profile)
     own = profiles.tools.get(profile, SETS[DEFAULT])
     # Before the environment is set: docker and sudo do not get the token.
-    set_environment(
-        options, server, wait_for_window(server) if asked.needs_server else None, own, profiles.largest_window
-    )
+    window = None
+    if asked.needs_server:
+        evicts = manager_port is not None and profile != profiles.active and not profiles.wish.stopped
+        with giving_up(lambda: load_active_again(manager_port or 0, server.token)) if evicts else nullcontext():
+            window = wait_for_window(server)
+    set_environment(options, server, window, own, profiles.largest_window)
     chosen = None if chooses_tools(options.command) else SETS.get(asked.tool_set, own)
     os.environ[TOOLS_LABEL] = chosen.label if chosen else ""
     if asked.needs_server and chosen:

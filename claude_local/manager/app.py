@@ -28,8 +28,9 @@ from claude_local.server.client import ServerError
 OPENAPI = Path(__file__).with_name("openapi.json")
 # Bytes of the largest request body, lines of the largest answer to GET /logs, and of one without ?lines=.
 BODY, MOST_LINES, LINES = 65536, 1000, 100
-# Seconds between two looks at the state for GET /events, between two of its comments, and between two of settle's.
-STATE, PING, SETTLE = 1.0, 15.0, 5.0
+# Seconds between two looks at the state for GET /events, between two of its comments, and between two of settle's:
+# usually, and while it waits for the end of a load.
+STATE, PING, SETTLE, LOADING = 1.0, 15.0, 5.0, 0.3
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 Event = tuple[str, Any]
@@ -108,11 +109,12 @@ def application(board: Switchboard, log: Path, port: int, token: str, records: s
 async def _look_after(board: Switchboard, log: Path) -> None:
     """Keep the server what the user wants, and its log short."""
     while True:
+        loading = False
         with suppress(ServerError, OSError, ValueError):
-            await board.settle()
+            loading = await board.settle()
         with suppress(OSError):
             shorten(log)
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(LOADING if loading else SETTLE)
 
 
 def _answer(

@@ -19,6 +19,7 @@ from claude_local.manager.log import last_lines
 from claude_local.manager.profiles import Profile
 from claude_local.manager.state import State
 from claude_local.manager.switch import Running, Stage, SwitchError
+from claude_local.manager.wish import Wish
 from claude_local.server.client import UNLOAD, LlamaClient, Model, ServerError
 from claude_local.server.log import last_messages
 from claude_local.server.presets import ACTIVE
@@ -48,6 +49,8 @@ class Switchboard(State):
         self._sessions = sessions
         self._log = log
         self._drain, self._load = drain, load
+        # The profile that ``settle`` loads, and when it began.
+        self._load_began: tuple[str, float] | None = None
         # Whether the active profile was loaded again after its process failed, and has not been ready since.
         self._tried_again = False
 
@@ -190,22 +193,39 @@ class Switchboard(State):
         models = await asyncio.to_thread(self.client.router)
         return [each for each in models.values() if each.state != "unloaded"]
 
-    async def settle(self) -> None:
+    async def settle(self) -> bool:
         """Make the server what the user wants: after a start of the manager or of the server, and once when the process
-        of the active profile failed. Raises ServerError."""
+        of the active profile failed. Whether a load of ours runs, whose end is to be seen soon. Raises ServerError and
+        OSError."""
         if self.running:
-            return
+            self._load_began = None
+            return False
         wish = self.wish
         models = await asyncio.to_thread(self.client.router)
         model = models.get(wish.active)
         if model is None or self.running:
-            return
+            return False
+        self._remember_load(model, wish)
         self._tried_again = self._tried_again and not model.ready
         idle = not any(each.state != "unloaded" for each in models.values())
         load = idle and not wish.stopped and not (model.failed and self._tried_again)
         self._tried_again = self._tried_again or (load and model.failed)
         if load or ACTIVE not in model.aliases:
+            began = time.monotonic()
             await asyncio.to_thread(self.client.activate, wish.active, ACTIVE, load)
+            if load:
+                self._load_began = (wish.active, began)
+        return self._load_began is not None
+
+    def _remember_load(self, model: Model, wish: Wish) -> None:
+        """Keep the time of a load that ``settle`` began, the first one after a boot for instance. A switch keeps its
+        own."""
+        if self._load_began is None or (model.id == self._load_began[0] and model.state == "loading"):
+            return
+        profile, began = self._load_began
+        self._load_began = None
+        if model.id == profile and model.ready:
+            wishes.write(self.wish_file, wish.with_load(profile, time.monotonic() - began))
 
 
 def _status(error: ServerError | OSError) -> int:

@@ -64,11 +64,11 @@ class Answer:
 
 
 class Progress:
-    """Shows what we wait for on stderr: on a terminal one line that is rewritten, else a line every 15 seconds."""
+    """Shows what we wait for on stderr, in one line; on a terminal it is rewritten, and erased at the end."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
-        self.shown: float | None = None
+        self.shown = False
 
     @property
     def waited(self) -> float:
@@ -82,14 +82,12 @@ class Progress:
             line = f"claude-local: {message}"
             line = line if len(line) <= room else line[: room - 1] + "…"
             print(f"\r\033[K{line} ({self.waited:.0f} s)", end="", file=sys.stderr, flush=True)
-        elif self.shown is None or self.waited >= self.shown + 15:
+        elif not self.shown:
             print(f"claude-local: {message} ({self.waited:.0f} s)", file=sys.stderr, flush=True)
-        else:
-            return
-        self.shown = self.waited
+        self.shown = True
 
     def clear(self) -> None:
-        if self.shown is not None and sys.stderr.isatty():
+        if self.shown and sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
@@ -99,7 +97,8 @@ class SessionServer:
     the Docker container ``container``. ``token``: its API key, which ``token_file`` holds. ``path``: the PATH for
     docker and sudo. ``start_timeout``: seconds that it may take to start and load ``model``. ``profile``: the id
     of the profile that ``model`` means. ``users``: who uses the
-    model with this id, in words, empty when nobody is known."""
+    model with this id, in words, empty when nobody is known. ``load_seconds``: how long a load of the profile takes,
+    from earlier ones; None when unknown."""
 
     url: str
     installed: bool
@@ -111,6 +110,7 @@ class SessionServer:
     model: str
     profile: str
     users: Callable[[str], str] = lambda model: ""
+    load_seconds: float | None = None
     started: bool = False
 
     def props(self) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class SessionServer:
             self._start(progress)
             return "waiting for llama-server"
         if answer.status == 503:
-            return f"loading {self.profile}"
+            return self._waiting(loading=True)
         if answer.status == 401:
             why = f"llama-server at {self.url} refuses the token in {self.token_file}: {message}"
             raise ServerUnusable(why, PROVISION)
@@ -181,16 +181,29 @@ class SessionServer:
         fix = f"sudo ss -ltnp sport = :{port}   (shows the program)" if self.installed else "unset CLAUDE_LOCAL_SERVER"
         return ServerUnusable(f"another program answers at {self.url}: {said}{text}", fix)
 
-    def _waiting(self) -> str:
+    def _loading(self, status: dict[str, Any]) -> str:
+        """How far the load of the model is. ``status``: the router's entry."""
+        done = status.get("progress")
+        done = done.get("value") if isinstance(done, dict) else None
+        words = f"loading {self.profile}"
+        if isinstance(done, int | float):
+            words += f" {done:.0%}"
+            if self.load_seconds:
+                words += f", {self.load_seconds * (1 - done):.0f} s left"
+        elif self.load_seconds:
+            words += f", about {self.load_seconds:.0f} s"
+        return words
+
+    def _waiting(self, loading: bool = False) -> str:
         """What a slow server does: it loads the model, or holds another one, because it holds one at a time."""
         models = self._get("/models").json()
         try:
-            held = [entry["id"] for entry in models["data"] if entry["status"]["value"] in HELD]
+            held = {entry["id"]: entry["status"] for entry in models["data"] if entry["status"]["value"] in HELD}
         except (LookupError, TypeError):
-            return "waiting for llama-server"
+            return f"loading {self.profile}" if loading else "waiting for llama-server"
         others = [model for model in held if model != self.profile]
         if not others or len(others) < len(held):
-            return f"loading {self.profile}"
+            return self._loading(held.get(self.profile, {}))
         users = self.users(others[0])
         return f"waiting for {others[0]}, in use by {users}" if users else f"waiting for {others[0]}, which is in use"
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from claude_local.fence.config import INNER, FenceConfig, dump
 from claude_local.verify import processes
 from claude_local.verify.scripted_backend import ScriptedBackend
 from tests.claude.wrapper_home import PROJECT, TOKEN, Home, quiet
@@ -147,16 +148,20 @@ def busy_twice(refusal: tuple[int, str], states: dict[str, str]) -> Callable[[st
 
 
 @contextmanager
-def session_elsewhere(workspace: Path, *arguments: str) -> Iterator[None]:
-    """Another session of this user, as /proc shows one."""
-    workspace.mkdir(parents=True)
-    argv = [sys.executable, "-c", "import time; time.sleep(60)", str(PROJECT / "claude_local" / "claude" / "start.py")]
-    session = subprocess.Popen([*argv, "--", *arguments], cwd=workspace)
+def session_elsewhere(home: Home, workspace: Path, profile: str) -> Iterator[None]:
+    """Another session of this user in ``workspace``, started with --model ``profile``."""
+    record = f"record_session({home.paths.sessions!r}, {str(workspace)!r}, {profile!r})"
+    program = (
+        f"from claude_local.claude.running_sessions import *; import time; kept = {record}; print(); time.sleep(60)"
+    )
+    session = subprocess.Popen([sys.executable, "-u", "-c", program], cwd=PROJECT, stdout=subprocess.PIPE)
     try:
+        assert session.stdout is not None
+        session.stdout.readline()
         yield
     finally:
         session.kill()
-        session.wait()
+        session.communicate()
 
 
 BUSY = {
@@ -168,7 +173,7 @@ BUSY = {
 @pytest.mark.parametrize("refusal", BUSY.values(), ids=BUSY.keys())
 def test_a_server_busy_with_another_profile_is_waited_for(home: Home, refusal: tuple[int, str]) -> None:
     states = {"small": "unloaded", "large": "loaded"}
-    with answering(busy_twice(refusal, states)) as url, session_elsewhere(home.home / "work", "--model", "large"):
+    with answering(busy_twice(refusal, states)) as url, session_elsewhere(home, home.home / "work", "large"):
         done = home.run("-p", "x", server=url)
     assert done.returncode == 0
     assert "waiting for large, in use by the session in ~/work (" in done.stderr
@@ -181,11 +186,29 @@ def test_a_model_that_is_being_loaded_is_called_that(home: Home) -> None:
     assert done.returncode == 0 and "claude-local: loading small (" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("earlier", "words"), [([20.0], "loading small 43%, 11 s left ("), ([], "loading small 43% (")]
+)
+def test_a_load_shows_how_far_it_is_and_how_long_it_takes_from_earlier_ones(
+    home: Home, earlier: list[float], words: str
+) -> None:
+    wish = {"active": "large", "default": "small", "stopped": False, "loads": {"small": earlier}}
+    home.add(home.paths.manager_wish, json.dumps(wish))
+    loading = {"value": "loading", "progress": {"value": 0.43}}
+    props = [(503, json.dumps({"error": {"message": "Loading model"}}))] * 4
+    props.append((200, json.dumps({"default_generation_settings": {"n_ctx": 32768}})))
+    models = json.dumps({"data": [{"id": "small", "status": loading}]})
+    with answering(lambda path: (200, models) if path == "/models" else props.pop(0)) as url:
+        done = home.run("--model", "small", "-p", "x", server=url)
+    (line,) = [line for line in done.stderr.splitlines() if "loading" in line]
+    assert done.returncode == 0 and line.startswith(f"claude-local: {words}")
+
+
 def test_the_line_that_waits_fits_a_narrow_terminal_and_is_erased(home: Home) -> None:
     states = {"small": "unloaded", "large": "loaded"}
     with (
         answering(busy_twice(BUSY["no place"], states)) as url,
-        session_elsewhere(home.home / "a-directory-with-a-long-name", "--model", "large"),
+        session_elsewhere(home, home.home / "a-directory-with-a-long-name", "large"),
     ):
         terminal = pexpect.spawn(
             home.paths.wrapper, ["-p", "x"], env=home.environment(url), dimensions=(24, 50), timeout=30
@@ -199,7 +222,7 @@ def test_the_line_that_waits_fits_a_narrow_terminal_and_is_erased(home: Home) ->
 
 
 def test_another_session_with_another_model_is_named_at_the_start(home: Home, closed_port: int) -> None:
-    with ScriptedBackend(port=closed_port, token=TOKEN), session_elsewhere(home.home / "work", "--model", "large"):
+    with ScriptedBackend(port=closed_port, token=TOKEN), session_elsewhere(home, home.home / "work", "large"):
         other, same = home.run("-p", "x"), home.run("--model", "large", "-p", "x")
     problem, fix, *_ = other.stderr.splitlines()
     assert "~/work uses large" in problem and fix == "  Fix: claude-local --model large"
@@ -290,6 +313,23 @@ def test_a_signal_while_waiting_ends_silently_and_leaves_no_process(home: Home, 
     os.close(terminal)
     os.close(theirs)
     assert not home.record.exists()
+
+
+def test_ctrl_c_during_the_load_of_another_profile_brings_the_active_one_back(home: Home, closed_port: int) -> None:
+    with (
+        ScriptedBackend(loading=10_000, port=closed_port, token=TOKEN) as backend,
+        ScriptedBackend(token=TOKEN) as manager,
+    ):
+        home.add(home.paths.fence_config, dump(FenceConfig(layers=(INNER,), manager_port=manager.port)))
+        for arguments, asked in ((["--model", "large"], ["/start"]), ([], [])):
+            manager.requests.clear()
+            before = len(backend.requests)
+            argv = [home.paths.wrapper, *arguments, "-p", "x"]
+            process = subprocess.Popen(argv, env=home.environment(None), stdin=subprocess.DEVNULL)
+            wait_until_asked(backend, before + 4)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=10) == -signal.SIGINT
+            assert [request["path"] for request in manager.requests] == asked
 
 
 def test_a_caller_that_ignores_sigchld_does_not_matter(home: Home, backend: ScriptedBackend) -> None:

@@ -26,6 +26,11 @@ def test_at_its_start_the_default_profile_is_loaded_and_answers_to_claude_local(
     }  # fmt: skip
 
 
+def test_the_first_load_after_a_boot_tells_how_long_the_next_one_takes(manager: Manager) -> None:
+    until(lambda: manager.get("/models").json()["models"][0]["load_seconds"] is not None)
+    assert manager.get("/models").json()["models"][0]["load_seconds"] == pytest.approx(0.6, abs=0.5)
+
+
 def test_a_switch_answers_when_the_new_model_does_and_says_how_the_window_changes(manager: Manager) -> None:
     manager.router.load_seconds = 1
     answer = manager.post("/switch", {"model": "large"})
