@@ -163,8 +163,6 @@ class Dashboard(App[None]):
                 self.say(f"✓ {await change()}", GOOD)
             except (ManagerError, DockerFailed) as error:
                 self.complain(str(error))
-                if log := getattr(error, "log", ()):
-                    self.log_view.extend(log)
 
         self.run_worker(do(), exit_on_error=False)
 
@@ -176,8 +174,13 @@ class Dashboard(App[None]):
 
     def action_models(self) -> None:
         """Choose a model."""
-        if not self.picture.models:
-            self.complain("the management API has not told the models yet")
+        self.run_worker(self._choose(), exit_on_error=False)
+
+    async def _choose(self) -> None:
+        try:
+            await self.feeds.ask_models()
+        except ManagerError as error:
+            self.complain(str(error))
             return
 
         def chosen(name: str | None) -> None:

@@ -13,13 +13,11 @@ CONNECT, QUICK, SILENCE, CHANGE = 3.0, 10.0, 40.0, 1500.0
 
 
 class ManagerError(Exception):
-    """A request that failed, in one line. ``status``: of the answer, None when there was none. ``log``: the last lines
-    of llama-server, where the API gives them."""
+    """A request that failed, in one line. ``status``: of the answer, None when there was none."""
 
-    def __init__(self, message: str, status: int | None = None, log: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.log = log
 
 
 class Manager:
@@ -49,9 +47,8 @@ class Manager:
         except (httpx2.HTTPError, ValueError) as error:
             raise ManagerError(_reason(error)) from None
         if answer.status_code != 200:
-            more_about = data if isinstance(data, dict) else {}
-            message = str(more_about.get("error") or f"{path}: HTTP {answer.status_code}")
-            raise ManagerError(message, answer.status_code, tuple(map(str, more_about.get("log", ()))))
+            message = data.get("error") if isinstance(data, dict) else None
+            raise ManagerError(str(message or f"{path}: HTTP {answer.status_code}"), answer.status_code)
         return data
 
     async def events(self) -> AsyncIterator[tuple[str, Any]]:

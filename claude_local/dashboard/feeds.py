@@ -83,14 +83,17 @@ class Feeds:
         while True:
             if not self.picture.unreachable:
                 try:
-                    models = (await self.manager.get("/models"))["models"]
-                    self.picture.models = placed(self.files.paths, models)
+                    await self.ask_models()
                     self.picture.sessions = (await self.manager.get("/sessions"))["sessions"]
                 except ManagerError as error:
                     self.picture.sessions = None
                     if error.status not in (None, 404):
                         self.say(str(error))
             await asyncio.sleep(ASK)
+
+    async def ask_models(self) -> None:
+        """The placed models as they are now. Raises ManagerError."""
+        self.picture.models = placed(self.files.paths, (await self.manager.get("/models"))["models"])
 
     async def machine(self) -> None:
         """Processor and main memory."""
