@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 
 from claude_local.dashboard.app import Dashboard
 from claude_local.dashboard.client import Manager
+from claude_local.dashboard.dialogs import Picker
 from tests.dashboard.scenes import Scene, ScriptedFiles, gpu_command
 from tests.dashboard.scripted_manager import ScriptedManager
 
@@ -47,7 +48,7 @@ class Stage:
             "".join(segment.text for segment in line) for line in self.app.screen._compositor.render_strips()
         )
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 10) -> None:
+    async def until(self, condition: Callable[[], Any], seconds: float = 30) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"nothing happened in time; the screen:\n{self.screen}"
@@ -60,6 +61,12 @@ class Stage:
             before = self.screen
             self.app.draw()
             await self.pilot.pause(0.05)
+
+    async def open_picker(self) -> None:
+        """Press m, and wait until the management API has told the models."""
+        await self.press("m")
+        await self.until(lambda: isinstance(self.app.screen, Picker))
+        await self.settle()
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -93,7 +100,7 @@ async def stage(scene: Scene, folder: Path, **more: Any) -> AsyncIterator[Stage]
                 await shown.until(lambda: picture.unreachable)
             await shown.settle()
             for key in scene.keys:
-                await shown.press(key)
+                await (shown.open_picker() if key == "m" else shown.press(key))
             yield shown
     finally:
         if manager:

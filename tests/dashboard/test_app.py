@@ -84,13 +84,14 @@ def test_the_picker_shows_fit_size_and_cost_and_enter_switches(tmp_path: Path) -
         assert shown.manager
         done = {"model": NEXT, "ctx_size": 32768, "previous_ctx_size": 65536, "seconds": {"loading": 1.0}}
         shown.manager.answers["/switch"] = 200, done
-        await shown.press("m")
+        await shown.open_picker()
         for words in ("18.6 GB, loads in 12 s", "✓ fits wholly", "✗ does not fit on the GPUs: 12.0 GiB short"):
             assert words in shown.screen
         await shown.press("down", "enter")
         await shown.until(lambda: "32,768 tokens of context, 65,536 before" in shown.message)
         assert shown.manager.posts == [("/switch", {"model": NEXT})]
-        await shown.press("m", "escape")
+        await shown.open_picker()
+        await shown.press("escape")
         assert len(shown.manager.posts) == 1
 
     play(SCENES["answering"], tmp_path, act)
@@ -154,7 +155,8 @@ def test_a_refused_switch_is_a_line(tmp_path: Path) -> None:
     async def act(shown: Stage) -> None:
         assert shown.manager
         shown.manager.answers["/switch"] = 502, {"error": "it failed to load", "log": []}
-        await shown.press("m", "enter")
+        await shown.open_picker()
+        await shown.press("enter")
         await shown.until(lambda: "✗ it failed to load" in shown.message)
 
     play(SCENES["answering"], tmp_path, act)
@@ -230,7 +232,9 @@ def test_a_sleeping_model_is_shown_and_not_asked(tmp_path: Path) -> None:
 def test_nothing_but_ascii_where_the_terminal_shows_no_more(tmp_path: Path) -> None:
     async def act(shown: Stage) -> None:
         assert "* ready" in shown.screen and shown.screen.isascii(), re.findall(r"[^\x00-\x7f]", shown.screen)
-        for key in ("m", "escape", "question_mark", "escape", "slash"):
+        await shown.open_picker()
+        assert shown.screen.isascii()
+        for key in ("escape", "question_mark", "escape", "slash"):
             await shown.press(key)
             assert shown.screen.isascii()
 
