@@ -5,10 +5,11 @@
     .venv/bin/python benchmarks/switching.py kill                    # manager, server, child: ten kills each
     sudo .venv/bin/python benchmarks/switching.py kill dockerd       # a Docker daemon of its own, killed ten times
     .venv/bin/python benchmarks/switching.py time                    # stages of a switch, beside llama-server's load
+    .venv/bin/python benchmarks/switching.py time --deployed         # the same with the deployed profiles
 
-A deployed machine is needed: its images, its runtime, and for ``time`` its models. The benchmark runs containers of its
-own on ports of its own (tests/two_containers.py), so sessions go on. Everything is removed at the end. Exit status 1
-when a request was lost, a state was wrong, or a switch costs more than a second beyond the load.
+A deployed machine is needed: its images, its runtime, and for ``--deployed`` its models. The benchmark runs containers
+of its own on ports of its own (tests/two_containers.py), so sessions go on. Everything is removed at the end. Exit
+status 1 when a request was lost, a state was wrong, or a switch costs more than a second beyond the load.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument("what", choices=("load", "kill", "time"))
     parser.add_argument("victims", nargs="*", help=f"of kill: {', '.join(VICTIMS)}; without: the first three")
     parser.add_argument("--rounds", type=int, help="switches of load (200), kills of each victim (10), switches (6)")
+    parser.add_argument("--deployed", action="store_true", help="time: the deployed profiles, not tiny models")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
@@ -58,7 +60,7 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
     if options.what == "load":
         return load(folder, options.rounds or 200)
     if options.what == "time":
-        return times(folder, options.rounds or 6)
+        return times(folder, options.rounds or 6, options.deployed)
     return kill(folder, options.victims or VICTIMS[:3], options.rounds or 10)
 
 
@@ -95,9 +97,10 @@ def kill(folder: Path, victims: Sequence[str], rounds: int) -> int:
     return 1 if wrong else 0
 
 
-def times(folder: Path, switches: int) -> int:
-    """The table of a switch's stages, for the deployed profiles in turn."""
-    pair = real_models(prepare(folder, NAMES, deployed_images()))
+def times(folder: Path, switches: int, deployed: bool) -> int:
+    """The table of a switch's stages, for each profile in turn."""
+    pair = prepare(folder, NAMES[:2], deployed_images())
+    pair = real_models(pair) if deployed else pair
     try:
         pair.run()
         names = [each["id"] for each in pair.get("/models")["models"]]

@@ -78,7 +78,8 @@ def resolved(pair: Pair, one: Round, began: float) -> Round:
     """The round with what came of it."""
     wrong = []
     try:
-        pair.until(lambda: pair.get("/status")["state"] == "ready", RESOLVED)
+        # The router notices a killed process a moment later.
+        pair.until(lambda: pair.get("/status")["state"] == "ready" and bool(pair.ask()), RESOLVED)
     except AssertionError as error:
         wrong.append(f"not ready after {RESOLVED:.0f} s: {error}")
     active, seconds = "", time.monotonic() - began

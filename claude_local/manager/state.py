@@ -90,7 +90,7 @@ class State:
         try:
             models = await asyncio.to_thread(self.client.router)
         except ServerError as error:
-            return "down", str(error), None
+            return "down", f"{error}; llama-local logs shows why", None
         model = models.get(profile.id)
         if model is not None and model.ready:
             asleep = " after it has been loaded again: it was idle" if model.state == "sleeping" else ""

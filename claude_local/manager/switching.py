@@ -25,7 +25,7 @@ from claude_local.server.log import last_messages
 from claude_local.server.presets import ACTIVE
 
 # Seconds between two looks at the router during a switch.
-LOOK = 0.2
+LOOK = 0.1
 # Seconds that running answers of the former profile get, and that a load may take.
 DRAIN, LOAD = 120.0, 600.0
 
@@ -78,15 +78,17 @@ class Switchboard(State):
     async def _switch(self, running: Running) -> dict[str, Any]:
         before = self.wish
         try:
+            # A disk that is full is noticed before a model is unloaded.
+            self._remember(before)
             await self._bring_up(running)
             window = await asyncio.to_thread(self.client.context_window, running.model)
             wish = replace(self.wish, active=running.model, stopped=False)
             if "loading" in running.seconds:
                 wish = wish.with_load(running.model, running.seconds["loading"])
-            wishes.write(self.wish_file, wish)
-        except (SwitchError, ServerError, OSError) as error:
-            failure = error if isinstance(error, SwitchError) else SwitchError(_status(error), str(error))
-            await self._bring_back(before.active, running, failure)
+            self._remember(wish)
+        except (SwitchError, ServerError) as error:
+            failure = error if isinstance(error, SwitchError) else self._server_failed(error)
+            await self._bring_back(before, running, failure)
             raise failure from None
         finally:
             self.running = None
@@ -101,19 +103,34 @@ class Switchboard(State):
             "seconds": running.seconds,
         }
 
+    def _remember(self, wish: Wish) -> None:
+        """Write the wish. Raises SwitchError (507), for instance on a full disk."""
+        try:
+            wishes.write(self.wish_file, wish)
+        except OSError as error:
+            raise SwitchError(507, f"the choice cannot be remembered: {error.strerror}") from None
+
+    def _server_failed(self, error: ServerError) -> SwitchError:
+        """A switch that failed because llama-server is silent (503) or refused (502), with its last lines."""
+        log = last_messages(last_lines(self._log, 100)[0])
+        return SwitchError(503 if error.status is None else 502, f"llama-server: {error}", log=log)
+
     async def _bring_up(self, running: Running) -> None:
         """Give the model the name and have it loaded. Raises SwitchError or ServerError."""
         began = entered = time.monotonic()
         asked = self._ask(running)
         try:
             while True:
+                # The router refuses at once while another model answers; otherwise its answer waits for an unload.
                 accepted = asked.done() and asked.result()
-                if asked.done() and not accepted:
+                busy = asked.done() and not accepted
+                if busy:
                     asked = self._ask(running)
                 models = await asyncio.to_thread(self.client.router)
-                stage = self._stage(running.model, models)
+                stage = self._stage(running.model, models, busy)
                 if stage.name != running.stage.name:
-                    running.seconds[running.stage.name] = round(time.monotonic() - entered, 2)
+                    spent = running.seconds.get(running.stage.name, 0.0) + time.monotonic() - entered
+                    running.seconds[running.stage.name] = round(spent, 2)
                     entered = time.monotonic()
                 running.stage = stage
                 running.changed.set()
@@ -128,7 +145,7 @@ class Switchboard(State):
     def _ask(self, running: Running) -> asyncio.Future[bool]:
         return asyncio.ensure_future(asyncio.to_thread(self.client.activate, running.model, ACTIVE))
 
-    def _stage(self, model: str, models: dict[str, Model]) -> Stage:
+    def _stage(self, model: str, models: dict[str, Model], busy: bool) -> Stage:
         if model not in models:
             raise SwitchError(502, f"llama-server has no profile {model}: run ./provision")
         target = models[model]
@@ -138,8 +155,7 @@ class Switchboard(State):
             expected = self.wish.expected_seconds(model)
             left = None if expected is None else round(expected * (1 - (target.progress or 0.0)), 1)
             return Stage("loading", model, target.progress, left)
-        waiting = any(each.ready for each in models.values())
-        return Stage("draining" if waiting else "unloading", model, None, self.wish.expected_seconds(model))
+        return Stage("draining" if busy else "unloading", model, None, self.wish.expected_seconds(model))
 
     def _check(self, running: Running, models: dict[str, Model], accepted: bool, seconds: float) -> None:
         """Raise SwitchError when the switch cannot succeed any more. ``accepted``: the router began to load."""
@@ -158,15 +174,19 @@ class Switchboard(State):
         if seconds > self._drain + self._load:
             raise SwitchError(504, f"{running.model} is still {target.state} after {seconds:.0f} s")
 
-    async def _bring_back(self, model: str, running: Running, error: SwitchError) -> None:
-        """After a failed switch: the former profile is active and loaded again."""
+    async def _bring_back(self, before: Wish, running: Running, error: SwitchError) -> None:
+        """After a failed switch: the former profile is active and, unless it was stopped, loaded again."""
         running.stage = Stage("failed", running.model)
         self.failure = None
-        back = Running(model, running.who, running.began, Stage("draining", model))
         try:
-            await self._bring_up(back)
+            if before.stopped:
+                await asyncio.to_thread(self.client.activate, before.active, ACTIVE, False)
+            else:
+                await self._bring_up(
+                    Running(before.active, running.who, running.began, Stage("draining", before.active))
+                )
         except (SwitchError, ServerError) as second:
-            self.failure = f"{error}, and {model} could not be loaded again: {second}"
+            self.failure = f"{error}, and {before.active} could not be loaded again: {second}"
 
     def cancel(self) -> bool:
         """End the switch that runs; False when there is none. The former profile is loaded again."""
@@ -180,7 +200,7 @@ class Switchboard(State):
         during a switch and for a model that does not end."""
         if self.running:
             raise self._busy(self.running)
-        wishes.write(self.wish_file, replace(self.wish, stopped=True))
+        self._remember(replace(self.wish, stopped=True))
         for model in await self._loaded():
             await asyncio.to_thread(self.client.unload, model.id)
         end = time.monotonic() + UNLOAD
@@ -226,11 +246,3 @@ class Switchboard(State):
         self._load_began = None
         if model.id == profile and model.ready:
             wishes.write(self.wish_file, wish.with_load(profile, time.monotonic() - began))
-
-
-def _status(error: ServerError | OSError) -> int:
-    """The HTTP status of a switch that failed for ``error``: 502 where llama-server refused, 503 where it is silent,
-    507 where the disk is full."""
-    if isinstance(error, ServerError):
-        return 503 if error.status is None else 502
-    return 507

@@ -95,7 +95,8 @@ def test_a_running_answer_is_waited_for_and_the_name_has_moved_already(manager: 
     thread = threading.Thread(target=lambda: answers.append(manager.post("/switch", {"model": "large"})))
     thread.start()
     until(lambda: manager.router.alias() == "large")
-    assert manager.router.state("small") == "loaded" and manager.get("/status").json()["status"].endswith("draining")
+    until(lambda: manager.get("/status").json()["status"].endswith("draining"))
+    assert manager.router.state("small") == "loaded"
     manager.router.busy = None
     thread.join()
     assert answers[0].status_code == 200 and manager.router.state("large") == "loaded"
@@ -146,6 +147,14 @@ def test_stop_unloads_and_is_remembered_by_the_next_manager(tmp_path: Path, mana
     assert manager.post("/start").status_code == 200 and manager.state() == "ready"
 
 
+def test_a_failed_switch_loads_nothing_where_everything_was_stopped(manager: Manager) -> None:
+    manager.post("/stop")
+    loads = len(manager.router.loads)
+    assert manager.post("/switch", {"model": "broken"}).status_code == 502
+    assert manager.router.loads[loads:] == ["broken"]
+    assert (manager.state(), manager.router.alias()) == ("stopped", "small")
+
+
 def test_the_active_profile_is_remembered_by_the_next_manager(tmp_path: Path, manager: Manager) -> None:
     manager.post("/switch", {"model": "large"})
     for entry in manager.router.models.values():  # llama-server was restarted
@@ -158,7 +167,8 @@ def test_the_active_profile_is_remembered_by_the_next_manager(tmp_path: Path, ma
 def test_a_model_whose_process_was_killed_is_loaded_again_and_one_that_then_fails_is_not(
     tmp_path: Path, router: ScriptedRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("claude_local.manager.app.SETTLE", 0.05)
+    for pause in ("SETTLE", "LOADING"):
+        monkeypatch.setattr(f"claude_local.manager.app.{pause}", 0.05)
     killed = {"value": "unloaded", "failed": True, "exit_code": -9}
     with Manager(tmp_path, router) as manager:
         until(lambda: manager.state() == "ready")
