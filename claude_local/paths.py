@@ -203,6 +203,11 @@ class Paths:
         return join(self.share, "state")
 
     @property
+    def bandwidth(self) -> str:
+        """How many bytes a second this machine reads from memory, measured once."""
+        return join(self.state, "memory-bandwidth")
+
+    @property
     def placements(self) -> str:
         """Every GGUF file that was verified, with the size and times that make another hash unnecessary."""
         return join(self.state, "models.json")

@@ -3,7 +3,7 @@
 from pyinfra import logger
 from pyinfra.api import DeployError
 
-from claude_local.deploy.operations import models
+from claude_local.deploy.operations import models, user_files
 from claude_local.deploy.workstation import PROJECT, workstation
 from claude_local.models import lock
 from claude_local.models.placement_plan import PlacementError, plan_data
@@ -12,6 +12,12 @@ ws = workstation()
 
 for line in ws.choice.lines():
     logger.info(line)
+
+if ws.bandwidth is not None and not ws.bandwidth.stored:
+    # The next deploy must choose the same.
+    user_files.put(
+        name="Remember how fast the memory is", dest=ws.paths.bandwidth, text=f"{ws.bandwidth.rate}\n", mode="600"
+    )
 
 try:
     plan = plan_data(

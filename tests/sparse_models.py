@@ -196,8 +196,8 @@ def _gemma4(shape: _Shape) -> Iterator[Tensor]:
     yield "rope_freqs.weight", (shape.number("attention.key_length") // 2,)
 
 
-def tensors(architecture: str, keys: Mapping[str, Any], vocabulary: int) -> list[Tensor]:
-    """Every tensor of a model: name and shape, the innermost dimension first."""
+def tensors(architecture: str, keys: Mapping[str, Any], vocabulary: int, *, tied: bool = False) -> list[Tensor]:
+    """Every tensor of a model: name and shape, the innermost dimension first. ``tied``: the embedding is the output."""
     shape = _Shape(keys, vocabulary)
     blocks = {
         "qwen2": _qwen2,
@@ -210,7 +210,7 @@ def tensors(architecture: str, keys: Mapping[str, Any], vocabulary: int) -> list
         "gemma4": _gemma4,
     }[architecture]
     found = [("token_embd.weight", (shape.width, vocabulary)), ("output_norm.weight", (shape.width,))]
-    if architecture != "gemma4":
+    if architecture != "gemma4" and not tied:
         found.append(("output.weight", (shape.width, vocabulary)))
     return found + list(blocks(shape))
 
@@ -233,13 +233,13 @@ FILLER = {
 SECTIONS = {"rope.dimension_sections": [11, 11, 10, 0]}
 
 
-def write(path: Path, architecture: str, keys: Mapping[str, Any], vocabulary: int) -> int:
+def write(path: Path, architecture: str, keys: Mapping[str, Any], vocabulary: int, *, tied: bool = False) -> int:
     """Write the sparse model; bytes of its tensors."""
     metadata: dict[str, object] = {"general.architecture": architecture, "tokenizer.ggml.model": "no_vocab"}
     filler = {**FILLER, **(SECTIONS if architecture in ("qwen35", "qwen35moe") else {})}
     metadata |= {f"{architecture}.{key}": value for key, value in {**filler, **keys}.items()}
     metadata[f"{architecture}.vocab_size"] = vocabulary
-    listed = tensors(architecture, keys, vocabulary)
+    listed = tensors(architecture, keys, vocabulary, tied=tied)
     out = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(metadata))
     for key, content in metadata.items():
         out += text(key) + value(content)

@@ -14,7 +14,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import DeployError
 
-from claude_local.deploy.facts.hardware import MachineHardware
+from claude_local.deploy.facts.hardware import Bandwidth, MachineHardware, MemoryBandwidth
 from claude_local.deploy.facts.models import ModelFiles
 from claude_local.deploy.facts.workstation import Identity, WorkstationIdentity
 from claude_local.docker.gpus import gpu_options
@@ -28,6 +28,7 @@ from claude_local.models.capacity import Machine, disk_free, with_memory
 from claude_local.models.choice import ProfileChoice, Selection, select, shape_from
 from claude_local.models.memory import MIB
 from claude_local.models.profile import Profile
+from claude_local.models.speed import Processor
 from claude_local.paths import Paths, expand
 from claude_local.server import container
 from claude_local.settings import Settings, SettingsError, canonical, load
@@ -48,6 +49,7 @@ class Workstation:
     ``settings`` holds every key of group_data/all.py; ``default_profile`` and ``model_profiles`` in it are resolved to
     profile ids, and ``choice`` says why. ``variant``: the image's variant for ``hardware``, and its reason. Free memory
     and disk in ``hardware`` are those at the start of the run. ``placed``: name of a model file -> its bytes, then.
+    ``bandwidth``: of main memory, where it decides.
     """
 
     identity: Identity
@@ -58,6 +60,7 @@ class Workstation:
     profiles: dict[str, Profile]
     choice: ProfileChoice
     placed: dict[str, int]
+    bandwidth: Bandwidth | None = None
 
     @property
     def models_to_download(self) -> int:
@@ -164,10 +167,13 @@ def _workstation(name: str) -> Workstation:
         names=[file.name for profile in profiles.values() for file in profile.files],
         unknown=[profile.model for profile in profiles.values() if profile.architecture is None],
     )
-    selected = _select(settings, profiles, paths, hardware, variant, files)
+    # Only there does the memory's speed decide.
+    chosen_by_speed = variant.variant == "cpu" and settings.default_profile == "auto"
+    bandwidth = host.get_fact(MemoryBandwidth, path=paths.bandwidth) if chosen_by_speed else None
+    selected = _select(settings, profiles, paths, hardware, variant, files, bandwidth)
     settings.default_profile, settings.model_profiles = selected.choice.profile, list(selected.placed)
     return Workstation(
-        identity, settings, paths, hardware, variant, selected.profiles, selected.choice, files["sizes"]
+        identity, settings, paths, hardware, variant, selected.profiles, selected.choice, files["sizes"], bandwidth
     )  # fmt: skip
 
 
@@ -182,15 +188,16 @@ def _select(
     hardware: Hardware,
     variant: ImageVariant,
     files: dict[str, Any],
+    bandwidth: Bandwidth | None,
 ) -> Selection:
     """The profiles for the current host, and the reason for the default one. ``files``: ModelFiles' answer."""
     limit = _memory_limit_mib(settings, hardware) * MIB
     machine = Machine(
         gpus=with_memory(variant.gpus, limit),
-        cores=max(hardware.cores, 1),
         memory=limit,
         disk_free=disk_free(paths.model_dir, hardware.disk_free),
         placed=files["sizes"],
+        processor=Processor.of(max(hardware.cores, 1), hardware.cpu_flags, bandwidth.rate if bandwidth else None),
     )
     shapes = {
         name: shape

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from claude_local.hardware.machine import Gpu
 from claude_local.models.memory import MIB
+from claude_local.models.speed import Processor
 
 # MiB that llama-server leaves free when it loads a model (FIT_TARGET), on a GPU that drives a screen and on one that
 # does not. docs/decisions/0009 derives these numbers.
@@ -28,10 +29,10 @@ class Machine:
     """
 
     gpus: tuple[Gpu, ...] = ()
-    cores: int = 1
     memory: int = 0
     disk_free: int | None = None
     placed: Mapping[str, int] | None = None
+    processor: Processor = field(default_factory=Processor)
 
     @property
     def measured(self) -> tuple[Gpu, ...]:

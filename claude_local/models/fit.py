@@ -3,8 +3,9 @@
 docs/decisions/0009-choosing-a-profile.md has it in full. In short: a profile fits when
 
 * its weights, the cache of at least MINIMUM_CONTEXT tokens and its compute buffer lie wholly on the GPUs, and it reads
-  at most MAXIMUM_READ of weights for each token; or, without a GPU, it has no MIN_VRAM, lies wholly in the memory of
-  the server's container and reads Claude Code's prompt within MAXIMUM_PROMPT_SECONDS;
+  at most MAXIMUM_READ of weights for each token; or, without a GPU, it has no MIN_VRAM or CPU = yes, lies wholly in
+  the memory of the server's container, reads the prompt of its tool set within MAXIMUM_PROMPT_SECONDS and writes
+  MINIMUM_DECODE tokens a second (:mod:`claude_local.models.speed`);
 * the models' disk has room for it.
 
 The rule looks at totals, not at what is free now: a machine whose first model is loaded must not choose otherwise.
@@ -23,6 +24,7 @@ from claude_local.models.architecture import Architecture, ArchitectureError
 from claude_local.models.capacity import DESKTOP_MIB, HEADLESS_MARGIN_MIB, Machine, has_screen, reserved_mib
 from claude_local.models.memory import GPU_CONTEXT_MIB, MIB, Estimate, Serving, Share, estimate, gib, shares
 from claude_local.models.profile import Profile
+from claude_local.models.speed import Speed, expected
 
 GIB = 1 << 30
 
@@ -35,9 +37,8 @@ CONTEXTS = (196608, 131072, 98304, 65536, 49152, 32768, 16384)
 MAXIMUM_READ = 8 * GIB
 # Seconds that the first answer of a session may take on a machine without a GPU.
 MAXIMUM_PROMPT_SECONDS = 120
-# Parameters times tokens per second that one core handles while it reads a prompt. Measured: 1.54e9 parameters at 66
-# tokens/s on 2 cores, AVX2 build (native: 83).
-CORE_PARAMETERS = 50e9
+# Tokens a second below which nobody waits for an answer of a machine without a GPU.
+MINIMUM_DECODE = 5
 # Bytes that stay free on the models' disk (placement.SPARE is the same).
 DISK_SPARE = GIB
 
@@ -98,7 +99,7 @@ class Fit:
 
     ``fits``: it may be chosen, with ``context`` tokens. ``reason`` is one line. ``usable``: it works when it is named;
     the rule only passes over it. ``shares``: what each GPU would hold. ``missing``: bytes it is short. ``remedies`` say
-    what would make it fit, ``if_named`` what naming it would do.
+    what would make it fit, ``if_named`` what naming it would do. ``speed``: what to expect on a processor.
     """
 
     profile: str
@@ -111,6 +112,7 @@ class Fit:
     usable: bool = False
     remedies: tuple[str, ...] = ()
     if_named: str = ""
+    speed: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """For JSON: ``fits``, ``reason``, and the bytes that it needs, ``memory`` in all and ``parts`` of it as in
@@ -124,6 +126,7 @@ class Fit:
         result = [f"{self.profile}: {self.reason}{'; name it to use it' if self.usable else ''}"]
         if self.estimate is not None:
             result.append(f"  needs {self.estimate.line()} for {self.context:,} tokens")
+        result += [f"  {self.speed}"] if self.speed else []
         result += [f"  {share.name}: {gib(share.needed)} of {gib(share.memory)}" for share in self.shares]
         result += [f"  would fit: {remedy}" for remedy in (*self.remedies, self.if_named) if remedy]
         return result
@@ -260,7 +263,10 @@ def judge(model: Model, machine: Machine) -> Fit:
     where = f"wholly on {gpus}" if gpus else "in memory"
     reason = problem + smaller if problem else f"fits {where} with {context:,} tokens of context{smaller}"
     usable = usable and problem is not None
-    return Fit(name, not problem, reason, context, needed, _shares(model, machine, needed), usable=usable)
+    speed = _speed(model, machine)
+    line = speed.line(_prompt(model)) if speed else ""
+    held = _shares(model, machine, needed)
+    return Fit(name, not problem, reason, context, needed, held, usable=usable, speed=line)
 
 
 def _shares(model: Model, machine: Machine, needed: Estimate | None) -> tuple[Share, ...]:
@@ -298,16 +304,30 @@ def _speed_problem(model: Model, machine: Machine) -> tuple[str, bool]:
         if read > MAXIMUM_READ:
             return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)})", True
         return "", False
-    prompt = (tool_set(model.profile.tools) or SETS[DEFAULT]).tokens
-    seconds = prompt * active / (CORE_PARAMETERS * machine.cores)
+    speed, prompt = expected(architecture, model.weights, machine.processor), _prompt(model)
+    seconds = prompt / speed.prefill
     if seconds > MAXIMUM_PROMPT_SECONDS:
         return (
             f"too slow without a GPU: about {seconds:.0f} s to read Claude Code's prompt of {prompt:,} tokens on "
-            f"{machine.cores} cores (at most {MAXIMUM_PROMPT_SECONDS})"
+            f"{machine.processor.cores} cores (at most {MAXIMUM_PROMPT_SECONDS})"
         ), False
-    if model.profile.minimum_vram_mib:
+    if speed.decode < MINIMUM_DECODE:
+        return (f"too slow without a GPU: about {speed.decode:.1f} tokens a second (at least {MINIMUM_DECODE})"), False
+    if model.profile.minimum_vram_mib and not model.profile.cpu:
         return f"meant for GPUs (MIN_VRAM); it fits in memory, about {seconds:.0f} s to read the prompt", True
     return "", False
+
+
+def _prompt(model: Model) -> int:
+    """Tokens of a session's first request with the profile's tool set."""
+    return (tool_set(model.profile.tools) or SETS[DEFAULT]).tokens
+
+
+def _speed(model: Model, machine: Machine) -> Speed | None:
+    """What to expect on a machine without a GPU; None on others, or where nothing is known of the model."""
+    if machine.measured or model.architecture is None or model.weights is None:
+        return None
+    return expected(model.architecture, model.weights, machine.processor)
 
 
 def _disk_problem(model: Model, machine: Machine) -> str | None:

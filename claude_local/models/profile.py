@@ -42,8 +42,9 @@ class Profile:
     ``model``: the main GGUF, or the first part of a split model. ``files``: its parts in order, then ``mmproj``.
     ``ctx_size``: tokens, None for the model's own. ``fit_target``: MiB. ``tools``: see
     :func:`claude_local.claude.tool_sets.tool_set`. ``architecture``: a record of
-    architectures.json. ``about_size``: bytes of all files whose SIZE is not known. ``extra_args``: EXTRA_ARGS in long
-    flags of this build. ``flags``: the lower-case keys. :attr:`options` has both as preset keys.
+    architectures.json. ``about_size``: bytes of all files whose SIZE is not known. ``cpu``: it may be chosen without a
+    GPU, in spite of its MIN_VRAM. ``extra_args``: EXTRA_ARGS in long flags of this build. ``flags``: the lower-case
+    keys. :attr:`options` has both as preset keys.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Profile:
     minimum_vram_mib: int | None
     architecture: str | None = None
     about_size: int | None = None
+    cpu: bool = False
 
     @property
     def size(self) -> int:

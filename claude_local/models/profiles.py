@@ -203,6 +203,7 @@ def _profile(section: Section) -> Profile | None:
         minimum_vram_mib=_memory(section.get("MIN_VRAM")),
         architecture=section.get("ARCHITECTURE"),
         about_size=_about(section.get("ABOUT_SIZE")),
+        cpu=section.get("CPU") == "yes",
     )
 
 

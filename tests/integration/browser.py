@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import subprocess
@@ -35,7 +36,8 @@ class Browser:
         # fmt: on
         self._numbers = itertools.count(1)
         self.asked: set[str] = set()
-        self._socket = connect(self._page(profile / "DevToolsActivePort"), max_size=None)
+        self._open = contextlib.ExitStack()
+        self._socket = self._open.enter_context(connect(self._page(profile / "DevToolsActivePort"), max_size=None))
         for domain in ("Page", "Runtime", "Network"):
             self._call(f"{domain}.enable")
 
@@ -45,7 +47,7 @@ class Browser:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close()
+        self._open.close()
         self._process.terminate()
         self._process.wait(timeout=20)
         self._folder.cleanup()

@@ -37,7 +37,7 @@ def hand(**flags: str) -> Profile:
 
 def served(text: str, *gpus: Gpu, requested: str = "hand") -> tuple[dict[str, str], choice.Selection]:
     """The preset of the profile on a machine with these GPUs."""
-    machine = Machine(gpus, 8, 64 * GIB, 900 * GIB, {})
+    machine = Machine(gpus, 64 * GIB, 900 * GIB, {})
     selected = choice.select(requested, [], profiles.parse(text), machine)
     variant = "cpu" if not gpus else "cuda" if gpus[0].vendor == "nvidia" else "vulkan"
     return presets.options(selected.profiles["hand"], model="/m", mmproj=None, variant=variant), selected

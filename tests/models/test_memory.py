@@ -50,7 +50,7 @@ def test_cache_and_compute_buffer_are_what_llama_server_reported(
 def test_a_file_of_that_shape_reads_as_the_record_does(name: str, tmp_path: Path) -> None:
     record = shipped()[name]
     path = tmp_path / "m.gguf"
-    size = sparse_models.write(path, record.name, record.keys, record.vocabulary)
+    size = sparse_models.write(path, record.name, record.keys, record.vocabulary, tied=record.tied)
     with open(path, "rb") as file:
         header = gguf.read(file)
     read_back = from_header(header)
