@@ -10,27 +10,50 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 # Seconds: for a list, and for a switch, which drains (120) and loads (600).
 QUICK, SWITCH = 10.0, 780.0
+# Claude Code (2.1.330) compacts a conversation that is one and a half times too long for a window, and cannot get one
+# into it that is three and a half times too long, however often it is asked.
+MUCH_TOO_LONG = 2
+USAGE = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 # What a session asks llama-server for unless it was started with --model (claude_local/server/presets.py, ACTIVE).
 ACTIVE = "claude-local"
 
 
-def answer(words: str) -> str:
-    """What the user reads after ``/switch WORDS``."""
+def answer(words: str, transcript: str) -> str:
+    """What the user reads after ``/switch WORDS``. ``transcript``: the session's file."""
     port = os.environ.get("CLAUDE_LOCAL_MANAGER", "")
     if not port.isdigit():
         return "this session does not use this machine's llama-server"
     try:
+        models = _ask(int(port), "GET", "/models", QUICK)[1]["models"]
         if not words:
-            return _list(_ask(int(port), "GET", "/models", QUICK)[1]["models"])
+            return _list(models)
+        window = next((each["ctx_size"] for each in models if each["id"] == words), None)
+        if window and (tokens := conversation_tokens(transcript)) > MUCH_TOO_LONG * window:
+            return f"{words} takes {window:,} tokens, and this conversation has {tokens:,}: /compact it first"
         status, said = _ask(int(port), "POST", "/switch", SWITCH, {"model": words})
         return _switched(said) if status == 200 else _refused(said)
     except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
         return f"the management API does not answer: {error}. Fix: llama-local doctor"
+
+
+def conversation_tokens(transcript: str) -> int:
+    """The tokens of the conversation, as its last answer counted them; 0 when unknown, and after a compaction."""
+    tokens = 0
+    with suppress(OSError), open(transcript, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with suppress(ValueError, LookupError, TypeError, AttributeError):
+                entry = json.loads(line)
+                if entry.get("subtype") == "compact_boundary":
+                    tokens = 0
+                elif entry.get("type") == "assistant" and not entry.get("isSidechain"):
+                    tokens = sum(entry["message"]["usage"][name] or 0 for name in USAGE)
+    return tokens
 
 
 def _ask(port: int, method: str, path: str, seconds: float, body: Any = None) -> tuple[int, dict[str, Any]]:
@@ -73,4 +96,5 @@ def _refused(said: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
-    print(json.dumps({"continue": False, "stopReason": answer(str(asked.get("command_args") or "").strip())}))
+    words = str(asked.get("command_args") or "").strip()
+    print(json.dumps({"continue": False, "stopReason": answer(words, str(asked.get("transcript_path") or ""))}))

@@ -24,9 +24,9 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
         yield manager
 
 
-def typed(manager: Manager, words: str, **env: str) -> str:
+def typed(manager: Manager, words: str, transcript: Path | None = None, **env: str) -> str:
     """What the user reads after ``/switch WORDS``."""
-    given = {"command_name": "switch", "command_args": words}
+    given = {"command_name": "switch", "command_args": words, "transcript_path": str(transcript)}
     variables = {"CLAUDE_LOCAL_MANAGER": str(manager.port), "ANTHROPIC_AUTH_TOKEN": TOKEN, **env}
     done = subprocess.run(
         [sys.executable, "-I", "-S", switch_command.__file__], input=json.dumps(given), env=variables,
@@ -62,3 +62,21 @@ def test_a_model_that_does_not_load_shows_the_servers_words(manager: Manager) ->
 )
 def test_it_says_so_where_there_is_no_management_api(manager: Manager, port: str, words: str) -> None:
     assert words in typed(manager, "large", CLAUDE_LOCAL_MANAGER=port)
+
+
+def test_a_conversation_that_the_window_cannot_hold_is_to_be_compacted_first(manager: Manager, tmp_path: Path) -> None:
+    """Claude Code does not get it into the window afterwards."""
+    counted = {
+        "input_tokens": 9000,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 100,
+        "output_tokens": 9,
+    }
+    told = [{"type": "assistant", "message": {"usage": counted}}, {"type": "user"}]
+    transcript = tmp_path / "transcript.jsonl"
+    transcript.write_text("".join(json.dumps(each) + "\n" for each in told) + "half a li")
+    assert "9,109" in (answer := typed(manager, "tiny", transcript)) and "/compact" in answer
+    assert manager.router.alias() == "small"
+    told.append({"type": "system", "subtype": "compact_boundary"})
+    transcript.write_text("".join(json.dumps(each) + "\n" for each in told))
+    assert "tiny answers from now on" in typed(manager, "tiny", transcript)
