@@ -16,9 +16,9 @@ from typing import Any
 
 # Seconds: for a list, and for a switch, which drains (120) and loads (600).
 QUICK, SWITCH = 10.0, 780.0
-# Claude Code (2.1.330) compacts a conversation that is one and a half times too long for a window, and cannot get one
-# into it that is three and a half times too long, however often it is asked.
-MUCH_TOO_LONG = 2
+# Claude Code (2.1.330) compacts a conversation of 1.5 windows by itself. One of 1.9 or 3.6 windows it does not get into
+# the window, however often it is asked: it shows the last files again.
+MUCH_TOO_LONG = 1.5
 USAGE = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 # What a session asks llama-server for unless it was started with --model (claude_local/server/presets.py, ACTIVE).
 ACTIVE = "claude-local"

@@ -11,6 +11,7 @@ from claude_local.verify import (
     machine_rows,
     manager_rows,
     messages_rows,
+    model_choice_rows,
     model_rows,
     scripted_rows,
     server_rows,
@@ -33,6 +34,7 @@ def catalogue(parameters: Parameters) -> list[Check]:
         *server_rows.last_checks(),
         *fence_rows.checks(),
         *scripted_rows.checks(),
+        *model_choice_rows.checks(),
         *claude_rows.checks(default),
         *credentials_rows.checks(),
     ]
