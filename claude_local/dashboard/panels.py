@@ -53,8 +53,8 @@ def model(picture: Picture, width: int, manager: str = "claude-local-manager") -
         lines.append(Text.assemble(_label("fix" if colour == BAD else "next"), (fix.format(manager=manager), "bold")))
     if state in ("loading", "switching"):
         lines += _load(picture, width)
-    elif state == "ready" and status.get("ctx_size") and picture.slots:
-        lines.append(_context(picture, width))
+    elif state == "ready" and status.get("ctx_size") and (used := _used(picture.slots)):
+        lines.append(_context(used, status["ctx_size"], width))
     return _lines(*lines)
 
 
@@ -74,9 +74,13 @@ def _sized_bar(width: int, end: str, share: float, style: str) -> Text:
     return bar(max(6, min(40, width - LABEL - len(end))), (share, "█", style))
 
 
-def _context(picture: Picture, width: int) -> Text:
-    used = max(max(slot.prompt, slot.read) + slot.decoded for slot in picture.slots)
-    share = used / picture.status["ctx_size"]
+def _used(slots: list[SlotView]) -> int:
+    """The tokens in the fullest slot."""
+    return max((max(slot.prompt, slot.read) + slot.decoded for slot in slots), default=0)
+
+
+def _context(used: int, window: int, width: int) -> Text:
+    share = used / window
     end = f" {tokens(used)} used ({share:.0%})"
     return Text.assemble(_label("context"), _sized_bar(width, end, share, BUSY if share > 0.9 else GOOD), end)
 

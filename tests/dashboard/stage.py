@@ -99,8 +99,10 @@ async def stage(scene: Scene, folder: Path, **more: Any) -> AsyncIterator[Stage]
             else:
                 await shown.until(lambda: picture.unreachable)
             await shown.settle()
-            for key in scene.keys:
-                await (shown.open_picker() if key == "m" else shown.press(key))
+            if scene.keys == ("m",):
+                await shown.open_picker()
+            else:
+                await shown.press(*scene.keys)
             yield shown
     finally:
         if manager:

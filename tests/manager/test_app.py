@@ -107,6 +107,7 @@ def test_metrics_are_llama_servers_and_say_which_profile_is_loaded(manager: Mana
 def test_asking_does_not_wake_a_sleeping_model(manager: Manager) -> None:
     manager.router.models["small"]["status"] = {"value": "sleeping"}
     assert "llamacpp" not in manager.get("/metrics").text
+    assert manager.get("/slots").json() == {"slots": []}
     assert manager.state() == "ready"
 
 
