@@ -105,7 +105,7 @@ def times(folder: Path, switches: int, deployed: bool) -> int:
         pair.run()
         names = [each["id"] for each in pair.get("/models")["models"]]
         # The second load reads the file from the page cache, as a switch does.
-        bare = {name: statistics.median([bare_load(pair, name) for _ in range(4)][1:]) for name in names}
+        bare = {name: statistics.median([bare_load(pair, name) for _ in range(3)][1:]) for name in names}
         pair.switch(names[0]).raise_for_status()
         rows = [timed_switch(pair, name, bare[name]) for name in (names[1:] + names[:1]) * (switches // len(names))]
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -109,3 +110,18 @@ def test_a_taken_port_is_named_and_the_server_comes_when_it_is_free(pair: Pair, 
         taker.wait(30)
     assert pair.docker("start", pair.server.name).strip() == pair.server.name
     pair.until(lambda: pair.get("/status")["state"] == "ready")
+
+
+def test_stop_is_remembered_over_a_reboot_and_start_too(pair: Pair, answering: list[int]) -> None:
+    def reboot() -> None:
+        pair.docker("restart", "--time", "2", pair.server.name, pair.manager.name)
+        pair.until(lambda: pair.get("/status")["state"] != "down")
+
+    assert pair.post("/stop").status_code == 200
+    reboot()
+    # Longer than the management API waits before it looks after the server again.
+    time.sleep(6)
+    assert pair.get("/status")["state"] == "stopped" and victims(pair, "child") == []
+    assert pair.post("/start").status_code == 200
+    reboot()
+    pair.until(lambda: pair.get("/status")["state"] == "ready" and len(victims(pair, "child")) == 1)

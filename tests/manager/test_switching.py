@@ -117,7 +117,7 @@ def test_a_switch_can_be_cancelled(manager: Manager) -> None:
     answers: list[requests.Response] = []
     thread = threading.Thread(target=lambda: answers.append(manager.post("/switch", {"model": "large"})))
     thread.start()
-    until(lambda: manager.state() == "switching")
+    until(lambda: manager.router.loads[-1] == "large")
     manager.router.load_seconds = 0.1
     assert manager.post("/switch/cancel").json() == {"cancelled": True}
     thread.join()
@@ -134,7 +134,7 @@ def test_a_full_disk_fails_the_switch_and_the_former_profile_is_back(
     monkeypatch.setattr("claude_local.manager.wish.write", full)
     answer = manager.post("/switch", {"model": "large"})
     assert answer.status_code == 507 and "No space left" in answer.json()["error"]
-    assert manager.router.alias() == "small"
+    assert manager.router.alias() == "small" and manager.router.loads == ["small"]
 
 
 def test_stop_unloads_and_is_remembered_by_the_next_manager(tmp_path: Path, manager: Manager) -> None:
