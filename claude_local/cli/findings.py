@@ -65,9 +65,12 @@ def token(machine: Machine) -> Iterator[Finding]:
 def commands(machine: Machine) -> Iterator[Finding]:
     """The shell finds our claude-local, and it can start Claude Code."""
     found = shutil.which("claude-local")
+    text = ""
+    with suppress(OSError):
+        text = Path(found or "").read_text(errors="replace")
     if found is None:
         yield Finding("path", "claude-local is not on PATH in this shell", "exec $SHELL -l    (or a new terminal)")
-    elif machine.paths.share not in Path(found).read_text(errors="replace"):
+    elif machine.paths.share not in text:
         yield Finding("path", f"another program comes first on PATH: {found}", "type -a claude-local")
     if not os.access(machine.paths.claude, os.X_OK):
         yield Finding("claude", f"Claude Code is missing: {machine.paths.claude}", PROVISION)

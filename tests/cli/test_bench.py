@@ -120,6 +120,7 @@ def test_while_a_session_is_answered_nothing_is_measured(manager: Manager) -> No
     assert manager.state() == "ready"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_ended_loads_the_active_model_again(manager: Manager, number: int) -> None:
     manager.router.hold.clear()

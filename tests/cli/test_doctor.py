@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from claude_local.paths import Paths
@@ -162,12 +163,11 @@ def test_a_token_that_the_containers_do_not_know(home: Home) -> None:
     assert [(each["id"], each["fix"]) for each in home.found()] == [("token", "./provision")]
 
 
+@pytest.mark.slow
 def test_a_person_in_a_terminal_is_asked(home: Home) -> None:
     Path(home.paths.token).chmod(0o644)
     program = [sys.executable, "-m", "claude_local.cli", "--port", str(home.manager.port), "--container", "a-server"]
     env = {**os.environ, "HOME": str(home.folder), "PATH": f"{home.bin}:/usr/bin:/bin", "PYTHONPATH": str(PROJECT)}
-    import pexpect
-
     for answer, mode in (("n", 0o644), ("", 0o600)):
         child = pexpect.spawn(program[0], [*program[1:], "doctor"], env=env, timeout=30)
         child.expect(r"Do it now\? \[Y/n\]")
