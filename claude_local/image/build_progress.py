@@ -23,11 +23,13 @@ _OUTPUT = re.compile(r"^#\d+ \d+\.\d+ ?(?P<text>.*)$")
 _STEP = re.compile(r"^#\d+ (?P<text>\[(?!internal)[^\]]+\].*|DONE [\d.]+s|CACHED|ERROR.*|CANCELED)$")
 # A compiler's last line of progress.
 _LAST = re.compile(r"^\[(\d+)/\1\]")
+# ccache's statistics after the build (the second such line is about its storage).
+_MISSES = re.compile(r"^Misses: +(\d+) */ *(\d+)")
 
 
 def readable(lines: Iterable[str], clock: Callable[[], float] = time.monotonic) -> Iterator[str]:
     """The lines of a plain BuildKit log that are worth printing, shortened. ``clock`` returns seconds."""
-    printed, in_step = -THROTTLE_SECONDS, False
+    printed, in_step, counted = -THROTTLE_SECONDS, False, False
     for line in lines:
         if step := _STEP.match(line):
             text = step["text"]
@@ -43,7 +45,10 @@ def readable(lines: Iterable[str], clock: Callable[[], float] = time.monotonic) 
                 yield text[:200]
         elif output := _OUTPUT.match(line):
             text = output["text"].strip()
-            if text and (clock() - printed >= THROTTLE_SECONDS or _LAST.match(text)):
+            if (misses := _MISSES.match(text)) and not counted:
+                counted = True
+                yield f"  compiled {misses[1]} of {misses[2]} files, the others were in the compiler cache"
+            elif text and (clock() - printed >= THROTTLE_SECONDS or _LAST.match(text)):
                 printed = clock()
                 yield f"  {text[:110]}"
 

@@ -16,6 +16,9 @@ LOG = """#1 [internal] load build definition from Dockerfile
 #8 1.0 [1/3] Building a
 #8 1.1 [2/3] Building b
 #8 1.2 [3/3] Linking llama-server
+#8 69.0   Hits:            207 / 208 (99.52%)
+#8 69.0   Misses:            1 / 208 ( 0.48%)
+#8 69.0   Misses:            2 / 416 ( 0.48%)
 #8 DONE 70.0s
 #9 ERROR: failed to solve""".splitlines()
 
@@ -27,6 +30,7 @@ def test_steps_are_printed_and_their_output_is_throttled() -> None:
         "  done in 3 s",
         "[builder 3/3] RUN ninja",
         "  [3/3] Linking llama-server",
+        "  compiled 1 of 208 files, the others were in the compiler cache",
         "  done in 70 s",
         "ERROR: failed to solve",
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -22,7 +23,9 @@ from tests.integration.machine import PYINFRA, copy_project, docker, run
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
-STAGE = ["-y", "@local", "tasks/image.py", "--data", "image_jobs=1"]
+STAGE = ["-y", "@local", "tasks/image.py"]
+# A compile that lasts.
+ONE_JOB = ["--data", "image_jobs=1"]
 LABEL = "claude-local.interrupted"
 
 
@@ -44,10 +47,17 @@ class Project:
         text = self.text.replace(wanted, f"{wanted} -DCMAKE_CXX_FLAGS=-D{self.mark}")
         self.dockerfile.write_text(f"{text}LABEL {LABEL}={self.mark}\n")
 
+    def change_one_file(self) -> None:
+        """Add a patch of llama.cpp that changes one small source file."""
+        (self.folder / "files/image/patches/9999-one-file.patch").write_text(
+            "--- a/src/llama-io.cpp\n+++ b/src/llama-io.cpp\n@@ -1,0 +2,1 @@\n"
+            f'+extern const char * const one_file = "{self.mark}";\n'
+        )
+
     def start(self) -> tuple[Any, int]:
         """Start the stage in a terminal, under a shell that outlives it. Returns the terminal and pyinfra's pid."""
         script = 'trap : INT; sh -c \'echo "pid $$"; exec "$@"\' sh "$@"; echo "the shell is back: $?"; read -r _'
-        words = ["-c", script, "sh", PYINFRA, *STAGE]
+        words = ["-c", script, "sh", PYINFRA, *STAGE, *ONE_JOB]
         terminal: Any = pexpect.spawn(
             "/bin/sh", words, cwd=str(self.folder), encoding="utf-8", timeout=60, dimensions=(40, 200)
         )
@@ -110,9 +120,14 @@ def test_an_interrupted_build_leaves_no_process_building(project: Project, how: 
     assert server() == before
 
 
-def test_the_next_run_continues_and_succeeds(project: Project) -> None:
+def test_the_next_run_compiles_only_what_changed_and_succeeds(project: Project) -> None:
+    """The compiler's options differ for all files, and one file's content does."""
     before = server()
-    assert run(PYINFRA, *STAGE, cwd=project.folder, timeout=900).returncode == 0
+    project.change_one_file()
+    done = run(PYINFRA, *STAGE, cwd=project.folder, timeout=900, stderr=subprocess.STDOUT)
+    assert done.returncode == 0
+    compiled, files = map(int, re.findall(r"compiled (\d+) of (\d+) files", done.stdout)[-1])
+    assert files > 100 and 1 <= compiled <= 0.15 * files
     (tag,) = tags()
     assert not tag.endswith("-unchecked")
     again = run(PYINFRA, "--json", *STAGE, cwd=project.folder, timeout=120)

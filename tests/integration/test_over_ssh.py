@@ -1,9 +1,13 @@
-"""The cheap stages over ssh to a loopback sshd, as an ordinary user with sudo, twice."""
+"""The cheap stages over ssh to a loopback sshd, as an ordinary user with sudo, twice.
+
+Claude Code's binary is this machine's; test_ordinary_user and test_debian_13 download it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -14,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.accounts import sudoer
+from tests.integration.fenced_home import real_claude
 from tests.integration.machine import PYINFRA, need, run
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 USER = "claude-local-ssh"
 CHEAP = ("preflight", "packages", "runtime", "fence", "docker", "claude", "home", "commands")
@@ -33,6 +38,11 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
     with sudoer(USER) as path:
+        claude = real_claude()
+        versions = path / ".local/share/claude/versions"
+        versions.mkdir(parents=True)
+        shutil.copy2(claude, versions)
+        subprocess.run(["chown", "-R", f"{USER}:", str(path / ".local")], check=True, timeout=60)
         yield path
 
 
