@@ -40,6 +40,24 @@ def answering(pair: Pair) -> Iterator[list[int]]:
     assert pair.switch("alpha").status_code == 200
 
 
+def test_a_model_whose_file_is_gone_is_refused_and_the_other_one_keeps_its_cache(
+    pair: Pair, answering: list[int]
+) -> None:
+    file = pair.folder / "models/bravo.gguf"
+    file.rename(file.with_suffix(".away"))
+    try:
+        answer = pair.switch("bravo")
+        print(answer.status_code, answer.json())
+        assert answer.status_code == 502 and "/models/bravo.gguf" in answer.json()["error"]
+        assert victims(pair, "child") == answering and pair.ask() == "alpha"
+        assert pair.get("/status")["state"] == "ready"
+        direct = pair.llama.request("POST", "/v1/messages", {"model": "bravo", "max_tokens": 1, "messages": []})
+        assert direct.status_code == 500 and "/models/bravo.gguf" in direct.text
+    finally:
+        file.with_suffix(".away").rename(file)
+    assert pair.switch("bravo").status_code == 200
+
+
 def test_a_model_whose_file_is_damaged_is_502_with_the_reason_and_the_other_one_is_back(
     pair: Pair, answering: list[int]
 ) -> None:
