@@ -62,7 +62,7 @@ class Session:
         self.messages.append({"role": "user", "content": begin + question})
         body = {
             "model": model, "max_tokens": self.answer_tokens, "temperature": 0, "messages": self.messages,
-            "system": words(SHARED - 800, "system"), "tools": [tool("Read"), tool("Write")],
+            "system": words(SHARED - 800, "system"), "tools": [tool("Read"), tool("Glob")],
         }  # fmt: skip
         answer = client.json("POST", "/v1/messages", body, timeout=ANSWER_SECONDS)
         text = "".join(block.get("text") or block.get("thinking") or "" for block in answer["content"])
@@ -109,8 +109,9 @@ class Router:
         environment = os.environ | {"LD_LIBRARY_PATH": str(Path(self._command[0]).parent)}
         with self._log.open("a") as sink:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment
-            )
+                self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment,
+                start_new_session=True,
+            )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -125,8 +126,11 @@ class Router:
         self.end(signal.SIGTERM)
 
     def end(self, number: signal.Signals) -> None:
-        """Send a signal, and wait for the end."""
-        self._process.send_signal(number)
+        """Send a signal, and wait for the end. SIGKILL ends the models' processes as well."""
+        if number == signal.SIGKILL:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:

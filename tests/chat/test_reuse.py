@@ -14,9 +14,9 @@ from tests.chat.reuse import Counts, Router, Session
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-# One architecture whose state can be cut anywhere, and one that keeps a state instead of a cache in most layers. The
-# others are in benchmarks/prompt_reuse.py.
-ATTENTION, HYBRID = "Qwen3-Coder-30B-A3B", "Qwen3.5-9B"
+# One architecture whose state can be cut anywhere, and whose template shows examples before the user's first words; one
+# that keeps a state instead of a cache in most layers. The others are in benchmarks/prompt_reuse.py.
+ATTENTION, HYBRID = "Qwen2.5-Coder-1.5B", "Qwen3.5-9B"
 # Tokens of system and tools that a template may add to or take from the text's, and of a turn beyond its words.
 NEARLY, BESIDE = 800, 100
 
