@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from claude_local.server.client import ServerError
@@ -50,8 +51,6 @@ def _model_list(bench: Workbench) -> str:
     place = home(bench)
     place.fresh_workspace({})
     profiles = json.loads(Path(bench.paths.profiles).read_text())["profiles"]
-    if len(profiles) > 8:
-        raise Skipped("the list has more rows than number keys")
     chosen = list(profiles)[-1]
     with ScriptedBackend([text("Hello from the script.")], n_ctx=200_000) as backend:
         env = {**place.environment(backend.url), **terminal.columns_environment()}
@@ -64,8 +63,10 @@ def _model_list(bench: Workbench) -> str:
             names = [str(each.get("name") or name) for name, each in profiles.items()]
             if not screen.wait_for(lambda lines: all(name in "\n".join(lines) for name in names), 10):
                 raise Failed(f"/model does not list {', '.join(names)}: {screen.tail(12)}")
-            # The first row is the active profile, whichever it is.
-            for key in (str(2 + list(profiles).index(chosen)), "\r"):
+            rows = [re.search(r"(\d+)\.", line) for line in screen.lines() if f"{chosen}, this session only" in line]
+            if not rows or not rows[0] or len(rows[0][1]) > 1:
+                raise Skipped(f"{chosen} has no row of its own with a number key: {screen.tail(12)}")
+            for key in (rows[0][1], "\r"):
                 screen.send(key)
                 screen.read(1.0)
             screen.wait_for(terminal.at_prompt, 10)

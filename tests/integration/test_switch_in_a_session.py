@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from claude_local.verify import model_choice_rows
+from claude_local.verify.checks import Failed
 from claude_local.verify.scripted_backend import text, tool_use
+from claude_local.verify.workbench import Workbench
 from tests.integration.fenced_home import Person, person
 from tests.integration.tty import Tty
 from tests.integration.two_profiles import two_profiles
+from tests.verify.verify_lab import parameters
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
@@ -109,3 +113,20 @@ def test_a_smaller_window_is_reported_and_the_conversation_compacted(who: Person
     assert backend.answered == ["large"] * 16 + ["small"] and backend.refused and backend.summaries
     reported = json.dumps([request["body"] for request in backend.main_requests])
     assert '"previous_ctx_size' in reported.replace("\\", "")
+
+
+def test_verifys_rows_find_the_profiles_in_model_and_a_name_that_is_not_served(
+    who: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in who.environment().items():
+        monkeypatch.setenv(name, value)
+    names, model_list = model_choice_rows.checks()
+    with (
+        two_profiles(who, tmp_path, []) as backend,
+        Workbench(parameters(who.home, server_port=backend.port)) as bench,
+    ):
+        backend.models = ["claude-local", "small", "large"]
+        assert "claude-local" in names.run(bench) and "Small Coder, Large Coder" in model_list.run(bench)
+        backend.models = ["small", "large"]
+        with pytest.raises(Failed, match="asks for claude-local"):
+            names.run(bench)
