@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from claude_local.claude.tool_sets import SETS
-from claude_local.fence.messages import PROVISION
 from claude_local.fence.options import PRINT
 
 # Claude Code's commands that do not talk to llama-server.
@@ -103,11 +102,11 @@ def refuse_command(arguments: Arguments) -> None:
     a prompt to the model. ``logs`` and ``stop`` are Claude Code's own, but need the id of a background session."""
     suggestions = {
         "fence": "llama-local fence why",
-        "verify": PROVISION.replace("provision", "provision verify", 1),
         "stop": "llama-local stop    (claude-local stop ID stops a background session)",
         "logs": "llama-local logs    (claude-local logs ID shows a background session)",
     }
-    for name in ("hardware", "models", "restart", "start", "status", "switch"):
+    own = "bench", "cache", "dashboard", "hardware", "models", "open", "restart", "start", "status", "switch", "verify"
+    for name in own:
         suggestions[name] = f"llama-local {name}"
     if len(arguments.claude) == 1 and (suggestion := suggestions.get(arguments.claude[0])):
         raise UsageError(f"'{arguments.claude[0]}' alone is no command; did you mean: {suggestion}")
