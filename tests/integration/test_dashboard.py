@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.machine import HOME
-from tests.integration.test_management_api import DEFAULT, MANAGER, SMALL, Api, api, kill
+from tests.integration.machine import HOME, docker
+from tests.integration.test_management_api import DEFAULT, MANAGER, SMALL, Api, api
 from tests.integration.tty import Tty
 
 __all__ = ["api"]
@@ -53,7 +54,7 @@ def test_it_switches_the_model_and_outlives_the_management_api(api: Api) -> None
         tty.wait_for(f"✓ {SMALL} answers", seconds=90)
         assert api.get("/status")["model"] == SMALL
         tty.wait_for(f"{SMALL}, 32,768 tokens")
-        kill(MANAGER)
+        subprocess.run([docker(), "restart", "--time", "1", MANAGER], check=True, capture_output=True, timeout=60)
         tty.wait_for("✗ manager gone", "✗ docker gone")
         tty.wait_for("● ready", seconds=60)
         assert "Traceback" not in tty.text
