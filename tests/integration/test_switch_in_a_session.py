@@ -130,3 +130,18 @@ def test_verifys_rows_find_the_profiles_in_model_and_a_name_that_is_not_served(
         backend.models = ["small", "large"]
         with pytest.raises(Failed, match="asks for claude-local"):
             names.run(bench)
+
+
+def test_a_session_learns_the_profiles_of_others_and_not_where_they_work(who: Person, tmp_path: Path) -> None:
+    """Its own record stands for that of another session."""
+    work = who.workspace("known-to-nobody")
+    state = who.paths.state
+    looks = (
+        "curl -s http://127.0.0.1:$CLAUDE_LOCAL_MANAGER/sessions > told.json;"
+        f" cat {state}/sessions/* {state}/fence/* > seen.txt 2>&1; true"
+    )
+    with two_profiles(who, tmp_path, [tool_use("Bash", {"command": looks}), text("Done.")]):
+        printed(who, work)
+    (session,) = json.loads((work / "told.json").read_text())["sessions"]
+    assert session.keys() == {"profile", "own", "since"} and session["profile"] == "large"
+    assert "No such file" in (work / "seen.txt").read_text()

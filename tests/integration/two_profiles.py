@@ -59,7 +59,12 @@ def two_profiles(who: Person, folder: Path, turns: Sequence[Turn], active: str =
     router.windows = WINDOWS
     wrapper, profiles = Path(who.paths.wrapper), Path(who.paths.profiles)
     before = wrapper.read_text(), profiles.read_text()
-    with router, TwoProfiles(router, turns) as backend, Manager(folder, router, token=TOKEN) as manager:
+    records = who.paths.sessions
+    with (
+        router,
+        TwoProfiles(router, turns) as backend,
+        Manager(folder, router, token=TOKEN, records=records) as manager,
+    ):
         listed = {
             name: {"name": f"{name.title()} Coder", "description": "", "ctx_size": window, "tools": "full"}
             for name, window in WINDOWS.items()

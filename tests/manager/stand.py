@@ -24,7 +24,9 @@ TOKEN = "a-token"
 class Manager:
     """The management API on a free port, over a scripted router with the profiles small, large and broken."""
 
-    def __init__(self, folder: Path, router: ScriptedRouter, drain: float = 5.0, token: str = TOKEN) -> None:
+    def __init__(
+        self, folder: Path, router: ScriptedRouter, drain: float = 5.0, token: str = TOKEN, records: str = ""
+    ) -> None:
         self.router = router
         self.folder = folder
         profiles = {
@@ -40,7 +42,7 @@ class Manager:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        app = application(self.board, folder / "server.log", self.port, token, str(folder / "sessions"))
+        app = application(self.board, folder / "server.log", self.port, token, records or str(folder / "sessions"))
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 
