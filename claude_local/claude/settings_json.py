@@ -39,8 +39,9 @@ def user_settings(default_mode: str) -> Json:
     }
 
 
-# Seconds between two runs of the status line, besides those at each event: it shows how a prompt is read.
-REFRESH = 2
+# Seconds between two runs of the status line, besides those at each event: it shows how a prompt is read. One run takes
+# 45 ms of a core.
+REFRESH = 3
 # Seconds for a switch of the model (claude_local/claude/switch_command.py waits for 780).
 SWITCH_TIMEOUT = 900
 
