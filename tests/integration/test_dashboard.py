@@ -80,7 +80,7 @@ def test_a_terminal_without_unicode_and_colour_gets_neither(api: Api) -> None:
         tty.send("?")
         tty.wait_for("Ctrl-C leaves")
         tty.send("\x1b")
-        tty.read(0.5)
+        tty.wait(lambda: "Ctrl-C leaves" not in tty.text, "the help to close")
         assert tty.raw.isascii()
         colours = re.findall(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)(?:;\d+)*m", tty.raw)
         assert colours == []
