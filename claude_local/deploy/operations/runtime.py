@@ -91,12 +91,14 @@ def copy(package: Path, paths: Paths) -> Generator[Any]:
         host.noop(f"{paths.lib} is up to date")
         return
     known.forget(RuntimeStamp)
-    new, upload = f"{paths.lib}.new", f"{paths.share}/lib.tar.gz"
+    # A session that starts meanwhile finds the old package or the new one, never a half.
+    old, new, upload = f"{paths.lib}.old", f"{paths.lib}.new", f"{paths.share}/lib.tar.gz"
     yield FileUploadCommand(_archive(files), upload, remote_temp_filename=host.get_temp_filename(upload))
     yield StringCommand(
-        "rm -rf", QuoteString(new), "&& mkdir -p", QuoteString(new), "&& tar -C", QuoteString(new), "-xzf",
-        QuoteString(upload), "&& rm -rf", QuoteString(paths.lib), "&& mv", QuoteString(new), QuoteString(paths.lib),
-        "&& rm -f", QuoteString(upload),
+        "rm -rf", QuoteString(old), QuoteString(new), "&& mkdir -p", QuoteString(new),
+        "&& tar -C", QuoteString(new), "-xzf", QuoteString(upload),
+        "&& { test ! -e", QuoteString(paths.lib), "|| mv", QuoteString(paths.lib), QuoteString(old), "; }",
+        "&& mv", QuoteString(new), QuoteString(paths.lib), "&& rm -rf", QuoteString(old), QuoteString(upload),
     )  # fmt: skip
 
 
