@@ -13,13 +13,12 @@ from textual.strip import Strip
 
 from claude_local.dashboard.signs import BAD, BUSY
 from claude_local.fence.messages import printable
+from claude_local.server.log import PROXIED
 
 # Lines that are kept, and how many are dropped at once when there are more.
 KEPT, DROPPED = 5000, 500
 # Lines that tell whether two pieces of a log overlap.
 _TAIL = 3
-# The router's line about each request; the management API's look at the slots, once a second, is one of them.
-_NOISE = "proxy_reques: proxying request to model"
 # Signs and styles of the levels; the other lines (I) are plain.
 _LEVELS = {"E": "✗", "W": "▲"}
 _STYLES = {"✗": Style.parse(BAD), "▲": Style.parse(BUSY)}
@@ -54,7 +53,7 @@ class LogView(ScrollView, can_focus=True):
     def extend(self, lines: Sequence[str]) -> None:
         """Add lines at the end."""
         self.last = [*self.last, *lines][-_TAIL:]
-        new = [shorten(line) for line in lines if _NOISE not in line]
+        new = [shorten(line) for line in lines if PROXIED not in line]
         if not new:
             return
         self.lines += new

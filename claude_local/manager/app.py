@@ -24,6 +24,7 @@ from claude_local.manager.sessions import sessions
 from claude_local.manager.switch import Running, SwitchError
 from claude_local.manager.switching import Switchboard
 from claude_local.server.client import ServerError
+from claude_local.server.log import PROXIED
 
 OPENAPI = Path(__file__).with_name("openapi.json")
 # Bytes of the largest request body, lines of the largest answer to GET /logs, and of one without ?lines=.
@@ -227,24 +228,35 @@ async def _logs(log: Path, request: Request) -> Response:
 
 
 async def _events(board: Switchboard, log: Path) -> Response:
-    return _stream(_merged(_states(board), _lines(log)))
+    active = asyncio.Event()
+    return _stream(_merged(_states(board, active), _lines(log, active)))
 
 
-async def _states(board: Switchboard) -> AsyncIterator[Event]:
-    """The status, whenever it changes, and the metrics while a model is loaded."""
+async def _states(board: Switchboard, active: asyncio.Event) -> AsyncIterator[Event]:
+    """The status, whenever it changes, and the metrics while a model is loaded and something happens.
+
+    The router logs each look at the slots, and would write 10 MB a day for nothing. ``active``: the log has news.
+    """
     before: dict[str, Any] | None = None
     while True:
         status = await board.status()
         if status != before:
             yield "status", status
             before = status
-        if status["state"] == "ready" and (metrics := await board.metrics()):
-            yield "metrics", metrics
+            active.set()
+        if status["state"] == "ready" and active.is_set():
+            active.clear()
+            if metrics := await board.metrics():
+                yield "metrics", metrics
+                if any(slot["busy"] for slot in metrics["slots"]):
+                    active.set()
         await asyncio.sleep(STATE)
 
 
-async def _lines(log: Path) -> AsyncIterator[Event]:
+async def _lines(log: Path, active: asyncio.Event) -> AsyncIterator[Event]:
     async for line in follow(log, last_lines(log, 0)[1]):
+        if PROXIED not in line:
+            active.set()
         yield "log", {"line": line}
 
 

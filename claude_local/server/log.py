@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+# In the router's line about each request that it hands on; a look at the slots is one.
+PROXIED = "proxy_reques: proxying request to model"
 SMALLER = "give the profile a smaller CTX_SIZE"
 
 # Regular expression for a message of llama-server (b11434) -> what helps. The first match counts.

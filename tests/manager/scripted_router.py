@@ -29,6 +29,7 @@ class ScriptedRouter:
         self.loads: list[str] = []
         self.metrics = "llamacpp:requests_processing 1\n"
         self.slots_asked = 0
+        self.reads = True
         self.busy: str | None = None
         self.windows = {name: 1000 * len(name) for name in names}
         self.asked: list[dict[str, Any]] = []
@@ -94,7 +95,9 @@ class ScriptedRouter:
                 return 200, {"default_generation_settings": {"n_ctx": self.windows[query["model"][0]]}}
             case "GET", "/slots":
                 self.slots_asked += 1
-                return 200, [{"id": 0, "is_processing": True, "n_prompt_tokens": 100, "n_prompt_tokens_processed": 40}]
+                return 200, [
+                    {"id": 0, "is_processing": self.reads, "n_prompt_tokens": 100, "n_prompt_tokens_processed": 40}
+                ]
             case "GET", "/metrics":
                 return 200, self.metrics
         return 404, {"error": {"message": "no such path"}}

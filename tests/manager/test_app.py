@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
+from time import sleep
 
 import pytest
 import requests
 
 from claude_local.manager.log import shorten
+from tests.manager.scripted_router import until
 from tests.manager.stand import Manager
 
 
@@ -97,6 +99,27 @@ def test_events_tell_the_state_the_slots_and_the_log(manager: Manager) -> None:
         with open(manager.folder / "server.log", "a") as file:
             file.write("a line\n")
         assert 'data: {"line": "a line"}' in islice(lines, 40)
+
+
+def test_an_idle_server_is_not_asked_for_its_slots_again_and_again(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("claude_local.manager.app.STATE", 0.02)
+    manager.router.reads = False
+    with manager.get("/events", stream=True) as answer:
+        lines = answer.iter_lines(decode_unicode=True)
+        assert "event: metrics" in islice(lines, 6)
+        asked = manager.router.slots_asked
+        log = manager.folder / "server.log"
+        with log.open("a") as file:
+            file.write("1.0 I srv  proxy_reques: proxying request to model small on port 1\n")
+        assert "event: log" in islice(lines, 6)
+        sleep(0.3)
+        assert manager.router.slots_asked == asked
+        manager.router.reads = True
+        with log.open("a") as file:
+            file.write("[1] 0.1 I slot launch_slot_: id  0 | task 0 | processing task, is_child = 0\n")
+        until(lambda: manager.router.slots_asked > asked + 3)
 
 
 def test_metrics_are_llama_servers_and_say_which_profile_is_loaded(manager: Manager) -> None:
