@@ -52,14 +52,17 @@ class Index:
             return Index(path)
         return Index(path, files, profiles, roots, needed)
 
+    def content(self) -> dict[str, Any]:
+        """What models.json holds."""
+        return {"files": self.files, "profiles": self.profiles, "roots": self.roots, "wanted": self.needed}
+
     def save(self) -> None:
         """Write models.json in one step. Raises OSError."""
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         temporary = f"{self.path}.{os.getpid()}.new"
         try:
             with open(temporary, "w", encoding="utf-8") as file:
-                content = {"files": self.files, "profiles": self.profiles, "roots": self.roots, "wanted": self.needed}
-                json.dump(content, file, indent=1)
+                json.dump(self.content(), file, indent=1)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -56,7 +56,8 @@ def profile_records(plan: PlacementPlan, placed: Iterable[tuple[FileGroup, Seque
 
 
 def check(plan: PlacementPlan, *, deep: bool = False) -> dict[str, Any]:
-    """The state of every file: {"ok": bool, "files": [{profile, name, path, state, detail, size, sha256, placed}]}.
+    """The state of every file: {"ok": bool, "files": [{profile, name, path, state, detail, size, sha256, placed}]}, and
+    what models.json says ("placements").
 
     ``deep`` hashes every file that has the right size. A damaged one loses its stamp, so that the next ``place``
     replaces it. That needs the lock: raises AnotherRun.
@@ -88,7 +89,7 @@ def check(plan: PlacementPlan, *, deep: bool = False) -> dict[str, Any]:
     if ok:
         recorded = (index.profiles, index.roots, index.needed, index.gone(index.profiles))
         ok = recorded == (profile_records(plan, surveyed), list(plan.roots), [], [])
-    return {"ok": ok, "files": rows}
+    return {"ok": ok, "files": rows, "placements": index.content()}
 
 
 def _hashed(candidate: Candidate, file: PlannedFile) -> Candidate:

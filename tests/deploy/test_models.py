@@ -8,6 +8,7 @@ from typing import Any
 from pyinfra.api import StringCommand
 
 from claude_local.deploy.facts.models import PlacementCheck, Placements
+from claude_local.deploy.operations import known
 from claude_local.deploy.operations.models import place
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
 from tests.deploy.this_machine import runtime_python
@@ -23,8 +24,9 @@ PYTHON = "/home/o'neil/venv/bin/python"
 
 
 def test_models_in_place_are_left_alone(monkeypatch: Any) -> None:
-    host = StrictHost({"PlacementCheck": {"ok": True, "files": []}})
+    host = StrictHost({"PlacementCheck": {"ok": True, "files": [], "placements": {"profiles": {}}}})
     assert run(monkeypatch, place, host, python=PYTHON, plan=PLAN) == []
+    assert known.ask(Placements, path=PLAN["placements_path"]) == {"profiles": {}}, "it needs no command of its own"
     assert host.noop_reason == "the models are in place: small"
 
 

@@ -6,7 +6,7 @@ _header = "index, pci.bus_id, name, memory.total [MiB], memory.free [MiB], drive
 _machine = ["== system", "distro debian", "codename bookworm", "== memory", "MemTotal: 65536000 kB"]
 _there = json.dumps([{"Id": "sha256:1"}])
 _file = "/home/user/.local/share/claude-local/models/model.gguf"
-_placed = json.dumps({"profiles": {"qwen2.5-coder-1.5b": {"model": _file}}, "files": {}})
+_placed = json.dumps({"profiles": {"qwen2.5-coder-1.5b": {"model": _file, "files": [_file]}}, "files": {}})
 _toolkit = ["== toolkit", "NVIDIA Container Toolkit CLI version 1.18.0"]
 
 

@@ -22,7 +22,8 @@ def placement(command: str, python: str, plan: dict[str, Any], *options: str) ->
 
 
 class PlacementCheck(FactBase[dict[str, Any] | None]):
-    """The answer of ``placement check``: {"ok": bool, "files": [...]}, or None before the runtime is installed.
+    """The answer of ``placement check``: {"ok": bool, "files": [...], "placements": what :class:`Placements` says}, or
+    None before the runtime is installed.
 
     It takes about 0.1 s and reads no model.
 

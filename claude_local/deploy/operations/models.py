@@ -41,6 +41,7 @@ def place(python: str, plan: dict[str, Any]) -> Generator[Any]:
     """
     check = host.get_fact(PlacementCheck, python=python, plan=plan)
     if check is not None and check["ok"]:
+        known.remember(Placements, check["placements"], path=plan["placements_path"])
         host.noop("the models are in place: " + ", ".join(profile["id"] for profile in plan["profiles"]))
         return
     known.forget(Placements)
