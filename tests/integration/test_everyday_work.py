@@ -47,7 +47,7 @@ test('hello', async () => {
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
 def who(request: pytest.FixtureRequest) -> Iterator[Person]:
-    with person(request.param, "claude-local-daily") as somebody:
+    with person(request.param) as somebody:
         yield somebody
 
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
 def somebody(request: pytest.FixtureRequest) -> Iterator[Person]:
-    with person(request.param, "claude-local-agent") as who:
+    with person(request.param) as who:
         who.sh("mkdir -m 700 .ssh && ssh-keygen -q -t ed25519 -N '' -C the-key -f .ssh/id_ed25519", who.home)
         who.write(who.home / ".ssh" / "known_hosts", "known.example ssh-ed25519 AAAA\n")
         yield who

@@ -24,7 +24,7 @@ PAUSE = "touch $1.begun; for i in $(seq 300); do [ -e $1.end ] && break; sleep 0
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
 def who(request: pytest.FixtureRequest) -> Iterator[Person]:
-    with person(request.param, "claude-local-git1") as somebody:
+    with person(request.param) as somebody:
         yield somebody
 
 

@@ -24,7 +24,7 @@ ASK = tool_use("mcp__ide__getDiagnostics", {})
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
 def who(request: pytest.FixtureRequest) -> Iterator[Person]:
-    with person(request.param, "claude-local-ide") as somebody:
+    with person(request.param) as somebody:
         yield somebody
 
 

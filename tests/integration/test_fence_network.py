@@ -51,7 +51,7 @@ def ports() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
 def somebody(request: pytest.FixtureRequest) -> Iterator[Person]:
-    with person(request.param, "clnetwork") as found:
+    with person(request.param) as found:
         yield found
 
 

@@ -26,7 +26,7 @@ NEVER = re.compile(r"auto mode|bypass permissions", re.IGNORECASE)
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
 def who(request: pytest.FixtureRequest) -> Iterator[Person]:
-    with person(request.param, "claude-local-ask") as somebody:
+    with person(request.param) as somebody:
         yield somebody
 
 

@@ -35,7 +35,7 @@ BUSY = "esc to interrupt"
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
 def who(request: pytest.FixtureRequest) -> Iterator[Person]:
-    with person(request.param, "claude-local-tty") as somebody:
+    with person(request.param) as somebody:
         somebody.hook("SessionEnd", 'echo ended >>"$HOME/.claude-local/ended"')
         yield somebody
 

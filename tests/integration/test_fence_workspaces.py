@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
 def anyone(request: pytest.FixtureRequest) -> Iterator[Person]:
-    with person(request.param, "claude-local-spaces") as somebody:
+    with person(request.param) as somebody:
         yield somebody
 
 
@@ -33,7 +33,7 @@ def user() -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Person]:
-    with person("root", "") as somebody:
+    with person("root") as somebody:
         yield somebody
 
 

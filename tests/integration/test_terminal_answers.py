@@ -28,7 +28,7 @@ PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pag
 
 @pytest.fixture(scope="module")
 def who() -> Iterator[Person]:
-    with person("root", "") as somebody:
+    with person("root") as somebody:
         yield somebody
 
 
