@@ -38,7 +38,7 @@ MAXIMUM_READ = 8 * GIB
 # Seconds that the first answer of a session may take on a machine without a GPU.
 MAXIMUM_PROMPT_SECONDS = 120
 # Tokens a second below which nobody waits for an answer of a machine without a GPU.
-MINIMUM_DECODE = 5
+MINIMUM_DECODE = 8
 # Bytes that stay free on the models' disk (placement.SPARE is the same).
 DISK_SPARE = GIB
 

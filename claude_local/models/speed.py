@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from claude_local.models.architecture import Architecture
 
-# Parameters times tokens a second that one core reads of a prompt of some thousand tokens, in 4-bit weights.
-CORE_READS = {"wide": 52e9, "avx2": 30e9}
+# Parameters times tokens a second that one core reads of a prompt of some thousand tokens, in 4-bit weights: with wide
+# instructions and with AVX2, of dense models and of mixtures of experts.
+DENSE = {True: 80e9, False: 64e9}
+EXPERTS = {True: 52e9, False: 30e9}
 # Bytes of weights that one core goes through in a second while it writes.
 CORE_WRITES = 16e9
 # What is left of each core's speed when more than two work, and of the measured bandwidth.
@@ -61,7 +63,7 @@ def expected(architecture: Architecture, weights: int, processor: Processor) -> 
     """The speed of a model whose files have ``weights`` bytes. Raises ArchitectureError."""
     total, active = architecture.parameters
     together = TOGETHER if processor.cores > 2 else 1.0
-    prefill = CORE_READS["wide" if processor.wide else "avx2"] * processor.cores * together / active
+    prefill = (EXPERTS if architecture.experts_used else DENSE)[processor.wide] * processor.cores * together / active
     read = weights * active / total if total else weights
     memory = (processor.bandwidth or BANDWIDTH) * TOGETHER
     decode = min(memory, CORE_WRITES * processor.cores) / read
