@@ -167,7 +167,8 @@ class RecordedMachine:
             return self._install(words[len(words) - words[::-1].index("install") :])
         if "claude_local.models.placement" in words and "place" in words:
             plan = json.loads(words[words.index("%s") + 1])
-            self.placed = {each["id"]: {"model": f"{plan['model_dir']}/{each['id']}.gguf"} for each in plan["profiles"]}
+            paths = {each["id"]: f"{plan['model_dir']}/{each['id']}.gguf" for each in plan["profiles"]}
+            self.placed = {name: {"model": path, "files": [path]} for name, path in paths.items()}
         if words[:2] != ["sh", "-c"]:
             return True, []
         script, arguments = words[2], words[4:]
