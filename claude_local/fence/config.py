@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 OUTER, INNER = "outer", "inner"
@@ -54,15 +54,26 @@ class FenceConfig:
 
 
 def parse(text: str) -> FenceConfig:
-    """The configuration in the JSON ``text``; a missing key has its default. Raises ConfigError when there is another
-    key: the deploy and the launcher are of different versions."""
+    """The configuration in the JSON ``text``; a missing key has its default. Raises ConfigError.
+
+    Nothing is guessed: a key or layer that is not known here comes from a deploy of another version, and a session
+    must not start with less of a fence than that deploy meant.
+    """
     try:
         raw: dict[str, Any] = json.loads(text)
         for key, value in raw.items():
             raw[key] = tuple(value) if isinstance(value, list) else value
-        return FenceConfig(**raw)
+        config = FenceConfig(**raw)
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(str(error)) from None
+    for each in fields(FenceConfig):
+        value = getattr(config, each.name)
+        item = int if each.name == "ports" else str
+        if type(value) is not type(each.default) or (type(value) is tuple and {type(one) for one in value} - {item}):
+            raise ConfigError(f"{each.name} is {value!r}, which is not of the right type")
+    if unknown := sorted({*config.layers} - {OUTER, INNER}):
+        raise ConfigError(f"layers names the unknown layer {unknown[0]!r}")
+    return config
 
 
 def dump(config: FenceConfig) -> str:

@@ -45,10 +45,29 @@ def test_the_layers_are_read_one_by_one() -> None:
     assert (parse('{"layers": []}').outer, parse('{"layers": []}').inner) == (False, False)
 
 
-@pytest.mark.parametrize("text", ["", '{"layers": ["outer"', '["outer"]', "null", '{"layer": ["outer"]}'])
-def test_a_file_that_is_not_the_deploys_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", "line 1"),
+        ('{"layers": ["outer"', "line 1"),
+        ('["outer"]', "list"),
+        ("null", "NoneType"),
+        ('{"layer": ["outer"]}', "layer"),
+        ('{"layers": "outer"}', "layers is 'outer'"),
+        ('{"layers": {}}', "layers is {}"),
+        ('{"layers": ["outer", "middle"]}', "middle"),
+        ('{"bwrap": null}', "bwrap is None"),
+        ('{"bwrap": ["/usr/bin/bwrap"]}', "bwrap is"),
+        ('{"ports": ["8080"]}', "ports is ('8080',)"),
+        ('{"server_port": true}', "server_port is True"),
+        ('{"writable": [1]}', "writable is (1,)"),
+        ('{"auto_allow": "true"}', "auto_allow is 'true'"),
+    ],
+)
+def test_a_file_that_is_not_the_deploys_is_refused(text: str, wrong: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         parse(text)
+    assert wrong in str(caught.value)
 
 
 def test_the_file_is_readable_for_people() -> None:
