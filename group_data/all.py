@@ -73,15 +73,16 @@ server_port = 8080
 server_container = "claude-local-server"
 # The memory limit of the container in MiB. 0: three quarters of the machine's memory.
 server_memory_mib = 0
-# The disk space in MiB for prompts that llama-server keeps over a restart or a switch: half for the part that all
-# sessions share, half for conversations. 0: none, so each first answer reads its whole prompt.
+# The disk space in MiB for the prompts that llama-server keeps over a restart or a switch: half for the part that all
+# sessions share, half for conversations. 0: keep none, so each session reads its whole prompt before its first answer.
 server_prompts_mib = 4096
 # The limit on processes and threads in the container.
 server_pids_limit = 512
-# llama-server's own web page on that port, for a browser on this machine. It asks for the token: llama-local open.
+# Serve llama-server's own web page on server_port, for a browser on this machine. It asks for the token; llama-local
+# open says how to log in.
 server_ui = True
-# Minutes without a request after which a model leaves the memory; the next request loads it again. 0: never. "auto": 30
-# on a GPU, never on a CPU.
+# Unload a model after this many minutes without a request; the next request loads it again. 0: never. "auto": 30 on a
+# GPU, never on a CPU.
 server_idle_unload = "auto"
 # Seconds that the default profile may take to load and answer.
 server_start_timeout = 600
@@ -110,7 +111,7 @@ home_enforced_keys = ["permissions.disableAutoMode"]
 commands_dir = "~/bin"
 
 # --- verify -------------------------------------------------------------------------------------------------------
-# Run only the quick checks, and the others where what they check has changed since they passed. ./provision sets it.
+# Run the quick checks, and another check only if its subject has changed since it passed. ./provision sets this.
 verify_changed = False
 # Hash every model file again, even when its size and times say that nothing changed. Takes about a second for each GB.
 verify_deep = False
