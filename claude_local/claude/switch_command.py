@@ -90,7 +90,7 @@ def _switched(said: dict[str, Any]) -> str:
 
 
 def _refused(said: dict[str, Any]) -> str:
-    known = f"\nThere are: {', '.join(said['known'])}" if "known" in said else ""
+    known = f"\nProfiles: {', '.join(said['known'])}" if "known" in said else ""
     return "\n".join([str(said["error"]) + known, *said.get("log", [])])
 
 

@@ -37,8 +37,8 @@ def bench(machine: Machine, profile: str | None, up_to: int, as_json: bool) -> E
     """Measure PROFILE (default: the active one): load, first answer cold and warm, prefill and decode at 512, 4,096 and
     16,384 tokens.
 
-    Minutes on a machine without a GPU. Sessions wait meanwhile. The result is kept, and compared with the last one.
-    Exit status 1: something is more than 10 % slower.
+    Takes minutes on a machine without a GPU, and sessions wait. bench keeps the result, and compares it with the last
+    one. Exit status 1: something is more than 10 % slower.
     """
     with machine.manager() as manager:
         models = manager.json("GET", "/models")["models"]
@@ -47,7 +47,7 @@ def bench(machine: Machine, profile: str | None, up_to: int, as_json: bool) -> E
         if profile not in {each["id"] for each in models}:
             raise Problem(f"there is no profile {profile!r} on this machine", "llama-local models")
         if any(slot["busy"] for slot in manager.json("GET", "/slots")["slots"]):
-            raise Problem("a session is being answered, and would be measured, too", "llama-local status")
+            raise Problem("a session is being answered, and would change the figures", "llama-local status")
         run = _run(machine, manager, profile, active, up_to, silent=as_json)
     run = {"when": datetime.now(timezone.utc).isoformat(timespec="seconds"), **run}
     directory = Path(machine.paths.benchmarks)

@@ -40,7 +40,7 @@ def cache(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @pass_machine
 def clear_command(machine: Machine, as_json: bool) -> Exit:
-    """Delete them. The next session reads its whole prompt, and keeps it again."""
+    """Delete the kept prompts. The next session reads its whole prompt, and llama-server keeps it again."""
     gone = _files(machine, clear)
     if as_json:
         print_json(_data(gone))

@@ -30,20 +30,20 @@ class Entry(NamedTuple):
 
 # In the order of --help.
 COMMANDS = {
-    "status": Entry("status", "status", "the server, its model, memory, sessions, and what is wrong"),
+    "status": Entry("status", "status", "the server, its model, memory, sessions, and problems"),
     "models": Entry("models", "models", "the models on disk; prune deletes those that no profile uses"),
     "switch": Entry("switching", "switch", "make another model the active one"),
     "start": Entry("switching", "start", "load the active model, or another one"),
     "stop": Entry("switching", "stop", "unload the model and free its memory, also after a reboot"),
-    "dashboard": Entry("dashboard", "dashboard", "all of it live, with keys to switch, stop and restart; also: top"),
+    "dashboard": Entry("dashboard", "dashboard", "status live, with keys to switch, stop and restart; also: top"),
     "restart": Entry("server", "restart", "restart llama-server"),
     "logs": Entry("server", "logs", "llama-server's log"),
     "bench": Entry("bench", "bench", "measure a profile, and compare with the last time"),
     "verify": Entry("verify", "verify", "prove that this machine works, check by check"),
     "update": Entry("update", "update", "what a deploy from a newer checkout would change"),
-    "doctor": Entry("doctor", "doctor", "find what is wrong, and mend what needs no deploy"),
+    "doctor": Entry("doctor", "doctor", "find problems, and fix those that need no deploy"),
     "open": Entry("page", "open_page", "the address of llama-server's web page, and how to log in"),
-    "cache": Entry("cache", "cache", "the prompts that are kept over a restart; clear deletes them"),
+    "cache": Entry("cache", "cache", "the prompts kept over a restart; clear deletes them"),
     "hardware": Entry("hardware", "hardware", "GPUs, processor, memory, disks, and the image that fits"),
     "fence": Entry("fence", "fence", "why: what the fence refused, and which setting allows it"),
 }

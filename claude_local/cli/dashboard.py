@@ -9,14 +9,14 @@ from claude_local.cli.output import Problem, in_terminal, json_option
 
 
 @click.command()
-@click.option("--ascii", "ascii_only", is_flag=True, help="Show ASCII only, as without a UTF-8 locale.")
+@click.option("--ascii", "ascii_only", is_flag=True, help="Use ASCII only, as in a locale without UTF-8.")
 @json_option
 @click.pass_context
 @pass_machine
 def dashboard(machine: Machine, ctx: click.Context, ascii_only: bool, as_json: bool) -> None:
     """Show the server, the machine and the sessions live; switch, stop and restart with a key.
 
-    The keys are at the bottom; ? explains them. With --json: what status prints.
+    The keys are at the bottom; ? explains them. --json prints the same as for status.
     """
     if as_json:
         from claude_local.cli.status import status

@@ -1,4 +1,4 @@
-"""``llama-local doctor``: finds what is wrong and mends what needs no deploy."""
+"""``llama-local doctor``: finds problems, and fixes those that need no deploy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from claude_local.cli.output import Exit, ask, in_terminal, json_option, print_j
 
 
 @click.command()
-@click.option("--yes", is_flag=True, help="Mend without asking.")
+@click.option("--yes", is_flag=True, help="Apply fixes without asking.")
 @json_option
 @pass_machine
 def doctor(machine: Machine, yes: bool, as_json: bool) -> Exit:
-    """Find what is wrong on this machine: token, PATH, files, containers, both servers.
+    """Find problems on this machine: token, PATH, files, containers, both servers.
 
-    Each finding comes with its fix. In a terminal, doctor asks and applies it; elsewhere only with --yes. Exit
-    status 1: something is left to do.
+    doctor prints the fix of each problem. If the fix needs no deploy, doctor offers to apply it in a terminal, and
+    applies it elsewhere only with --yes. Exit status 1: a problem is left.
     """
     found = []
     for check in CHECKS:
@@ -34,7 +34,7 @@ def doctor(machine: Machine, yes: bool, as_json: bool) -> Exit:
         ]
         print_json({"findings": members})
     elif not found:
-        print("nothing is wrong: token, commands, files, containers, management API, llama-server")
+        print("no problems: token, commands, files, containers, management API, llama-server")
     return Exit.DONE if all(mended for _, mended in found) else Exit.PROBLEM
 
 

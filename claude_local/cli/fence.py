@@ -21,7 +21,7 @@ def fence() -> None:
 
 
 @fence.command()
-@click.option("-n", "count", default=20, metavar="COUNT", help="So many at most (default: 20).")
+@click.option("-n", "count", default=20, metavar="COUNT", help="The most refusals to list (default: 20).")
 @json_option
 @pass_machine
 def why(machine: Machine, count: int, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What can be wrong on this machine and can be mended without a deploy. ``llama-local doctor`` shows and mends it.
+"""The problems that ``llama-local doctor`` looks for, shows and fixes.
 
 Our locks are the kernel's and end with their process, so none can be stale; one can be held by a stopped process.
 """
@@ -38,8 +38,8 @@ class MendFailed(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """``id``: the check that found it. ``what``: one line. ``fix``: the command that mends it. ``mend``: does the same
-    from here, None where only the person can. It raises MendFailed, DockerFailed or OSError."""
+    """``id``: the check that found it. ``what``: one line. ``fix``: the command that fixes it. ``mend``: does the same
+    from here, None if only the person can. It raises MendFailed, DockerFailed or OSError."""
 
     id: str
     what: str
@@ -99,7 +99,7 @@ def stopped_run(machine: Machine) -> Iterator[Finding]:
         process = int(Path(machine.paths.placing_lock).read_text())
         if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T":
             yield Finding(
-                "lock", f"process {process}, which places models, is stopped and holds the lock",
+                "lock", f"process {process} places models and holds their lock, but is stopped",
                 f"kill -CONT {process}", partial(os.kill, process, signal.SIGCONT),
             )  # fmt: skip
 
@@ -171,7 +171,7 @@ def answers(machine: Machine) -> Iterator[Finding]:
         return
     # A body that it refuses, after it has looked at the token.
     if manager.request("POST", "/stop", {"nothing": True}).status_code == 401:
-        yield Finding("token", f"the containers have another token than {machine.paths.token}", PROVISION)
+        yield Finding("token", f"the token of the containers differs from {machine.paths.token}", PROVISION)
     if status["state"] == "down":
         yield Finding(
             "server", f"llama-server does not answer: {status['status']}", f"sudo docker restart {machine.container}",

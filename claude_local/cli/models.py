@@ -100,9 +100,9 @@ def _total(files: Sequence[Stored]) -> str:
 @json_option
 @pass_machine
 def prune(machine: Machine, dry_run: bool, yes: bool, unfinished: bool, as_json: bool) -> Exit:
-    """Delete the files that claude-local placed, that have not changed since and that no profile uses.
+    """Delete files that no profile uses, if claude-local placed them and nobody has changed them since.
 
-    Asks first. Never touches your own files and model_search_dirs.
+    Asks first. Never touches your own files or model_search_dirs.
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json asks nothing: it needs --yes or --dry-run.", click.get_current_context())

@@ -27,7 +27,7 @@ class Exit(enum.IntEnum):
 
 
 class Problem(Exception):
-    """A command cannot do what it should. ``fix``: the command that mends it, or leads to it."""
+    """A command cannot do what it should. ``fix``: the command that fixes it, or leads to the fix."""
 
     def __init__(self, message: str, fix: str, status: Exit = Exit.PROBLEM) -> None:
         super().__init__(message)

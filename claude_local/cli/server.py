@@ -23,7 +23,7 @@ def restart(machine: Machine, as_json: bool) -> None:
     try:
         docker("restart", machine.container)
     except DockerFailed as error:
-        raise Problem(f"docker does not restart {machine.container}: {error}", "./provision") from None
+        raise Problem(f"docker could not restart {machine.container}: {error}", "./provision") from None
     if as_json:
         print_json({"restarted": machine.container})
     else:
@@ -32,7 +32,7 @@ def restart(machine: Machine, as_json: bool) -> None:
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Print new lines as they come.")
-@click.option("-n", "count", default=40, metavar="LINES", help="So many of the last lines (default: 40).")
+@click.option("-n", "count", default=40, metavar="LINES", help="The number of last lines (default: 40).")
 @json_option
 @pass_machine
 def logs(machine: Machine, follow: bool, count: int, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``llama-local status``: what runs, on one screen, and what is wrong."""
+"""``llama-local status``: what runs, on one screen, and the problems."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LINES, PROBE = 1000, 5.0
 @json_option
 @pass_machine
 def status(machine: Machine, as_json: bool) -> Exit:
-    """Show the active model and what it does, the memory, the sessions, the last turn, and what is wrong.
+    """Show the active model and what it does, the memory, the sessions, the last turn, and problems.
 
     Exit status 1: the model failed to load. 3: the server is down.
     """

@@ -30,7 +30,7 @@ def _profile(command: Callable[..., Any]) -> Callable[..., Any]:
 @json_option
 @pass_machine
 def switch(machine: Machine, profile: str | None, as_json: bool) -> None:
-    """Make PROFILE the active model. In a terminal, PROFILE can be chosen from a list."""
+    """Make PROFILE the active model of all sessions. Without PROFILE, choose from a list in a terminal."""
     _change(machine, profile, "switch", as_json)
 
 
@@ -39,7 +39,7 @@ def switch(machine: Machine, profile: str | None, as_json: bool) -> None:
 @json_option
 @pass_machine
 def start(machine: Machine, profile: str | None, as_json: bool) -> None:
-    """Load PROFILE. Without PROFILE: one chosen from a list in a terminal, else the active one."""
+    """Load PROFILE. Without PROFILE, choose from a list in a terminal; elsewhere the active one is loaded."""
     _change(machine, profile, "start", as_json)
 
 

@@ -24,10 +24,10 @@ LABELS = {"project": "project", "image_llama_build": "llama.cpp", "claude_versio
 @json_option
 @pass_machine
 def update(machine: Machine, checkout: Path | None, as_json: bool) -> None:
-    """Tell what a deploy from CHECKOUT would change: project, llama.cpp, Claude Code, image, models, programs.
+    """List what a deploy from CHECKOUT would change: project, llama.cpp, Claude Code, image, models, programs.
 
-    CHECKOUT is a directory with the project, after git pull; by default the one of the last deploy. Changes nothing
-    and needs no network.
+    CHECKOUT is a directory with the project (default: that of the last deploy). Run git pull there first. update
+    changes nothing and needs no network.
     """
     deployed = _deployed(machine)
     project = (checkout or Path(deployed["checkout"])).absolute()
@@ -41,7 +41,7 @@ def update(machine: Machine, checkout: Path | None, as_json: bool) -> None:
         print_json({"checkout": str(project), "changes": changes, "programs": programs})
         return
     if not changes and not programs:
-        print(f"this machine has what {project} would deploy")
+        print(f"up to date: a deploy from {project} would change nothing")
         return
     rows = table()
     for each in changes:

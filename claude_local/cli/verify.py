@@ -14,7 +14,7 @@ from claude_local.cli.output import Problem, json_option
 
 
 @click.command()
-@click.option("--only", multiple=True, metavar="GLOB", help="Only these checks and their needs, e.g. 'fence.*'.")
+@click.option("--only", multiple=True, metavar="GLOB", help="Run only these checks and their needs, e.g. 'fence.*'.")
 @click.option("--deep", is_flag=True, help="Hash every model file again.")
 @click.option("--list", "list_only", is_flag=True, help="List the checks and run none.")
 @json_option
@@ -27,7 +27,7 @@ def verify(machine: Machine, only: tuple[str, ...], deep: bool, list_only: bool,
     """
     parameters = machine.paths.verify_parameters
     if not os.path.exists(parameters):
-        raise Problem("no deploy has left its settings for verify yet", "./provision verify")
+        raise Problem("no deploy has saved its settings for verify yet", "./provision verify")
     words = [sys.executable, *(["-I"] if sys.flags.isolated else []), "-u", "-m", "claude_local.verify"]
     words += ["--parameters", parameters, *(part for pattern in only for part in ("--only", pattern))]
     words += [*(["--deep"] if deep else []), *(["--list"] if list_only else [])]

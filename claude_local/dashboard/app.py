@@ -191,7 +191,7 @@ class Dashboard(App[None]):
 
     def action_cancel(self) -> None:
         """End a switch."""
-        self._post("cancelling", "/switch/cancel", {}, lambda _: "the switch ends, the former model comes back")
+        self._post("cancelling", "/switch/cancel", {}, lambda _: "the switch is cancelled, the former model comes back")
 
     def action_stop(self) -> None:
         """Unload the model after a question, or load it again."""
@@ -203,7 +203,7 @@ class Dashboard(App[None]):
             if answer:
                 self._post("stopping", "/stop", {}, lambda _: "no model is loaded; s starts it again")
 
-        question = "Unload the model and free its memory?\nIt stays so after a reboot, until s or a session's request."
+        question = "Unload the model and free its memory?\nIt stays unloaded until s or a session loads it."
         self.push_screen(Ask("stop", question), answered)
 
     def action_restart(self) -> None:
@@ -218,7 +218,7 @@ class Dashboard(App[None]):
                 self._change(f"restarting {self.container}", restart)
 
         self.push_screen(
-            Ask("restart", "Restart llama-server?\nAnswers that run are cut; Claude Code retries."), answered
+            Ask("restart", "Restart llama-server?\nRunning answers are cut off; Claude Code retries them."), answered
         )
 
     def action_log(self) -> None:

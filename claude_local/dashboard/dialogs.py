@@ -19,19 +19,19 @@ from claude_local.dashboard.signs import BAD, FAINT, GOOD, tokens
 from claude_local.fence.messages import printable
 
 HELP = """\
-m   choose another model: what it needs, whether it fits, how long it loads
-c   cancel a switch that runs: the former model comes back
-s   stop: unload the model and free its memory; start, when it is stopped
+m   choose another model: its size, its load time, and whether it fits
+c   cancel the running switch: the former model comes back
+s   stop: unload the model and free its memory; start it again
 r   restart llama-server
-l   the log alone, and back
+l   show the log alone, and back
 
 /   search in the log; an empty search ends it
-n N next and previous match          f   only the lines that match
+n N next and previous match          f   show only matching lines
 up, down, page up, page down, home, end   scroll; tab goes to the log
 
-Signs:  ● ready   ◔ loading   ⇄ switching   ○ idle   ☾ sleeping   ■ stopped   ✗ not well
-Turns:  ✓ most of the prompt came from the cache   ▲ it was read anew
-Memory: weights, KV cache and compute are what the deploy computed for the model.
+Signs:  ● ready   ◔ loading   ⇄ switching   ○ idle   ☾ sleeping   ■ stopped   ✗ failed or down
+Turns:  ✓ most of the prompt came from the cache   ▲ most was read anew
+Memory: weights, KV cache and compute are the deploy's estimates.
 
 q or Ctrl-C leaves. The server goes on.
 """

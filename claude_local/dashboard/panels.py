@@ -21,7 +21,7 @@ FIXES = {
     "manager gone": "sudo docker start {manager}",
     "docker gone": "sudo systemctl start docker",
 }
-NO_DOCKER = "Docker does not run, and so neither do llama-server and the management API"
+NO_DOCKER = "Docker is down, and with it llama-server and the management API"
 PARTS = (("weights", "█", CALM), ("KV", "▓", "#d787d7"), ("compute", "▒", "#5fd7af"), ("others", "░", "#8a8a8a"))
 # Labels in front of bars and lists.
 LABEL = 9

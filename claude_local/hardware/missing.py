@@ -98,7 +98,7 @@ def _no_driver(gpu: Gpu, hardware: Hardware) -> Missing:
             f"{gpu.name}: its driver is installed but does not work ({hardware.nvidia_smi[:200]})",
             "sudo reboot    (the driver was updated, the old kernel module still runs)"
             if "mismatch" in hardware.nvidia_smi
-            else "sudo reboot    (a GPU fell off the bus; until then nvidia-smi lists none, not even the others)"
+            else "sudo reboot    (a GPU fell off the bus; until the reboot nvidia-smi lists no GPU at all)"
             if "GPU is lost" in hardware.nvidia_smi
             else "sudo dmesg | grep -i -e nvrm -e nvidia    shows why. Common causes: no reboot since the driver was "
             "installed; Secure Boot is on and the key of the driver's module is not enrolled (mokutil --import); "

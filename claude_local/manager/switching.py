@@ -108,7 +108,7 @@ class Switchboard(State):
         try:
             wishes.write(self.wish_file, wish)
         except OSError as error:
-            raise SwitchError(507, f"the choice cannot be remembered: {error.strerror}") from None
+            raise SwitchError(507, f"the choice cannot be saved: {error.strerror}") from None
 
     def _server_failed(self, error: ServerError) -> SwitchError:
         """A switch that failed because llama-server is silent (503) or refused (502), with its last lines."""

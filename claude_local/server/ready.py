@@ -31,7 +31,7 @@ HELD = ("loading", "loaded", "sleeping")
 
 
 class ServerUnusable(Exception):
-    """No session can use the server. The message says why; ``fix`` is the command that mends it."""
+    """No session can use the server. The message says why; ``fix`` is the command that fixes it."""
 
     def __init__(self, why: str, fix: str) -> None:
         super().__init__(why)

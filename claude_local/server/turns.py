@@ -110,4 +110,4 @@ def _cause(by: str, number: float) -> str:
         return "the first turn after a load" if number < 0 else "a new conversation"
     if by == "LCP" and number >= HIT:
         return "this model's cache cannot be cut back to where the text changed"
-    return f"only {number:.0%} of the text was there" if by == "LCP" else "the log does not say why"
+    return f"only {number:.0%} of the text was cached" if by == "LCP" else "the log does not say why"

@@ -1,4 +1,4 @@
-"""llama-local doctor: what it finds, what it mends, and that it asks."""
+"""llama-local doctor: what it finds, what it fixes, and that it asks."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def test_on_a_sound_machine_it_finds_nothing(home: Home) -> None:
     done = home.run("doctor")
-    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("nothing is wrong")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("no problems")
 
 
 def test_without_a_terminal_it_only_shows_the_fix(home: Home) -> None:
