@@ -343,7 +343,7 @@ Property = Callable[[dict[str, Any], Workbench], str]
 PROPERTIES: dict[str, tuple[str, Property]] = {
     "port": ("only this machine can reach the server", _port),
     "user": ("the server does not run as root", _user),
-    "read-only": ("the container writes nothing but its log", _read_only),
+    "read-only": ("the container writes nothing but its log and its prompts", _read_only),
     "capabilities": ("the container has no capabilities", _capabilities),
     "privileges": ("the container cannot gain privileges", _privileges),
     "isolation": ("the container is not privileged", _isolation),
