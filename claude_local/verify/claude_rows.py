@@ -226,7 +226,7 @@ def _reuse(bench: Workbench) -> str:
 
 
 def _recorded_peers(bench: Workbench) -> Iterator[tuple[str, Destinations, int]]:
-    """Each session of this run that was watched, its peers, and the one port that it may talk to."""
+    """Each session of this run that was watched, its peers, and the port of its llama-server."""
     scripted: ScriptedSession | None = bench.known("scripted")
     chat: Session | None = bench.known("chat")
     port = bench.parameters.server_port
@@ -242,7 +242,8 @@ def _recorded_peers(bench: Workbench) -> Iterator[tuple[str, Destinations, int]]
 def _connections(bench: Workbench) -> str:
     evidence, method = [], ""
     for what, peers, allowed in _recorded_peers(bench):
-        if others := peers.other_than(allowed):
+        # The line below the prompt asks the management API.
+        if others := peers.other_than(allowed, bench.parameters.manager_port):
             raise Failed(f"the {what} also talks to {', '.join(others)} (recorded with {peers.method})")
         if not peers.peers:
             raise Failed(f"the {what} talked to nobody, not even to 127.0.0.1:{allowed} ({peers.method})")

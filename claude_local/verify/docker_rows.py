@@ -13,6 +13,7 @@ from typing import Any
 
 from claude_local.docker.commands import NETWORK
 from claude_local.server.container import LOG_DIRECTORY
+from claude_local.server.presets import PROMPTS
 from claude_local.verify import processes
 from claude_local.verify.checks import Check, Failed
 from claude_local.verify.workbench import Workbench
@@ -257,7 +258,7 @@ def _read_only(container: dict[str, Any], bench: Workbench) -> str:
         raise Failed("the root file system is writable")
     binds = [mount for mount in container.get("Mounts", []) if mount.get("Type") == "bind"]
     writable = [mount["Destination"] for mount in binds if mount.get("RW")]
-    if more := [path for path in writable if path != LOG_DIRECTORY]:
+    if more := [path for path in writable if path not in (LOG_DIRECTORY, PROMPTS)]:
         raise Failed(f"mounted writable: {', '.join(more)}")
     return f"root and mounts read-only, except {', '.join([*writable, *(host.get('Tmpfs') or [])]) or 'none'}"
 

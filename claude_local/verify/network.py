@@ -31,9 +31,9 @@ class Destinations:
     peers: Counter[tuple[str, int]] = field(default_factory=Counter)
     uring: bool = False
 
-    def other_than(self, port: int) -> list[str]:
-        """Every peer but ``port`` on 127.0.0.1, as ``address:port``."""
-        others = {peer for peer in self.peers if peer != ("127.0.0.1", port)}
+    def other_than(self, *ports: int) -> list[str]:
+        """Every peer but ``ports`` on 127.0.0.1, as ``address:port``."""
+        others = {(address, port) for address, port in self.peers if address != "127.0.0.1" or port not in ports}
         return sorted(
             f"{address}:{number}" if ":" not in address else f"[{address}]:{number}" for address, number in others
         )

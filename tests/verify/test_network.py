@@ -52,7 +52,7 @@ def test_a_real_connection_is_recorded(tmp_path: Path, use_strace: bool) -> None
         assert processes.run(argv, timeout=20, env=bench.environment()).ok
         found = record.stop()
     assert set(found.peers) == {("127.0.0.1", port)}
-    assert found.other_than(port) == [] and found.other_than(1) == [f"127.0.0.1:{port}"]
+    assert found.other_than(port) == [] == found.other_than(1, port) and found.other_than(1) == [f"127.0.0.1:{port}"]
 
 
 # --- fingerprints ---------------------------------------------------------------------------------------------------

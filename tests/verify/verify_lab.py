@@ -11,6 +11,8 @@ from typing import Any
 
 from claude_local.claude import json_merge, settings_json
 from claude_local.fence.config import FenceConfig, dump
+from claude_local.server.container import LOG_DIRECTORY
+from claude_local.server.presets import PROMPTS
 from claude_local.verify.checks import Check, Row
 from claude_local.verify.parameters import Parameters
 from claude_local.verify.workbench import Workbench
@@ -45,7 +47,11 @@ CONTAINER: dict[str, Any] = {
         "PidMode": "", "IpcMode": "private", "RestartPolicy": {"Name": "always"},
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}, "Tmpfs": {"/tmp": "rw"},
     },
-    "Mounts": [{"Type": "bind", "Source": "/home/u/models", "Destination": "/models", "RW": False}],
+    "Mounts": [
+        {"Type": "bind", "Source": "/home/u/models", "Destination": "/models", "RW": False},
+        {"Type": "bind", "Source": "/home/u/log", "Destination": LOG_DIRECTORY, "RW": True},
+        {"Type": "bind", "Source": "/home/u/prompts", "Destination": PROMPTS, "RW": True},
+    ],
     "NetworkSettings": {"Networks": {"claude-local": {"IPAddress": "172.19.0.3", "IPPrefixLen": 16}}},
 }  # fmt: skip
 
