@@ -15,6 +15,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from os.path import join
 
+# Bytes of the longest record: one that is longer is not ours.
+SIZE = 65536
+
 
 @dataclass(frozen=True)
 class RunningSession:
@@ -32,22 +35,24 @@ def running_sessions(directory: str) -> list[RunningSession]:
     process does not see its own."""
     found = []
     for name in _records(directory):
-        with suppress(OSError, ValueError, TypeError), open(join(directory, name), encoding="utf-8") as file:
+        with suppress(OSError, ValueError, LookupError, TypeError, RecursionError), open(join(directory, name)) as file:
             if not _ended(file.fileno()):
-                found.append(RunningSession(**json.load(file)))
+                raw = json.loads(file.read(SIZE))
+                kept = (int(raw["process"]), str(raw["workspace"]), str(raw["profile"]), float(raw["since"]))
+                found.append(RunningSession(*kept))
     return sorted(found, key=lambda session: (session.workspace, session.since))
 
 
 def record_session(directory: str, workspace: str, profile: str) -> int | None:
     """Record that this process is a session. Returns the open file, which must stay open until its end, also over an
-    exec; None where the record cannot be written, which must keep nobody from working."""
+    exec, and which no session may inherit; None where the record cannot be written, which must keep nobody from
+    working."""
     session = RunningSession(os.getpid(), workspace, profile, time.time())
     path = join(directory, f"{session.process}.json")
     with suppress(OSError):
         os.makedirs(directory, mode=0o755, exist_ok=True)
         _remove_ended(directory)
         file = os.open(path + ".new", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.set_inheritable(file, True)
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(file, json.dumps(asdict(session)).encode())
         os.replace(path + ".new", path)

@@ -67,8 +67,11 @@ def closed_paths(config: FenceConfig, home: str) -> tuple[list[str], list[str]]:
     return unreadable, [join(workspace, name) for name in (*policy.STUB_DIRECTORIES, ".mcp.json", ".envrc")]
 
 
-def run_without_outer(config: FenceConfig, options: Options, enforced: dict[str, object]) -> NoReturn:
-    """Become Claude Code, with the inner layer alone or, when the user asked for it, with none."""
+def run_without_outer(
+    config: FenceConfig, options: Options, enforced: dict[str, object], keep: int | None = None
+) -> NoReturn:
+    """Become Claude Code, with the inner layer alone or, when the user asked for it, with none. ``keep``: see
+    ``launch``."""
     unreadable, read_only = closed_paths(config, realpath(options.home)) if config.inner else ([], [])
     sandbox = ClaudeSandbox(
         enabled=config.inner, allow_write=config.writable, allowed_domains=config.domains,
@@ -76,11 +79,14 @@ def run_without_outer(config: FenceConfig, options: Options, enforced: dict[str,
     )  # fmt: skip
     env = session_environment(config, options.sandbox_bin)
     claude, *arguments = options.command
+    if keep is not None:
+        os.set_inheritable(keep, True)
     os.execve(claude, [claude, "--settings=" + json.dumps(session_settings(enforced, sandbox)), *arguments], env)
 
 
 def launch(options: Options, enforced: dict[str, object], keep: int | None = None) -> int:
-    """Run Claude Code with the ``enforced`` settings behind the fence. ``keep``: an open file of ours that stays open.
+    """Run Claude Code with the ``enforced`` settings behind the fence. ``keep``: an open file of ours that stays open
+    in this process, and behind the outer layer in no other: the session could write it.
 
     Returns Claude Code's exit status, or 128 + the number of the signal that ended it. Ends the program with status 1
     when the fence cannot be set up or the workspace is refused.
@@ -91,7 +97,7 @@ def launch(options: Options, enforced: dict[str, object], keep: int | None = Non
     config = read_config(options.config)
     if options.unfenced:
         note("no fence for this call: the session may do everything that you may do")
-        run_without_outer(FenceConfig(layers=()), options, enforced)
+        run_without_outer(FenceConfig(layers=()), options, enforced, keep)
     close_descriptors(options.command, keep)
     if not config.layers:
         fail(
@@ -111,4 +117,4 @@ def launch(options: Options, enforced: dict[str, object], keep: int | None = Non
     note(f"only one layer of the fence works here ({layers_name(config)}): {config.reason or 'the reason is unknown'}")
     if os.getuid() == 0:
         note("as root, this layer does not protect the kernel's settings from commands: work as an ordinary user")
-    run_without_outer(config, options, enforced)
+    run_without_outer(config, options, enforced, keep)

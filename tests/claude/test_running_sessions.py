@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from claude_local.claude.running_sessions import running_sessions
+from claude_local.claude.running_sessions import record_session, running_sessions
 from claude_local.verify.scripted_backend import ScriptedBackend
 from tests.claude.wrapper_home import TOKEN, Home
 
@@ -53,6 +54,18 @@ def test_what_does_not_use_the_installed_server_is_no_session(
 ) -> None:
     assert home.run(*arguments, server=backend.url).returncode == 0
     assert not Path(home.paths.sessions).exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"process": 1}', "[" * 100_000, '{"since": "soon"}'])
+def test_a_record_that_is_not_ours_is_left_out(tmp_path: Path, text: str) -> None:
+    held = record_session(str(tmp_path), "/a", "")
+    assert held is not None
+    os.pwrite(held, text.encode().ljust(200), 0)
+    found = (
+        "import sys; from claude_local.claude.running_sessions import *; sys.exit(len(running_sessions(sys.argv[1])))"
+    )
+    assert subprocess.run([sys.executable, "-c", found, str(tmp_path)], timeout=60, check=False).returncode == 0
+    os.close(held)
 
 
 def test_a_record_that_cannot_be_written_keeps_nobody_from_working(home: Home, closed_port: int) -> None:

@@ -20,7 +20,7 @@ from claude_local.fence import environment, session
 from claude_local.fence.config import INNER, OUTER
 from claude_local.fence.policy import FORBIDDEN_FILES, STUB_DIRECTORIES
 from claude_local.fence.quarantine import SUFFIX
-from tests.fence.station import BWRAP, Station
+from tests.fence.station import BWRAP, LAUNCHER, Station
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +110,25 @@ def test_no_process_of_a_session_has_a_descriptor_of_the_caller(station: Station
         if not path.startswith(("/proc/", "pipe:", "/dev/null", "anon_inode:"))
     }
     assert opened == {}
+
+
+def test_a_session_cannot_write_its_record(station: Station) -> None:
+    """The management API and the next sessions believe it."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(LAUNCHER.parents[2])!r})\n"
+        "from claude_local.claude.running_sessions import record_session\n"
+        "from claude_local.fence.launch import launch\n"
+        "from claude_local.fence.options import Options, parse_arguments\n"
+        f"kept = record_session({str(station.share / 'state')!r}, '/a', '')\n"
+        "sys.exit(launch(parse_arguments(sys.argv[1:], Options), {'sandbox': {}}, keep=kept))"
+    )
+    words = [sys.executable, "-I", "-c", program, *station.words(f"#{OPEN_FILES}")[3:]]
+    done = subprocess.run(
+        words, cwd=station.workspace, env=station.environment(), text=True, stdin=subprocess.DEVNULL,
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "") and len(list((station.share / "state").iterdir())) == 1
+    assert [path for path in station.record()["open"].values() if str(station.share) in path] == []
 
 
 def test_a_pipe_that_an_argument_names_stays_open(station: Station) -> None:
