@@ -10,16 +10,19 @@ ws = workstation()
 
 user_files.directories(
     name="Make the configuration directory",
-    modes={ws.paths.config_dir: "700", dirname(ws.paths.switch_command): "700"},
+    modes={ws.paths.config_dir: "700"},
 )
 
 user_files.refuse_links_out(
     name="Check that no link leads out of the configuration directory",
     directory=ws.paths.config_dir,
-    files=[ws.paths.enforced_settings, ws.paths.bash_env, ws.paths.switch_command],
+    files=[ws.paths.enforced_settings, ws.paths.bash_env, dirname(ws.paths.switch_command), ws.paths.switch_command],
     linkable=[ws.paths.settings, ws.paths.claude_json],
     own=f"{ws.paths.home}/.claude",
 )
+
+# After the check: a session may have put a link in its place.
+user_files.directories(name="Make the directory of commands", modes={dirname(ws.paths.switch_command): "700"})
 
 user_files.merge_json(
     name="Merge our defaults into settings.json",

@@ -110,7 +110,7 @@ def sessions(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "dotfiles").mkdir()
     (tmp_path / "linked").symlink_to(".claude-local")
     (tmp_path / "linked/inside").symlink_to("other.json")
-    names = {"files": ["enforced.json", "inside"], "linkable": ["settings.json"]}
+    names = {"files": ["enforced.json", "inside", "commands"], "linkable": ["settings.json"]}
     paths = {kind: [str(tmp_path / "linked" / name) for name in each] for kind, each in names.items()}
     return {"directory": str(tmp_path / "linked"), "own": str(tmp_path / ".claude"), **paths}
 
@@ -123,6 +123,7 @@ def sessions(tmp_path: Path) -> dict[str, Any]:
         ("settings.json.claude-local-new", "../dotfiles/settings.json"),
         ("enforced.json", "../dotfiles/settings.json"),
         ("inside.claude-local-new", "../.bashrc"),
+        ("commands", "../dotfiles"),
     ],
 )
 def test_a_link_that_a_session_may_have_made_is_refused(
