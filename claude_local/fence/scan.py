@@ -12,7 +12,7 @@ from os.path import basename, join
 from claude_local.fence import policy
 
 # A directory with these names is a repository for git, whatever its own name is (is_git_directory in its setup.c).
-_SHAPE = frozenset({"HEAD", "objects", "refs", "commondir"})
+SHAPE = frozenset({"HEAD", "objects", "refs", "commondir"})
 
 
 @dataclass
@@ -99,4 +99,4 @@ def _is_shape(names: Collection[str]) -> bool:
 
 def is_bare_repository(directory: str) -> bool:
     """Whether git would take ``directory`` itself for a repository."""
-    return _is_shape({name for name in _SHAPE if os.path.lexists(join(directory, name))})
+    return _is_shape({name for name in SHAPE if os.path.lexists(join(directory, name))})

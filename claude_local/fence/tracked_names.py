@@ -54,16 +54,19 @@ def read_tracked(git_dir: str) -> Tracked:
         tips = {name: tip for name, tip in tips.items() if name == "HEAD"}
     parts = [entry.partition("\t") for entry in (entries or "").split("\0") if entry]
     index = frozenset((head.split()[1], path) for head, _, path in parts)
-    hidden = frozenset[str]() if entries is None else _hidden(git_dir)
-    return Tracked(tips, index, hidden, None not in (refs, entries))
+    hidden = None if entries is None else _hidden(git_dir)
+    return Tracked(tips, index, hidden or frozenset(), None not in (refs, entries, hidden))
 
 
-def _hidden(git_dir: str) -> frozenset[str]:
-    """The tracked files whose changes git does not show. A sparse checkout skips files itself, so only the other mark
-    counts there."""
+def _hidden(git_dir: str) -> frozenset[str] | None:
+    """The tracked files whose changes git does not show; None where git does not list them. A sparse checkout skips
+    files itself, so only the other mark counts there."""
     is_sparse = (_git(git_dir, "config", "--type=bool", "core.sparseCheckout") or "").strip() == "true"
-    entries = (_git(git_dir, "ls-files", "-v", "-z", limit=_INDEX) or "").split("\0")
-    return frozenset(each[2:] for each in entries if each[:1].islower() or (each[:1] == "S" and not is_sparse))
+    entries = _git(git_dir, "ls-files", "-v", "-z", limit=_INDEX)
+    if entries is None:
+        return None
+    listed = entries.split("\0")
+    return frozenset(each[2:] for each in listed if each[:1].islower() or (each[:1] == "S" and not is_sparse))
 
 
 def new_names(git_dir: str, before: Tracked, now: Tracked) -> dict[str, list[str]]:
@@ -125,7 +128,7 @@ def _git(git_dir: str, *words: str, text: str = "", limit: int = _OUTPUT) -> str
                 process.kill()
             status = process.wait()
             timer.cancel()
-        return os.fsdecode(said) if status in (0, 1) else None
+        return os.fsdecode(said) if status in (0, 1) and len(said) <= limit else None
     return None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from os.path import basename, dirname, isdir, islink, join, relpath
 
+from claude_local.fence import git_config
 from claude_local.fence.config_copies import ConfigCopies
 from claude_local.fence.deadline import Deadline
 from claude_local.fence.files import is_empty_file, read_text
@@ -20,7 +21,7 @@ from claude_local.fence.ledger import Ledger
 from claude_local.fence.plan import covers, outermost
 from claude_local.fence.quarantine import Blocked, Quarantine, open_directory
 from claude_local.fence.repository_check import RepositoryCheck
-from claude_local.fence.scan import Scan, is_bare_repository, scan
+from claude_local.fence.scan import SHAPE, Scan, is_bare_repository, scan
 from claude_local.fence.snapshot import Snapshot, has_hooks, hook_manager_configs, take_snapshot
 from claude_local.fence.tracked_names import Tracked, new_names, read_tracked
 
@@ -74,6 +75,9 @@ class Watch:
         self._git_files: dict[str, str] = {}
         self._tracked: dict[str, Tracked] = {}
         self._excludes = {each: read_text(_exclude(each)) for each in self.known}
+        # Repositories whose configuration is old and whose shape is new: a session may have completed what an earlier
+        # one left in pieces.
+        self._doubtful: set[str] = set()
         self._hook_configs = {path: text for each in workspaces for path, text in hook_manager_configs(each).items()}
 
         self._stopped = threading.Event()
@@ -109,6 +113,7 @@ class Watch:
         if self._survey.is_alive():
             self.unsearched += self.writable
         self._look_through()
+        self._report_doubtful()
         self._report_tracked()
         self._report_hook_configs()
         if self._errors:
@@ -163,11 +168,12 @@ class Watch:
 
     def _remember(self, git_dir: str) -> bool:
         """Take a snapshot of a git directory. False where the session made it."""
-        # git itself changes the directory all the time, so its files decide.
-        if git_dir not in self.unguarded and all(
-            self._is_new(each) for each in (git_dir, join(git_dir, "config"), join(git_dir, "commondir"))
-        ):
-            return False
+        if git_dir not in self.unguarded and self._is_new(git_dir):
+            # git itself changes the directory all the time, so its files decide.
+            if self._is_new(join(git_dir, "config")) and self._is_new(join(git_dir, "commondir")):
+                return False
+            if any(os.path.lexists(each) and self._is_new(each) for each in (join(git_dir, name) for name in SHAPE)):
+                self._doubtful.add(git_dir)
         self._snapshots[git_dir] = take_snapshot(git_dir, self.workspaces, self.began)
         self.known.add(git_dir)
         return True
@@ -288,13 +294,21 @@ class Watch:
 
         self._each([*candidates, *([git_dir] if git_dir in without else [])], check)
 
+    def _report_doubtful(self) -> None:
+        """Report the repositories that may be the session's and in which something would run."""
+        for git_dir in sorted(self._doubtful):
+            config = join(git_dir, "config")
+            if has_hooks(git_dir) or git_config.unsafe_entries(read_text(config)):
+                self.quarantine.report(config)
+
     def _report_tracked(self) -> None:
         """Report what came into the index or the refs under a guarded name, and the files that the session hid from
         git: by marks in the index, or by ``info/exclude``."""
 
         def look(git_dir: str) -> None:
             exclude = read_text(_exclude(git_dir))
-            if exclude and exclude != self._excludes.get(git_dir, ""):
+            # git writes one into each new repository.
+            if git_dir in self.known and exclude and exclude != self._excludes.get(git_dir, ""):
                 self.quarantine.report(_exclude(git_dir))
             before, now = self._tracked.get(git_dir, Tracked(is_readable=False)), read_tracked(git_dir)
             if hidden := sorted(now.hidden - before.hidden):

@@ -155,3 +155,13 @@ def test_files_that_git_status_leaves_out_are_told(workspace: Path, mark: str, v
     running.stop()
     # A sparse checkout skips files itself.
     assert running.hidden_files == ({} if mark == "--skip-worktree" else {str(workspace / ".git"): ["README"]})
+
+
+def test_an_index_too_long_to_list_is_told(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 4 shortens paths: a small index can list more than the memory holds."""
+    repository(workspace)
+    running = start_watch(workspace)
+    monkeypatch.setattr(tracked_names, "_INDEX", 4)
+    git("update-index", "--assume-unchanged", "README", cwd=workspace)
+    running.stop()
+    assert "something that git cannot read" in running.tracked[str(workspace / ".git")]

@@ -66,6 +66,36 @@ def test_a_repository_that_git_uses_at_the_start_is_the_users(workspace: Path, u
     assert renamed(running) == set() and running.changed == []
 
 
+def test_a_repository_that_a_session_completes_at_its_start_is_reported(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier session left its parts, which were no repository. Their files are older than this session."""
+    parts = workspace / "vendor" / "lib" / "parts"
+    config = "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = touch evil\n"
+    write(parts / "config", config)
+    write(parts / "hooks" / "pre-commit")
+    for name in ("objects", "refs"):
+        (parts / name).mkdir()
+    time.sleep(0.1)
+    begin = Watch.start
+
+    def complete_and_begin(watch: Watch) -> None:
+        write(parts / "HEAD", "ref: refs/heads/main\n")
+        parts.rename(parts.with_name(".git"))
+        begin(watch)
+
+    monkeypatch.setattr(Watch, "start", complete_and_begin)
+    running = start_watch(workspace)
+    assert renamed(running) == set() and running.changed == [str(parts.with_name(".git") / "config")]
+
+
+def test_a_new_repository_without_hooks_is_not_worth_a_word(workspace: Path) -> None:
+    running = start_watch(workspace)
+    repository(workspace)
+    assert renamed(running) == set() and running.changed == []
+    assert (workspace / ".git" / "info" / "exclude").exists()
+
+
 def test_a_changed_program_of_an_unguarded_repository_is_reported(workspace: Path, unguarded: Path) -> None:
     for name in ("page", "same", "hooks/pre-commit"):
         write(unguarded / name)
