@@ -22,8 +22,8 @@ from claude_local.cli.output import Problem, json_option
 def verify(machine: Machine, only: tuple[str, ...], deep: bool, list_only: bool, as_json: bool) -> int:
     """Prove that this machine works: one row a check, and the fix of each failure.
 
-    Takes about a minute, and loads the small model. With --json the rows go to standard error, and the report to
-    standard output. Exit status 1: a check failed.
+    Asks the real model in real sessions, which takes a minute or more. With --json the rows go to standard error,
+    and the report to standard output. Exit status 1: a check failed.
     """
     parameters = machine.paths.verify_parameters
     if not os.path.exists(parameters):
