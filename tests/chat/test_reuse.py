@@ -73,3 +73,16 @@ def test_a_restored_state_gives_the_answer_of_a_cold_one(router: Router) -> None
     router.restart(signal.SIGKILL)
     warm = Session("other")
     assert is_warm(warm.ask(router.client)) and warm.answer == cold.answer
+
+
+def test_a_request_cannot_have_cached_parts_of_another_text_moved(llama_server: Path, tmp_path: Path) -> None:
+    with reuse.serve(llama_server, tmp_path, ATTENTION) as router:
+        begin, moved = reuse.words(400, "begin"), reuse.words(1200, "moved")
+
+        def ask(text: str) -> int:
+            body = {"model": reuse.MODEL, "prompt": text, "n_predict": 1, "n_cache_reuse": 16}
+            answer = router.client.json("POST", "/completion", body, timeout=reuse.ANSWER_SECONDS)
+            return int(answer["timings"]["cache_n"])
+
+        ask(begin + reuse.words(400, "left out") + moved)
+        assert ask(begin + moved) <= len(begin) + 1
