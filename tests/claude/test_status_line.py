@@ -174,7 +174,7 @@ def test_the_users_own_line_gets_the_same_session_and_comes_second(installed: Pa
     assert len(lines) == 2 and lines[1] == "claude-local"
 
 
-@pytest.mark.parametrize("own", ["exit 3", "sleep 30", "no-such-command"])
+@pytest.mark.parametrize("own", ["exit 3", pytest.param("sleep 30", marks=pytest.mark.slow), "no-such-command"])
 def test_a_broken_line_of_the_user_does_not_hide_ours(installed: Path, own: str) -> None:
     assert shown(installed, own=own, CLAUDE_LOCAL_FENCE="outer+inner").count("\n") == 1
 

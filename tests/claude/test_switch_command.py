@@ -15,6 +15,8 @@ from claude_local.claude import switch_command
 from tests.manager.scripted_router import ScriptedRouter, until
 from tests.manager.stand import TOKEN, Manager
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:

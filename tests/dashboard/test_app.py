@@ -15,6 +15,8 @@ from claude_local.cli.containers import DockerFailed
 from tests.dashboard.scenes import CODER, NEXT, READY, SCENES, Scene, models, slot, status, turn
 from tests.dashboard.stage import Stage, stage
 
+pytestmark = pytest.mark.slow
+
 
 def play(scene: Scene, folder: Path, act: Callable[[Stage], Awaitable[None]], **more: Any) -> None:
     """Show the scene, and let ``act`` press keys and look."""

@@ -183,6 +183,7 @@ def test_systemd_starts_its_own_unit_and_enables_it(monkeypatch: Any) -> None:
     assert "waiting for docker.service" in wait
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="systemd would start the real one")
 def test_without_systemd_dockerd_is_started_and_waited_for(tmp_path: Path) -> None:
     stand_in(tmp_path, "service", "exit 1")

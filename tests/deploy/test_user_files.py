@@ -198,6 +198,7 @@ def test_start_up_files_keep_their_content_their_link_and_their_mode(tmp_path: P
     assert not (tmp_path / ".profile").exists(), "a login bash reads .bash_profile, and that has it"
 
 
+@pytest.mark.slow
 def test_zsh_and_fish_are_served_where_they_are_configured(tmp_path: Path) -> None:
     (tmp_path / ".zshrc").write_text("setopt x\n")
     (tmp_path / "dotfiles").mkdir()
@@ -213,6 +214,7 @@ def test_zsh_and_fish_are_served_where_they_are_configured(tmp_path: Path) -> No
     assert (tmp_path / ".local/share/bash-completion/completions/llama-local").read_text() == "in bash"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 def test_zsh_is_asked_where_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
