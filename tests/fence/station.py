@@ -58,6 +58,8 @@ class Station:
         self.claude = self.home / "bin" / "claude"
         self.add(self.claude, FAKE_CLAUDE).chmod(0o755)
         self.config = self.share / "fence.json"
+        # The directory that the launcher is given for the sandbox's programs.
+        self.sandbox_bin: Path | None = None
         self.configure()
 
     def add(self, path: Path, text: str = "x") -> Path:
@@ -70,8 +72,9 @@ class Station:
         self.add(self.config, dump(FenceConfig(**chosen)))
 
     def words(self, *arguments: str, server: str = "http://127.0.0.1:9999") -> list[str]:
+        sandbox_bin = ["--sandbox-bin", str(self.sandbox_bin)] if self.sandbox_bin else []
         return [
-            sys.executable, "-I", str(LAUNCHER), "--config", str(self.config), "--home", str(self.home),
+            sys.executable, "-I", str(LAUNCHER), *sandbox_bin, "--config", str(self.config), "--home", str(self.home),
             "--config-dir", str(self.config_dir), "--own", str(self.share), "--state", str(self.share / "sessions"),
             "--server", server, "--", str(self.claude), *arguments,
         ]  # fmt: skip

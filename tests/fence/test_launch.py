@@ -50,8 +50,7 @@ def test_a_session_knows_its_layers(station: Station) -> None:
 
 def test_the_sandboxs_programs_come_first_on_the_path_with_the_inner_layer(station: Station) -> None:
     sandbox_bin = station.add(station.share / "sandbox-bin" / "x").parent
-    words = station.words
-    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--sandbox-bin", str(sandbox_bin), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    station.sandbox_bin = sandbox_bin
     assert station.saw()["env"]["PATH"] == os.environ["PATH"]
     station.configure(layers=(OUTER, INNER), reason="")
     env = station.saw()["env"]
@@ -150,8 +149,7 @@ def test_the_inner_layer_uses_the_systems_programs(station: Station) -> None:
     copy.chmod(0o755)
     for name in ("bwrap", "socat"):
         station.add(planted / name, "#!/bin/sh\n").chmod(0o755)
-    words = station.words
-    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--sandbox-bin", str(sandbox_bin), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    station.sandbox_bin = sandbox_bin
     which = "import shutil; seen['found'] = [shutil.which(name) for name in ('bwrap', 'socat')]"
     for bwrap in (BWRAP, str(copy)):
         station.configure(layers=(OUTER, INNER), reason="", bwrap=bwrap)
@@ -168,9 +166,9 @@ def test_no_session_starts_where_the_fence_of_commands_cannot_be_written(
     station: Station, layers: tuple[str, ...]
 ) -> None:
     """With the system's bwrap in its place, commands could write ~/.claude-local."""
-    sandbox_bin, words = station.share / "sandbox-bin", station.words
+    sandbox_bin = station.share / "sandbox-bin"
     sandbox_bin.write_text("in the way")
-    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--sandbox-bin", str(sandbox_bin), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    station.sandbox_bin = sandbox_bin
     station.configure(layers=layers, reason="")
     done = station.run("x")
     assert done.returncode == 1 and f"Fix: make {sandbox_bin} writable" in done.stderr
@@ -180,8 +178,7 @@ def test_no_session_starts_where_the_fence_of_commands_cannot_be_written(
 def test_commands_do_not_write_claude_codes_configuration_and_temporary_files(station: Station) -> None:
     """Claude Code's sandbox leaves files to the outer layer, which lets Claude Code write these."""
     station.configure(layers=(OUTER, INNER), reason="")
-    sandbox_bin, words = station.share / "sandbox-bin", station.words
-    station.words = lambda *a, **k: [*words(*a, **k)[:3], "--sandbox-bin", str(sandbox_bin), *words(*a, **k)[3:]]  # type: ignore[method-assign]
+    station.sandbox_bin = station.share / "sandbox-bin"
     found = station.saw(
         "import subprocess\n"
         "temporary = os.environ['CLAUDE_CODE_TMPDIR'] + f'/claude-{os.getuid()}'\n"
