@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,13 +52,14 @@ class Settings(SimpleNamespace):
     """Every setting of group_data/all.py, validated: ``settings.server_port`` and so on."""
 
 
-def validate(raw: Mapping[str, Any]) -> Settings:
-    """Check pyinfra's merged data against the schema. Keys that are not ours are ignored.
+def validate(raw: Mapping[str, Any], typed: Collection[str] = ()) -> Settings:
+    """Check pyinfra's merged data against the schema.
 
+    ``typed``: the keys that come from the command line; each must be a setting. Keys of an inventory's own are ignored.
     Raises SettingsError with every problem at once.
     """
     ours = {name: raw[name] for name in NAMES if name in raw}
-    problems = [_unknown(key) for key in raw if _is_misspelling(key)]
+    problems = [_unknown(key) for key in raw if _is_misspelling(key, key in typed)]
     problems += [_problem(error) for error in Draft202012Validator(SCHEMA).iter_errors(ours)]
     problems += [
         f"{name}: missing; group_data/all.py has its default (run from the project's root)"
@@ -70,16 +71,16 @@ def validate(raw: Mapping[str, Any]) -> Settings:
     return Settings(**ours)
 
 
-def _is_misspelling(key: str) -> bool:
+def _is_misspelling(key: str, typed: bool) -> bool:
     """Whether a key of the data is meant to be a setting of ours but is not one."""
     if key in NAMES or key in PYINFRA_KEYS or key.startswith("_"):
         return False
-    return key.split("_")[0] in PREFIXES or bool(get_close_matches(key, NAMES, n=1, cutoff=0.85))
+    return typed or key.split("_")[0] in PREFIXES or bool(get_close_matches(key, NAMES, n=1, cutoff=0.85))
 
 
 def _unknown(key: str) -> str:
-    nearest = get_close_matches(key, NAMES, n=1, cutoff=0)[0]
-    return f"{key}: unknown setting, did you mean {nearest}?"
+    nearest = get_close_matches(key, NAMES, n=1)
+    return f"{key}: unknown setting, " + (f"did you mean {nearest[0]}?" if nearest else "group_data/all.py has them")
 
 
 def _problem(error: ValidationError) -> str:
@@ -124,15 +125,15 @@ def _contradictions(ours: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def load(raw: Mapping[str, Any], project: Path) -> tuple[Settings, dict[str, Profile]]:
+def load(raw: Mapping[str, Any], project: Path, typed: Collection[str] = ()) -> tuple[Settings, dict[str, Profile]]:
     """The settings of pyinfra's merged data, and the profiles of the file under ``project`` that they name.
 
-    Raises SettingsError with the problems of both.
+    ``typed``: see :func:`validate`. Raises SettingsError with the problems of both.
     """
     problems: list[str] = []
     settings = None
     try:
-        settings = validate(raw)
+        settings = validate(raw, typed)
     except SettingsError as error:
         problems += error.problems
     conf = raw.get("models_conf")

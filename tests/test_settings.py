@@ -75,7 +75,16 @@ def test_the_deploy_reads_only_settings_that_exist() -> None:
 
 
 def test_other_keys_of_pyinfra_and_the_user_are_ignored() -> None:
-    validate({**DEFAULTS, "ssh_user": "me", "_sudo": True, "docker_identifier": "x", "my_own": 1})
+    validate({**DEFAULTS, "ssh_user": "me", "_sudo": True, "docker_identifier": "x", "my_own": 1}, typed=["_sudo"])
+
+
+def test_a_key_of_the_command_line_must_be_a_setting() -> None:
+    with pytest.raises(SettingsError) as caught:
+        validate({**DEFAULTS, "nonsense": 1, "models": []}, typed=["nonsense", "models", "server_port"])
+    assert caught.value.problems == [
+        "models: unknown setting, did you mean models_conf?",
+        "nonsense: unknown setting, group_data/all.py has them",
+    ]
 
 
 def test_a_missing_setting_says_where_its_default_is() -> None:

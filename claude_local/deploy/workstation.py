@@ -13,6 +13,7 @@ from typing import Any
 
 from pyinfra import host
 from pyinfra.api import DeployError
+from pyinfra.api.connectors import get_all_connectors
 
 from claude_local.deploy.facts.hardware import Bandwidth, MachineHardware, MemoryBandwidth
 from claude_local.deploy.facts.models import ModelFiles
@@ -152,7 +153,7 @@ def _workstation(name: str) -> Workstation:
     identity = host.get_fact(WorkstationIdentity)
     hardware = host.get_fact(MachineHardware)
     try:
-        settings, profiles = load(host.data.dict(), PROJECT)
+        settings, profiles = load(host.data.dict(), PROJECT, _typed())
         variant = choose(hardware, settings.image_variant)
     except (SettingsError, VariantError) as error:
         raise DeployError(str(error)) from None
@@ -175,6 +176,12 @@ def _workstation(name: str) -> Workstation:
     return Workstation(
         identity, settings, paths, hardware, variant, selected.profiles, selected.choice, files["sizes"], bandwidth
     )  # fmt: skip
+
+
+def _typed() -> set[str]:
+    """The keys of --data that pyinfra's connectors do not know."""
+    pyinfra = {key for connector in get_all_connectors().values() for key in getattr(connector, "data_meta", {})}
+    return set(host.inventory.get_override_data()) - pyinfra
 
 
 def _memory_limit_mib(settings: Settings, hardware: Hardware) -> int:

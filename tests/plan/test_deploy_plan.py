@@ -177,9 +177,10 @@ def test_bad_data_stops_everything_with_all_problems_and_no_operation(tmp_path: 
     (tmp_path / "mine.conf").write_text("[a]\nMODEL = a.gguf\nCTX_SIZE = many\n")
     done = pyinfra(
         "-y", "tests/plan/fake_inventory.py", "deploy.py", "--data", "server_port=http", "--data", "image_cpu=fast",
-        "--data", f"models_conf={tmp_path}/mine.conf",
+        "--data", f"models_conf={tmp_path}/mine.conf", "--data", "nonsense=1", "--data", "ssh_user=me",
     )  # fmt: skip
     assert done.returncode == 1
+    assert "nonsense: unknown setting" in done.stderr and "ssh_user" not in done.stderr
     assert "mine.conf: [a] CTX_SIZE: found 'many'" in done.stderr
     assert "server_port: found 'http', expected a whole number" in done.stderr
     assert "image_cpu: found 'fast'" in done.stderr
