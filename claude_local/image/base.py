@@ -20,12 +20,18 @@ class Base:
     """An image that ours starts from.
 
     ``name`` is the name in the Dockerfile's FROM. ``pull`` is the reference to pull from a registry. ``bootstrap`` says
-    whether debootstrap may make the image from the host's package mirror when no registry answers.
+    whether debootstrap may make the image from the host's package mirror when no registry answers. That mirror has
+    every release of the host's distribution.
     """
 
     name: str
     pull: str
     bootstrap: bool
+
+    @property
+    def codename(self) -> str:
+        """The release in a name of ours (``claude-local/base:bookworm``)."""
+        return self.name.rpartition(":")[2]
 
 
 def base_image(setting: str, distro: str, codename: str, variant: str = "cpu") -> Base:
@@ -47,4 +53,4 @@ def base_image(setting: str, distro: str, codename: str, variant: str = "cpu") -
             f"image_base: 'auto' supports Debian and Ubuntu, this is {distro} {codename}; "
             "set image_base to a Debian or Ubuntu image, for example 'debian:bookworm-slim'"
         )
-    return Base(name=f"{REPOSITORY}:{codename}", pull=references[distro], bootstrap=(distro, codename) == host)
+    return Base(name=f"{REPOSITORY}:{codename}", pull=references[distro], bootstrap=distro == host[0])

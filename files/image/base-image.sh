@@ -2,7 +2,8 @@
 # Give Docker a base image under our own name.
 #
 #   base-image.sh pull      DOCKER TAG REFERENCE                 from the registry
-#   base-image.sh bootstrap DOCKER TAG DISTRO CODENAME SCRATCH   from this machine's own package mirror
+#   base-image.sh bootstrap DOCKER TAG DISTRO CODENAME SCRATCH HOST
+#                                                                from this machine's own package mirror
 #
 # DOCKER is the docker client, TAG the image's name here (claude-local/base:bookworm), REFERENCE the image to pull
 # (debian:bookworm-slim).
@@ -10,7 +11,8 @@
 # "pull" exits with status 3 when the registry refuses, does not answer within 25 seconds, or stops sending.
 #
 # "bootstrap" needs root and debootstrap. It makes a minimal system of the release CODENAME in SCRATCH (several hundred
-# MB, removed afterwards) from the mirror that this machine's own apt uses. debootstrap and apt check the signatures.
+# MB, removed afterwards) from the mirror that this machine's own apt uses for its release HOST. debootstrap and apt
+# check the signatures.
 set -eu
 
 verb=$1 docker=$2 tag=$3
@@ -80,15 +82,20 @@ pull() {
 }
 
 # Print the sources of this distribution's archive, as apt knows them from both file formats, one "MIRROR SUITE
-# COMPONENT" a line. For a source that says "stable", SUITE is the codename that the archive gives it.
+# COMPONENT" a line. For a source that says "stable", SUITE is the codename that the archive gives it. The mirror of
+# the release HOST has CODENAME too, in suites of the same form.
 archive() {
     # shellcheck disable=SC2016  # apt expands these names
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN) $(CODENAME)' 'Created-By: Packages' |
-        awk -v codename="$codename" -v distro="$distro" '
-            { suite = $2 ~ /^(oldstable|stable|testing)(-|$)/ ? $5 : $2; line = $1 " " suite " " $3 }
+        awk -v codename="$codename" -v host="$host" -v distro="$distro" '
+            { suite = $2 ~ /^(oldstable|stable|testing)(-|$)/ ? $5 : $2 }
             tolower($4) == distro &&
-            (suite == codename || suite == codename "-updates" || suite == codename "-security") &&
-            ($3 == "main" || $3 == "universe") && !seen[line]++ { print line }' |
+            (suite == host || suite == host "-updates" || suite == host "-security") &&
+            ($3 == "main" || $3 == "universe") {
+                sub(host, codename, suite)
+                line = $1 " " suite " " $3
+                if (!seen[line]++) print line
+            }' |
         while read -r mirror suite component; do
             # Cloud images have a source that names a file with mirrors.
             case $mirror in
@@ -118,7 +125,7 @@ begin() {
 }
 
 bootstrap() {
-    distro=$1 codename=$2 scratch=$3
+    distro=$1 codename=$2 scratch=$3 host=$4
     command -v debootstrap >/dev/null 2>&1 || {
         say "debootstrap is not installed"
         return 1
@@ -130,7 +137,7 @@ bootstrap() {
     fi
     mirror=$(echo "$sources" | awk -v codename="$codename" '$2 == codename && $3 == "main" { print $1; exit }')
     if [ -z "$mirror" ]; then
-        say "apt's sources name no $distro mirror with $codename main"
+        say "apt's sources name no $distro mirror with $host main"
         return 1
     fi
     # A container cannot read a file: or cdrom: source of the host.

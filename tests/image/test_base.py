@@ -17,9 +17,9 @@ def test_the_base_is_the_hosts_own_release_or_the_setting() -> None:
     [
         ("cuda", ("debian", "bookworm"), "noble", False),
         ("cuda", ("ubuntu", "noble"), "noble", True),
-        ("vulkan", ("debian", "bookworm"), "trixie", False),
+        ("vulkan", ("debian", "bookworm"), "trixie", True),
         ("vulkan", ("debian", "trixie"), "trixie", True),
-        ("vulkan", ("ubuntu", "jammy"), "noble", False),
+        ("vulkan", ("ubuntu", "jammy"), "noble", True),
         ("cpu", ("ubuntu", "jammy"), "jammy", True),
     ],
 )

@@ -103,12 +103,17 @@ IMPORT = 'while test "$1" != -; do shift; done; echo "import $2" >>"$LOG"; tar -
 
 
 def bootstrap(
-    tmp_path: Path, targets: str, distro: str = "debian", codename: str = "bookworm", keyring: bool = False
+    tmp_path: Path,
+    targets: str,
+    distro: str = "debian",
+    codename: str = "bookworm",
+    host: str | None = None,
+    keyring: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     (tmp_path / "log.root").mkdir()
     keys = f'mkdir -p "$root/usr/share/keyrings"; : >"$root/usr/share/keyrings/{distro}-archive-keyring.gpg"\n'
     return base_script(
-        tmp_path, "bootstrap", "docker", "base:b", distro, codename, str(tmp_path / "scratch"),
+        tmp_path, "bootstrap", "docker", "base:b", distro, codename, str(tmp_path / "scratch"), host or codename,
         docker=IMPORT, debootstrap=DEBOOTSTRAP + (keys if keyring else ""), apt_get=f"printf '%s\\n' {targets}",
     )  # fmt: skip
 
@@ -136,6 +141,23 @@ def test_debootstrap_uses_the_mirror_that_apt_uses(tmp_path: Path) -> None:
     # Of the documentation only licences stay. The scratch folder is removed.
     assert [path.name for path in (tmp_path / "log.root/usr/share/doc/x").iterdir()] == ["copyright"]
     assert not (tmp_path / "scratch").exists()
+
+
+def test_a_host_makes_another_release_from_its_own_mirror(tmp_path: Path) -> None:
+    """A Vulkan image on Debian 12 runs on Debian 13, whose Mesa is newer."""
+    targets = (
+        "'http://mirror.example/debian/ bookworm main Debian' "
+        "'http://mirror.example/debian/ bookworm-updates main Debian' "
+        "'http://mirror.example/security/ bookworm-security main Debian'"
+    )
+    done = bootstrap(tmp_path, targets, codename="trixie", host="bookworm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"trixie {tmp_path}/scratch/root http://mirror.example/debian/" in (tmp_path / "log").read_text()
+    assert (tmp_path / "log.root/etc/apt/sources.list").read_text() == (
+        "deb http://mirror.example/debian/ trixie main\n"
+        "deb http://mirror.example/debian/ trixie-updates main\n"
+        "deb http://mirror.example/security/ trixie-security main\n"
+    )
 
 
 def test_an_ubuntu_host_makes_its_own_ubuntu_release(tmp_path: Path) -> None:

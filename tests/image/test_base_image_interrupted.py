@@ -33,7 +33,17 @@ def start(tmp_path: Path, debootstrap: str, before: str = "") -> subprocess.Pope
     for name, script in {"docker": IMPORT, "debootstrap": debootstrap, "apt-get": targets}.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "bin" / name).chmod(0o755)
-    argv = ["sh", str(BASE_SCRIPT), "bootstrap", "docker", "base:b", "debian", "bookworm", f"{tmp_path}/scratch"]
+    argv = [
+        "sh",
+        str(BASE_SCRIPT),
+        "bootstrap",
+        "docker",
+        "base:b",
+        "debian",
+        "bookworm",
+        f"{tmp_path}/scratch",
+        "bookworm",
+    ]
     return subprocess.Popen(
         [*MOUNT_NAMESPACE, "sh", "-ec", f'{before}\nexec "$@"', "sh", *argv], text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -46,11 +46,11 @@ def missing(image: Image, **root: Any) -> bool:
 def base(
     image: Image, distro: str, codename: str, scratch: str, lock_timeout: int = 300, others: Sequence[str] = ()
 ) -> Generator[Any]:
-    """Get the images that ours is built from: from the registry, else by a debootstrap of the host's own release.
+    """Get the images that ours is built from: from the registry, else by a debootstrap from the host's own mirror.
 
     + image: the planned image; nothing is done while it exists
     + distro: ``debian`` or ``ubuntu``, for debootstrap
-    + codename: its release, such as ``bookworm``
+    + codename: the host's release, such as ``bookworm``
     + scratch: folder for debootstrap on a file system with 1 GB free; removed afterwards
     + lock_timeout: seconds to wait for another apt or dpkg (debootstrap is installed only when it is needed)
     + others: tags of further images that are built from ``image.base``
@@ -95,7 +95,7 @@ def _bootstrap(
     needed: dict[str, str | None] = {"debootstrap": "debootstrap", **({keyring: None} if keyring else {})}
     yield from packages.install._inner(packages=needed, lock_timeout=lock_timeout)
     yield stream(
-        _base_script(docker_client, "bootstrap", image.name, distro, codename, scratch),
+        _base_script(docker_client, "bootstrap", image.name, distro, image.codename, scratch, codename),
         failure=last_lines(
             f"there is no base image: {image.pull} could not be pulled, and debootstrap could not make one",
             6,
