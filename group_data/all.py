@@ -44,7 +44,7 @@ docker_group = False
 # The llama.cpp build that runs. claude_local/image/builds.py pins the sha256 of its sources.
 image_llama_build = 11434
 # The GPU interface: "cpu", "cuda" (NVIDIA) or "vulkan" (AMD, Intel). "auto": whichever suits the hardware; the deploy
-# prints why.
+# prints why. "vulkan-software": Mesa's software device, for tests of the Vulkan image without a GPU.
 image_variant = "auto"
 # "native": compile for this machine's CPU. "all": compile for every x86-64 level; the best one is used at run time.
 image_cpu = "native"

@@ -6,18 +6,26 @@ from collections.abc import Iterable
 
 from claude_local.hardware.machine import Gpu, Hardware
 from claude_local.hardware.variant import ImageVariant
+from claude_local.server.presets import PROMPTS
+
+# ggml skips devices that are processors, unless their numbers are named. Without a GPU, Mesa's llvmpipe is the first.
+SOFTWARE_DEVICE = "GGML_VK_VISIBLE_DEVICES=0"
+# Compiled shaders outlive the container: on llvmpipe, compiling them takes half a minute.
+SHADER_CACHE = f"MESA_SHADER_CACHE_DIR={PROMPTS}/shaders"
 
 
 def gpu_options(chosen: ImageVariant, hardware: Hardware) -> tuple[str, ...]:
     """The options that give a container the variant's GPUs and nothing else of the machine; none for the CPU variant.
 
-    Vulkan gets the render node of each GPU, and the groups that may open them.
+    Vulkan gets the render node of each GPU, and the groups that may open them; without GPUs, Mesa's software device.
     """
     if chosen.variant == "cuda":
         return nvidia_options(visible_devices(chosen.gpus, hardware))
     if chosen.variant != "vulkan":
         return ()
-    options: list[str] = []
+    options = ["--env", SHADER_CACHE]
+    if not chosen.gpus:
+        options += ["--env", SOFTWARE_DEVICE]
     for gpu in chosen.gpus:
         options += ["--device", str(gpu.render_node)]
     for gid in sorted({gpu.render_gid for gpu in chosen.gpus if gpu.render_gid}):

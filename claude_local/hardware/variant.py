@@ -14,6 +14,8 @@ from claude_local.hardware.missing import Missing, why_unused
 # An AMD GPU with less memory than this (MiB) counts as the one inside the processor: most of those get
 # 512 MiB to 2 GiB of main memory.
 LEAST_VULKAN_MIB = 3072
+# The value of image_variant for the Vulkan image without a GPU.
+SOFTWARE = "vulkan-software"
 
 
 class VariantError(ValueError):
@@ -24,7 +26,8 @@ class VariantError(ValueError):
 class ImageVariant:
     """The image variant for a machine.
 
-    ``variant`` is cpu, cuda or vulkan, ``reason`` one line for people. ``gpus`` are those that the server will use.
+    ``variant`` is cpu, cuda or vulkan, ``reason`` one line for people. ``gpus`` are those that the server will use; a
+    vulkan without any is Mesa's software device.
     ``cuda`` is set for the variant cuda. ``missing`` says why other GPUs are unused and what is not installed yet.
     """
 
@@ -43,6 +46,8 @@ def choose(hardware: Hardware, setting: str = "auto") -> ImageVariant:
     """
     if setting == "cpu":
         return ImageVariant("cpu", "set by image_variant")
+    if setting == SOFTWARE:
+        return ImageVariant("vulkan", "Mesa's software device: for tests, set by image_variant")
     cuda, cuda_gpus, unused = _cuda(hardware, forced=setting == "cuda")
     vulkan_gpus = _vulkan(hardware, forced=setting == "vulkan")
     if setting == "cuda" and cuda is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_local.docker.commands import NETWORK
+from claude_local.docker.gpus import SOFTWARE_DEVICE
 from claude_local.server.container import LOG_DIRECTORY
 from claude_local.server.presets import PROMPTS
 from claude_local.verify import processes
@@ -161,7 +162,8 @@ def _present(bench: Workbench) -> str:
     image_id = (_answer(bench, "image").decoded or {}).get("Id")
     if made_from != image and (image_id is None or container.get("Image") != image_id):
         raise Failed(f"{name} was made from {made_from}, not from {image}")
-    return f"{name} from {image}"
+    software = SOFTWARE_DEVICE in (container["Config"].get("Env") or [])
+    return f"{name} from {image}{', software device: for tests' if software else ''}"
 
 
 def _running(bench: Workbench) -> str:

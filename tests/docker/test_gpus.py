@@ -26,9 +26,16 @@ def test_a_gpu_that_the_image_does_not_support_is_hidden_from_the_container() ->
 def test_vulkan_gets_each_gpus_render_node_and_its_group() -> None:
     hardware = machine(AMD, replace(ARC, render_gid=992), INSIDE)
     assert gpu_options(choose(hardware), hardware) == (
+        "--env", "MESA_SHADER_CACHE_DIR=/var/lib/claude-local/prompts/shaders",
         "--device", "/dev/dri/renderD128", "--device", "/dev/dri/renderD129",
         "--group-add", "105", "--group-add", "992",
     )  # fmt: skip
+
+
+def test_the_software_device_is_named_and_no_gpu_is_given() -> None:
+    hardware = machine(AMD)
+    options = gpu_options(choose(hardware, "vulkan-software"), hardware)
+    assert "GGML_VK_VISIBLE_DEVICES=0" in options and "--device" not in options
 
 
 def test_the_cpu_variant_gets_no_gpu() -> None:

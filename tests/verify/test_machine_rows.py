@@ -152,6 +152,12 @@ def test_each_property_of_the_container_is_checked(
     assert words in fault(bench, f"container.{name}").what
 
 
+def test_the_software_device_is_shown_as_one_for_tests(tmp_path: Path) -> None:
+    bench = deployed(tmp_path, docker=docker_answers(altered("Config.Env", ["GGML_VK_VISIBLE_DEVICES=0"])))
+    assert "software device: for tests" in evidence(bench, "container.present")
+    assert "software" not in evidence(deployed(tmp_path / "other"), "container.present")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
