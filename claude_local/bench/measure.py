@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,17 @@ SIZES = (512, 4096, 16384)
 ANSWER = 48
 # Tokens of the prompt that a warm first answer still has to read: a question, and what Claude Code says of the project.
 QUESTION = 128
-# Seconds for one request. Reading 16,384 tokens takes minutes on two cores.
+# Seconds that reading one prompt may take, where the caller names no size. On two cores, 16,384 tokens take minutes.
+LONGEST = 300.0
+# How much slower a longer prompt is read: its speed falls with this power of its length (0.1 to 0.25 measured).
+FADING = 0.2
+# Seconds for one request.
 PATIENCE = 3600.0
 
 
 class Bench:
-    """Requests to ``profile`` on the server behind ``client``. The prompts are the text of a module of Python's."""
+    """Requests to ``profile`` on the server behind ``client``. The prompts are the text of a module of Python's, each
+    the beginning of the next, so that llama-server's cache in main memory keeps none of them."""
 
     def __init__(self, client: LlamaClient, profile: str) -> None:
         self._client = client
@@ -30,14 +35,15 @@ class Bench:
         self.build: str = props["build_info"]
         text = Path(argparse.__file__).read_text()
         body = {"model": profile, "content": text}
-        tokens = client.json("POST", "/tokenize", body, timeout=PATIENCE)["tokens"]
-        self._tokens: list[int] = tokens * (max(SIZES) // len(tokens) + 1)
+        self._tokens: list[int] = client.json("POST", "/tokenize", body, timeout=PATIENCE)["tokens"]
 
-    def request(self, prompt: list[int], answer: int, *, reuse: bool) -> Turn:
-        """Have ``prompt`` read and ``answer`` tokens written. ``reuse``: what the slot holds of it is not read again.
+    def request(self, tokens: int, answer: int, *, reuse: bool) -> Turn:
+        """Have a prompt of ``tokens`` read and ``answer`` tokens written. ``reuse``: what the slot holds of it is not
+        read again.
 
         Raises ServerError.
         """
+        prompt = (self._tokens * (tokens // len(self._tokens) + 1))[:tokens]
         body = {
             "model": self.profile, "prompt": prompt, "n_predict": answer, "cache_prompt": reuse, "ignore_eos": True,
             "temperature": 0,
@@ -51,46 +57,80 @@ class Bench:
         except (KeyError, TypeError):
             raise ServerError("/completion: the answer has no timings", "format", 200) from None
 
-    def speeds(self, up_to: int) -> Iterator[dict[str, Any]]:
-        """For each size up to ``up_to`` tokens for which the window has room: tokens a second."""
-        for size in SIZES:
-            if size <= up_to and size + ANSWER <= self.window:
-                done = self.request(self._tokens[:size], ANSWER, reuse=False)
-                yield {
-                    "tokens": size,
-                    "prefill": done.read_speed and round(done.read_speed, 2),
-                    "decode": done.decode_speed and round(done.decode_speed, 2),
-                }
+    def speed(self, size: int) -> dict[str, Any]:
+        """Tokens a second with a prompt of ``size`` tokens. Raises ServerError."""
+        done = self.request(size, ANSWER, reuse=False)
+        return {
+            "tokens": size,
+            "prefill": done.read_speed and round(done.read_speed, 2),
+            "decode": done.decode_speed and round(done.decode_speed, 2),
+        }
 
-    def first_answers(self, prompt: int) -> dict[str, Any] | None:
-        """Seconds to the first token of an answer, after ``prompt`` tokens: all of them new (``cold``), then all but
-        QUESTION of them in the slot (``warm``). None where the window is too small."""
-        if prompt + 2 >= self.window:
-            return None
-        shared = self._tokens[: prompt - QUESTION]
-        cold = self.request(self._tokens[:prompt], 1, reuse=False)
-        warm = self.request([*shared, *reversed(self._tokens[prompt - QUESTION : prompt])], 1, reuse=True)
+    def first_answer(self, prompt: int) -> dict[str, Any]:
+        """Seconds to the first token of an answer, after ``prompt`` tokens: all of them new (``cold``), and all but
+        QUESTION of them in the slot (``warm``). Raises ServerError.
+
+        The second request extends the first, because some models cannot go back to an earlier place.
+        """
+        shared = self.request(prompt - QUESTION, 1, reuse=False)
+        warm = self.request(prompt, 1, reuse=True)
         return {
             "tokens": prompt,
-            "cold_seconds": round(cold.seconds, 2),
+            "cold_seconds": round((shared.read_ms + warm.read_ms + warm.decode_ms) / 1000, 2),
             "warm_seconds": round(warm.seconds, 2),
             "warm_cached": warm.cached,
         }
 
 
-def measure(bench: Bench, load_seconds: float, prompt: int, up_to: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """One whole run as JSON data, without its time. ``say`` is told the next step. Raises ServerError."""
-    say("reading a prompt twice, cold and warm")
-    first = bench.first_answers(min(prompt, up_to))
-    speeds = []
-    say("reading 512 tokens")
-    for speed in bench.speeds(up_to):
-        speeds.append(speed)
-        say(f"reading {min(speed['tokens'] * 8, max(SIZES)):,} tokens")
+def measure(
+    bench: Bench, load_seconds: float, prompt: int, up_to: int | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """One whole run as JSON data, without its time. Raises ServerError.
+
+    ``prompt``: tokens of Claude Code's own. ``up_to``: the longest prompt; None: as long as one takes LONGEST
+    seconds at most. ``say`` is told each step before it begins, and the seconds that are left.
+    """
+    say(f"reading {SIZES[0]} tokens")
+    speeds = [bench.speed(SIZES[0])]
+    first: dict[str, Any] | None = None
+    skipped: list[dict[str, str]] = []
+    steps = {size: f"{size:,} tokens" for size in SIZES[1:]} | {prompt: f"first answer after {prompt:,} tokens"}
+    for size, name in sorted(steps.items()):
+        if why := _skipped(bench.window, size, up_to, speeds[-1]):
+            skipped.append({"what": name, "why": why})
+            continue
+        ahead = [each for each in steps if each >= size and not _skipped(bench.window, each, up_to, speeds[-1])]
+        say(f"reading {size:,} tokens; {_about(sum(_seconds(each, speeds[-1]) for each in ahead))} left")
+        if size == prompt:
+            first = bench.first_answer(prompt)
+        else:
+            speeds.append(bench.speed(size))
     return {
         "profile": bench.profile,
         "build": bench.build,
         "load_seconds": round(load_seconds, 2),
         "first_answer": first,
         "speeds": speeds,
+        "skipped": skipped,
     }
+
+
+def _seconds(size: int, known: dict[str, Any]) -> float:
+    """What a prompt of ``size`` tokens will take, from the speeds with a shorter one."""
+    if not known["prefill"] or not known["decode"]:
+        return 0.0
+    return size / known["prefill"] * (size / known["tokens"]) ** FADING + ANSWER / known["decode"]
+
+
+def _skipped(window: int, size: int, up_to: int | None, known: dict[str, Any]) -> str:
+    """Why a size is not measured; empty when it is."""
+    if size + ANSWER > window:
+        return f"the profile's window holds {window:,}"
+    if up_to is not None:
+        return f"longer than {up_to:,}" if size > up_to else ""
+    seconds = _seconds(size, known)
+    return f"would take {_about(seconds)}; --up-to {size} measures it" if seconds > LONGEST else ""
+
+
+def _about(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else f"about {max(seconds, 1):.0f} s"

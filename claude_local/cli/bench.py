@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,32 +14,33 @@ import click
 from rich.console import Console
 
 from claude_local.bench.history import last, losses, save
-from claude_local.bench.measure import SIZES, Bench, measure
+from claude_local.bench.measure import LONGEST, Bench, measure
 from claude_local.claude.tool_sets import DEFAULT, SETS, tool_set
 from claude_local.cli.completion import profiles
 from claude_local.cli.machine import Machine, pass_machine
 from claude_local.cli.output import Exit, Problem, console, json_option, print_json, table
 from claude_local.cli.switching import UNLOAD, follow
 from claude_local.server.client import LlamaClient, ServerError
+from claude_local.server.prompt_files import PromptFile, prompt_files
 
 
 @click.command()
 @click.argument("profile", required=False, shell_complete=profiles)
 @click.option(
     "--up-to",
-    default=max(SIZES),
+    type=int,
     metavar="TOKENS",
-    help=f"The longest prompt (default: {max(SIZES)}).",
-    show_default=False,
+    help=f"The longest prompt (default: as long as one takes {LONGEST / 60:.0f} minutes at most).",
 )
 @json_option
 @pass_machine
-def bench(machine: Machine, profile: str | None, up_to: int, as_json: bool) -> Exit:
+def bench(machine: Machine, profile: str | None, up_to: int | None, as_json: bool) -> Exit:
     """Measure PROFILE (default: the active one): load, first answer cold and warm, prefill and decode at 512, 4,096 and
     16,384 tokens.
 
-    Takes minutes on a machine without a GPU, and sessions wait. bench keeps the result, and compares it with the last
-    one. Exit status 1: something is more than 10 % slower.
+    Takes minutes on a machine without a GPU, and sessions wait. It says how long, and leaves out a prompt that would
+    take more than 5 minutes. bench keeps the result, and compares it with the last one. Exit status 1: something is
+    more than 10 % slower.
     """
     with machine.manager() as manager:
         models = manager.json("GET", "/models")["models"]
@@ -64,25 +66,43 @@ def bench(machine: Machine, profile: str | None, up_to: int, as_json: bool) -> E
 
 
 def _run(
-    machine: Machine, manager: LlamaClient, profile: str, active: str, up_to: int, *, silent: bool
+    machine: Machine, manager: LlamaClient, profile: str, active: str, up_to: int | None, *, silent: bool
 ) -> dict[str, Any]:
     """Load the profile, measure it, and load the active one again, also after a signal. Raises Problem, ServerError."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with Console(stderr=True, quiet=silent).status("unloading the model") as shown:
+
+        def say(step: str) -> None:
+            shown.update(step)
+            if not silent and not shown.console.is_terminal:
+                print(step, file=sys.stderr)
+
         manager.json("POST", "/stop", {}, timeout=UNLOAD)
-        shown.update(f"loading {profile}")
+        kept = {each.path for each in _kept(machine)}
+        say(f"loading {profile}")
         try:
             load = follow(manager, profile, silent=True)["seconds"].get("loading", 0.0)
             server = LlamaClient(f"http://127.0.0.1:{machine.server_port}", machine.token)
             try:
-                return measure(Bench(server, profile), load, _prompt(machine, profile), up_to, shown.update)
+                return measure(Bench(server, profile), load, _prompt(machine, profile), up_to, say)
             except ServerError as error:
                 raise Problem(f"llama-server did not finish: {error}", "llama-local logs") from None
         finally:
-            if profile != active:
-                shown.update(f"loading {active} again")
-                follow(manager, active, silent=True)
+            say(f"loading {active} again")
+            # llama-server keeps the last prompt as if it were a conversation. Nobody goes on with it.
+            manager.json("POST", "/stop", {}, timeout=UNLOAD)
+            for each in _kept(machine):
+                if each.path not in kept and each.kind == "session":
+                    each.path.unlink(missing_ok=True)
+            follow(manager, active, silent=True)
+
+
+def _kept(machine: Machine) -> list[PromptFile]:
+    """The prompts that llama-server keeps in files; none where it may keep none."""
+    with suppress(OSError):
+        return prompt_files(Path(machine.paths.server_prompts))
+    return []
 
 
 def _prompt(machine: Machine, profile: str) -> int:
@@ -111,6 +131,8 @@ def _show(run: dict[str, Any], before: dict[str, Any] | None) -> None:
             f"warm {first['warm_seconds']:.1f} s ({first['warm_cached']:,} tokens cached)"
         )
     console().print(rows)
+    for each in run["skipped"]:
+        print(f"not measured: {each['what']}: {each['why']}")
 
 
 def _speed(tokens: float | None) -> str:

@@ -22,7 +22,8 @@ from tests.manager.stand import TOKEN, Manager
 
 
 class Server(ScriptedRouter):
-    """Reads ``prefill`` and writes ``decode`` tokens a second, and keeps the last prompt."""
+    """Reads ``prefill`` and writes ``decode`` tokens a second, and keeps the last prompt: in its slot, and in the file
+    ``keeps`` when the model is unloaded."""
 
     prefill, decode, busy_slot, window = 1000.0, 50.0, False, 20000
 
@@ -33,9 +34,12 @@ class Server(ScriptedRouter):
         self.hold.set()
         self.reading = threading.Event()
         self.read: list[tuple[str, int, bool]] = []
+        self.keeps: Path | None = None
 
     def _answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         match path:
+            case "/models/unload" if self.keeps and self.read:
+                self.keeps.write_bytes(bytes(24))
             case "/slots":
                 return 200, [{"id": 0, "is_processing": self.busy_slot}]
             case "/props":
@@ -111,6 +115,34 @@ def test_a_small_window_is_measured_as_far_as_it_goes(manager: Manager) -> None:
     told = json.loads(bench(manager, "--json").stdout)
     assert [each["tokens"] for each in told["speeds"]] == [512]
     assert told["first_answer"] is None, "Claude Code's prompt does not fit"
+    held = "the profile's window holds 4,096"
+    left_out = ("4,096 tokens", "first answer after 5,047 tokens", "16,384 tokens")
+    assert told["skipped"] == [{"what": what, "why": held} for what in left_out]
+
+
+@pytest.mark.slow
+def test_a_prompt_that_takes_more_than_five_minutes_is_measured_only_when_it_is_named(manager: Manager) -> None:
+    manager.router.prefill = 40.0
+    done = bench(manager, "large")
+    assert done.returncode == 0 and "reading 3,324 tokens; about 5 minutes left" in done.stderr
+    why = "not measured: 16,384 tokens: would take about 9 minutes; --up-to 16384 measures it\n"
+    assert done.stdout.endswith(why)
+    assert [size for _, size, _ in manager.router.read] == [512, 3324 - 128, 3324, 4096]
+    bench(manager, "large", "--up-to", "16384")
+    assert manager.router.read[-1][1] == 16384
+
+
+@pytest.mark.slow
+def test_its_own_prompts_are_not_kept_as_conversations(manager: Manager) -> None:
+    folder = Path(Paths(home=str(manager.folder), model_dir="", bin_dir="").server_prompts)
+    folder.mkdir(parents=True)
+    names = [f"small-{'0' * 12}.{digit * 16}.{kind}" for digit, kind in (("1", "session"), ("2", "shared"))]
+    for name in names:
+        (folder / name).write_bytes(bytes(24))
+    ours = folder / f"small-{'0' * 12}.{'3' * 16}.session"
+    manager.router.keeps = ours
+    assert bench(manager, "--up-to", "512").returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == names
 
 
 def test_while_a_session_is_answered_nothing_is_measured(manager: Manager) -> None:
