@@ -1,134 +1,200 @@
 #!/usr/bin/env python3
-"""Measure what one core reads and writes with models of real shapes and random weights. Nothing is downloaded.
+"""Measure profiles on this machine's processor with random weights of the real shape. Nothing is downloaded.
 
-    python benchmarks/cpu_speed.py --image IMAGE --tokenizer FILE.gguf Qwen3-Coder-30B-A3B gpt-oss-20b
+    python benchmarks/cpu_speed.py --server PATH/llama-server --tokenizer FILE.gguf --threads 1 qwen3.5-4b-q4
+    ... --try cache-type-k=f16,cache-type-v=f16 --try flash-attn=off qwen3.5-4b-q4
+    ... --layers 4 8 qwen3-coder-30b-q4
 
-For each shape it writes two models of a few layers into a temporary folder, and has llama-server read a prompt and
-write an answer with one thread. Processor seconds count, not the clock, so other load on the machine matters little.
-The difference of the two gives one layer, and that the whole model. The last columns are what
-claude_local/models/speed.py expects of one core. The container is removed.
+For each profile it writes a model into a temporary folder and starts llama-server with the profile's flags. The server
+reads a prompt and writes an answer as for ``llama-local bench``. ``--try`` adds a run with other flags. ``clock`` is
+what bench shows. ``work`` counts processor seconds, so other load on the machine matters little with one thread.
+``expected`` is the estimate of claude_local/models/speed.py for as many cores, with the bandwidth that is measured
+first. With ``--layers``, the difference of two models of a few layers gives one layer, and that the whole model: for
+models that this machine's memory does not hold.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import random_model
+from claude_local.bench.measure import Bench
+from claude_local.hardware import bandwidth
 from claude_local.models.architecture import shipped
+from claude_local.models.memory import Serving, estimate
+from claude_local.models.profile import Profile
+from claude_local.models.profiles import parse
 from claude_local.models.speed import Processor, expected
+from claude_local.server.client import LlamaClient, ServerError
 
-NAME = "claude-local-cpu-speed"
+ROOT = Path(__file__).resolve().parents[1]
 PORT = 18097
+TICKS = os.sysconf("SC_CLK_TCK")
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Figures:
+    """``size``: bytes of the weights. ``clock_*``: tokens a second. ``work_*``: processor seconds a token. Memory in
+    bytes after all requests: ``anonymous`` and ``mapped`` pages that are resident."""
+
+    size: int
+    clock_reads: float
+    clock_writes: float
+    work_reads: float
+    work_writes: float
+    anonymous: int
+    mapped: int
 
 
 class Server:
-    """llama-server with one thread in a container; a context manager."""
+    """llama-server with one model; a context manager."""
 
-    def __init__(self, docker: str, image: str, model: Path) -> None:
-        self._docker = docker
+    def __init__(self, binary: Path, model: Path, threads: int, context: int, flags: Mapping[str, str]) -> None:
         # fmt: off
         self._argv = [
-            docker, "run", "--detach", "--rm", "--name", NAME, "--init", "--read-only", "--cap-drop", "ALL",
-            "--user", "10001:10001", "--publish", f"127.0.0.1:{PORT}:8080", "--tmpfs", "/tmp",
-            "--mount", f"type=bind,source={model.parent},target=/models,readonly", image,
-            "--model", f"/models/{model.name}", "--host", "0.0.0.0", "--port", "8080", "--offline", "--no-ui",
-            "--parallel", "1", "--ctx-size", "8192", "--threads", "1", "--threads-batch", "1", "--no-warmup",
+            str(binary), "--model", str(model), "--host", "127.0.0.1", "--port", str(PORT), "--offline", "--no-ui",
+            "--parallel", "1", "--ctx-size", str(context), "--cache-ram", "0",
+            "--threads", str(threads), "--threads-batch", str(threads),
         ]
         # fmt: on
+        for key, value in flags.items():
+            self._argv += {"true": [f"--{key}"], "false": [f"--no-{key}"]}.get(value, [f"--{key}", value])
+        self.client = LlamaClient(f"http://127.0.0.1:{PORT}")
 
     def __enter__(self) -> Server:
-        subprocess.run(self._argv, check=True, stdout=subprocess.DEVNULL)
-        for _ in range(300):
+        environment = os.environ | {"LD_LIBRARY_PATH": str(Path(self._argv[0]).parent)}
+        self._process = subprocess.Popen(
+            self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        )
+        while self._process.poll() is None:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health", timeout=5):
-                    return self
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.5)
-        raise SystemExit("the server does not load the model")
+                self.client.json("GET", "/health")
+                return self
+            except ServerError:
+                time.sleep(0.2)
+        raise SystemExit(f"the server does not load the model: {' '.join(self._argv)}")
 
     def __exit__(self, *_: object) -> None:
-        subprocess.run([self._docker, "rm", "--force", NAME], check=False, stdout=subprocess.DEVNULL)
+        self._process.terminate()
+        self._process.wait()
 
     def seconds(self) -> float:
-        """Processor seconds of the container so far."""
-        listed = subprocess.run(
-            [self._docker, "top", NAME, "-o", "pid,comm"], check=True, capture_output=True, text=True
+        """Processor seconds so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of anonymous and of mapped pages that are resident."""
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        known = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)
+                 if name in ("RssAnon", "RssFile")}  # fmt: skip
+        return known["RssAnon"], known["RssFile"]
+
+
+def figures(options: argparse.Namespace, model: Path, flags: Mapping[str, str]) -> Figures:
+    """Start a server on ``model``, and measure it."""
+    with Server(options.server, model, options.threads, options.context, flags) as server:
+        bench = Bench(server.client, "model")
+        bench.request(64, 2, reuse=False)
+        before = server.seconds()
+        read = bench.request(options.prompt, 1, reuse=False)
+        between = server.seconds()
+        bench.request(512, 1, reuse=False)
+        short = server.seconds()
+        written = bench.request(512, 1 + options.answer, reuse=False)
+        after = server.seconds()
+        return Figures(
+            size=model.stat().st_size,
+            clock_reads=read.read_speed or 0.0,
+            clock_writes=written.decode_speed or 0.0,
+            work_reads=(between - before) / options.prompt,
+            work_writes=(after - short - (short - between)) / options.answer,
+            anonymous=server.memory()[0],
+            mapped=server.memory()[1],
         )
-        ticks = 0
-        for line in listed.stdout.splitlines()[1:]:
-            pid, name = line.split(maxsplit=1)
-            if name.startswith("llama-server"):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
-        return ticks / 100
 
-    def ask(self, tokens: int, answer: int) -> float:
-        """Processor seconds of one request with a prompt of ``tokens``."""
-        body: dict[str, Any] = {
-            "prompt": [1000 + n * 7 % 9000 for n in range(tokens)], "n_predict": answer, "cache_prompt": False,
-            "ignore_eos": True, "temperature": 0,
-        }  # fmt: skip
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{PORT}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
+
+def whole(options: argparse.Namespace, profile: Profile, folder: Path) -> list[Figures]:
+    """The figures of the whole model with each set of flags."""
+    model = folder / "model.gguf"
+    random_model.write(model, profile.architecture or "", options.tokenizer)
+    return [figures(options, model, {**profile.options, **tried}) for tried in options.tried]
+
+
+def extrapolated(options: argparse.Namespace, profile: Profile, folder: Path) -> list[Figures]:
+    """The same from two models of ``--layers`` layers. The clock's figures are those of the bigger one."""
+    few, many = options.layers
+    rest = (shipped()[profile.architecture or ""].layers_count - few) / (many - few)
+    measured = []
+    for layers in options.layers:
+        model = folder / "model.gguf"
+        random_model.write(model, profile.architecture or "", options.tokenizer, layers)
+        measured.append([figures(options, model, {**profile.options, **tried}) for tried in options.tried])
+    return [
+        replace(
+            second,
+            size=round(first.size + rest * (second.size - first.size)),
+            work_reads=first.work_reads + rest * (second.work_reads - first.work_reads),
+            work_writes=first.work_writes + rest * (second.work_writes - first.work_writes),
         )
-        before = self.seconds()
-        with urllib.request.urlopen(request, timeout=900) as reply:
-            reply.read()
-        return self.seconds() - before
+        for first, second in zip(*measured, strict=True)
+    ]
 
 
-def per_token(options: argparse.Namespace, model: Path) -> tuple[float, float]:
-    """Processor seconds for one token of the prompt, and for one of the answer."""
-    with Server(options.docker, options.image, model) as server:
-        server.ask(64, 2)
-        read = server.ask(options.prompt, 1)
-        one, all_of_it = server.ask(8, 1), server.ask(8, 1 + options.answer)
-    return read / options.prompt, (all_of_it - one) / options.answer
+def flags_of(text: str) -> dict[str, str]:
+    """``flash-attn=off,ubatch-size=256``"""
+    return dict(each.split("=", 1) for each in text.split(",") if each)
 
 
 def main() -> int:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shapes", nargs="+", help="records of architectures.json")
-    parser.add_argument("--image", required=True)
+    parser.add_argument("profiles", nargs="+", help="of models.conf")
+    parser.add_argument("--server", type=Path, required=True, help="llama-server")
     parser.add_argument("--tokenizer", type=Path, required=True, help="a GGUF file to take the tokenizer from")
-    parser.add_argument("--layers", type=int, nargs=2, default=(4, 8))
-    parser.add_argument("--prompt", type=int, default=2048, help="tokens")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--context", type=int, default=8192, help="tokens")
+    parser.add_argument("--prompt", type=int, default=4000, help="tokens")
     parser.add_argument("--answer", type=int, default=48, help="tokens")
-    parser.add_argument("--docker", default="docker")
+    parser.add_argument("--layers", type=int, nargs=2, metavar=("FEW", "MANY"))
+    parser.add_argument("--try", dest="tried", type=flags_of, action="append", default=[{}], metavar="FLAG=VALUE,...")
     options = parser.parse_args()
-    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
-    print(f"{'shape':<22} {'GB':>6} {'reads t/s':>10} {'writes t/s':>10} {'expected':>18}")
-    for shape in options.shapes:
-        architecture = shipped()[shape]
-        seconds, sizes = [], []
+    profiles = parse((ROOT / "models.conf").read_text())
+    words = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
+    rate = bandwidth.measure()
+    processor = Processor.of(options.threads, words, rate)
+    print(f"{options.threads} threads; all cores together read {rate / 1e9:.0f} GB/s", flush=True)
+    print(f"{'profile, flags':<44} {'':>8} {'clock':>6} {'work':>6} {'expected':>8}  resident, MiB (estimate)")
+    for name in options.profiles:
+        profile = profiles[name]
+        shape = shipped()[profile.architecture or ""]
         with tempfile.TemporaryDirectory() as folder:
-            Path(folder).chmod(0o755)
-            for layers in options.layers:
-                model = Path(folder) / "model.gguf"
-                sizes.append(random_model.write(model, shape, options.tokenizer, layers))
-                model.chmod(0o644)
-                seconds.append(per_token(options, model))
-        few, many = options.layers
-        rest = (architecture.layers_count - few) / (many - few)
-        weights = round(sizes[0] + rest * (sizes[1] - sizes[0]))
-        reads, writes = (1 / (first + rest * (second - first)) for first, second in zip(*seconds, strict=True))
-        ours = expected(architecture, weights, Processor.of(1, flags, None))
-        print(
-            f"{shape:<22} {weights / 1e9:6.1f} {reads:10.1f} {writes:10.1f} "
-            f"{ours.prefill:8.1f} {ours.decode:8.1f}", flush=True,
-        )  # fmt: skip
+            measured = (extrapolated if options.layers else whole)(options, profile, Path(folder))
+        for tried, each in zip(options.tried, measured, strict=True):
+            label = " ".join([name, *(f"{key}={value}" for key, value in tried.items())])
+            ours = expected(shape, each.size, processor)
+            serving = Serving.of({"parallel": "1", **profile.options, **tried}, options.context)
+            memory = f"{each.anonymous / MIB:,.0f} + {each.mapped / MIB:,.0f} mapped"
+            if not options.layers:
+                memory += f" ({estimate(shape, each.size, serving).total / MIB:,.0f})"
+            rows = (
+                ("reads", each.clock_reads, options.threads / each.work_reads, ours.prefill, memory),
+                ("writes", each.clock_writes, options.threads / each.work_writes, ours.decode, ""),
+            )
+            for what, clock, work, wanted, more in rows:
+                print(f"{label:<44} {what:>8} {clock:6.1f} {work:6.1f} {wanted:8.1f}  {more}".rstrip(), flush=True)
+                label = ""
     return 0
 
 

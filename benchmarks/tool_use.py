@@ -18,25 +18,22 @@ after SIGTERM 143, and every process that the benchmark started has ended.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-from tool_use_tasks import ABOUT, CHAT, HELD_OUT, TUNED, Task
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-GRACE = 10.0  # seconds that a command may take to end after SIGTERM
+from benchmarks.tool_use_tasks import ABOUT, CHAT, HELD_OUT, TUNED
+from claude_local.bench.sessions import Session, run
+from claude_local.bench.tasks import Task
+
 JUDGED = ("Glob", "Read", "Write")  # the tools that --aim is about
 TOOLS = ("Glob", "Read", "Write", "Edit", CHAT, ABOUT)
 
@@ -59,82 +56,29 @@ class Outcome:
 def tasks_of(tools: Iterable[str], half: str | None = None) -> list[tuple[Task, bool]]:
     """The tasks of ``tools`` with whether each is held out. ``half`` is ``tuned``, ``held-out`` or None for both."""
     halves = [(TUNED, False)] * (half != "held-out") + [(HELD_OUT, True)] * (half != "tuned")
-    return [(task, held_out) for tool in tools for tasks, held_out in halves for task in tasks if task.tool == tool]
+    return [(task, held_out) for tool in tools for tasks, held_out in halves for task in tasks if task.kind == tool]
 
 
-def prepare(task: Task, workspace: Path) -> None:
-    """Write the task's files into ``workspace``."""
-    for name, text in task.files.items():
-        path = workspace / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def events_of(output: str) -> list[dict[str, Any]]:
-    """The JSON objects in ``claude``'s stream-json ``output``, one a line; other lines are skipped."""
-    events = []
-    for line in output.splitlines():
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict):
-                events.append(event)
-    return events
-
-
-def result_of(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The last event of the type ``result``; {} when there is none."""
-    return next((event for event in reversed(events) if event.get("type") == "result"), {})
-
-
-def calls_of(events: Sequence[dict[str, Any]]) -> list[tuple[str, bool]]:
-    """Every tool call as (tool, whether its result has no error), in order."""
-    contents = [(event.get("message") or {}).get("content") for event in events]
-    blocks = [block for content in contents if isinstance(content, list) for block in content]
-    succeeded = {
-        block["tool_use_id"]: not block.get("is_error") for block in blocks if block.get("type") == "tool_result"
-    }
-    return [(block["name"], succeeded.get(block["id"], False)) for block in blocks if block.get("type") == "tool_use"]
-
-
-def problem_of(task: Task, workspace: Path, calls: Sequence[tuple[str, bool]], answer: str) -> str:
-    """What is wrong with a finished run of ``task`` in ``workspace``; empty when it was right."""
-    if task.tool == CHAT:
+def problem_of(task: Task, session: Session, lacking: str) -> str:
+    """What is wrong with a finished run of ``task``; empty when it was right. ``lacking``: in answer and files."""
+    calls = session.calls
+    if session.fault:
+        return session.fault
+    if task.kind == CHAT:
         if calls:
             return f"{calls[0][0]} was called, no tool is needed"
-        if not answer.strip() or "```json" in answer:
+        if not session.answer.strip() or "```json" in session.answer:
             return "no answer in words"
     elif not calls:
         return "no tool was called"
-    elif task.tool == ABOUT:
+    elif task.kind == ABOUT:
         if not any(succeeded for _, succeeded in calls):
             return "every call ended with an error"
-    elif not any(name == task.tool for name, _ in calls):
-        return f"{task.tool} was not called"
-    elif (task.tool, True) not in calls:
-        return f"every {task.tool} call ended with an error"
-    missing = [word for word in task.answer if word.lower() not in answer.lower()]
-    if missing:
-        return f"the answer lacks {', '.join(missing)}"
-    for name, pattern in task.leaves.items():
-        path = workspace / name
-        if not path.is_file():
-            return f"{name} does not exist"
-        text = path.read_text(errors="replace")
-        if not re.search(pattern, text):
-            return f"{name} contains {text[:80]!r}"
-        if name in task.spoils and re.search(task.spoils[name], text):
-            return f"{name} still contains {task.spoils[name]}"
-    return ""
-
-
-def end(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """End ``process`` and its group with SIGTERM, after GRACE with SIGKILL. Returns its output and errors so far."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=GRACE)
-    return "", ""  # a process outside the group holds the pipes open
+    elif not any(name == task.kind for name, _ in calls):
+        return f"{task.kind} was not called"
+    elif (task.kind, True) not in calls:
+        return f"every {task.kind} call ended with an error"
+    return lacking
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -142,59 +86,19 @@ def stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def execute(argv: Sequence[str], workspace: Path, timeout: float) -> tuple[str, str, int | None]:
-    """Run a command in ``workspace``. Returns output, errors, and exit status (None after ``timeout`` seconds).
-
-    However this function is left, no process of the command's group runs on.
-    """
-    with subprocess.Popen(
-        argv, cwd=workspace, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        try:
-            output, errors = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            return *end(process), None
-        except BaseException:
-            end(process)
-            raise
-    return output, errors, process.returncode
-
-
-def run(task: Task, held_out: bool, command: Sequence[str], timeout: float, max_turns: int) -> Outcome:
+def outcome_of(task: Task, held_out: bool, command: Sequence[str], timeout: float, max_turns: int) -> Outcome:
     """Run ``task`` once in a workspace of its own, for at most ``timeout`` seconds."""
-    argv = [*command, "-p", task.prompt, "--output-format", "stream-json", "--verbose"]
-    argv += ["--permission-mode", "acceptEdits", "--max-turns", str(max_turns)]
-    # One path for all tasks: it stands in the prompt, and another one each time would be read anew with all after it.
-    workspace = Path.home() / f"claude-local-benchmark-{os.getpid()}"
-    workspace.mkdir()
-    try:
-        prepare(task, workspace)
-        started = time.monotonic()
-        output, errors, status = execute(argv, workspace, timeout)
-        seconds = time.monotonic() - started
-        events = events_of(output)
-        calls, result = calls_of(events), result_of(events)
-        answer = str(result.get("result") or "")
-        if status is None:
-            problem = f"not done after {timeout:.0f} s"
-        elif not events:
-            problem = f"no events; exit status {status}: {errors.strip()[-200:]}"
-        else:
-            problem = problem_of(task, workspace, calls, answer)
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
-    usage = result.get("usage") or {}
+    session, lacking = run(task, command, timeout, max_turns)
     return Outcome(
-        tool=task.tool,
+        tool=task.kind,
         held_out=held_out,
         prompt=task.prompt,
-        problem=problem,
-        calls=[name if succeeded else f"{name} (error)" for name, succeeded in calls],
-        answer=answer,
-        seconds=round(seconds, 1),
-        input_tokens=int(usage.get("input_tokens") or 0) + int(usage.get("cache_read_input_tokens") or 0),
-        output_tokens=int(usage.get("output_tokens") or 0),
+        problem=problem_of(task, session, lacking),
+        calls=[name if succeeded else f"{name} (error)" for name, succeeded in session.calls],
+        answer=session.answer,
+        seconds=session.seconds,
+        input_tokens=session.tokens("input_tokens", "cache_read_input_tokens"),
+        output_tokens=session.tokens("output_tokens"),
     )
 
 
@@ -259,7 +163,7 @@ def main() -> int:
     outcomes = []
     for task, held_out in tasks_of(options.tool or TOOLS, options.half):
         for _ in range(options.runs):
-            outcomes.append(run(task, held_out, command, options.timeout, options.max_turns))
+            outcomes.append(outcome_of(task, held_out, command, options.timeout, options.max_turns))
             report(outcomes[-1])
             if options.json:
                 options.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1) + "\n")

@@ -7,28 +7,10 @@ a model look better.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from claude_local.bench.tasks import Task
 
-CHAT = "Chat"  # instead of a tool's name: a task that needs no tool
-ABOUT = "About"  # a question about the whole workspace: any tool will do
-
-
-@dataclass(frozen=True)
-class Task:
-    """One request. ``tool`` is the tool that must be used for it; for CHAT none may be used, for ABOUT any.
-
-    * ``files``: path -> text of the files in the workspace before the run
-    * ``answer``: words that the final answer must contain, in upper or lower case
-    * ``leaves``: path -> regular expression that the file must match after the run
-    * ``spoils``: path -> regular expression that the file must not match after the run
-    """
-
-    tool: str
-    prompt: str
-    files: dict[str, str] = field(default_factory=dict)
-    answer: tuple[str, ...] = ()
-    leaves: dict[str, str] = field(default_factory=dict)
-    spoils: dict[str, str] = field(default_factory=dict)
+# The kind of a task is the tool that must be used for it, or one of these: none may be used, any will do.
+CHAT, ABOUT = "Chat", "About"
 
 
 def _named(paths: str) -> dict[str, str]:

@@ -100,7 +100,7 @@ def measure(
             skipped.append({"what": name, "why": why})
             continue
         ahead = [each for each in steps if each >= size and not _skipped(bench.window, each, up_to, speeds[-1])]
-        say(f"reading {size:,} tokens; {_about(sum(_seconds(each, speeds[-1]) for each in ahead))} left")
+        say(f"reading {size:,} tokens; {about(sum(_seconds(each, speeds[-1]) for each in ahead))} left")
         if size == prompt:
             first = bench.first_answer(prompt)
         else:
@@ -129,8 +129,9 @@ def _skipped(window: int, size: int, up_to: int | None, known: dict[str, Any]) -
     if up_to is not None:
         return f"longer than {up_to:,}" if size > up_to else ""
     seconds = _seconds(size, known)
-    return f"would take {_about(seconds)}; --up-to {size} measures it" if seconds > LONGEST else ""
+    return f"would take {about(seconds)}; --up-to {size} measures it" if seconds > LONGEST else ""
 
 
-def _about(seconds: float) -> str:
+def about(seconds: float) -> str:
+    """For people: ``about 4 minutes``."""
     return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else f"about {max(seconds, 1):.0f} s"

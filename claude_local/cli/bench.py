@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
+from os.path import isfile
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from claude_local.bench.history import last, losses, save
-from claude_local.bench.measure import LONGEST, Bench, measure
+from claude_local.bench.measure import LONGEST, Bench, about, measure
+from claude_local.bench.sessions import graded
+from claude_local.bench.tasks import TASKS
 from claude_local.claude.tool_sets import DEFAULT, SETS, tool_set
 from claude_local.cli.completion import profiles
 from claude_local.cli.machine import Machine, pass_machine
@@ -32,15 +40,16 @@ from claude_local.server.prompt_files import PromptFile, prompt_files
     metavar="TOKENS",
     help=f"The longest prompt (default: as long as one takes {LONGEST / 60:.0f} minutes at most).",
 )
+@click.option("--tasks", is_flag=True, help="Also run 20 small tasks through claude-local, and grade them.")
 @json_option
 @pass_machine
-def bench(machine: Machine, profile: str | None, up_to: int | None, as_json: bool) -> Exit:
+def bench(machine: Machine, profile: str | None, up_to: int | None, tasks: bool, as_json: bool) -> Exit:
     """Measure PROFILE (default: the active one): load, first answer cold and warm, prefill and decode at 512, 4,096 and
     16,384 tokens.
 
     Takes minutes on a machine without a GPU, and sessions wait. It says how long, and leaves out a prompt that would
     take more than 5 minutes. bench keeps the result, and compares it with the last one. Exit status 1: something is
-    more than 10 % slower.
+    more than 10 % slower, or a task failed for another reason than the model.
     """
     with machine.manager() as manager:
         models = manager.json("GET", "/models")["models"]
@@ -50,11 +59,12 @@ def bench(machine: Machine, profile: str | None, up_to: int | None, as_json: boo
             raise Problem(f"there is no profile {profile!r} on this machine", "llama-local models")
         if any(slot["busy"] for slot in manager.json("GET", "/slots")["slots"]):
             raise Problem("a session is being answered, and would change the figures", "llama-local status")
-        run = _run(machine, manager, profile, active, up_to, silent=as_json)
+        run = _run(machine, manager, profile, active, up_to, tasks, silent=as_json)
     run = {"when": datetime.now(timezone.utc).isoformat(timespec="seconds"), **run}
     directory = Path(machine.paths.benchmarks)
     before = last(directory, profile)
     lost = losses(before, run) if before else []
+    faults = [f"{each['kind']}: {each['fault']}" for each in run["tasks"] or [] if each["fault"]]
     save(directory, run)
     if as_json:
         print_json({**run, "before": before, "losses": lost})
@@ -62,11 +72,20 @@ def bench(machine: Machine, profile: str | None, up_to: int | None, as_json: boo
         _show(run, before)
         for line in lost:
             print(f"slower  {line}")
-    return Exit.PROBLEM if lost else Exit.DONE
+        for line in faults:
+            print(f"fault   {line}")
+    return Exit.PROBLEM if lost or faults else Exit.DONE
 
 
 def _run(
-    machine: Machine, manager: LlamaClient, profile: str, active: str, up_to: int | None, *, silent: bool
+    machine: Machine,
+    manager: LlamaClient,
+    profile: str,
+    active: str,
+    up_to: int | None,
+    tasks: bool,
+    *,
+    silent: bool,
 ) -> dict[str, Any]:
     """Load the profile, measure it, and load the active one again, also after a signal. Raises Problem, ServerError."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -85,7 +104,8 @@ def _run(
             load = follow(manager, profile, silent=True)["seconds"].get("loading", 0.0)
             server = LlamaClient(f"http://127.0.0.1:{machine.server_port}", machine.token)
             try:
-                return measure(Bench(server, profile), load, _prompt(machine, profile), up_to, say)
+                run = measure(Bench(server, profile), load, _prompt(machine, profile), up_to, say)
+                return {**run, "tasks": list(_graded(machine, say)) if tasks else None}
             except ServerError as error:
                 raise Problem(f"llama-server did not finish: {error}", "llama-local logs") from None
         finally:
@@ -96,6 +116,18 @@ def _run(
                 if each.path not in kept and each.kind == "session":
                     each.path.unlink(missing_ok=True)
             follow(manager, active, silent=True)
+
+
+def _graded(machine: Machine, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """The outcome of each graded task with the model that is active."""
+    wrapper = machine.paths.wrapper if isfile(machine.paths.wrapper) else which("claude-local")
+    if wrapper is None:
+        raise Problem("claude-local is not on PATH", "./provision")
+    began = time.monotonic()
+    for done, task in enumerate(TASKS):
+        left = f"; {about((time.monotonic() - began) / done * (len(TASKS) - done))} left" if done else ""
+        say(f"task {done + 1} of {len(TASKS)}: {task.kind}{left}")
+        yield graded(task, [wrapper])
 
 
 def _kept(machine: Machine) -> list[PromptFile]:
@@ -131,8 +163,22 @@ def _show(run: dict[str, Any], before: dict[str, Any] | None) -> None:
             f"warm {first['warm_seconds']:.1f} s ({first['warm_cached']:,} tokens cached)"
         )
     console().print(rows)
+    if run["tasks"]:
+        console().print(_tasks(run["tasks"]))
     for each in run["skipped"]:
         print(f"not measured: {each['what']}: {each['why']}")
+
+
+def _tasks(outcomes: list[dict[str, Any]]) -> Table:
+    """The outcome of each graded task; how many of the open and of the held-out ones are right."""
+    rows = table("TASK", "HELD OUT", "RESULT", "SECONDS", "CALLS", right=("SECONDS",))
+    for each in outcomes:
+        result = each["fault"] or each["problem"] or "right"
+        held_out = "yes" if each["held_out"] else ""
+        rows.add_row(each["kind"], held_out, Text(result), f"{each['seconds']:.1f}", ", ".join(each["calls"]))
+    right = [each["held_out"] for each in outcomes if not each["fault"] and not each["problem"]]
+    rows.caption = f"right: {right.count(False)} open, {right.count(True)} held out, of {len(outcomes)}"
+    return rows
 
 
 def _speed(tokens: float | None) -> str:

@@ -94,7 +94,7 @@ def test_it_measures_another_profile_and_loads_the_active_one_again(manager: Man
     assert first["warm_seconds"] == 0.15
     assert 0.1 < told["load_seconds"] < 3
     assert (told["profile"], told["build"], told["before"], told["losses"]) == ("large", "b11434", None, [])
-    assert lacks({**example("bench"), "before": None}, told) == []
+    assert lacks({**example("bench"), "before": None, "tasks": None}, told) == []
     assert manager.router.alias() == "small" and manager.state() == "ready"
     assert {model for model, _, _ in manager.router.read} == {"large"}
 
@@ -150,6 +150,22 @@ def test_while_a_session_is_answered_nothing_is_measured(manager: Manager) -> No
     done = bench(manager)
     assert done.returncode == 1 and done.stderr.endswith("  Fix: llama-local status\n")
     assert manager.state() == "ready"
+
+
+@pytest.mark.slow
+def test_it_grades_tasks_through_claude_local(manager: Manager) -> None:
+    wrapper = manager.folder / "bin/claude-local"
+    wrapper.parent.mkdir()
+    answer = '{"type": "result", "result": "lantern.ts, curtain.ts", "usage": {"output_tokens": 9}}'
+    wrapper.write_text(f"#!/bin/sh\n[ -e src/lantern.ts ] && echo '{answer}'\n")
+    wrapper.chmod(0o755)
+    done = bench(manager, "--up-to", "512", "--tasks", "--json")
+    tasks = json.loads(done.stdout)["tasks"]
+    assert [each["kind"] for each in tasks if not each["problem"]] == ["glob"]
+    assert lacks(example("bench")["tasks"][0], tasks[0]) == [] and len(tasks) == 20
+    assert done.returncode == 1 and len([each for each in tasks if each["fault"]]) == 19, "no result is a fault"
+    shown = bench(manager, "--up-to", "512", "--tasks").stdout
+    assert "right: 1 open, 0 held out, of 20" in shown and "fault   explain: no result, exit status 1" in shown
 
 
 @pytest.mark.slow
