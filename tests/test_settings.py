@@ -155,7 +155,7 @@ def test_problems_of_settings_and_profiles_are_reported_together(tmp_path: Path)
 def test_an_old_profile_id_still_works() -> None:
     settings = validate({**DEFAULTS, "default_profile": "qwen3-coder-ud-q5"})
     known = load_profiles(ROOT / "models.conf", settings)
-    assert canonical("qwen3-coder-ud-q5", known) == "qwen3-coder-next-ud-q5"
+    assert canonical("qwen3-coder-ud-q5", known) == "qwen3-coder-next-ud-q4"
     own = {"qwen3-coder-ud-q5": known["gpt-oss-20b"]}
     assert canonical("qwen3-coder-ud-q5", own) == "qwen3-coder-ud-q5"  # the user's own section wins
 

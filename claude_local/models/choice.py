@@ -29,9 +29,9 @@ from claude_local.models.profile import Profile
 # Ids of the hand-made setup that meant another model than their name says: old id -> (our id, the explanation).
 OLD_IDS = {
     "qwen3-coder-ud-q5": (
-        "qwen3-coder-next-ud-q5",
-        "qwen3-coder-ud-q5 was Qwen3-Coder-Next (80B) in the hand-made setup, here qwen3-coder-next-ud-q5; "
-        "the 30B model is qwen3-coder-30b-ud-q5",
+        "qwen3-coder-next-ud-q4",
+        "qwen3-coder-ud-q5 was Qwen3-Coder-Next (80B) in the hand-made setup, here qwen3-coder-next-ud-q4, a smaller "
+        "file; the 30B model is qwen3-coder-30b-q4",
     ),
 }
 # Bytes up to which a second profile that fits is placed unasked, on a machine without a GPU: the other small model.

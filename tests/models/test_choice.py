@@ -52,12 +52,12 @@ def select(computer: Machine, default: str = "auto", requested: list[str] | None
         (machine(gpu(8151, True)), "qwen3.5-9b-q4", 65536),
         (machine(gpu(16303, True)), "gpt-oss-20b", 98304),
         (machine(gpu(16303)), "gpt-oss-20b", 131072),
-        (machine(gpu(20475, True)), "gpt-oss-20b", 131072),
-        (machine(gpu(20475)), "glm-flash-q4", 65536),
+        (machine(gpu(20475, True)), "qwen3.6-35b-a3b-ud-iq4", 131072),
+        (machine(gpu(20475)), "qwen3.6-35b-a3b-ud-iq4", 196608),
         (machine(gpu(24564)), "qwen3.6-35b-a3b-ud-q4", 196608),
         (machine(gpu(24564, True)), "qwen3.6-35b-a3b-ud-q4", 98304),
         (machine(gpu(24564), gpu(16303, True)), "qwen3.6-35b-a3b-ud-q4", 262144),
-        (machine(gpu(81920)), "qwen3-coder-next-ud-q5", 262144),
+        (machine(gpu(81920)), "qwen3.6-35b-a3b-ud-q4", 262144),
     ],
 )
 def test_each_size_of_machine_gets_its_profile(computer: Machine, profile: str, context: int) -> None:
@@ -74,8 +74,8 @@ PROCESSORS = {
     "4 cores, AVX-512, 16 GB": (4, True, 40, 16, "qwen3.5-4b-q4"),
     "8 cores, AVX2, 16 GB": (8, False, 40, 16, "qwen3.5-4b-q4"),
     "16 cores, AVX-512, 16 GB": (16, True, 60, 16, "qwen3.5-9b-q4"),
-    "8 cores, AVX2, 32 GB": (8, False, 40, 32, "qwen3-coder-30b-q4"),
-    "8 cores, AVX-512, 64 GB": (8, True, 65, 64, "qwen3-coder-30b-ud-q5"),
+    "8 cores, AVX2, 32 GB": (8, False, 40, 32, "qwen3.6-35b-a3b-direct"),
+    "8 cores, AVX-512, 64 GB": (8, True, 65, 64, "qwen3.6-35b-a3b-direct"),
     "16 cores, AVX-512, 128 GB": (16, True, 65, 128, "qwen3-coder-next-ud-q4"),
 }
 
@@ -92,78 +92,85 @@ def test_a_machine_without_a_gpu_gets_what_its_processor_can_run(label: str) -> 
     assert f"| {label} | `{profile}` | {reads} | {writes} | {seconds} s |" in DECISION
 
 
-@pytest.mark.parametrize(
-    ("memory", "wanted", "cores", "wide"),
-    [
-        (16, "4 cores with AVX-512, or 8 with AVX2", 4, True),
-        (16, "4 cores with AVX-512, or 8 with AVX2", 8, False),
-        (16, "8 cores with AVX2, and DDR5", 8, False),
-        (32, "6 cores with AVX2", 6, False),
-        (64, "6 cores with AVX2", 6, False),
-        (128, "8 cores with AVX2", 8, False),
-    ],
-)
-def test_the_guides_table_of_processors_is_what_the_rule_gives(
-    memory: int, wanted: str, cores: int, wide: bool
-) -> None:
-    computer = replace(
-        machine(cores=cores, wide=wide, gbs=60 if "DDR5" in wanted else 40), memory=int(memory * GIB * 0.97 * 0.75)
-    )
-    assert f"| {memory} GB of memory | {wanted} | `{select(computer).choice.profile}` |" in GUIDE
-
-
 # What nvidia-smi counts on cards of so many GB.
 MIB_OF = {4: 4096, 6: 6144, 8: 8151, 10: 10240, 12: 12282, 16: 16303, 20: 20475, 24: 24564, 32: 32607, 40: 40960}
 MIB_OF |= {48: 49140, 64: 65536, 80: 81559}
-GUIDE_ROWS = {
-    "no GPU": [()],
-    "less than 6 GB of video memory": [(4,)],
+# Label in the guide's table -> the cards of machines, in GB.
+GPU_ROWS = {
+    "a GPU of less than 6 GB": [(4,)],
     "6 GB": [(6,)],
     "8 to 12 GB": [(8,), (10,), (12,)],
     "16 GB": [(16,)],
     "20 GB": [(20,)],
     "24 to 48 GB": [(24,), (32,), (40,), (48,), (24, 16)],
-    "24 + 32 GB": [(24, 32), (32, 24)],
-    "64 GB and more": [(64,), (80,)],
+    "56 GB and more": [(24, 32), (32, 24), (64,), (80,)],
+}
+# Label in the guide's table -> machines without a GPU: GB of main memory, cores, AVX-512 or the like, GB/s.
+CPU_ROWS = {
+    "no GPU, few cores or slow memory": [(8, 4, False, 25), (32, 2, False, 40)],
+    "no GPU, 8 or 16 GB of memory, 4 cores with AVX-512 or 8 with AVX2": [
+        (memory, cores, cores == 4, 40) for memory in (8, 16) for cores in (4, 8)
+    ],
+    "no GPU, 16 GB of memory, 8 cores with AVX2, and DDR5": [(16, 8, False, 60)],
+    "no GPU, 24 GB of memory, 8 cores with AVX2": [(24, 8, False, 40)],
+    "no GPU, 32 GB of memory, 6 cores with AVX2": [(32, 6, False, 40)],
+    "no GPU, 64 GB of memory, 6 cores with AVX2": [(64, 6, False, 40)],
+    "no GPU, 128 GB of memory, 8 cores with AVX2": [(128, 8, False, 40)],
 }
 
 
-def guide_row(label: str) -> list[str]:
+def guide_row(label: str) -> tuple[str, list[str]]:
+    """The profile that a class of machines gets, and the alternatives."""
     (line,) = (line for line in GUIDE.splitlines() if line.startswith(f"| {label} | "))
-    return [cell.strip() for cell in line.strip("|").split("|")]
+    _, gets, worth = line.strip("|").split("|")
+    return gets.strip().strip("`"), re.findall("`(.+?)`", worth)
 
 
-@pytest.mark.parametrize("label", GUIDE_ROWS)
+@pytest.mark.parametrize("label", GPU_ROWS)
 @pytest.mark.parametrize("screen", [None, 0, -1])
 def test_the_guides_table_is_what_the_rule_gives(label: str, screen: int | None) -> None:
-    gets = guide_row(label)[1]
-    plain, _, beside = gets.partition("; beside a screen ")
-    for sizes in GUIDE_ROWS[label]:
+    for sizes in GPU_ROWS[label]:
         cards = [gpu(MIB_OF[size]) for size in sizes]
-        if screen is not None and cards:
+        if screen is not None:
             cards[screen] = replace(cards[screen], display=True)
-        expected = beside if beside and screen is not None else plain.partition(";")[0]
-        assert f"`{select(machine(*cards)).choice.profile}`" == expected, sizes
+        assert select(machine(*cards)).choice.profile == guide_row(label)[0], sizes
+
+
+@pytest.mark.parametrize("label", CPU_ROWS)
+def test_the_guides_table_of_processors_is_what_the_rule_gives(label: str) -> None:
+    for memory, cores, wide, gbs in CPU_ROWS[label]:
+        computer = replace(machine(cores=cores, wide=wide, gbs=gbs), memory=int(memory * GIB * 0.97 * 0.75))
+        assert select(computer).choice.profile == guide_row(label)[0], (memory, cores)
+
+
+def test_every_profile_is_for_some_machine_and_every_machine_has_two_alternatives_at_most() -> None:
+    rows = [guide_row(label) for label in (*GPU_ROWS, *CPU_ROWS)]
+    assert all(len(worth) <= 2 for _, worth in rows)
+    assert {name for gets, worth in rows for name in (gets, *worth)} == set(SHIPPED)
 
 
 def test_the_profiles_that_the_guide_recommends_fit() -> None:
-    def fits(profile: str, size: int, screen: bool) -> bool:
-        computer = machine(gpu(MIB_OF[size], screen))
+    def fits(profile: str, *sizes: int, screen: bool = True) -> bool:
+        computer = machine(*(gpu(MIB_OF[size], screen) for size in sizes))
         return fit.fits_wholly(model_of(SHIPPED[profile]), computer, fit.MINIMUM_CONTEXT)
 
-    worth = " ".join(GUIDE.split("With 24 GB or more of video memory, these fit too:\n\n")[1].split("\n\n")[0].split())
-    for profile, least, not_yet in (
-        ("qwen3.8-27b-ud-q4", 24, 20),
-        ("gemma-4-26b-a4b-ud-q4", 24, 16),
-        ("glm-flash-q4", 24, 16),
-        ("qwen3-coder-30b-ud-q5", 32, 24),
-        ("glm-flash-q8", 40, 32),
-    ):
-        assert f"`{profile}`" in worth
-        assert fits(profile, least, True) and not fits(profile, not_yet, False)
-        assert least == 24 or f"from {least} GB `{profile}`" in worth
-    assert "without a screen `gemma-4-26b-a4b-ud-q4`" in guide_row("20 GB")[2]
-    assert fits("gemma-4-26b-a4b-ud-q4", 20, False) and not fits("gemma-4-26b-a4b-ud-q4", 20, True)
+    for profile in guide_row("24 to 48 GB")[1]:
+        assert fits(profile, 24)
+    for profile in guide_row("56 GB and more")[1]:
+        assert fits(profile, 24, 32) and fits(profile, 64)
+    assert "without a screen `gemma-4-26b-a4b-ud-q4`" in GUIDE
+    assert fits("gemma-4-26b-a4b-ud-q4", 20, screen=False) and not fits("gemma-4-26b-a4b-ud-q4", 20)
+
+
+def test_the_guides_table_of_profiles_is_models_conf() -> None:
+    table = GUIDE.split("| profile | window | tools | template | tokens/s |\n", 1)[1].split("\n\n", 1)[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[1:]]
+    said = {name: row[1:4] for row in rows for name in re.findall("`([^-`].*?)`", row[0])}
+    assert set(said) == set(SHIPPED) - {"qwen3.6-35b-a3b-direct"}  # in the row of its file
+    for name, (window, tools, template) in said.items():
+        profile = SHIPPED[name]
+        assert window == f"{profile.ctx_size:,}" and tools == (profile.tools or "standard"), name
+        assert template == f"`{str(profile.chat_template).removesuffix('.jinja')}`", name
 
 
 def test_the_guides_example_is_judged_without_its_file() -> None:
@@ -178,7 +185,7 @@ def test_the_guides_example_is_judged_without_its_file() -> None:
 def test_without_a_gpu_the_small_profiles_are_placed_too() -> None:
     assert list(select(machine(cores=2, memory=18)).placed) == SMALL
     # Many cores and much memory: the big one comes first, and the small ones beside it.
-    assert list(select(machine(cores=16, memory=23)).placed) == ["qwen3-coder-30b-q4", *SMALL]
+    assert list(select(machine(cores=16, memory=23)).placed) == ["qwen3.6-35b-a3b-direct", *SMALL]
     assert list(select(machine(gpu(16303))).placed) == ["gpt-oss-20b"]
     # Room for the default but not for both.
     assert list(select(machine(cores=2, memory=18, disk=2.2)).placed) == SMALL[:1]
@@ -231,13 +238,13 @@ def test_a_profile_of_unknown_size_names_the_missing_key() -> None:
 
 def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
     fits = {v.profile: v for v in select(machine(gpu(24564, True))).choice.fits}
-    next_q5, coder = fits["qwen3-coder-next-ud-q5"], fits["qwen3-coder-30b-ud-q5"]
-    assert not next_q5.fits and next_q5.missing > 30 * GIB
-    assert f"{next_q5.missing / GIB:.1f} GiB short" in next_q5.reason
+    big, coder = fits["qwen3-coder-next-ud-q4"], fit.judge(model_of(SHIPPED["qwen3-coder-30b-q4"]), machine(gpu(20475)))
+    assert not big.fits and big.missing > 20 * GIB
+    assert f"{big.missing / GIB:.1f} GiB short" in big.reason
     assert coder.remedies == ("CTX_SIZE = 32768",)
-    # With f16, the same coder's cache is twice as big: then a smaller cache is what helps on a 32 GB card.
-    wide = replace(SHIPPED["qwen3-coder-30b-ud-q5"], flags={})
-    judgement = fit.judge(model_of(wide), machine(gpu(26000)))
+    # With f16, the same coder's cache is twice as big: then a smaller cache is what helps on a 24 GB card.
+    wide = replace(SHIPPED["qwen3-coder-30b-q4"], flags={})
+    judgement = fit.judge(model_of(wide), machine(gpu(23000)))
     assert not judgement.fits and any("cache-type-k = q8_0" in remedy for remedy in judgement.remedies)
 
 
@@ -245,17 +252,20 @@ def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
     ("computer", "profile", "would_fit"),
     [
         (
-            machine(gpu(24564, True)), "qwen3-coder-30b-ud-q5",
-            ["CTX_SIZE = 32768", "default_profile = qwen3.6-35b-a3b-ud-q4"],
+            machine(gpu(20475)), "qwen3-coder-30b-q4",
+            ["CTX_SIZE = 32768", "default_profile = qwen3.6-35b-a3b-ud-iq4"],
         ),
         # Where no context and no cache is small enough, how much memory it wants.
-        (machine(gpu(16303)), "glm-flash-q8", ["a GPU with 32.1 GiB or more", "default_profile = gpt-oss-20b"]),
         (
-            machine(cores=2, memory=4), "glm-flash-q8",
-            ["a GPU with 32.1 GiB or more", "default_profile = qwen2.5-coder-1.5b"],
+            machine(gpu(16303)), "qwen3-coder-next-ud-q4",
+            ["a GPU with 48.6 GiB or more", "default_profile = gpt-oss-20b"],
+        ),
+        (
+            machine(cores=2, memory=4), "qwen3-coder-next-ud-q4",
+            ["a GPU with 48.6 GiB or more", "default_profile = qwen2.5-coder-1.5b"],
         ),
         (machine(memory=1), "qwen2.5-coder-1.5b", ["server_memory_mib = 2062", "default_profile = qwen2.5-coder-0.5b"]),
-        (machine(gpu(24564)), "glm-flash-q4", []),
+        (machine(gpu(24564)), "gemma-4-26b-a4b-ud-q4", []),
     ],
 )  # fmt: skip
 def test_the_run_prints_what_would_fit_in_the_place_of_a_named_profile(
@@ -301,7 +311,7 @@ def test_without_a_gpu_a_model_that_reads_the_prompt_too_slowly_is_passed_over()
 
 def test_the_reason_names_the_profiles_that_were_preferred() -> None:
     assert "preferred" not in select(machine(cores=2, memory=18)).choice.reason
-    assert "preferred, but not for this machine: qwen3-coder-next-ud-q5" in select(machine(gpu(24564))).choice.reason
+    assert "preferred, but not for this machine: qwen3.6-35b-a3b-ud-q4" in select(machine(gpu(16303))).choice.reason
 
 
 def test_margins_follow_the_screens() -> None:
@@ -313,7 +323,7 @@ def test_margins_follow_the_screens() -> None:
     computer = machine(gpu(24564), gpu(16303, True))
     mine = select(computer).profiles["gpt-oss-20b"]
     assert (mine.n_gpu_layers, mine.fit, mine.fit_target) == ("auto", "on", "128,192")
-    assert select(computer).profiles["qwen3-coder-next-ud-q5"].fit_target == "128,1024"
+    assert select(computer).profiles["qwen3-coder-next-ud-q4"].fit_target == "128,1024"
     by_hand = replace(SHIPPED["gpt-oss-20b"], fit="off", n_gpu_layers="99")
     assert for_gpus(by_hand, computer.gpus, wholly=True) == by_hand
     assert for_gpus(by_hand, (), wholly=False) == by_hand
@@ -502,7 +512,7 @@ def test_the_disk_of_a_path_is_the_nearest_mount() -> None:
 def test_an_nvidia_gpu_without_memory_shares_the_machines() -> None:
     spark = Gpu("nvidia", "GB10", driver="580.1")
     assert with_memory([spark], 96 * GIB) == (replace(spark, memory_mib=96 * 1024),)
-    assert select(machine(*with_memory([spark], 90 * GIB))).choice.profile == "qwen3-coder-next-ud-q5"
+    assert select(machine(*with_memory([spark], 90 * GIB))).choice.profile == "qwen3.6-35b-a3b-ud-q4"
 
 
 ARC = Gpu("intel", "Intel Arc A770", driver="xe", display=True, pci="0000:03:00.0")

@@ -16,7 +16,7 @@ from tests.plan.test_deploy_plan import pyinfra
             "qwen3.6-35b-a3b-ud-q4",
             "fits wholly on NVIDIA GeForce RTX 4090 + NVIDIA GeForce RTX 5070 Ti with 262,144 tokens of context",
         ),
-        ("hopper", "qwen3-coder-next-ud-q5", "fits wholly on NVIDIA H200 with 262,144 tokens"),
+        ("hopper", "qwen3.6-35b-a3b-ud-q4", "fits wholly on NVIDIA H200 with 262,144 tokens"),
     ],
 )
 def test_a_machine_with_gpus_gets_the_profile_that_fits_and_the_reason(machine: str, placed: str, says: str) -> None:
@@ -34,10 +34,10 @@ def test_a_named_profile_that_does_not_fit_is_placed_with_what_is_missing() -> N
         "--data", "default_profile=qwen3-coder-ud-q5",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "qwen3-coder-next-ud-q5: named; does not fit on the GPUs" in done.stderr
+    assert "qwen3-coder-next-ud-q4: named; does not fit on the GPUs" in done.stderr
     assert "served with 65,536 tokens, the rest goes to main memory (--fit on)" in " ".join(done.stderr.split())
     names = [operation["name"] for operation in json.loads(done.stdout)["plan"]]
-    assert any(name.startswith("tasks/models.py | Place the models: qwen3-coder-next-ud-q5 (") for name in names)
+    assert any(name.startswith("tasks/models.py | Place the models: qwen3-coder-next-ud-q4 (") for name in names)
 
 
 @pytest.mark.slow
