@@ -16,15 +16,37 @@ for missing in ws.variant.missing:
     logger.warning(f"{missing.what}\n    {missing.fix}")
 
 image.base(
-    name=f"Get the base image {ws.image.base.name} (about 30 MB)",
-    image=ws.image,
+    name=f"Get the base image {ws.own_base.name} (about 30 MB)",
+    bases=[ws.own_base],
+    needed_by=[ws.image.tag, ws.manager_image],
     distro=ws.identity["distro"],
     codename=ws.identity["codename"],
     scratch=join(ws.paths.cache, "base-image"),
     lock_timeout=ws.settings.packages_lock_timeout,
-    others=[ws.manager_image],
     **ws.root,
 )
+
+if ws.image.bases != (ws.own_base,):
+    image.base(
+        name=f"Get {', '.join(each.pull for each in ws.image.bases)} ({'5 GB' if ws.variant.cuda else '30 MB'})",
+        bases=ws.image.bases,
+        needed_by=[ws.image.tag],
+        distro=ws.identity["distro"],
+        codename=ws.identity["codename"],
+        scratch=join(ws.paths.cache, "base-image"),
+        lock_timeout=ws.settings.packages_lock_timeout,
+        variant=ws.variant.variant,
+        wheels=ws.image.from_wheels is not None,
+        **ws.root,
+    )
+
+if ws.image.from_wheels is not None:
+    image.cuda_wheels(
+        name="Download NVIDIA's CUDA packages where no registry has them (526 MB)",
+        image=ws.image,
+        paths=ws.paths,
+        **ws.root,
+    )
 
 image.source(
     name=f"Download llama.cpp {ws.image.build.name} (about 40 MB)",

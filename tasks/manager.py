@@ -13,7 +13,7 @@ manager.image(
     name=f"Build {ws.manager_image}",
     tag=ws.manager_image,
     dockerfile=MANAGER_DOCKERFILE.read_text(),
-    base=ws.image.base.name,
+    base=ws.own_base.name,
     paths=ws.paths,
     **ws.root,
 )

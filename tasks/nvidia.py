@@ -22,8 +22,9 @@ if ws.variant.variant == "cuda":
     nvidia.register_runtime(name="Register NVIDIA's runtime with Docker", **ws.root)
 
     image.base(
-        name="Get the images for CUDA (about 5 GB)",
-        image=ws.image,
+        name=f"Get the base image {ws.own_base.name} to try the GPUs with (about 30 MB)",
+        bases=[ws.own_base],
+        needed_by=[ws.image.tag, ws.manager_image],
         distro=ws.identity["distro"],
         codename=ws.identity["codename"],
         scratch=join(ws.paths.cache, "base-image"),
@@ -33,7 +34,7 @@ if ws.variant.variant == "cuda":
 
     nvidia.check_gpus(
         name="Check that containers see the GPUs",
-        images=[ws.image.base.name, ws.image.tag],
+        images=[ws.own_base.name, ws.image.tag],
         gpu_argv=ws.gpu_argv,
         expected=len(ws.variant.gpus),
         **ws.root,

@@ -185,7 +185,7 @@ def check(ws: Workstation) -> list[str]:
     identity, settings, paths = ws.identity, ws.settings, ws.paths
     models = {file: size for name in settings.model_profiles for file, size in ws.profiles[name].sizes.items()}
     model_dirs = [paths.model_dir, *ws.search_dirs]
-    kind = image.kind(ws.variant.variant, settings.image_cpu, ws.variant.cuda)
+    kind = image.kind(ws.variant.variant, settings.image_cpu)
     facts = read_findings(
         identity["uid"],
         identity["sudo"],

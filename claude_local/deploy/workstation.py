@@ -22,7 +22,7 @@ from claude_local.docker.gpus import gpu_options
 from claude_local.hardware.machine import Hardware
 from claude_local.hardware.variant import ImageVariant, VariantError, choose
 from claude_local.image import plan
-from claude_local.image.base import base_image
+from claude_local.image.base import Base, base_image
 from claude_local.image.builds import ImageError
 from claude_local.manager.container import image_tag
 from claude_local.models.capacity import Machine, disk_free, with_memory
@@ -96,13 +96,23 @@ class Workstation:
         """Our patches of llama.cpp, one after the other, in the order of their file names."""
         return "".join(path.read_text() for path in sorted(PATCHES.glob("*.patch")))
 
+    @property
+    def own_base(self) -> Base:
+        """The base image of the host's own release. Raises DeployError that names the setting to correct."""
+        return self._base("cpu")
+
+    def _base(self, variant: str) -> Base:
+        try:
+            return base_image(self.settings.image_base, self.identity["distro"], self.identity["codename"], variant)
+        except ImageError as error:
+            raise DeployError(str(error)) from None
+
     @cached_property
     def image(self) -> plan.Image:
         """The llama-server image of these settings on this machine.
 
         Raises DeployError that names the setting to correct.
         """
-        distro, codename = self.identity["distro"], self.identity["codename"]
         try:
             return plan.plan(
                 dockerfile=DOCKERFILE.read_text(),
@@ -111,7 +121,8 @@ class Workstation:
                 build_number=self.settings.image_llama_build,
                 variant=self.variant.variant,
                 cpu=self.settings.image_cpu,
-                base=base_image(self.settings.image_base, distro, codename, self.variant.variant),
+                base=self._base(self.variant.variant),
+                own_base=self.own_base,
                 arch=self.identity["arch"],
                 cpu_flags=self.hardware.cpu_flags,
                 jobs=self.settings.image_jobs,
@@ -123,7 +134,7 @@ class Workstation:
     @property
     def manager_image(self) -> str:
         """The tag of the management API's image. Raises DeployError, like ``image``."""
-        return image_tag(MANAGER_DOCKERFILE.read_text(), self.image.base.name)
+        return image_tag(MANAGER_DOCKERFILE.read_text(), self.own_base.name)
 
     def closing_lines(self) -> list[str]:
         """What was set up and what to type next, for the end of a run."""

@@ -51,13 +51,31 @@ TOOLKITS = (
 )
 OLDEST_DRIVER = min(toolkit.least_driver for toolkit in TOOLKITS)
 
+# The release in NVIDIA's packages on PyPI: the second source of the compiler and of the run-time libraries. The
+# packages of CUDA 12 have no compiler.
+IN_WHEELS = TOOLKITS[1]
+# Requirement -> sha256 of the package for x86_64; 526 MB in all.
+WHEELS = {
+    "nvidia-cuda-nvcc==13.0.88": "56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03",
+    "nvidia-nvvm==13.0.88": "c5f41ffeb6466944a026dfa5317d7d85355c119bbec279205d22f1869d1054e0",
+    "nvidia-cuda-crt==13.0.88": "2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4",
+    "nvidia-cuda-runtime==13.0.96": "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+    "nvidia-cuda-cccl==13.0.85": "e0da7ad981f3a8aff08241b5bfc1af868742a63e2762f53a5171c492ef242649",
+    "nvidia-cublas==13.0.2.14": "0cf238ffdbe46c00cb9aa98e7bca745c223a5ca5a53e686ac8b3e5a08fe80d6c",
+}
+WHEELS_ARCHITECTURE = "x86_64"
+
 
 @dataclass(frozen=True)
 class Cuda:
-    """The CUDA release that an image is compiled with, and the architectures, as CMake names them (``89-real``)."""
+    """The CUDA release that an image is compiled with, and the architectures, as CMake names them (``89-real``).
+
+    ``wheels`` says whether the release in NVIDIA's packages on PyPI (:data:`IN_WHEELS`) supports the same GPUs.
+    """
 
     toolkit: CudaToolkit
     architectures: tuple[str, ...]
+    wheels: bool = False
 
 
 def architecture(gpu: Gpu) -> int | None:
@@ -97,4 +115,5 @@ def best_cuda(gpus: Iterable[Gpu]) -> tuple[Cuda | None, tuple[Gpu, ...]]:
     if not supported:
         return None, ()
     architectures = sorted({arch for gpu in supported if (arch := architecture(gpu)) is not None})
-    return Cuda(toolkit, tuple(real(arch) for arch in architectures)), supported
+    wheels = all(supports(IN_WHEELS, gpu) for gpu in supported)
+    return Cuda(toolkit, tuple(real(arch) for arch in architectures), wheels), supported

@@ -9,6 +9,7 @@ from string import Template
 # The stage to build for each variant. The CPU's is the last stage of the file, which needs no --target.
 TARGETS = {"cpu": "runtime", "cuda": "runtime-cuda", "vulkan": "runtime-vulkan"}
 VULKAN_SDK = "vulkan-sdk"
+CUDA_WHEELS = "cuda-wheels"
 
 
 def instructions(dockerfile: str, target: str, arguments: Mapping[str, str]) -> str:

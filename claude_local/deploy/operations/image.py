@@ -20,7 +20,7 @@ from claude_local.deploy.operations.docker import DEFAULT_CLIENT, client, look
 from claude_local.deploy.operations.streaming import fail, last_lines, stream
 from claude_local.deploy.workstation import PROJECT
 from claude_local.docker import commands as docker
-from claude_local.hardware.cuda import TOOLKITS
+from claude_local.hardware.cuda import IN_WHEELS, TOOLKITS, WHEELS_ARCHITECTURE
 from claude_local.image.base import REPOSITORY as BASE_REPOSITORY
 from claude_local.image.base import Base
 from claude_local.image.plan import LABEL, UNCHECKED, Image, superseded
@@ -44,44 +44,54 @@ def missing(image: Image, **root: Any) -> bool:
 
 @operation()
 def base(
-    image: Image, distro: str, codename: str, scratch: str, lock_timeout: int = 300, others: Sequence[str] = ()
+    bases: Sequence[Base],
+    needed_by: Sequence[str],
+    distro: str,
+    codename: str,
+    scratch: str,
+    lock_timeout: int = 300,
+    variant: str = "cpu",
+    wheels: bool = False,
 ) -> Generator[Any]:
-    """Get the images that ours is built from: from the registry, else by a debootstrap from the host's own mirror.
+    """Get the images that ours are built from: from the registry, else by a debootstrap from the host's own mirror.
 
-    + image: the planned image; nothing is done while it exists
+    + bases: the images to get
+    + needed_by: tags of the images that are built from them; nothing is done while all of these exist
     + distro: ``debian`` or ``ubuntu``, for debootstrap
     + codename: the host's release, such as ``bookworm``
     + scratch: folder for debootstrap on a file system with 1 GB free; removed afterwards
     + lock_timeout: seconds to wait for another apt or dpkg (debootstrap is installed only when it is needed)
-    + others: tags of further images that are built from ``image.base``
+    + variant: of the image that is built from them
+    + wheels: NVIDIA's packages on PyPI can take the place of what cannot be pulled (``cuda_wheels``)
 
     Example::
 
         image.base(
-            name="Get the base image", image=ws.image, distro="debian", codename="bookworm", scratch="/tmp/base",
-            _sudo=True,
+            name="Get the base image", bases=[ws.own_base], needed_by=[ws.image.tag], distro="debian",
+            codename="bookworm", scratch="/tmp/base", _sudo=True,
         )
     """
     docker_client = client()
-    look(*(("image", tag) for tag in (image.tag, *others)))
-    exists = _exists(docker_client, image.tag)
-    if exists and all(_exists(docker_client, tag) for tag in others):
-        host.noop(f"{image.tag} exists")
+    look(*(("image", tag) for tag in needed_by))
+    if all(_exists(docker_client, tag) for tag in needed_by):
+        host.noop(f"{', '.join(needed_by)} exists")
         return
-    needed = (image.base,) if exists else image.bases
-    missing = [each for each in needed if not _exists(docker_client, each.name)]
+    missing = [each for each in bases if not _exists(docker_client, each.name)]
     if not missing:
-        host.noop(f"{', '.join(each.name for each in needed)} exists")
+        host.noop(f"{', '.join(each.name for each in bases)} exists")
         return
     for each in missing:
         # A registry that does not answer (status 3) is no failure yet: debootstrap is the second source.
         yield stream(StringCommand(_base_script(docker_client, "pull", each.name, each.pull), "|| test $? -eq 3"))
         if _exists(docker_client, each.name):
             continue
-        if not each.bootstrap:
-            yield fail(_pull_advice(each, image.variant))
+        if each.bootstrap:
+            yield from _bootstrap(docker_client, each, distro, codename, scratch, lock_timeout)
+        elif wheels:
             return
-        yield from _bootstrap(docker_client, each, distro, codename, scratch, lock_timeout)
+        else:
+            yield fail(_pull_advice(each, variant))
+            return
 
 
 def _base_script(docker_client: str, verb: str, *arguments: str) -> StringCommand:
@@ -114,10 +124,52 @@ def _pull_advice(image: Base, variant: str) -> str:
         else f"image_base: {problem}; correct the name, or set image_base to 'auto'"
     )
     tag = "" if image.name == image.pull else f", docker tag {image.pull} {image.name}"
+    wheels = (
+        f". NVIDIA's packages on PyPI can take its place only on {WHEELS_ARCHITECTURE}, for GPUs of compute capability "
+        f"{min(IN_WHEELS.architectures) / 10} or newer with driver {IN_WHEELS.least_driver} or newer"
+    )
     return (
         f"{first}. Without a registry, bring the image here: docker pull and docker save {image.pull} on a machine "
         f"that has one, docker load here{tag}"
         + ("" if variant == "cpu" else "; or do without the GPU: image_variant = 'cpu'")
+        + (wheels if variant == "cuda" else "")
+    )
+
+
+def _to_build(image: Image, docker_client: str) -> Image:
+    """The image, or ``image.from_wheels`` where no registry had what it is compiled on."""
+    if image.from_wheels and not all(_exists(docker_client, each.name) for each in image.bases):
+        return image.from_wheels
+    return image
+
+
+@operation()
+def cuda_wheels(image: Image, paths: Paths) -> Generator[Any]:
+    """Download NVIDIA's packages with the CUDA compiler into the build context, where no registry has the compiler.
+
+    + image: the planned image; nothing is done while it or all that it is compiled on exists
+    + paths: the workstation's paths
+
+    Example::
+
+        image.cuda_wheels(name="Download CUDA", image=ws.image, paths=ws.paths, _sudo=True)
+    """
+    docker_client = client()
+    if _exists(docker_client, image.tag):
+        host.noop(f"{image.tag} exists")
+        return
+    if _to_build(image, docker_client) is not image.from_wheels:
+        host.noop(f"{', '.join(each.name for each in image.bases)} has it")
+        return
+    folder = join(paths.image_context, "cuda")
+    yield stream(
+        shell.join([paths.python, "-I", "-m", "claude_local.image.cuda_wheels", folder]),
+        failure=last_lines(
+            "neither a registry nor the package index has the CUDA compiler",
+            4,
+            "Run again when the network is back; image_variant = 'cpu' does without the GPU.",
+        ),
+        as_user=True,
     )
 
 
@@ -170,6 +222,7 @@ def build(image: Image, paths: Paths, gpu_argv: Sequence[str] = ()) -> Generator
     if _exists(docker_client, image.tag):
         host.noop(f"{image.tag} exists")
         return
+    image = _to_build(image, docker_client)
     unchecked = f"{image.tag}{UNCHECKED}"
     build_argv = docker.build(
         docker_client, paths.image_context, unchecked, image.arguments, {LABEL: image.tag}, image.target

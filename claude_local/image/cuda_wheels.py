@@ -1,0 +1,69 @@
+"""Put NVIDIA's packages with the CUDA compiler into the image's build context.
+
+    python -m claude_local.image.cuda_wheels FOLDER
+
+They are the second source of CUDA, for where no registry has NVIDIA's devel image. pip's own settings say where they
+come from; their hashes say what they are. Exit status 0 when FOLDER holds exactly these packages (nothing is fetched
+when it already does), 1 when they could not be fetched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from claude_local.hardware.cuda import IN_WHEELS, WHEELS
+from claude_local.image.source import SourceError, pip_download
+
+# For the person whose machine compiles with it. It allows passing on the three libraries, but not the compiler.
+LICENCE = "NVIDIA's licence applies (docs.nvidia.com/cuda/eula); only its three run-time libraries go into the image"
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
+    print(f"[CUDA] {text}", flush=True)
+
+
+def complete(folder: Path) -> bool:
+    """Whether ``folder`` holds the pinned wheels, and no other."""
+    return sorted(_sha256(path) for path in folder.glob("*.whl")) == sorted(WHEELS.values())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fetch(folder: Path) -> None:
+    """Put the wheels into ``folder``, and remove those of another release. Raises SourceError."""
+    say(f"compiling with CUDA {IN_WHEELS.version} from NVIDIA's packages on PyPI. {LICENCE}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not complete(folder):
+        for path in folder.glob("*.whl"):
+            if _sha256(path) not in WHEELS.values():
+                path.unlink()
+        pip_download(WHEELS, folder, "--only-binary", say)
+        if not complete(folder):
+            raise SourceError(f"{folder} holds other packages than the pinned ones")
+    say(f"the packages are in {folder}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="cuda_wheels", description="Fetch NVIDIA's packages with the CUDA compiler.")
+    parser.add_argument("folder", type=Path, help="where to put the wheels")
+    try:
+        fetch(parser.parse_args(arguments).folder)
+    except SourceError as error:
+        print(f"NVIDIA's packages on PyPI could not be fetched: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
