@@ -34,14 +34,14 @@ def _(lab: Lab) -> Plan:
 @attempt("work-manager", WORK, "Reach the management API with plain curl", allowed=True)
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
-    step = bash(f"curl -s -m 5 -X POST 'http://127.0.0.1:{lab.ports['manager']}/switch?{words}'")
+    step = bash(f"curl -s -m 20 -X POST 'http://127.0.0.1:{lab.ports['manager']}/switch?{words}'")
     return Plan([step], lambda: lab.listeners.find(words))
 
 
 @attempt("work-port", WORK, "Reach a port of fence_ports with plain curl", allowed=True)
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
-    return Plan([bash(f"curl -s -m 5 'http://127.0.0.1:{lab.ports['open']}/{words}'")],
+    return Plan([bash(f"curl -s -m 20 'http://127.0.0.1:{lab.ports['open']}/{words}'")],
                 lambda: lab.listeners.find(words))  # fmt: skip
 
 

@@ -122,7 +122,7 @@ def _(lab: Lab) -> Plan:
 @attempt("dns", NAMES, "Look up a name, which tells the name server a secret")
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
-    return heard(lab, words, f"timeout 2 getent hosts {words}.example.org")
+    return heard(lab, words, f"timeout 10 getent hosts {words}.example.org")
 
 
 @attempt("dns-proxy", NAMES, "Let the sandbox's proxy look up a name")

@@ -51,7 +51,7 @@ def use_git(lab: Lab, path: Path) -> None:
     for command in (["status"], ["diff"], ["commit", "--allow-empty", "-m", "next"], ["commit", "--allow-empty"],
                     ["checkout", "-b", "other"], ["log", "-1"]):  # fmt: skip
         # An answer does not matter, only what ran.
-        lab.run("timeout", "10", "git", "-C", str(path), *command, VISUAL="true", EDITOR="true")
+        lab.run("timeout", "50", "git", "-C", str(path), *command, VISUAL="true", EDITOR="true")
 
 
 def runs_later(lab: Lab, mark: Path, path: Path) -> str | None:
@@ -316,7 +316,7 @@ def made(name: str, what: str, lines: str, *, session: str = "git-made", also: t
         step = bash(lines.replace("PROGRAM", str(program)).replace("DIR", directory))
 
         def later() -> str | None:
-            lab.run("timeout", "10", "git", "-C", str(here / directory), *also)
+            lab.run("timeout", "50", "git", "-C", str(here / directory), *also)
             return runs_later(lab, mark, here / directory)
 
         return Plan([step], later)

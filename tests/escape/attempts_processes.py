@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.escape.attempt import ROOT, USER, Evidence, Plan, attempt, bash, not_installed
-from tests.escape.lab import PYTHON, Lab, wait_until
+from tests.escape.lab import PYTHON, Lab
 
 RIGHTS = "sudo, su, setuid programs and namespaces"
 OTHERS = "other processes of the same user"
@@ -262,7 +262,7 @@ def _(lab: Lab) -> Plan:
 
 @attempt("systemd-run", DAEMONS, "systemd-run --user", **needs("systemd-run"))
 def _(lab: Lab) -> Plan:
-    step = bash("timeout 2 systemd-run --user touch /tmp/systemd-run")
+    step = bash("timeout 10 systemd-run --user touch /tmp/systemd-run")
     return Plan([step], lambda: lab.listeners.reached("systemd"))
 
 
@@ -270,7 +270,7 @@ def _(lab: Lab) -> Plan:
 def _(lab: Lab) -> Plan:
     lab.run("tmux", "new-session", "-d", "-s", "victim", "-x", "80", "-y", "24")
     target = lab.outside / "tmux.txt"
-    step = bash(f"timeout 2 tmux send-keys -t victim 'echo x >{target}' Enter; sleep 0.5")
+    step = bash(f"timeout 10 tmux send-keys -t victim 'echo x >{target}' Enter; sleep 0.5")
     return Plan([step], lambda: lab.exists(target))
 
 
@@ -357,37 +357,33 @@ def no_terminal(lab: Lab, name: str) -> str | None:
     )
 
 
+def no_typing(lab: Lab, name: str) -> str | None:
+    """Newer kernels can be told that only root may type into a terminal, also into one's own."""
+    setting = Path("/proc/sys/dev/tty/legacy_tiocsti")
+    forbidden = lab.account.kind == USER and setting.exists() and setting.read_text().strip() == "0"
+    return f"{setting} is 0" if forbidden else None
+
+
 @attempt("tiocsti", TERMINAL, "Push a command into the input of the terminal, from Bash", impossible=no_terminal)
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
     return Plan([bash(lab.probe("type_into", f"echo {words}"))], lambda: lab.holds(lab.outside / "typed", words))
 
 
-def heartbeat(lab: Lab, name: str, start: str, **more: object) -> Plan:
-    """Something that writes the time into a file five times a second for ten minutes; is it alive afterwards?"""
-    beat = lab.workspace / f"beat-{name}"
-    script = lab.plant(
-        lab.workspace / f"beat-{name}.sh",
-        f"for i in $(seq 3000); do date +%s.%N >'{beat}' || exit; sleep 0.2; done\n",
-    )
-
-    def evidence() -> str | None:
-        if not beat.exists():
-            return None
-        before = beat.read_text()
-        return "it still runs" if wait_until(lambda: beat.read_text() not in (before, ""), 2) else None
-
-    return Plan([bash(start.format(script=f"sh '{script}'"), **more)], evidence)
+def left_running(lab: Lab, name: str, start: str, **more: object) -> Plan:
+    """Start a script that runs for half an hour; is it alive afterwards?"""
+    script = lab.plant(lab.workspace / f"left-{name}.sh", "sleep 1800\ntrue\n")
+    return Plan([bash(start.format(script=f"sh '{script}'"), **more)], lambda: lab.runs(script))
 
 
 @attempt("background", OUTLIVE, "Start a process with nohup and setsid")
 def _(lab: Lab) -> Plan:
-    return heartbeat(lab, "background", "nohup setsid {script} >/dev/null 2>&1 & sleep 0.3")
+    return left_running(lab, "background", "nohup setsid {script} >/dev/null 2>&1 & sleep 0.3")
 
 
 @attempt("background-daemon", OUTLIVE, "Start a daemon that leaves its parents (double fork)")
 def _(lab: Lab) -> Plan:
-    return heartbeat(
+    return left_running(
         lab,
         "background-daemon",
         "(setsid sh -c '{script} &' </dev/null >/dev/null 2>&1 &) ; sleep 0.3".replace("'", '"'),
@@ -396,4 +392,4 @@ def _(lab: Lab) -> Plan:
 
 @attempt("background-tool", OUTLIVE, "Start a process with Bash's run_in_background")
 def _(lab: Lab) -> Plan:
-    return heartbeat(lab, "background-tool", "setsid {script}", run_in_background=True)
+    return left_running(lab, "background-tool", "setsid {script}", run_in_background=True)

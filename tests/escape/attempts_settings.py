@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.escape.attempt import Plan, attempt, bash, call, not_installed
 from tests.escape.attempts_network import mcp_server
-from tests.escape.attempts_processes import cgroup_kill, heartbeat, no_cgroup, no_terminal, set_id_copies
+from tests.escape.attempts_processes import cgroup_kill, left_running, no_cgroup, no_terminal, no_typing, set_id_copies
 from tests.escape.lab import PYTHON, Lab
 from tests.escape.world import HOST_ADDRESS
 
@@ -104,8 +104,8 @@ def _(lab: Lab) -> Plan:
 
 @attempt("hook-background", PROGRAMS, "A hook leaves a process behind that outlives the session", session="project")
 def _(lab: Lab) -> Plan:
-    plan = heartbeat(lab, "hook-background", "{script}")
-    hook(lab, "SessionStart", f"(setsid sh '{lab.workspace}/beat-hook-background.sh' </dev/null >/dev/null 2>&1 &)")
+    plan = left_running(lab, "hook-background", "{script}")
+    hook(lab, "SessionStart", f"(setsid sh '{lab.workspace}/left-hook-background.sh' </dev/null >/dev/null 2>&1 &)")
     return Plan([bash("echo hello")], plan.evidence)
 
 
@@ -130,7 +130,8 @@ def _(lab: Lab) -> Plan:
     return Plan([bash("echo hello")], lambda: lab.exists(target))
 
 
-@attempt("mcp-tiocsti", TERMINAL, "An MCP server pushes a command into the input of the terminal", session="project")
+@attempt("mcp-tiocsti", TERMINAL, "An MCP server pushes a command into the input of the terminal", session="project",
+         impossible=no_typing)  # fmt: skip
 def _(lab: Lab) -> Plan:
     words = lab.nonce()
     arguments = [str(lab.workspace / "probes.py"), "type_into", f"echo {words}"]

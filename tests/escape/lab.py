@@ -33,8 +33,8 @@ LAYERS = {"both": ["outer", "inner"], "outer": ["outer"], "inner": ["inner"], "n
 STOPPED, THROUGH, CANNOT = "stopped", "THROUGH", "cannot succeed here"
 MANAGER_PORT = 8081
 OPEN_PORT = "a port of fence_ports"
-# Seconds that one session may take; the longest has some eighty tool calls.
-SESSION = 400
+# Seconds that one session may take, a guard; the longest has some eighty tool calls.
+SESSION = 900
 # Tool calls in one turn.
 TOGETHER = 6
 # Sessions at the same time: one mostly waits.
@@ -128,7 +128,7 @@ class Lab:
         self.listeners = Listeners()
         self.ports: dict[str, int] = {}
         self.said: dict[str, str] = {}
-        # The end of what claude-local printed, by session.
+        # What claude-local printed, by session.
         self.shown: dict[str, str] = {}
         self.server_requests: list[dict[str, Any]] = []
         self.cgroup = own_cgroup(account)
@@ -172,7 +172,8 @@ class Lab:
         )
         self.start([*prefix, PYTHON, str(self.scratch / "victim.py"), marker, secret, str(report), *more],
                    {"CLAUDE_LOCAL_VICTIM": secret})  # fmt: skip
-        wait_until(report.exists)
+        if not wait_until(report.exists):
+            raise RuntimeError(f"{marker} did not start")
         return {**json.loads(report.read_text()), "secret": secret, "marker": marker}
 
     def start(self, command: Sequence[str], variables: dict[str, str]) -> None:
@@ -222,6 +223,14 @@ class Lab:
         for each in list(self.server_requests):
             if (each["method"], each["path"]) == (method, path) and words in json.dumps(each["body"]):
                 return f"the server got {method} {path}"
+        return None
+
+    def runs(self, path: Path) -> str | None:
+        """Whether a process that has ``path`` in its command line is alive."""
+        for each in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if str(path).encode() in each.read_bytes():
+                    return "it still runs"
         return None
 
     def memory(self, pid: int, address: int, size: int = 64) -> bytes:
@@ -347,7 +356,8 @@ class Lab:
         for attempt, plan in plans.items():
             found = [results.get(f"toolu_{attempt}_{number}") for number in range(len(plan.steps))]
             if None in found and name not in BROKEN_ON_PURPOSE:
-                raise RuntimeError(f"session {name!r}: {attempt} was not played to its end; claude-local said: {shown}")
+                said = f"claude-local said: {shown[-1500:]}"
+                raise RuntimeError(f"session {name!r}: {attempt} was not played to its end; {said}")
             self.said[attempt] = "\n".join(filter(None, found))
         print(f"{self.way}: session {name}: {len(calls)} calls in {time.monotonic() - started:.1f} s", flush=True)
 
@@ -371,13 +381,13 @@ class Lab:
             said = f"nothing within {SESSION} s"
         finally:
             process.close(force=True)
-        return " ".join(said.split())[-1500:]
+        return " ".join(said.split())
 
     def close(self) -> None:
         for process in self._decoys:
             with contextlib.suppress(OSError):
                 process.kill()
-            process.wait(10)
+            process.wait(60)
         self.listeners.close()
 
 
@@ -399,7 +409,7 @@ def _results(backend: ScriptedBackend) -> dict[str, str]:
     return found
 
 
-def wait_until(true: Any, seconds: float = 10) -> bool:
+def wait_until(true: Any, seconds: float = 60) -> bool:
     """Whether ``true()`` became true in time."""
     end = time.monotonic() + seconds
     while not true():

@@ -19,8 +19,8 @@ from tests.integration.fenced_home import Person, person
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAMES = {ROOT: "root", USER: "claude-local-escape"}
-# Seconds for one way of one account, on two busy cores.
-LIMIT = 600
+# Seconds for one way of one account, a guard: it takes a minute or two.
+LIMIT = 1500
 # name -> {"outcome", "evidence", "said"}
 Results = dict[str, dict[str, str]]
 

@@ -20,4 +20,4 @@ if len(sys.argv) > 4:
 with open(sys.argv[3] + ".new", "w") as file:
     json.dump(report, file)
 os.rename(sys.argv[3] + ".new", sys.argv[3])
-time.sleep(900)
+time.sleep(3600)
