@@ -16,6 +16,7 @@ import pytest
 from tests.integration import second_docker
 from tests.integration.debian_root import Debian, bootstrapped
 
+STORY = True
 pytestmark = pytest.mark.integration
 
 STAGES = [f"tasks/{stage}.py" for stage in ("preflight", "packages", "runtime", "fence", "claude", "home", "commands")]

@@ -18,6 +18,7 @@ from claude_local.manager.container import container_name
 from tests.integration.accounts import sudoer
 from tests.integration.machine import ROOT, copy_project, docker, run
 
+STORY = True
 pytestmark = pytest.mark.integration
 
 USER = "claude-local-user"
@@ -91,12 +92,12 @@ def test_a_signal_in_the_middle_of_verify_ends_everything(home: Path, number: in
             os.kill(provision, number)
             break
     # The pipe ends with the last process that has it.
-    rest, _ = process.communicate(timeout=20)
+    rest, _ = process.communicate(timeout=120)
     assert process.returncode in (status, 128 - status), "".join([*seen, rest])
     if number == signal.SIGTERM:
         assert rest.endswith("provision: interrupted; run it again to continue\n")
-    for _ in range(20):
-        listed = subprocess.run(["pgrep", "-a", "-u", USER], capture_output=True, text=True, timeout=20).stdout
+    for _ in range(120):
+        listed = subprocess.run(["pgrep", "-a", "-u", USER], capture_output=True, text=True, timeout=60).stdout
         # The containers' programs have the user's number.
         left = [line for line in listed.splitlines() if not re.search("llama-server|claude_local.manager", line)]
         if not left:

@@ -26,6 +26,7 @@ from tests.integration.machine import SHARE, docker, run
 from tests.integration.systemd_machine import Machine, machine, why_not
 
 REASON = why_not()
+STORY = True
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.usefixtures("deployed"),
@@ -128,7 +129,7 @@ def assert_systemd_runs_docker(booted: Machine) -> None:
 def assert_the_container_comes_up(booted: Machine) -> None:
     """Wait until Docker has started both containers, without a request to the server."""
     inspect = ["docker", "inspect", "--format", "{{.State.Running}}", CONTAINER, container_name(CONTAINER)]
-    for _ in range(120):
+    for _ in range(360):
         if booted.root(*inspect).stdout.split() == ["true", "true"]:
             return
         time.sleep(0.5)
