@@ -24,7 +24,7 @@ def session(home: Home, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
 
 
 def wait_for(home: Home, count: int) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while len(running_sessions(home.paths.sessions)) != count:
         assert time.monotonic() < end, os.listdir(home.paths.sessions)
         time.sleep(0.02)

@@ -211,7 +211,7 @@ def test_the_line_that_waits_fits_a_narrow_terminal_and_is_erased(home: Home) ->
         session_elsewhere(home, home.home / "a-directory-with-a-long-name", "large"),
     ):
         terminal = pexpect.spawn(
-            home.paths.wrapper, ["-p", "x"], env=home.environment(url), dimensions=(24, 50), timeout=30
+            home.paths.wrapper, ["-p", "x"], env=home.environment(url), dimensions=(24, 50), timeout=60
         )
         terminal.expect(pexpect.EOF)
         first, *waits, last = terminal.before.decode().split("\r\x1b[K")
@@ -258,7 +258,7 @@ def living_in_the_group(group: int) -> list[int]:
 
 def wait_until_asked(backend: ScriptedBackend, times: int) -> None:
     """Wait for requests. They come every 0.3 s, so after a few the launcher has started."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while len(backend.requests) < times:
         assert time.monotonic() < until, "nobody asks whether the server is ready"
         time.sleep(0.02)
@@ -299,13 +299,17 @@ def test_a_signal_while_waiting_ends_silently_and_leaves_no_process(home: Home, 
     terminal, theirs = os.openpty()
     os.set_blocking(terminal, False)
     with ScriptedBackend(loading=10_000, token=TOKEN) as backend, waiting(home, backend, theirs) as process:
+        shown, until = b"", time.monotonic() + 60
+        while b"loading small" not in shown:
+            assert time.monotonic() < until, shown
+            shown += read_all(terminal)
         os.killpg(process.pid, signal.SIGSTOP)
-        assert b"loading small" in read_all(terminal)
+        read_all(terminal)
         (os.killpg if to_all else os.kill)(process.pid, number)
         if number != signal.SIGKILL:
             os.kill(process.pid, signal.SIGCONT)
-        assert process.wait(timeout=10) == -number
-        until = time.monotonic() + 10
+        assert process.wait(timeout=60) == -number
+        until = time.monotonic() + 60
         while left := living_in_the_group(process.pid):
             assert time.monotonic() < until, f"these still run: {left}"
             time.sleep(0.05)
@@ -328,7 +332,7 @@ def test_ctrl_c_during_the_load_of_another_profile_brings_the_active_one_back(ho
             process = subprocess.Popen(argv, env=home.environment(None), stdin=subprocess.DEVNULL)
             wait_until_asked(backend, before + 4)
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=10) == -signal.SIGINT
+            assert process.wait(timeout=60) == -signal.SIGINT
             assert [request["path"] for request in manager.requests] == asked
 
 
@@ -356,7 +360,7 @@ def test_a_stopped_wait_continues_later(home: Home) -> None:
         time.sleep(1)
         assert len(backend.requests) <= asked + 1, "what asks is stopped too"
         os.killpg(process.pid, signal.SIGCONT)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     assert home.started["argv"][1:] == ["--tools=Read,Write", "-p", "x"]
 
 

@@ -177,6 +177,6 @@ def test_a_run_that_is_ended_loads_the_active_model_again(manager: Manager, numb
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert manager.router.reading.wait(20)
         process.send_signal(number)
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     manager.router.hold.set()
     assert manager.router.alias() == "small" and manager.state() == "ready"

@@ -145,7 +145,7 @@ def test_a_stopped_process_that_holds_the_lock_goes_on(home: Home) -> None:
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         assert [each["mended"] for each in home.found("--yes")] == [True]
         assert home.found() == []
-        process.communicate(b"\n", timeout=10)
+        process.communicate(b"\n", timeout=60)
 
 
 def test_a_docker_that_does_not_answer_is_started(home: Home) -> None:

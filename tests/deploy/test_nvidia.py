@@ -131,7 +131,7 @@ class Daemon:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @pytest.fixture

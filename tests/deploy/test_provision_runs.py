@@ -210,7 +210,7 @@ def test_a_signal_to_it_alone_ends_what_it_runs(bare: Bare, number: int, status:
     process = hanging(bare)
     pids = descendants(process.pid)
     process.send_signal(number)
-    _, messages = process.communicate(timeout=20)
+    _, messages = process.communicate(timeout=60)
     assert process.returncode == status and pids
     assert messages.endswith("provision: interrupted; run it again to continue\n")
     assert gone(pids)
@@ -220,7 +220,7 @@ def test_what_it_runs_ends_when_it_is_killed(bare: Bare) -> None:
     process = hanging(bare)
     pids = descendants(process.pid)
     process.kill()
-    process.communicate(timeout=20)  # returns when every process that holds the pipe has ended
+    process.communicate(timeout=60)  # returns when every process that holds the pipe has ended
     assert pids and gone(pids)
 
 
@@ -229,13 +229,13 @@ def test_pyinfra_can_ask_the_person_at_the_terminal(bare: Bare) -> None:
     pyinfra = bare.project / ".venv/bin/pyinfra"
     pyinfra.write_text('#!/bin/sh\nprintf "Password: "; read -r answer; echo "answer: $answer" >>"$LOG"\n')
     env = {"PATH": str(bare.bin), "LOG": str(bare.log), "HOME": str(bare.project)}
-    with pexpect.spawn("sh", ["provision", "verify"], cwd=str(bare.project), env=env, timeout=20) as terminal:
+    with pexpect.spawn("sh", ["provision", "verify"], cwd=str(bare.project), env=env, timeout=60) as terminal:
         terminal.expect("Password: ")
         terminal.sendline("horse")
         terminal.expect(pexpect.EOF)
         assert terminal.wait() == 0
         assert bare.log.read_text().splitlines()[-1] == "answer: horse"
-    with pexpect.spawn("sh", ["provision", "verify"], cwd=str(bare.project), env=env, timeout=20) as terminal:
+    with pexpect.spawn("sh", ["provision", "verify"], cwd=str(bare.project), env=env, timeout=60) as terminal:
         terminal.expect("Password: ")
         terminal.sendintr()
         terminal.expect("interrupted")

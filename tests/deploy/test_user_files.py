@@ -98,7 +98,7 @@ def test_a_shell_that_runs_the_command_goes_on_in_the_text_that_it_began(tmp_pat
     process = subprocess.Popen([command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "began\n"
     apply(user_files.put, dest=str(command), text="#!/bin/sh\n" + "echo new\n" * 9, mode="755")
-    assert process.communicate("go\n", timeout=20)[0] == "old\n"
+    assert process.communicate("go\n", timeout=60)[0] == "old\n"
 
 
 @pytest.fixture

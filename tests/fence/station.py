@@ -125,7 +125,7 @@ class Station:
                 below += found
         assert below
         launcher.kill()
-        launcher.wait(timeout=20)
+        launcher.wait(timeout=60)
 
         def lives(number: str) -> bool:
             with suppress(OSError):

@@ -103,7 +103,7 @@ def in_session(station: Station, program: str, act: Callable[[], None]) -> str:
     with station.running(f"import subprocess\n{program}") as process:
         act()
         process.send_signal(signal.SIGTERM)
-        return process.communicate(timeout=20)[1]
+        return process.communicate(timeout=60)[1]
 
 
 def test_git_outside_is_not_blocked_and_is_seen_inside(station: Station, config: Path) -> None:

@@ -86,7 +86,7 @@ def test_an_early_end_of_the_remounter_is_reported(station: Station, end: str) -
     with station.running("") as process:
         station.wait_for(lambda: not helpers(process.pid))
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     assert "ended early" in said
 
 
@@ -130,7 +130,7 @@ def test_a_file_that_a_session_made_where_a_guard_was_removed_is_reported(statio
                 break
         station.wait_for(lambda: ".vscode" in guarded_of(process.pid))
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     assert planted.exists(), "the session was never first"
     assert f"{settings} was removed or replaced outside" in said
 
@@ -151,7 +151,7 @@ def test_a_guarded_file_that_an_editor_replaces_is_not_reported(station: Station
         for number in range(50):
             station.add(guarded.with_name("new"), str(number)).rename(guarded)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     assert said == "" and guarded.read_text() == "49"
 
 

@@ -329,7 +329,7 @@ def test_a_session_reaches_the_server(station: Station) -> None:
             with connection:
                 assert connection.recv(100).startswith(b"GET /health HTTP/1.1\r\n")
                 connection.sendall(b"told")
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
     assert station.record()["answer"] == "told"
 
 
@@ -357,7 +357,7 @@ def test_commands_reach_only_the_users_ports_through_the_proxy(station: Station)
             with connection:
                 assert connection.recv(100).startswith(b"GET /health HTTP/1.1\r\n")
                 connection.sendall(b"told")
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
         other.settimeout(0)
         with pytest.raises(BlockingIOError):
             other.accept()
@@ -447,7 +447,7 @@ def test_a_terminated_session_ends_with_its_children(station: Station) -> None:
     with station.running(program) as process:
         station.wait_for(lambda: len(children()) == 2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
         assert not children()
 
 
@@ -461,7 +461,7 @@ def test_stubs_exist_only_during_a_session(station: Station) -> None:
         found = set(os.listdir(station.workspace))
         assert set(STUB_DIRECTORIES) <= found and not found & set(FORBIDDEN_FILES)
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     assert {name for name in os.listdir(station.workspace) if not name.startswith("record")} == set()
 
 
@@ -469,7 +469,7 @@ def test_the_user_can_write_to_stubs_outside(station: Station) -> None:
     with station.running("") as process:
         station.add(station.workspace / ".vscode" / "settings.json", "{}\n")
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     assert (station.workspace / ".vscode" / "settings.json").read_text() == "{}\n"
     assert not (station.workspace / ".idea").exists()
 
@@ -516,7 +516,7 @@ def test_a_file_that_programs_outside_would_obey_is_renamed_at_once(station: Sta
         station.wait_for(lambda: Path(f"{planted}{SUFFIX}").exists())
         assert not planted.exists()
         process.send_signal(signal.SIGTERM)
-        assert str(planted) in process.communicate(timeout=20)[1]
+        assert str(planted) in process.communicate(timeout=60)[1]
     assert envrc.read_text() == "mine"
 
 
@@ -528,7 +528,7 @@ def test_the_next_session_renames_such_a_file_of_a_killed_one(station: Station) 
         station.add(planted)
         station.add(envrc, "mine, and changed")
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     done = station.run()
     assert "was cut short" in done.stderr and str(planted) in done.stderr and not planted.exists()
     assert envrc.read_text() == "mine, and changed", "it existed before"
@@ -649,7 +649,7 @@ def test_a_second_session_leaves_the_firsts_stubs(station: Station) -> None:
         assert station.run("#").returncode == 0
         assert (station.workspace / ".vscode").is_dir(), "they are the other one's, too"
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     assert not (station.workspace / ".vscode").exists()
 
 

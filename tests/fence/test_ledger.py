@@ -148,7 +148,7 @@ def test_the_stubs_of_killed_sessions_are_removed_at_the_next_start(place: Place
         beside = place.session()
         assert len(beside.recorded()) == 2 and place.names == {".claude", ".envrc"}
         killed.send_signal(signal.SIGKILL)
-        killed.wait(timeout=10)
+        killed.wait(timeout=60)
     os.close(beside._file)  # killed as well
     session = place.session()
     assert place.names == set() and session.recorded() == []

@@ -78,5 +78,5 @@ def test_a_socket_that_was_bound_by_a_relative_path_is_masked(world: World, monk
         assert it.stdout is not None and it.stdout.readline() == b"\n"
         survey = Survey()
         mask_sockets(survey, kernels_table(), [])
-        it.communicate(b"\n", timeout=20)
+        it.communicate(b"\n", timeout=60)
     assert str(world.home / "a.sock") in survey.fence.masked_files

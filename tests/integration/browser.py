@@ -49,19 +49,19 @@ class Browser:
     ) -> None:
         self._open.close()
         self._process.terminate()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
         self._folder.cleanup()
 
     def _page(self, port_file: Path) -> str:
         """The address of the page's debugger."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while not port_file.exists() or "\n" not in port_file.read_text():
             assert self._process.poll() is None and time.monotonic() < until, "Chromium does not start"
             time.sleep(0.1)
         port, path = port_file.read_text().split("\n")[:2]
         with connect(f"ws://127.0.0.1:{port}{path}") as browser:
             browser.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
-            targets = json.loads(browser.recv(timeout=20))["result"]["targetInfos"]
+            targets = json.loads(browser.recv(timeout=60))["result"]["targetInfos"]
         page = next(each["targetId"] for each in targets if each["type"] == "page")
         return f"ws://127.0.0.1:{port}/devtools/page/{page}"
 
@@ -87,7 +87,7 @@ class Browser:
         """The value of a JavaScript expression in the page."""
         return self._call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 30) -> Any:
+    def wait(self, script: str, seconds: float = 90) -> Any:
         """The expression's value, as soon as it is true."""
         until = time.monotonic() + seconds
         while not (value := self.value(script)):

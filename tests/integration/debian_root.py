@@ -49,7 +49,7 @@ class Debian:
         self.home = root / "home" / USER
 
     def enter(
-        self, *words: str, home: str = "/root", timeout: int = 60, network: bool = True
+        self, *words: str, home: str = "/root", timeout: int = 180, network: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in it as root, and end everything the command started. ``network``: whether it has one."""
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -58,7 +58,7 @@ class Debian:
         namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"])]
         return run(*namespaces, "bash", "-c", ENTER, str(self.root), *words, env=env, cwd="/", timeout=timeout)
 
-    def user(self, script: str, timeout: int = 60, network: bool = True) -> subprocess.CompletedProcess[str]:
+    def user(self, script: str, timeout: int = 180, network: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a script in it as the user, in the copy of the project."""
         words = ["runuser", "-u", USER, "--", "sh", "-c", f"cd ~/claude-local && {script}"]
         return self.enter(*words, home=f"/home/{USER}", timeout=timeout, network=network)
@@ -87,7 +87,7 @@ def bootstrapped(codename: str, packages: Sequence[str] = ("ca-certificates", "s
     try:
         need("debootstrap")
         words = ["unshare", "--mount", "sh", "-ec", DEBOOTSTRAP, str(root), ",".join(packages), codename, mirror()]
-        assert run(*words, timeout=600).returncode == 0
+        assert run(*words, timeout=1200).returncode == 0
         shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
         shutil.copyfile(f"/{CERTIFICATES}", root / CERTIFICATES)
         (root / "etc/hosts").write_text(f"127.0.0.1 localhost {os.uname().nodename}\n")

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from tests.integration.tty import PROMPT, Tty
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "token-of-a-temporary-home"
-SECONDS = 60.0  # the longest that any one session here may take
+SECONDS = 180.0  # the longest that any one program here may take; a guard, also on a busy machine
 
 
 def real_claude() -> Path:
@@ -175,10 +175,7 @@ class Person:
 
     def claude(self) -> int:
         """The one running Claude Code of this home; its children are left out."""
-        parents = {}
-        for pid in self.claudes():
-            with suppress(OSError):
-                parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        parents = parents_of(self.claudes())
         (one,) = (pid for pid, parent in parents.items() if parent not in parents)
         return one
 
@@ -194,7 +191,7 @@ class Person:
                 checked += 1
         assert checked, "no Claude Code is running"
 
-    def wait_until_gone(self, seconds: float = 8, *, but: Sequence[int] = ()) -> None:
+    def wait_until_gone(self, seconds: float = 60, *, but: Sequence[int] = ()) -> None:
         """Wait until no process of this home is left; an AssertionError that names them."""
         until = time.monotonic() + seconds
         while left := {pid: words for pid, words in self.processes().items() if pid not in but}:
@@ -290,6 +287,15 @@ def snapshot(directory: Path) -> dict[str, str]:
         mode = path.lstat().st_mode
         content = os.readlink(path) if path.is_symlink() else path.read_bytes().hex() if stat.S_ISREG(mode) else ""
         found[str(path.relative_to(directory))] = f"{stat.filemode(mode)} {content}"
+    return found
+
+
+def parents_of(pids: Iterable[int]) -> dict[int, int]:
+    """The parent of each of these processes that has not ended."""
+    found = {}
+    for pid in pids:
+        with suppress(OSError):
+            found[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return found
 
 

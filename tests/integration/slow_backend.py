@@ -15,7 +15,7 @@ from starlette.responses import Response
 from claude_local.verify.scripted_backend import ScriptedBackend, Turn, text, tool_use
 from tests.integration.fenced_home import TOKEN, Person
 
-LONGEST = 30.0  # seconds that an answer is held back at most
+LONGEST = 180.0  # seconds that an answer is held back at most
 ROOMY = 200_000  # tokens: no script here comes near the size at which Claude Code compacts the conversation
 
 

@@ -160,14 +160,16 @@ class Machine:
             stdin=subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
         children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
-        for _ in range(300):
+        until = time.monotonic() + 120
+        while True:
             assert self._outer.poll() is None, "the boot script failed, see above"
+            assert time.monotonic() < until, "systemd does not start"
             with suppress(FileNotFoundError):
                 self._init = int((children.read_text().split() or ["0"])[0])
             if self._init and Path(f"/proc/{self._init}/root/run/systemd/private").exists():
                 break
             time.sleep(0.1)
-        said = self.root("systemctl", "is-system-running", "--wait", timeout=120).stdout.strip()
+        said = self.root("systemctl", "is-system-running", "--wait", timeout=300).stdout.strip()
         if said != "running":
             self.root("systemctl", "--no-pager", "--failed")
             self.root("journalctl", "--no-pager", "--boot", "--lines=60")
@@ -177,7 +179,7 @@ class Machine:
         """``sudo systemctl reboot`` by the user, and what :meth:`boot` says."""
         assert self._outer is not None
         self.user("sudo systemctl reboot")
-        self._outer.wait(120)
+        self._outer.wait(300)
         self._off()
         return self.boot()
 
@@ -199,7 +201,7 @@ class Machine:
 
     # --- using it
 
-    def root(self, *words: str, timeout: int = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+    def root(self, *words: str, timeout: int = 180, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run something there as root, outside of systemd's units."""
         namespaces = ["--mount", "--uts", "--ipc", "--cgroup", "--pid"]
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -207,7 +209,7 @@ class Machine:
         entered = ["nsenter", "--target", str(self._init), *namespaces]
         return run(*entered, *words, timeout=timeout, env=env, cwd="/", **options)
 
-    def user(self, script: str, timeout: int = 60) -> subprocess.CompletedProcess[str]:
+    def user(self, script: str, timeout: int = 180) -> subprocess.CompletedProcess[str]:
         """Run a script in a login session of the user, in the copy of the project."""
         env = {name: os.environ[name] for name in NETWORK if name in os.environ} | {"LANG": "C.UTF-8", "TERM": "dumb"}
         unit = ["systemd-run", "--quiet", "--collect", "--pipe", "--wait", f"--uid={USER}", "--property=PAMName=login"]

@@ -9,18 +9,15 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pexpect
-import pyte
 import pytest
 
 from claude_local.paths import Paths
 from claude_local.verify.scripted_backend import ScriptedBackend, is_background, text, tool_use
 from tests.integration.fenced_home import TOKEN, real_claude
+from tests.integration.tty import Tty
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
@@ -36,10 +33,9 @@ class Machine:
         self.workspace = home / "work"
         self.workspace.mkdir(parents=True)
         self.env = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("CLAUDE", "ANTHROPIC")) and name != "AI_AGENT"
-        } | {"HOME": str(home), "TERM": "xterm-256color"}
+            "HOME": str(home), "PATH": os.environ["PATH"], "SHELL": "/bin/bash", "LANG": "C.UTF-8",
+            "TERM": "xterm-256color",
+        }  # fmt: skip
         for path, words in {
             self.paths.token: TOKEN,
             self.paths.profiles: json.dumps({"default": "p", "profiles": {"p": {"tools": "full"}}}),
@@ -134,69 +130,21 @@ def test_bash_is_sandboxed_whatever_the_project_sets(machine: Machine, off: bool
     assert "Read-only file system" in tool_results(backend) and not outside.exists()
 
 
-class Terminal:
-    """A terminal of 100 x 40 in which the wrapper runs."""
-
-    def __init__(self, machine: Machine, backend: ScriptedBackend, folder: Path) -> None:
-        self.screen = pyte.Screen(100, 40)
-        self._stream = pyte.Stream(self.screen)
-        env = machine.env | {"CLAUDE_LOCAL_SERVER": backend.url}
-        self.process: Any = pexpect.spawn(
-            "/usr/bin/env", [machine.paths.wrapper], cwd=str(folder), env=env, dimensions=(40, 100), encoding="utf-8"
-        )
-
-    @property
-    def text(self) -> str:
-        return "\n".join(line.rstrip() for line in self.screen.display if line.strip())
-
-    def wait_for(self, *words: str, seconds: float = 40) -> str:
-        end = time.monotonic() + seconds
-        while not any(word in self.text for word in words):
-            assert time.monotonic() < end, f"none of {words} appeared:\n{self.text}"
-            try:
-                self._stream.feed(self.process.read_nonblocking(65536, 0.2))
-            except pexpect.TIMEOUT:
-                pass
-            except pexpect.EOF:
-                assert any(word in self.text for word in words), f"it ended:\n{self.text}"
-        return self.text
-
-    def press_until(self, key: str, words: str) -> None:
-        """Press ``key`` until ``words`` appear. A dialog ignores keys for a moment after it is drawn."""
-        for _ in range(20):
-            self.send(key)
-            try:
-                self.wait_for(words, seconds=1)
-            except AssertionError:
-                continue
-            return
-        raise AssertionError(f"{words!r} never appeared:\n{self.text}")
-
-    def send(self, keys: str) -> None:
-        """Type ``keys``; the interface needs a moment between them."""
-        for key in (keys,) if keys.startswith("\x1b") else keys:
-            self.process.send(key)
-            time.sleep(0.05)
-        time.sleep(0.3)
-
-
 def test_the_first_start_asks_for_trust_and_nothing_else(machine: Machine) -> None:
     folder = machine.home / "new project"
     folder.mkdir()
-    with ScriptedBackend([text("Hello from the script.")], token=TOKEN) as backend:
-        terminal = Terminal(machine, backend, folder)
-        try:
-            first = terminal.wait_for("trust this folder", "theme", "login", "auto mode your default")
-            assert "Yes, I trust this folder" in first
-            terminal.press_until("\x1b[B", "❯ Yes, I trust")
-            terminal.send("\r")
-            prompt = terminal.wait_for("plan mode on")
-            assert "p · API Usage" in prompt and "API key" not in prompt
-            terminal.send("Hi")
-            terminal.send("\r")
-            terminal.wait_for("Hello from the script.")
-        finally:
-            terminal.process.close(force=True)
+    with (
+        ScriptedBackend([text("Hello from the script.")], token=TOKEN) as backend,
+        Tty([machine.paths.wrapper], env=machine.env | {"CLAUDE_LOCAL_SERVER": backend.url}, cwd=str(folder)) as tty,
+    ):
+        tty.wait_for("trust this folder", "theme", "login", "auto mode your default")
+        assert "Yes, I trust this folder" in tty.text
+        tty.press_until("\x1b[B", lambda: "❯ Yes, I trust" in tty.text, "Yes to be marked")
+        tty.send("\r")
+        tty.wait_for("plan mode on")
+        assert "p · API Usage" in tty.text and "API key" not in tty.text
+        tty.type("Hi")
+        tty.wait_for("Hello from the script.")
     assert not [request for request in backend.requests if is_background(request["body"])]
 
 
@@ -233,6 +181,6 @@ def test_a_new_shell_finds_the_command(machine: Machine) -> None:
     env = {"HOME": str(machine.home), "PATH": "/usr/bin:/bin"}
     for flags in ("-lc", "-ic"):
         done = subprocess.run(
-            ["bash", flags, "command -v claude-local"], env=env, capture_output=True, text=True, check=False, timeout=20
+            ["bash", flags, "command -v claude-local"], env=env, capture_output=True, text=True, check=False, timeout=60
         )
         assert done.stdout.strip() == machine.paths.wrapper

@@ -31,7 +31,7 @@ class Hello(BaseHTTPRequestHandler):
 def test_hello(host):
     server = HTTPServer(("", 0), Hello)
     threading.Thread(target=server.handle_request, daemon=True).start()
-    with urllib.request.urlopen(f"http://{host}:{server.server_port}/", timeout=5) as reply:
+    with urllib.request.urlopen(f"http://{host}:{server.server_port}/", timeout=60) as reply:
         assert reply.read() == b"hello"
 """
 NODE_TEST = """\

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from claude_local.verify.scripted_backend import text, tool_use
-from tests.integration.fenced_home import Person, person
+from tests.integration.fenced_home import Person, parents_of, person
 from tests.integration.slow_backend import SlowBackend
+from tests.integration.tty import LONGEST
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
-# Waits for the test, at most half a minute.
-PAUSE = "touch $1.begun; for i in $(seq 300); do [ -e $1.end ] && break; sleep 0.1; done; rm -f $1.begun $1.end"
+# Waits for the test. A command may take two minutes.
+PAUSE = "touch $1.begun; for i in $(seq 900); do [ -e $1.end ] && break; sleep 0.1; done; rm -f $1.begun $1.end"
 
 
 @pytest.fixture(scope="module", params=["root", "ordinary"])
@@ -56,7 +57,7 @@ def during(who: Person, repo: Path, act: Callable[[], object], *before: str) -> 
 
 
 def wait_for(seen: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + LONGEST
     while not seen():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -150,8 +151,11 @@ def test_the_first_prompt_says_that_the_working_tree_is_clean(who: Person, repo:
 @pytest.mark.parametrize("victim", ["launcher", "bubblewrap"])
 def test_after_a_kill_git_status_is_clean_and_git_works(who: Person, repo: Path, victim: str) -> None:
     def kill() -> None:
-        # The first process is the launcher, its first child bubblewrap.
-        os.kill(sorted(who.processes())[("launcher", "bubblewrap").index(victim)], signal.SIGKILL)
+        parents = parents_of(who.processes())
+        (launcher,) = (pid for pid, parent in parents.items() if parent not in parents)
+        children = (pid for pid, parent in parents.items() if parent == launcher)
+        bubblewrap = next(pid for pid in children if Path(os.readlink(f"/proc/{pid}/exe")).name == "bwrap")
+        os.kill({"launcher": launcher, "bubblewrap": bubblewrap}[victim], signal.SIGKILL)
 
     with pytest.raises(AssertionError):
         during(who, repo, kill, "git config user.email a@b.example")

@@ -81,7 +81,7 @@ def say(who: Person, *commands: str) -> str:
 
 
 def curl(port: int, *options: str) -> str:
-    return f"curl -sS -m 5 {' '.join(options)} http://127.0.0.1:{port}/"
+    return f"curl -sS -m 60 {' '.join(options)} http://127.0.0.1:{port}/"
 
 
 def test_an_allowed_port_answers_curl_python_node_22_and_clients_that_know_no_proxy(

@@ -24,7 +24,7 @@ from claude_local.verify.scripted_backend import error, text, tool_use
 from claude_local.verify.terminal import at_prompt
 from tests.integration.fenced_home import Person, person, snapshot
 from tests.integration.slow_backend import SlowBackend
-from tests.integration.tty import COLUMNS, ROWS, Tty
+from tests.integration.tty import COLUMNS, LONGEST, ROWS, Tty
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
@@ -70,7 +70,7 @@ def test_ctrl_c_interrupts_a_turn_and_twice_ends_the_session(who: Person, work: 
         tty.wait(lambda: backend.asked.is_set() and BUSY in tty.text, "a turn that runs")
         tty.send("\x03")
         tty.wait(lambda: BUSY not in tty.text and at_prompt(tty.lines), "the interrupted turn's end")
-        assert backend.left.wait(20), "the interrupted request goes on"
+        assert backend.left.wait(LONGEST), "the interrupted request goes on"
         backend.hold = False
         tty.send("\x03")
         tty.wait(lambda: "a long question" not in tty.text, "an empty input line")
@@ -90,7 +90,7 @@ def ctrl_c_in_print_mode(who: Person, work: Path, way: tuple[str, ...]) -> tuple
     """Status, how often claude said that it was interrupted, and goodbyes."""
     with SlowBackend(hold=True) as backend, who.shell(backend, work) as tty:
         at = tty.shell(" ".join(["claude-local", *way, "-p", "hello"]))
-        assert backend.asked.wait(20)
+        assert backend.asked.wait(LONGEST)
         tty.send("\x03")
         tty.wait_for_shell(at)
         said = tty.shown(at).count("Execution error")
@@ -133,7 +133,7 @@ def test_ctrl_z_gives_the_shell_back_and_fg_the_session(who: Person, work: Path)
 
 def wait_until_stopped(process: int) -> None:
     """The shell is back at its prompt when the first of the job has stopped: the others follow in a moment."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + LONGEST
     while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         assert time.monotonic() < until, "claude itself is stopped"
         time.sleep(0.02)
@@ -142,7 +142,7 @@ def wait_until_stopped(process: int) -> None:
 def test_ctrl_z_in_print_mode_stops_claude_and_fg_lets_it_finish(who: Person, work: Path) -> None:
     with SlowBackend(text("It went on."), hold=True) as backend, who.shell(backend, work) as tty:
         tty.shell("claude-local -p hello")
-        assert backend.asked.wait(20)
+        assert backend.asked.wait(LONGEST)
         at = len(tty.raw)
         tty.send("\x1a")
         tty.wait_for_shell(at)
@@ -223,16 +223,16 @@ def signalled(who: Person, work: Path, way: tuple[str, ...], number: int, termin
             with who.at_terminal(backend, *way, cwd=work) as tty:
                 tty.wait_for_prompt()
                 os.kill(tty.child.pid, number)
-                status = tty.wait_for_end(8)
+                status = tty.wait_for_end()
         else:
             process = subprocess.Popen(
                 [who.paths.wrapper, *way, "-p", "hello"], cwd=work, env=who.environment(backend), preexec_fn=who.become,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
             try:
-                assert backend.asked.wait(20)
+                assert backend.asked.wait(LONGEST)
                 os.kill(process.pid, number)
-                status = process.wait(8)
+                status = process.wait(LONGEST)
             finally:
                 process.kill()
         who.wait_until_gone()
@@ -253,7 +253,7 @@ def test_a_signal_reaches_claude_and_its_status_comes_back(
 def test_a_killed_claude_is_a_killed_claude_local(who: Person, work: Path) -> None:
     with SlowBackend(hold=True) as backend, who.shell(backend, work) as tty:
         at = tty.shell("claude-local -p hello")
-        assert backend.asked.wait(20)
+        assert backend.asked.wait(LONGEST)
         claude = who.claude()
         os.kill(claude, signal.SIGKILL)
         tty.wait_for_shell(at)
@@ -329,12 +329,11 @@ def test_a_wrong_profile_is_exit_2_of_our_own(who: Person, work: Path) -> None:
 def test_standard_input_can_be_a_pipe_and_output_a_pipe_that_closes(who: Person, work: Path) -> None:
     lines = "\n".join(f"line {number}" for number in range(2000))
     with SlowBackend(text(lines)) as backend:
-        begin = time.monotonic()
         shown = who.sh(
             'echo "words through a pipe" | claude-local -p | head -1; echo "${PIPESTATUS[@]}"',
             work, who.environment(backend),
         )  # fmt: skip
-    assert shown.splitlines()[0] == "line 0" and time.monotonic() - begin < 60
+    assert shown.splitlines()[0] == "line 0"
     assert "words through a pipe" in json.dumps(backend.main_requests[0]["body"]["messages"])
     who.wait_until_gone()
 
@@ -446,7 +445,7 @@ def test_sessions_that_start_at_once_in_one_workspace_do_not_trip_over_each_othe
         ]  # fmt: skip
         for process in running:
             ends.callback(process.kill)
-        assert [process.communicate(timeout=40)[0] for process in running] == [b"Done.\n"] * 4
+        assert [process.communicate(timeout=LONGEST)[0] for process in running] == [b"Done.\n"] * 4
     assert snapshot(work) == before
 
 
@@ -464,8 +463,8 @@ def test_sessions_in_different_workspaces_do_not_see_each_other(who: Person, wor
             )  # fmt: skip
             ends.callback(process.kill)
             running.append((process, backend))
-        assert all(backend.asked.wait(20) for _, backend in running), "both are in the middle of their turn"
+        assert all(backend.asked.wait(LONGEST) for _, backend in running), "both are in the middle of their turn"
         for _, backend in running:
             backend.hold = False
-        assert [process.communicate(timeout=30)[0] for process, _ in running] == [b"Done.\n"] * 2
+        assert [process.communicate(timeout=LONGEST)[0] for process, _ in running] == [b"Done.\n"] * 2
     assert [sorted(os.listdir(place)) for place in places] == [["own"], ["own"]]

@@ -59,7 +59,7 @@ class Project:
         script = 'trap : INT; sh -c \'echo "pid $$"; exec "$@"\' sh "$@"; echo "the shell is back: $?"; read -r _'
         words = ["-c", script, "sh", PYINFRA, *STAGE, *ONE_JOB]
         terminal: Any = pexpect.spawn(
-            "/bin/sh", words, cwd=str(self.folder), encoding="utf-8", timeout=60, dimensions=(40, 200)
+            "/bin/sh", words, cwd=str(self.folder), encoding="utf-8", timeout=300, dimensions=(40, 200)
         )
         terminal.expect(r"pid (\d+)")
         return terminal, int(terminal.match[1])
@@ -112,7 +112,7 @@ def test_an_interrupted_build_leaves_no_process_building(project: Project, how: 
     terminal.expect(r"the shell is back: (\d+)")
     print(f"{how}: pyinfra ended with {terminal.match[1]} after {time.monotonic() - interrupted:.1f} s")
     while left := project.processes():
-        assert time.monotonic() - interrupted < 30, f"still building: {left}"
+        assert time.monotonic() - interrupted < 120, f"still building: {left}"
         time.sleep(0.2)
     print(f"{how}: the last process of the build was gone after {time.monotonic() - interrupted:.1f} s")
     terminal.close(force=True)

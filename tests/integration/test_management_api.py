@@ -31,7 +31,7 @@ class Api:
         self.server = LlamaClient("http://127.0.0.1:8080", self.token)
 
     def get(self, path: str) -> Any:
-        return requests.get(f"http://127.0.0.1:8081{path}", timeout=10).json()
+        return requests.get(f"http://127.0.0.1:8081{path}", timeout=60).json()
 
     def post(self, path: str, body: Any = None) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.token}"}
@@ -55,7 +55,7 @@ class Api:
             except (requests.RequestException, ServerError, ValueError):
                 pass
             assert time.monotonic() < end, self.get("/status")
-            time.sleep(0.3)
+            time.sleep(0.05)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class Daemon:
         environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
         with open(folder / "log", "w") as log:
             self.process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
-        for _ in range(120):
+        for _ in range(240):
             if self.run("version").returncode == 0:
                 return
             assert self.process.poll() is None, (folder / "log").read_text()[-2000:]

@@ -68,10 +68,9 @@ def inventory(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {known[0]} {known[1]}\n")
     daemon = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
     try:
-        for _ in range(50):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+        until = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert daemon.poll() is None and time.monotonic() < until, "sshd does not listen"
             time.sleep(0.1)
         data = {
             "ssh_user": USER,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +24,7 @@ QUESTIONS = (*ABOUT, "What did I ask you before?", "Explain this codebase.")
 
 @pytest.fixture(scope="module")
 def repository() -> Iterator[Path]:
-    folder = Path.home() / "claude-local-small-models"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="claude-local-small-models-", dir=Path.home()))
     (folder / "README.md").write_text("# Samphire\n\nPredicts how high the water in Saint-Malo will rise.\n")
     (folder / "samphire.py").write_text("def height(moon):\n    return moon.pull * 12\n")
     subprocess.run(["git", "init", "--quiet", folder], check=True, timeout=60)

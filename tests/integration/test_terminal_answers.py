@@ -90,7 +90,8 @@ def test_a_picture_or_pdf_that_the_model_cannot_read_is_taken_out_and_the_sessio
     with WithoutProjector(*turns) as backend, who.at_terminal(backend, cwd=work) as tty:
         tty.wait_for_prompt()
         tty.send("what is in @a.png ")
-        tty.read(1)
+        tty.wait_for("what is in @a.png")
+        tty.read_for(1)
         tty.send("\r")
         tty.wait_for("The first answer.")
         assert "an image in the conversation could not be processed and was removed" in re.sub(r"\s+", " ", tty.text)
@@ -127,7 +128,7 @@ class Stalling(ScriptedBackend):
         events = stream(message)
         if self.manner.startswith("dead"):
             yield b":\n\n" if self.manner == "dead" else await events.__anext__()
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         for _ in range(int(self.seconds / 2) if self.manner == "reads" else 0):
             yield b":\n\n"
             await asyncio.sleep(2)
@@ -146,7 +147,7 @@ def test_a_dead_connection_is_told_from_a_server_that_reads(who: Person) -> None
         with Stalling(manner, 18) as backend:
             done = who.session(backend, "-p", "hello", cwd=works[manner], CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS="10000")
         assert (done.returncode, done.stdout) == (0, "The answer.\n"), manner + done.stdout + done.stderr
-        assert time.monotonic() - began < 60, manner
+        assert time.monotonic() - began < 150, manner
         return manner, len(backend.main_requests)
 
     with ThreadPoolExecutor(len(requests)) as pool:
@@ -197,12 +198,12 @@ def test_a_command_of_the_users_own_costs_no_answer(who: Person) -> None:
     ):
         tty.wait_for_prompt()
         tty.send("!")
-        tty.read(0.5)
+        tty.read_for(0.5)
         tty.send("ls")
-        tty.read(0.5)
+        tty.read_for(0.5)
         tty.send("\r")
         tty.wait_for("seen.txt")
-        tty.read(2)
+        tty.read_for(2)
         assert backend.main_requests == []
         tty.type("and now")
         tty.wait_for("The answer.")

@@ -16,6 +16,8 @@ from claude_local.verify.terminal import Screen, at_prompt
 
 ROWS, COLUMNS = 40, 100
 PROMPT = "shell-is-ready> "
+# Seconds that anything here may take: a guard, so it is long enough for a busy machine.
+LONGEST = 90.0
 
 
 class Tty:
@@ -51,12 +53,16 @@ class Tty:
 
     def press_until(self, key: str, seen: Callable[[], bool], what: str) -> None:
         """Press ``key`` until ``seen`` is true. A dialog ignores keys for a moment after it is drawn."""
-        for _ in range(20):
+        for presses in range(1, 41):
             self.send(key)
             with suppress(AssertionError):
                 self.wait(seen, what, 1)
-                return
-        raise AssertionError(f"pressed {key!r} twenty times for {what}; the screen:\n{self.text}")
+                if presses > 1:
+                    # Perhaps that was the late answer to an earlier press, and the one to the last press follows.
+                    self.read_for(1)
+                if seen():
+                    return
+        raise AssertionError(f"pressed {key!r} forty times for {what}; the screen:\n{self.text}")
 
     def read(self, seconds: float = 0.1) -> None:
         """Read output for ``seconds``, at least once."""
@@ -70,6 +76,12 @@ class Tty:
         self.raw += shown
         self._stream.feed(shown)
 
+    def read_for(self, seconds: float) -> None:
+        """Read all output for ``seconds``."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.ended:
+            self.read()
+
     @property
     def lines(self) -> list[str]:
         """The lines of the screen that are not empty."""
@@ -79,7 +91,7 @@ class Tty:
     def text(self) -> str:
         return "\n".join(self.lines)
 
-    def wait(self, seen: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    def wait(self, seen: Callable[[], bool], what: str, seconds: float = LONGEST) -> None:
         """Read until ``seen`` is true. Raises AssertionError, with the screen, after ``seconds`` or at its end."""
         until = time.monotonic() + seconds
         while not seen():
@@ -87,11 +99,11 @@ class Tty:
             assert not self.ended, f"waited for {what}, but the program ended; the screen:\n{self.text}"
             self.read()
 
-    def wait_for(self, *words: str, seconds: float = 20) -> None:
+    def wait_for(self, *words: str, seconds: float = LONGEST) -> None:
         """Read until one of ``words`` is on the screen."""
         self.wait(lambda: any(word in self.text for word in words), f"one of {words}", seconds)
 
-    def wait_for_prompt(self, seconds: float = 20) -> None:
+    def wait_for_prompt(self, seconds: float = LONGEST) -> None:
         """Read until Claude Code shows its input line."""
         self.wait(lambda: at_prompt(self.lines), "Claude Code's prompt", seconds)
 
@@ -109,7 +121,7 @@ class Tty:
         self.wait_for_shell(before)
         return int(found[-1])
 
-    def wait_for_shell(self, since: int, seconds: float = 20) -> None:
+    def wait_for_shell(self, since: int, seconds: float = LONGEST) -> None:
         """Read until the shell has shown its prompt after the first ``since`` bytes."""
         self.wait(lambda: PROMPT.encode() in self.raw[since:], "the shell's prompt", seconds)
 
@@ -131,7 +143,7 @@ class Tty:
         """Close the terminal, as if its window was closed."""
         self.child.ptyproc.fileobj.close()
 
-    def wait_for_end(self, seconds: float = 20) -> int:
+    def wait_for_end(self, seconds: float = LONGEST) -> int:
         """The exit status of the program, negative for a signal."""
         self.wait_until_ended(seconds)
         self.child.wait()

@@ -122,7 +122,7 @@ class ScriptedRouter:
         return Handler
 
 
-def until(condition: Any, seconds: float = 10.0) -> None:
+def until(condition: Any, seconds: float = 60.0) -> None:
     """Wait until ``condition()`` is true."""
     end = time.monotonic() + seconds
     while not condition():

@@ -58,11 +58,11 @@ class Manager:
             self._socket.close()
 
     def get(self, path: str, **more: Any) -> requests.Response:
-        return requests.get(self.url + path, timeout=10, **more)
+        return requests.get(self.url + path, timeout=60, **more)
 
     def post(self, path: str, body: Any = None, token: str | None = TOKEN, **more: Any) -> requests.Response:
         headers = {**({"Authorization": f"Bearer {token}"} if token else {}), **more.pop("headers", {})}
-        return requests.post(self.url + path, json=body, headers=headers, timeout=20, **more)
+        return requests.post(self.url + path, json=body, headers=headers, timeout=60, **more)
 
     def state(self) -> str:
         return str(self.get("/status").json()["state"])

@@ -196,7 +196,7 @@ def test_a_hub_that_does_not_answer_in_time(desk: Bench, server: ModelServer, mo
             whole(GOOD)(handler)
         else:
             monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 30)
-            over.wait(30)
+            over.wait(60)
 
     server.behaviours["/m"] = late
     desk.want(f"url {server.url}/m")
@@ -215,7 +215,7 @@ def test_a_hub_that_goes_silent(desk: Bench, server: ModelServer, monkeypatch: p
             return
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 30)
         handler.answer(200, GOOD[:MIB], promised=len(GOOD))
-        over.wait(30)
+        over.wait(60)
 
     server.behaviours["/m"] = silent
     desk.want(f"url {server.url}/m")
@@ -529,7 +529,7 @@ def test_two_deploys_at_once(desk: Bench, server: ModelServer) -> None:
     waiting = threading.Event()
 
     def held(handler: Handler) -> None:
-        waiting.wait(30)
+        waiting.wait(60)
         whole(GOOD)(handler)
 
     server.behaviours["/m"] = held

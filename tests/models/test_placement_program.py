@@ -101,5 +101,5 @@ def test_a_closed_output_stops_the_run(desk: Desk, server: ModelServer) -> None:
     process = program("place", str(desk.folder / "plan.json"), env=buffered)
     assert process.stdout is not None
     process.stdout.close()
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=60) == 130
     assert not (desk.models / "m.gguf").exists()

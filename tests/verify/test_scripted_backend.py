@@ -62,7 +62,7 @@ def test_plain_answers_hold_the_same_turns_and_a_last_text_follows(backend: Scri
 
 def test_everything_is_recorded_with_headers_and_body(backend: ScriptedBackend) -> None:
     client(backend).messages.create(**ASK)
-    requests.head(backend.url + "/api/hello", timeout=5)
+    requests.head(backend.url + "/api/hello", timeout=60)
     message, hello = backend.requests
     assert (message["method"], message["path"]) == ("POST", "/v1/messages")
     assert message["headers"]["authorization"] == "Bearer t"
@@ -73,15 +73,15 @@ def test_everything_is_recorded_with_headers_and_body(backend: ScriptedBackend) 
 
 def test_it_answers_like_llama_server(backend: ScriptedBackend) -> None:
     auth = {"Authorization": "Bearer t"}
-    assert requests.get(backend.url + "/health", timeout=5).json() == {"status": "ok"}
-    props = requests.get(backend.url + "/props?model=claude-local", headers=auth, timeout=5).json()
+    assert requests.get(backend.url + "/health", timeout=60).json() == {"status": "ok"}
+    props = requests.get(backend.url + "/props?model=claude-local", headers=auth, timeout=60).json()
     assert props["default_generation_settings"]["n_ctx"] == 32768
-    models = requests.get(backend.url + "/v1/models", headers=auth, timeout=5).json()
+    models = requests.get(backend.url + "/v1/models", headers=auth, timeout=60).json()
     assert [model["id"] for model in models["data"]] == ["claude-local"]
     assert client(backend).messages.count_tokens(model="claude-local", messages=ASK["messages"]).input_tokens > 0
-    unknown = requests.get(backend.url + "/props?model=other", headers=auth, timeout=5)
+    unknown = requests.get(backend.url + "/props?model=other", headers=auth, timeout=60)
     assert (unknown.status_code, unknown.json()["error"]["message"]) == (400, "model 'other' not found")
-    assert requests.get(backend.url + "/nowhere", headers=auth, timeout=5).status_code == 404
+    assert requests.get(backend.url + "/nowhere", headers=auth, timeout=60).status_code == 404
 
 
 def test_a_wrong_token_is_refused(backend: ScriptedBackend) -> None:
@@ -100,11 +100,11 @@ def test_a_longer_prompt_counts_more_tokens(backend: ScriptedBackend) -> None:
 
 def test_loading_and_errors_can_be_played() -> None:
     with ScriptedBackend([error(529, "busy", "overloaded_error"), text("then")], loading=1) as backend:
-        assert requests.get(backend.url + "/health", timeout=5).status_code == 503
-        assert requests.get(backend.url + "/health", timeout=5).status_code == 200
-        answer = requests.post(backend.url + "/v1/messages", json=ASK, timeout=5)
+        assert requests.get(backend.url + "/health", timeout=60).status_code == 503
+        assert requests.get(backend.url + "/health", timeout=60).status_code == 200
+        answer = requests.post(backend.url + "/v1/messages", json=ASK, timeout=60)
         assert (answer.status_code, answer.json()["error"]["type"]) == (529, "overloaded_error")
-        assert requests.post(backend.url + "/v1/messages", json=ASK, timeout=5).json()["content"][0]["text"] == "then"
+        assert requests.post(backend.url + "/v1/messages", json=ASK, timeout=60).json()["content"][0]["text"] == "then"
 
 
 def test_a_title_request_takes_no_turn() -> None:
@@ -112,8 +112,8 @@ def test_a_title_request_takes_no_turn() -> None:
     title = ASK | {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
     assert is_background(title) and not is_background(ASK) and not is_background(title | {"tools": [{}]})
     with ScriptedBackend([text("first")]) as backend:
-        requests.post(backend.url + "/v1/messages", json=title, timeout=5)
-        assert requests.post(backend.url + "/v1/messages", json=ASK, timeout=5).json()["content"][0]["text"] == "first"
+        requests.post(backend.url + "/v1/messages", json=title, timeout=60)
+        assert requests.post(backend.url + "/v1/messages", json=ASK, timeout=60).json()["content"][0]["text"] == "first"
 
 
 @pytest.mark.parametrize(
@@ -140,10 +140,10 @@ def test_as_a_program_it_prints_its_address_serves_and_records(tmp_path: Path) -
     with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        assert requests.post(url + "/v1/messages", json=ASK, timeout=5).json()["content"][0]["text"] == "from a file"
-        assert requests.get(url + "/props", timeout=5).json()["default_generation_settings"]["n_ctx"] == 4096
+        assert requests.post(url + "/v1/messages", json=ASK, timeout=60).json()["content"][0]["text"] == "from a file"
+        assert requests.get(url + "/props", timeout=60).json()["default_generation_settings"]["n_ctx"] == 4096
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
     assert [json.loads(line)["path"] for line in record.read_text().splitlines()] == ["/v1/messages", "/props"]
 
 
