@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
+from claude_local.image.dockerfile import TARGETS, VULKAN_SDK, instructions
 from claude_local.models import profiles
 from claude_local.models.profiles import ProfilesError
 
@@ -19,8 +21,9 @@ class CheckoutError(Exception):
 
 
 def describe(project: Path) -> dict[str, Any]:
-    """The project's version, the settings in VERSIONS as the project has them, and ``files``: profile id -> what
-    identifies its model files. Raises CheckoutError."""
+    """The project's version, the settings in VERSIONS as the project has them, ``files``: profile id -> what
+    identifies its model files, ``images``: variant -> a hash of what llama-server's image is built from, and ``data``:
+    file that a deploy installs -> its hash. Raises CheckoutError."""
     try:
         version = re.search(r'^version = "(.+)"', (project / "pyproject.toml").read_text(), re.MULTILINE)
         settings = _literals((project / "group_data" / "all.py").read_text())
@@ -29,6 +32,8 @@ def describe(project: Path) -> dict[str, Any]:
             "project": version[1] if version else "?",
             **{name: settings[name] for name in VERSIONS},
             "files": {name: [file.sha256 or file.name for file in each.files] for name, each in known.items()},
+            "images": _images(project / "files" / "image"),
+            "data": _data(project),
         }
     except OSError as error:
         raise CheckoutError(f"{project} is no checkout of claude-local: {error.filename} cannot be read") from None
@@ -43,6 +48,24 @@ def _literals(text: str) -> dict[str, Any]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             values[node.targets[0].id] = ast.literal_eval(node.value)
     return values
+
+
+def _images(folder: Path) -> dict[str, str]:
+    """For each variant, a hash of its part of the Dockerfile, of the patches and of the server's web page."""
+    dockerfile = (folder / "Dockerfile").read_text()
+    paths = [*sorted(folder.glob("patches/*.patch")), folder / "web-ui.tar.xz"]
+    rest = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)
+    bases = {"vulkan": {"BASE": VULKAN_SDK}}
+    parts = {variant: instructions(dockerfile, stage, bases.get(variant, {})) for variant, stage in TARGETS.items()}
+    return {variant: hashlib.sha256(part.encode() + rest).hexdigest() for variant, part in parts.items()}
+
+
+def _data(project: Path) -> dict[str, str]:
+    """The hashes of the files in files/ and templates/, without those of llama-server's image."""
+    image = project / "files" / "image"
+    paths = [path for folder in ("files", "templates") for path in (project / folder).rglob("*") if path.is_file()]
+    kept = [path for path in sorted(paths) if image not in path.parents]
+    return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
 
 
 def different_files(one: Path, other: Path) -> list[str]:

@@ -35,8 +35,11 @@ def update(machine: Machine, checkout: Path | None, as_json: bool) -> None:
         wanted = describe(project)
     except CheckoutError as error:
         raise Problem(str(error), "llama-local update DIRECTORY    (where the project is)") from None
-    changes = [*versions(deployed, wanted), *_image(deployed), *models(deployed, wanted)]
-    programs = different_files(Path(machine.paths.lib, "claude_local"), project / "claude_local")
+    changes = [*versions(deployed, wanted), *_image(deployed, wanted), *models(deployed, wanted)]
+    programs = [
+        *different_files(Path(machine.paths.lib, "claude_local"), project / "claude_local"),
+        *different_data(deployed, wanted),
+    ]
     if as_json:
         print_json({"checkout": str(project), "changes": changes, "programs": programs})
         return
@@ -71,15 +74,26 @@ def versions(deployed: dict[str, Any], wanted: dict[str, Any]) -> list[dict[str,
     ]
 
 
-def _image(deployed: dict[str, Any]) -> list[dict[str, str]]:
-    """Another image variant, where the hardware or its driver has changed."""
+def _image(deployed: dict[str, Any], wanted: dict[str, Any]) -> list[dict[str, str]]:
+    """Another image variant, where the hardware or its driver has changed; else another Dockerfile or patch."""
+    now = deployed["variant"]
     try:
         variant = choose(probe_hardware(), deployed["image_variant"])
     except (VariantError, OSError, subprocess.TimeoutExpired):
         return []
-    if variant.variant == deployed["variant"]:
+    if variant.variant != now:
+        return [{"what": "image", "now": now, "then": f"{variant.variant} ({variant.reason})"}]
+    # A deploy before 2026-11-30 recorded no images.
+    images = deployed.get("images", wanted["images"])
+    if images.get(now) == wanted["images"].get(now):
         return []
-    return [{"what": "image", "now": deployed["variant"], "then": f"{variant.variant} ({variant.reason})"}]
+    return [{"what": "image", "now": now, "then": f"{now}, built anew (Dockerfile, patches or web page differ)"}]
+
+
+def different_data(deployed: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """The other files that a deploy installs, as far as they differ: scripts, templates."""
+    before, after = deployed.get("data", wanted["data"]), wanted["data"]
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
 def models(deployed: dict[str, Any], wanted: dict[str, Any]) -> list[dict[str, str]]:

@@ -16,7 +16,10 @@ from claude_local.paths import Paths
 from tests.cli.documented import example, lacks
 from tests.cli.test_command_line import PROJECT
 
-FILES = ("pyproject.toml", "group_data/all.py", "models.conf", "claude_local/paths.py", "claude_local/deploy/limit.py")
+IMAGE = ("files/image/Dockerfile", "files/image/patches/0010-cache-reuse.patch", "files/image/web-ui.tar.xz")
+DATA = ("files/bash-env.sh", "templates/claude-local")
+PACKAGE = ("claude_local/paths.py", "claude_local/deploy/limit.py")
+FILES = (*IMAGE, *DATA, *PACKAGE, "pyproject.toml", "group_data/all.py", "models.conf")
 
 
 @pytest.fixture
@@ -84,6 +87,41 @@ def test_other_hardware_makes_another_image(
     replace(path, '"variant": "cpu"', '"variant": "cuda"')
     (change,) = told(capsys)["changes"]
     assert (change["what"], change["now"]) == ("image", "cuda") and change["then"].startswith("cpu (")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "built"),
+    [
+        ("Dockerfile", "AS runtime\n", "AS runtime\nENV NEW=1\n", True),
+        ("patches/0010-cache-reuse.patch", "n_cache_reuse", "n_cache_used", True),
+        ("Dockerfile", "AS runtime\n", "AS runtime\n# a comment\n", False),
+        ("Dockerfile", "AS runtime-vulkan\n", "AS runtime-vulkan\nENV NEW=1\n", False),  # another variant's
+    ],
+)
+def test_an_image_that_would_be_built_anew(
+    checkout: Path, capsys: pytest.CaptureFixture[str], name: str, old: str, new: str, built: bool
+) -> None:
+    replace(checkout / "files/image" / name, old, new)
+    answer = told(capsys)
+    assert [(each["what"], each["now"]) for each in answer["changes"]] == ([("image", "cpu")] if built else [])
+    assert answer["programs"] == []
+
+
+def test_scripts_and_templates_count_as_programs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout / "files/bash-env.sh").write_text("new")
+    (checkout / "templates/claude-local").unlink()
+    answer = told(capsys)
+    assert (answer["changes"], answer["programs"]) == ([], ["files/bash-env.sh", "templates/claude-local"])
+
+
+def test_a_record_of_an_earlier_version_says_nothing_of_images(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(Paths(home=str(checkout.parent / "home"), model_dir="", bin_dir="").profiles)
+    record = json.loads(path.read_text())
+    del record["deployed"]["images"], record["deployed"]["data"]
+    path.write_text(json.dumps(record))
+    assert told(capsys)["changes"] == []
 
 
 def test_a_directory_without_the_project_is_named(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
