@@ -217,6 +217,10 @@ def _interface_towards(address: str) -> str | None:
 
 
 def _on_a_bridge(bench: Workbench) -> str:
+    platform = ((_answer(bench, "version").decoded or {}).get("Platform") or {}).get("Name") or ""
+    # As in docker/cli #4672. Docker Desktop carries published ports into its virtual machine, where the bridge is.
+    if platform.startswith("Docker Desktop"):
+        return f"in the virtual machine of {platform}"
     for name, about in _addresses(_container(bench)).items():
         interface = _interface_towards(about["IPAddress"])
         if interface is None or not (INTERFACES / interface / "bridge").exists():

@@ -6,28 +6,20 @@ The server is the real one in router mode, with one slot. The counts are those o
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from claude_local.models.architecture import DATA
 from claude_local.models.profiles import parse
-from claude_local.server.client import LlamaClient, ServerError
+from claude_local.server.client import LlamaClient
 from tests.chat.random_model import random_model
+from tests.chat.router import ANSWER_SECONDS, MODEL, Router
 
 ROOT = Path(__file__).parents[2]
 # Characters, and so tokens, of system and tools, of the project's part of the first turn, and of a question.
 SHARED, PROJECT, QUESTION = 6000, 1500, 60
-START_SECONDS, ANSWER_SECONDS = 60.0, 300.0
-MODEL, OTHER = "model", "other"
 
 
 def words(count: int, seed: str) -> str:
@@ -78,74 +70,6 @@ def tool(name: str) -> dict[str, Any]:
     """A tool with one parameter."""
     schema = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
     return {"name": name, "description": words(250, name), "input_schema": schema}
-
-
-class Router:
-    """llama-server in router mode with the sections MODEL and OTHER; a context manager, which can be entered again.
-
-    ``flags`` are those of MODEL's section. Raises RuntimeError with the end of the log when it does not start.
-    """
-
-    def __init__(self, binary: Path, model: Path, folder: Path, template: Path, flags: Mapping[str, str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
-        self.client = LlamaClient(f"http://127.0.0.1:{self.port}")
-        self.folder = folder
-        self._log = folder / "server.log"
-        self._presets = folder / "presets.ini"
-        common = {"model": str(model), "chat-template-file": str(template), "jinja": "true", "ctx-size": "32768"}
-        common |= {"parallel": "1", "cache-ram": "512", "threads": "1", **flags}
-        lines = ["version = 1"]
-        for section in (MODEL, OTHER):
-            lines += [f"[{section}]", *(f"{key} = {value}" for key, value in common.items())]
-            common = {**common, "cache-disk": f"{folder}/none"} if "cache-disk" in common else common
-        self._presets.write_text("\n".join(lines) + "\n")
-        self._command = [
-            str(binary), "--models-preset", str(self._presets), "--models-max", "1", "--host", "127.0.0.1",
-            "--port", str(self.port), "--offline", "--no-ui",
-        ]  # fmt: skip
-
-    def __enter__(self) -> Router:
-        environment = os.environ | {"LD_LIBRARY_PATH": str(Path(self._command[0]).parent)}
-        with self._log.open("a") as sink:
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment,
-                start_new_session=True,
-            )  # fmt: skip
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                self.client.router()
-                return self
-            except ServerError:
-                time.sleep(0.05)
-        self.end(signal.SIGKILL)
-        raise RuntimeError(f"llama-server did not start: {self._log.read_text()[-2000:]}")
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        self.end(signal.SIGTERM)
-
-    def end(self, number: signal.Signals) -> None:
-        """Send a signal, and wait for the end. SIGKILL ends the models' processes as well."""
-        if number == signal.SIGKILL:
-            os.killpg(self._process.pid, number)
-        else:
-            self._process.send_signal(number)
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """As ``docker restart`` does it, or with another signal."""
-        self.end(number)
-        self.__enter__()
-
-    def switch_there_and_back(self) -> None:
-        """Another model answers in between."""
-        ask = {"model": OTHER, "max_tokens": 1, "temperature": 0, "messages": [{"role": "user", "content": "hello"}]}
-        self.client.json("POST", "/v1/messages", ask, timeout=ANSWER_SECONDS)
 
 
 # The rows of the table, in the order in which they happen.

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.chat import reuse
-from tests.chat.reuse import Counts, Router, Session
+from tests.chat.reuse import Counts, Session
+from tests.chat.router import MODEL, Router
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -80,7 +81,7 @@ def test_a_request_cannot_have_cached_parts_of_another_text_moved(llama_server: 
         begin, moved = reuse.words(400, "begin"), reuse.words(1200, "moved")
 
         def ask(text: str) -> int:
-            body = {"model": reuse.MODEL, "prompt": text, "n_predict": 1, "n_cache_reuse": 16}
+            body = {"model": MODEL, "prompt": text, "n_predict": 1, "n_cache_reuse": 16}
             answer = router.client.json("POST", "/completion", body, timeout=reuse.ANSWER_SECONDS)
             return int(answer["timings"]["cache_n"])
 

@@ -206,6 +206,17 @@ def test_the_containers_address_must_be_on_a_bridge_of_this_machine(
         assert words in fault(deployed(tmp_path), "container.bridge").what
 
 
+def test_docker_desktops_bridge_is_not_looked_for_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "route").write_text("Iface Destination Gateway ...\n" + DEFAULT)
+    monkeypatch.setattr(docker_rows, "ROUTES", tmp_path / "route")
+    desktop = '{"Version": "28.0", "Platform": {"Name": "Docker Desktop 4.48.0 (207573)"}}'
+    bench = deployed(tmp_path, docker=docker_answers(version=(0, desktop)))
+    assert "Docker Desktop 4.48.0" in evidence(bench, "container.bridge")
+    engine = '{"Version": "28.0", "Platform": {"Name": "Docker Engine - Community"}}'
+    bench = deployed(tmp_path / "other", docker=docker_answers(version=(0, engine)))
+    assert "eth0" in fault(bench, "container.bridge").what
+
+
 def test_a_stopped_containers_fix_starts_it(tmp_path: Path) -> None:
     bench = deployed(tmp_path, docker=docker_answers(altered("State", {"Running": False, "Status": "exited"})))
     assert fault(bench, "container.running").fix.startswith("docker start claude-local-server")
