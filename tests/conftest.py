@@ -18,11 +18,23 @@ settings.register_profile("explore", deadline=None, suppress_health_check=QUIET)
 settings.load_profile("steady")
 
 
-def pytest_configure() -> None:
-    """Let programs that tests start react to Ctrl-C and Ctrl-\\, even if the tests run in the background.
+# What the caller may have set that changes what programs print, how git works, or where a home is.
+CALLERS = (
+    "BASH_ENV", "CI", "CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LANGUAGE", "LINES", "NO_COLOR",
+    "PAGER", "ZDOTDIR",
+)  # fmt: skip
 
-    A shell makes background jobs ignore both, and their children inherit that.
+
+def pytest_configure() -> None:
+    """Run all tests alike, whatever shell, terminal or CI they are started from.
+
+    A shell makes background jobs ignore Ctrl-C and Ctrl-\\, and their children inherit that.
     """
+    for name in list(os.environ):
+        if name in CALLERS or (name.startswith(("LC_", "GIT_", "XDG_")) and not name.startswith("GIT_SSL")):
+            del os.environ[name]
+    os.environ |= {"LANG": "C.UTF-8", "TERM": "xterm-256color"}
+    os.umask(0o022)
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)

@@ -30,8 +30,9 @@ class Tty:
         self.ended = False
         self._screen = Screen(COLUMNS, ROWS, self.send)
         self._stream = pyte.ByteStream(self._screen)
+        # Through env: pexpect takes a program without arguments apart at its spaces.
         self.child: Any = pexpect.spawn(
-            argv[0], list(argv[1:]), env=dict(env), cwd=cwd, dimensions=(ROWS, COLUMNS), preexec_fn=become
+            "/usr/bin/env", list(argv), env=dict(env), cwd=cwd, dimensions=(ROWS, COLUMNS), preexec_fn=become
         )
 
     def __enter__(self) -> Tty:
