@@ -58,7 +58,11 @@ class Machine:
             yield LlamaClient(f"http://127.0.0.1:{self.port}", self.token)
         except ServerError as error:
             if error.status is not None:
-                raise Problem(str(error), "llama-local status; llama-local models") from None
+                # A path or a method that an older one does not have.
+                older = error.status == 405 or (error.status == 404 and "Not Found" in str(error))
+                message = f"the management API is older than this llama-local ({error})" if older else str(error)
+                fix = "./provision" if older else error.fix or "llama-local status; llama-local models"
+                raise Problem(message, fix) from None
             start = f"sudo docker start {self.container} {self.manager_container}"
             raise Problem(f"the management API does not answer: {error}", start, Exit.DOWN) from None
 

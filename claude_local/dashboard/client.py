@@ -47,8 +47,11 @@ class Manager:
         except (httpx2.HTTPError, ValueError) as error:
             raise ManagerError(_reason(error)) from None
         if answer.status_code != 200:
-            message = data.get("error") if isinstance(data, dict) else None
-            raise ManagerError(str(message or f"{path}: HTTP {answer.status_code}"), answer.status_code)
+            told = data if isinstance(data, dict) else {}
+            message = str(told.get("error") or f"{path}: HTTP {answer.status_code}")
+            if answer.status_code == 404 and message == "Not Found":
+                message = "the management API is older than this dashboard: ./provision"
+            raise ManagerError(f"{message}: {told['fix']}" if "fix" in told else message, answer.status_code)
         return data
 
     async def events(self) -> AsyncIterator[tuple[str, Any]]:

@@ -27,13 +27,15 @@ class ServerError(Exception):
     """A request that failed; the message is one line that names the server or the path, and what happened.
 
     ``reason``: "refused" (nothing listens), "timeout", "broken" (the connection ended early), "status" (an HTTP error)
-    or "format" (llama-server answers otherwise). ``status``: the HTTP status, None when there was no answer.
+    or "format" (llama-server answers otherwise). ``status``: the HTTP status, None when there was no answer. ``fix``:
+    what helps, where the management API knows it.
     """
 
-    def __init__(self, message: str, reason: Reason, status: int | None = None) -> None:
+    def __init__(self, message: str, reason: Reason, status: int | None = None, fix: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.status = status
+        self.fix = fix
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,14 @@ def error_message(response: requests.Response) -> str:
 
 def _check_status(path: str, response: requests.Response) -> None:
     if response.status_code != 200:
-        raise ServerError(f"{path}: {error_message(response)}", "status", response.status_code)
+        raise ServerError(f"{path}: {error_message(response)}", "status", response.status_code, _fix(response))
+
+
+def _fix(response: requests.Response) -> str:
+    try:
+        return str(response.json().get("fix") or "")
+    except (ValueError, AttributeError):
+        return ""
 
 
 def read_sse(lines: Iterable[str]) -> Iterator[Event]:
