@@ -87,5 +87,8 @@ def enforced_settings(
             "type": "command", "command": shlex.join(switch), "timeout": SWITCH_TIMEOUT,
             "statusMessage": "Switching the model",
         }  # fmt: skip
-        settings["hooks"] = {"UserPromptExpansion": [{"matcher": "switch", "hooks": [hook]}]}
+        settings["hooks"] = {
+            "UserPromptExpansion": [{"matcher": "switch", "hooks": [hook]}],
+            "PreModelSwitch": [{"hooks": [hook]}],
+        }
     return settings

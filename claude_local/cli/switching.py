@@ -27,11 +27,12 @@ def _profile(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @_profile
+@click.option("--force", is_flag=True, help="Switch also when a session's conversation does not fit.")
 @json_option
 @pass_machine
-def switch(machine: Machine, profile: str | None, as_json: bool) -> None:
+def switch(machine: Machine, profile: str | None, force: bool, as_json: bool) -> None:
     """Make PROFILE the active model of all sessions. Without PROFILE, choose from a list in a terminal."""
-    _change(machine, profile, "switch", as_json)
+    _change(machine, profile, "switch", as_json, force=force)
 
 
 @click.command()
@@ -56,7 +57,7 @@ def stop(machine: Machine, as_json: bool) -> None:
         print("no model is loaded; llama-local start loads one")
 
 
-def _change(machine: Machine, profile: str | None, verb: str, as_json: bool) -> None:
+def _change(machine: Machine, profile: str | None, verb: str, as_json: bool, *, force: bool = False) -> None:
     """Switch to a profile, or start the active one."""
     with machine.manager() as manager:
         models = manager.json("GET", "/models")["models"]
@@ -74,7 +75,7 @@ def _change(machine: Machine, profile: str | None, verb: str, as_json: bool) -> 
             raise Problem(
                 f"there is no profile {profile!r} on this machine", f"llama-local {verb} PROFILE    ({known})"
             )
-        answer = follow(manager, profile, silent=as_json)
+        answer = follow(manager, profile, silent=as_json, force=force)
     if as_json:
         print_json(answer)
     else:
@@ -95,8 +96,10 @@ def _choose(machine: Machine, models: list[dict[str, Any]], verb: str) -> str | 
     return models[int(answer) - 1]["id"] if answer.isdigit() and 0 < int(answer) <= len(models) else answer
 
 
-def follow(manager: LlamaClient, profile: str, *, silent: bool) -> dict[str, Any]:
+def follow(manager: LlamaClient, profile: str, *, silent: bool, force: bool = False) -> dict[str, Any]:
     """Switch and show each stage; the answer. Raises Problem when the switch fails, ServerError when it is refused."""
+    # A management API from before "force" does not know the member.
+    body = {"model": profile} | ({"force": True} if force else {})
     from rich.progress import BarColumn, Progress, TextColumn
 
     progress = Progress(
@@ -105,7 +108,7 @@ def follow(manager: LlamaClient, profile: str, *, silent: bool) -> dict[str, Any
     last: dict[str, Any] = {}
     with progress if sys.stderr.isatty() and not silent else Progress(disable=True) as bar:
         task = bar.add_task(profile, total=1.0, left="")
-        for name, last in manager.stream("/switch", {"model": profile}, timeout=SILENCE):
+        for name, last in manager.stream("/switch", body, timeout=SILENCE):
             if name == "stage":
                 left = f"{last['seconds_left']:.0f} s left" if last["seconds_left"] else ""
                 bar.update(task, description=f"{profile}: {last['stage']}", completed=last["progress"] or 0, left=left)

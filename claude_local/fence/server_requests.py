@@ -1,7 +1,7 @@
 """Which requests to llama-server and to the management API leave a session.
 
 To llama-server those of a client of a model: nothing that manages models, slots or the server. To the management API
-those that read, and the switch to another model.
+those that read, the switch to another model, and what a session says of itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ _PATHS = {
 _MANAGER_READ = frozenset({
     "/models", "/status", "/slots", "/sessions", "/logs", "/events", "/metrics", "/openapi.json",
 })  # fmt: skip
-_MANAGER_PATHS = {"GET": _MANAGER_READ, "HEAD": _MANAGER_READ, "POST": frozenset({"/switch", "/switch/cancel"})}
+_MANAGER_PATHS = {
+    "GET": _MANAGER_READ,
+    "HEAD": _MANAGER_READ,
+    "POST": frozenset({"/switch", "/switch/cancel", "/sessions"}),
+}
+# The header that tells the management API which session asks: the process of its record.
+SESSION = "Claude-Local-Session"
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.[01]")
 
 
@@ -68,18 +74,22 @@ def filtered(head: bytes, swap: tuple[bytes, bytes] | None) -> bytes:
     return b"\r\n".join(kept)
 
 
-def manager_filter(token: bytes | None) -> Callable[[bytes], bytes]:
+def manager_filter(token: bytes | None, process: int) -> Callable[[bytes], bytes]:
     """What changes the head of a request to the management API, or raises RequestRefused. ``token``: the real one,
-    which is put into a POST; a session knows none. What it reads is what everybody may read."""
-    return partial(_manager_filtered, token=token)
+    which is put into a POST; a session knows none. What it reads is what everybody may read. ``process``: of the
+    session's record."""
+    return partial(_manager_filtered, token=token, process=process)
 
 
-def _manager_filtered(head: bytes, token: bytes | None) -> bytes:
+def _manager_filtered(head: bytes, token: bytes | None, process: int) -> bytes:
     first, lines = _allowed(head, _MANAGER_PATHS, "the management API")
-    ours = (b"connection", b"keep-alive", b"authorization")
+    session = SESSION.encode()
+    ours = (b"connection", b"keep-alive", b"authorization", session.lower())
     kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in ours]
-    authorization = [b"Authorization: Bearer " + token] if token and first.startswith(b"POST ") else []
-    return b"\r\n".join([first, b"Connection: close", *authorization, *kept])
+    added = [b"Connection: close", session + b": %d" % process]
+    if token and first.startswith(b"POST "):
+        added.append(b"Authorization: Bearer " + token)
+    return b"\r\n".join([first, *added, *kept])
 
 
 def _allowed(head: bytes, paths: Mapping[str, frozenset[str]], program: str) -> tuple[bytes, list[bytes]]:

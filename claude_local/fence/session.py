@@ -324,7 +324,7 @@ def serve(
     # llama-server's also when this session uses another server or none.
     server_ports = {server[1], session.config.server_port}
     filters = dict.fromkeys(server_ports, filter_for(None))
-    filters |= {session.config.manager_port: manager_filter(swap[1] if swap else None)}
+    filters |= {session.config.manager_port: manager_filter(swap[1] if swap else None, os.getpid())}
     if network.proxy_port is not None:
         proxy(listeners.pop(), session.config.ports, filters, refused.add)
     for listener, address in zip(listeners, network.addresses, strict=True):

@@ -10,7 +10,7 @@ import uvicorn
 
 from claude_local.manager.app import application
 from claude_local.manager.profiles import read_profiles
-from claude_local.manager.sessions import sessions
+from claude_local.manager.sessions import Sessions
 from claude_local.manager.switching import Switchboard
 from claude_local.server.client import LlamaClient
 
@@ -34,10 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     client = LlamaClient(options.server, token)
     board = Switchboard(
-        client, lambda: read_profiles(options.profiles), options.wish, options.log,
-        sessions=lambda: sessions(options.sessions, board.wish.active, private=False),
-    )  # fmt: skip
-    app = application(board, options.log, options.port, token, options.sessions)
+        client, lambda: read_profiles(options.profiles), options.wish, options.log, Sessions(options.sessions)
+    )
+    app = application(board, options.log, options.port, token)
     uvicorn.run(
         app, host=options.host, port=options.port, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=1,

@@ -19,8 +19,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from claude_local.fence.server_requests import SESSION
 from claude_local.manager.log import follow, last_lines, shorten
-from claude_local.manager.sessions import sessions
+from claude_local.manager.sessions import fits
 from claude_local.manager.switch import Running, SwitchError
 from claude_local.manager.switching import Switchboard
 from claude_local.server.client import ServerError
@@ -78,18 +79,18 @@ def problem(status: int, message: str, **more: Any) -> JSONResponse:
     return JSONResponse({"error": message, **more}, status)
 
 
-def application(board: Switchboard, log: Path, port: int, token: str, records: str) -> Starlette:
-    """The whole API. ``log``: llama-server's log file. ``port``: the one that clients see. ``records``: the directory
-    of the running sessions' records."""
+def application(board: Switchboard, log: Path, port: int, token: str) -> Starlette:
+    """The whole API. ``log``: llama-server's log file. ``port``: the one that clients see."""
     routes = [
-        Route("/models", _answer(lambda _: _models(board))),
+        Route("/models", _answer(lambda request: _models(board, request))),
         Route("/status", _answer(lambda _: board.status())),
         Route("/slots", _answer(lambda _: _slots(board))),
         Route("/switch", _answer(lambda request: _switch(board, request)), methods=["POST"]),
         Route("/switch/cancel", _answer(lambda request: _cancel(board, request)), methods=["POST"]),
         Route("/stop", _answer(lambda request: _stop(board, request)), methods=["POST"]),
         Route("/start", _answer(lambda request: _start(board, request)), methods=["POST"]),
-        Route("/sessions", _answer(lambda request: _sessions(board, records, _holds_token(request.headers, token)))),
+        Route("/sessions", _answer(lambda request: _sessions(board, _holds_token(request.headers, token)))),
+        Route("/sessions", _answer(lambda request: _report(board, request)), methods=["POST"]),
         Route("/logs", _answer(lambda request: _logs(log, request))),
         Route("/events", _answer(lambda _: _events(board, log))),
         Route("/metrics", _answer(lambda _: _metrics(board))),
@@ -142,8 +143,9 @@ async def _http_error(_: Request, error: Exception) -> Response:
     return problem(error.status_code, error.detail)
 
 
-async def _body(request: Request, members: dict[str, type]) -> dict[str, Any]:
-    """The JSON object of a request, which has these members and no others. Raises SwitchError (400)."""
+async def _body(request: Request, members: dict[str, type], optional: dict[str, type] | None = None) -> dict[str, Any]:
+    """The JSON object of a request, which has these members, some of ``optional`` and no others. Raises SwitchError
+    (400)."""
     text = await request.body()
     try:
         body = json.loads(text or b"{}")
@@ -151,10 +153,11 @@ async def _body(request: Request, members: dict[str, type]) -> dict[str, Any]:
         raise SwitchError(400, f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
         raise SwitchError(400, "the body is not a JSON object")
-    if unknown := sorted(body.keys() - members.keys()):
-        raise SwitchError(400, f"unknown member {unknown[0]!r}; known: {', '.join(members) or 'none'}")
-    for name, kind in members.items():
-        if not isinstance(body.get(name), kind):
+    known = {**members, **(optional or {})}
+    if unknown := sorted(body.keys() - known.keys()):
+        raise SwitchError(400, f"unknown member {unknown[0]!r}; known: {', '.join(known) or 'none'}")
+    for name, kind in known.items():
+        if (name in members or name in body) and not isinstance(body.get(name), kind):
             raise SwitchError(400, f"{name} is missing or not a {'string' if kind is str else kind.__name__}")
     return body
 
@@ -164,21 +167,41 @@ def _who(request: Request) -> str:
     return request.headers.get("user-agent", "a client")[:80]
 
 
-async def _models(board: Switchboard) -> dict[str, Any]:
-    return {"models": await board.models()}
+async def _models(board: Switchboard, request: Request) -> dict[str, Any]:
+    tokens = request.query_params.get("tokens", "0")
+    if not tokens.isdigit():
+        raise SwitchError(400, f"tokens is {tokens!r}, expected a number")
+    return {"models": [{**each, "fits": fits(int(tokens), each["ctx_size"])} for each in await board.models()]}
 
 
 async def _slots(board: Switchboard) -> dict[str, Any]:
     return await board.metrics() or {"slots": []}
 
 
-async def _sessions(board: Switchboard, directory: str, private: bool) -> dict[str, Any]:
-    return {"sessions": sessions(directory, board.wish.active, private=private)}
+def _session(request: Request) -> int | None:
+    """The session that asks, by the process of its record: the fence says so. None for all others."""
+    process = request.headers.get(SESSION, "")
+    return int(process) if process.isdigit() else None
+
+
+async def _sessions(board: Switchboard, private: bool) -> dict[str, Any]:
+    return {"sessions": board.sessions.entries(board.wish.active, private=private)}
+
+
+async def _report(board: Switchboard, request: Request) -> dict[str, Any]:
+    body = await _body(request, {"tokens": int})
+    if (process := _session(request)) is None:
+        raise SwitchError(400, "only a session behind the fence reports itself")
+    board.sessions.report(process, body["tokens"])
+    return {}
 
 
 async def _switch(board: Switchboard, request: Request) -> Any:
-    body = await _body(request, {"model": str})
-    running = board.begin(body["model"], _who(request))
+    body = await _body(request, {"model": str}, {"force": bool})
+    session = _session(request) is not None
+    if session and (await board.status())["state"] == "stopped":
+        raise SwitchError(409, "the user has stopped the server", fix="llama-local start")
+    running = board.begin(body["model"], _who(request), private=not session, force=body.get("force", False))
     if "text/event-stream" in request.headers.get("accept", ""):
         return _stream(_stages(running))
     return await running.answer()

@@ -8,14 +8,46 @@ from typing import Any
 from claude_local.claude.running_sessions import running_sessions
 
 # What everybody may know who reaches the port, another session for instance.
-PUBLIC = ("profile", "own", "since")
+PUBLIC = ("profile", "own", "since", "tokens")
+# Tokens that Claude Code (2.1.330) shows the model after a compaction: up to five files of 5,000 tokens, and a
+# generous 15,000 for the system prompt, the tools and the summary.
+AFTER_COMPACTION = 40_000
 
 
-def sessions(directory: str, active: str, *, private: bool) -> list[dict[str, Any]]:
-    """One entry for each session with a record in ``directory``. ``profile``: what it uses; ``own``: it was started
-    with --model, and does not follow ``active``. ``private``: with its workspace and its process."""
-    found = [
-        {**asdict(each), "profile": each.profile or active, "own": bool(each.profile)}
-        for each in running_sessions(directory)
-    ]
-    return found if private else [{key: each[key] for key in PUBLIC} for each in found]
+def fits(tokens: int, window: int | None) -> bool:
+    """Whether a conversation of ``tokens`` gets into a window of ``window`` tokens, at once or by a compaction. None:
+    the window is not known.
+
+    For a compaction Claude Code sends what fits, and keeps the rest of the conversation as it is. So that rest and
+    AFTER_COMPACTION must fit together. Otherwise it compacts again and again, and each time adds the files once more.
+    """
+    return window is None or tokens <= max(window, 2 * window - AFTER_COMPACTION)
+
+
+class Sessions:
+    """The sessions with a record in ``directory``, and what they report."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._tokens: dict[int, int] = {}
+
+    def report(self, process: int, tokens: int) -> None:
+        """Keep the size of a conversation with the active profile, as its session tells it; 0 for another profile."""
+        running = {each.process for each in running_sessions(self._directory)}
+        self._tokens = {each: known for each, known in self._tokens.items() if each in running}
+        if process in running:
+            self._tokens[process] = tokens
+
+    def entries(self, active: str, *, private: bool) -> list[dict[str, Any]]:
+        """One entry a session. ``profile``: what it uses; ``own``: it was started with --model, and does not follow
+        ``active``; ``tokens``: of its conversation, None when unknown. ``private``: with workspace and process."""
+        found = [
+            {
+                **asdict(each),
+                "profile": each.profile or active,
+                "own": bool(each.profile),
+                "tokens": self._tokens.get(each.process),
+            }
+            for each in running_sessions(self._directory)
+        ]
+        return found if private else [{key: each[key] for key in PUBLIC} for each in found]

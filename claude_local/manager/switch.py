@@ -34,12 +34,14 @@ class Stage:
 
 @dataclass
 class Running:
-    """A switch. ``began``: seconds since the epoch. ``seconds``: stage -> seconds that it took."""
+    """A switch. ``began``: seconds since the epoch. ``private``: see Switchboard.begin. ``seconds``: stage -> seconds
+    that it took."""
 
     model: str
     who: str
     began: float
     stage: Stage
+    private: bool = True
     cancelled: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from claude_local.fence.messages import printable
 from claude_local.manager import wish as wishes
 from claude_local.manager.log import last_lines
 from claude_local.manager.profiles import Profile
+from claude_local.manager.sessions import Sessions, fits
 from claude_local.manager.state import State
 from claude_local.manager.switch import Running, Stage, SwitchError
 from claude_local.manager.wish import Wish
-from claude_local.server.client import UNLOAD, LlamaClient, Model, ServerError
+from claude_local.server.client import UNLOAD, LlamaClient, Model, ServerError, Slot
 from claude_local.server.log import last_messages
 from claude_local.server.presets import ACTIVE
 
@@ -30,9 +33,20 @@ LOOK = 0.1
 DRAIN, LOAD = 120.0, 600.0
 
 
+def _name(session: dict[str, Any]) -> str:
+    """A session in words, with its project where that may be said."""
+    return f"the session in {printable(session['workspace'])}" if "workspace" in session else "a session"
+
+
+def _progress(slot: Slot) -> str:
+    if slot.decoded:
+        return f"{slot.decoded:,} tokens written"
+    return f"{slot.cached + slot.processed:,} of {slot.prompt:,} tokens read"
+
+
 class Switchboard(State):
     """The one place that changes which profile is active. ``log``: llama-server's log file. ``sessions``: the
-    running ones, without what is private. ``drain`` and ``load``: seconds. All methods are for one event loop."""
+    running ones. ``drain`` and ``load``: seconds. All methods are for one event loop."""
 
     def __init__(
         self,
@@ -40,13 +54,13 @@ class Switchboard(State):
         profiles: Callable[[], tuple[str, dict[str, Profile]]],
         wish_file: str,
         log: Path,
+        sessions: Sessions,
         *,
-        sessions: Callable[[], list[dict[str, Any]]] = list,
         drain: float = DRAIN,
         load: float = LOAD,
     ) -> None:
         super().__init__(client, profiles, wish_file)
-        self._sessions = sessions
+        self.sessions = sessions
         self._log = log
         self._drain, self._load = drain, load
         # The profile that ``settle`` loads, and when it began.
@@ -54,8 +68,9 @@ class Switchboard(State):
         # Whether the active profile was loaded again after its process failed, and has not been ready since.
         self._tried_again = False
 
-    def begin(self, model: str, who: str) -> Running:
-        """Begin to make ``model`` the active profile. ``who``: for whom, in words. Raises SwitchError (404, 409).
+    def begin(self, model: str, who: str, *, private: bool = True, force: bool = False) -> Running:
+        """Begin to make ``model`` the active profile. ``who``: for whom, in words. ``private``: they may know where
+        others work. ``force``: also when a session's conversation does not fit. Raises SwitchError (404, 409).
 
         The switch goes on whether or not somebody waits for it (:meth:`Running.answer`, :meth:`Running.stages`).
         """
@@ -64,7 +79,9 @@ class Switchboard(State):
             raise SwitchError(404, f"there is no profile {model!r}", known=sorted(profiles))
         if self.running:
             raise self._busy(self.running)
-        self.running = Running(model, who, time.time(), Stage("draining", model))
+        if not force and model != self.wish.active:
+            self._check_conversations(profiles[model], private)
+        self.running = Running(model, who, time.time(), Stage("draining", model), private)
         self.running.task = asyncio.create_task(self._switch(self.running))
         # Nobody may be waiting for it any more.
         self.running.task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -74,6 +91,17 @@ class Switchboard(State):
     def _busy(running: Running) -> SwitchError:
         message = f"a switch to {running.model} is running"
         return SwitchError(409, message, model=running.model, who=running.who, since=running.began)
+
+    def _check_conversations(self, profile: Profile, private: bool) -> None:
+        """Raise SwitchError (409) when a session would be stuck with ``profile``."""
+        window = profile.ctx_size
+        sessions = self.sessions.entries(self.wish.active, private=private)
+        stuck = [each for each in sessions if not each["own"] and not fits(each["tokens"] or 0, window)]
+        if stuck:
+            theirs = ", ".join(f"{_name(each)} has {each['tokens']:,}" for each in stuck)
+            message = f"{profile.id} takes {window:,} tokens, and {theirs}"
+            fix = f'/compact there, or "force": true (llama-local switch {profile.id} --force)'
+            raise SwitchError(409, message, fix=fix, sessions=stuck)
 
     async def _switch(self, running: Running) -> dict[str, Any]:
         before = self.wish
@@ -136,7 +164,7 @@ class Switchboard(State):
                 running.changed.set()
                 if accepted and stage.name == "ready":
                     return
-                self._check(running, models, accepted, time.monotonic() - began)
+                await self._check(running, models, accepted, time.monotonic() - began)
                 await asyncio.sleep(LOOK)
         finally:
             # Its thread cannot be stopped, and must not move the name later.
@@ -157,7 +185,7 @@ class Switchboard(State):
             return Stage("loading", model, target.progress, left)
         return Stage("draining" if busy else "unloading", model, None, self.wish.expected_seconds(model))
 
-    def _check(self, running: Running, models: dict[str, Model], accepted: bool, seconds: float) -> None:
+    async def _check(self, running: Running, models: dict[str, Model], accepted: bool, seconds: float) -> None:
         """Raise SwitchError when the switch cannot succeed any more. ``accepted``: the router began to load."""
         if running.cancelled:
             raise SwitchError(409, f"the switch to {running.model} was cancelled")
@@ -166,13 +194,21 @@ class Switchboard(State):
             log = last_messages(last_lines(self._log, 100)[0])
             raise SwitchError(502, f"{running.model} failed to load", log=log)
         if running.stage.name == "draining" and seconds > self._drain:
-            busy = [each.id for each in models.values() if each.ready]
-            users = [each for each in self._sessions() if each["profile"] in busy]
-            whose = f"{len(users)} sessions use it (llama-local status), " if users else ""
-            message = f"{', '.join(busy)} still answers a request after {self._drain:.0f} s; {whose}try again later"
-            raise SwitchError(504, message, sessions=users)
+            raise await self._still_answers([each.id for each in models.values() if each.ready], running.private)
         if seconds > self._drain + self._load:
             raise SwitchError(504, f"{running.model} is still {target.state} after {seconds:.0f} s")
+
+    async def _still_answers(self, models: list[str], private: bool) -> SwitchError:
+        """A switch that a running answer of ``models`` holds up: what is answered, and for whom."""
+        busy: list[Slot] = []
+        for model in models:
+            with suppress(ServerError):
+                busy += [slot for slot in await asyncio.to_thread(self.client.slots, model) if slot.busy]
+        users = [each for each in self.sessions.entries(self.wish.active, private=private) if each["profile"] in models]
+        progress = f" ({', '.join(map(_progress, busy))})" if busy else ""
+        whose = f"; {', '.join(map(_name, users))} may wait for it" if users else ""
+        message = f"{', '.join(models)} still answers a request after {self._drain:.0f} s{progress}{whose}"
+        return SwitchError(504, message, sessions=users, slots=[slot.as_data() for slot in busy])
 
     async def _bring_back(self, before: Wish, running: Running, error: SwitchError) -> None:
         """After a failed switch: the former profile is active and, unless it was stopped, loaded again."""

@@ -22,6 +22,7 @@ def test_the_enforced_settings_keep_the_token_from_commands_and_name_the_status_
     assert settings["statusLine"]["refreshInterval"] <= 5, "it shows how a prompt is read"
     (switch,) = settings["hooks"]["UserPromptExpansion"]
     assert switch["matcher"] == "switch" and switch["hooks"][0]["command"] == "'/a b/python' switch_command.py"
+    assert settings["hooks"]["PreModelSwitch"] == [{"hooks": switch["hooks"]}]
     assert not {"statusLine", "hooks"} & enforced_settings([8080]).keys()
 
 

@@ -30,11 +30,12 @@ SESSION: dict[str, Any] = {
 
 
 class Manager:
-    """The management API's answers to a status line."""
+    """The management API's answers to a status line. ``reports``: what it was told."""
 
     def __init__(self) -> None:
         self.status: dict[str, Any] = READY
         self.slots: list[dict[str, Any]] = [IDLE]
+        self.reports: list[tuple[str, Any]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.port = str(self._server.server_port)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -50,6 +51,13 @@ class Manager:
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(json.dumps(told[self.path]).encode())
+
+            def do_POST(self) -> None:
+                told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                manager.reports.append((self.path, told))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b'{"model": "never shown"}')
 
             def log_message(self, format: str, *args: Any) -> None: ...
 
@@ -130,6 +138,22 @@ def test_another_profile_that_was_made_active_meanwhile_is_named_with_its_window
     manager.status = READY | {"model": "large"}
     line = shown(installed, NO_COLOR="1", CLAUDE_LOCAL_MANAGER=manager.port)
     assert line == "NO FENCE · Large One · 5k of 64k tokens\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "window", "tokens"),
+    [
+        ("claude-local", {"total_input_tokens": 5300}, 5300),
+        ("claude-local", {"total_input_tokens": None}, 0),
+        ("claude-local", None, 0),
+        ("large", {"total_input_tokens": 5300}, 0),
+    ],
+)
+def test_the_management_api_learns_how_long_a_conversation_with_the_active_profile_is(
+    installed: Path, manager: Manager, model: str, window: Any, tokens: int
+) -> None:
+    line = shown(installed, {"model": {"id": model}, "context_window": window}, CLAUDE_LOCAL_MANAGER=manager.port)
+    assert manager.reports == [("/sessions", {"tokens": tokens})] and "never shown" not in line
 
 
 def test_a_switch_shows_its_progress(installed: Path, manager: Manager) -> None:

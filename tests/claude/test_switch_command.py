@@ -13,7 +13,7 @@ import pytest
 
 from claude_local.claude import switch_command
 from tests.manager.scripted_router import ScriptedRouter, until
-from tests.manager.stand import TOKEN, Manager
+from tests.manager.stand import TOKEN, Manager, report, running
 
 pytestmark = pytest.mark.slow
 
@@ -26,17 +26,21 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
         yield manager
 
 
-def typed(manager: Manager, words: str, transcript: Path | None = None, **env: str) -> str:
+def typed(manager: Manager, words: str, **env: str) -> str:
     """What the user reads after ``/switch WORDS``."""
-    given = {"command_name": "switch", "command_args": words, "transcript_path": str(transcript)}
+    told = hook(manager, {"command_name": "switch", "command_args": words}, **env)
+    assert told["continue"] is False, "no model may see the command"
+    return str(told["stopReason"])
+
+
+def hook(manager: Manager, given: dict[str, Any], **env: str) -> Any:
+    """The hook's answer."""
     variables = {"CLAUDE_LOCAL_MANAGER": str(manager.port), "ANTHROPIC_AUTH_TOKEN": TOKEN, **env}
     done = subprocess.run(
         [sys.executable, "-I", "-S", switch_command.__file__], input=json.dumps(given), env=variables,
         capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
-    told: dict[str, Any] = json.loads(done.stdout)
-    assert told["continue"] is False, "no model may see the command"
-    return str(told["stopReason"])
+    return json.loads(done.stdout)
 
 
 def test_without_a_name_it_lists_the_profiles_and_marks_the_active_one(manager: Manager) -> None:
@@ -66,19 +70,22 @@ def test_it_says_so_where_there_is_no_management_api(manager: Manager, port: str
     assert words in typed(manager, "large", CLAUDE_LOCAL_MANAGER=port)
 
 
-def test_a_conversation_that_the_window_cannot_hold_is_to_be_compacted_first(manager: Manager, tmp_path: Path) -> None:
-    """Claude Code does not get it into the window afterwards."""
-    counted = {
-        "input_tokens": 9000,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 100,
-        "output_tokens": 9,
-    }
-    told = [{"type": "assistant", "message": {"usage": counted}}, {"type": "user"}]
-    transcript = tmp_path / "transcript.jsonl"
-    transcript.write_text("".join(json.dumps(each) + "\n" for each in told) + "half a li")
-    assert "9,109" in (answer := typed(manager, "tiny", transcript)) and "/compact" in answer
-    assert manager.router.alias() == "small"
-    told.append({"type": "system", "subtype": "compact_boundary"})
-    transcript.write_text("".join(json.dumps(each) + "\n" for each in told))
-    assert "tiny answers from now on" in typed(manager, "tiny", transcript)
+def test_a_conversation_that_the_window_cannot_hold_is_to_be_compacted_first(manager: Manager) -> None:
+    with running(manager, ("/home/a/app", "")) as (process,):
+        report(manager, process, 9_109)
+        told = typed(manager, "tiny")
+        assert "9,109" in told and "/compact" in told and manager.router.alias() == "small"
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens", "asked"), [("tiny", 9_109, True), ("tiny", 3_000, False), ("elsewhere", 9_109, False),
+                                   ("claude-local", 9_109, True)],
+)  # fmt: skip
+def test_model_asks_before_a_conversation_gets_a_window_that_cannot_hold_it(
+    manager: Manager, model: str, tokens: int, asked: bool
+) -> None:
+    chosen = {"hook_event_name": "PreModelSwitch", "to_model": model, "context_tokens": tokens}
+    told = hook(manager, chosen).get("hookSpecificOutput", {})
+    assert told.get("permissionDecision") == ("ask" if asked else None)
+    assert ("9,109" in told.get("permissionDecisionReason", "")) is asked
+    assert hook(manager, chosen, CLAUDE_LOCAL_MANAGER="") == {}

@@ -13,7 +13,7 @@ from claude_local.paths import Paths
 from tests.cli.documented import example, lacks
 from tests.cli.test_command_line import llama_local
 from tests.manager.scripted_router import ScriptedRouter, until
-from tests.manager.stand import TOKEN, Manager
+from tests.manager.stand import TOKEN, Manager, report, running
 
 
 @pytest.fixture
@@ -62,6 +62,26 @@ def test_a_switch_that_fails_shows_the_servers_lines_and_the_fix(manager: Manage
     done = run(manager, "switch", "broken")
     assert done.returncode == 1 and "broken failed to load\n  Fix: llama-local status" in done.stderr
     assert "  ready" in done.stderr.splitlines(), "the log's last lines"
+
+
+@pytest.mark.slow
+def test_a_switch_that_a_session_could_not_follow_names_it_and_can_be_forced(manager: Manager) -> None:
+    with running(manager, ("/home/a/app", "")) as (process,):
+        report(manager, process, 9_109)
+        refused = run(manager, "switch", "large")
+        assert refused.returncode == 1 and "the session in /home/a/app has 9,109" in refused.stderr
+        assert "llama-local switch large --force" in refused.stderr.splitlines()[-1]
+        assert run(manager, "switch", "large", "--force").returncode == 0
+
+
+def test_a_management_api_from_before_a_path_asks_for_provision(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = manager.app.router.routes
+    monkeypatch.setattr(manager.app.router, "routes", [each for each in routes if each.path != "/sessions"])
+    done = run(manager, "status")
+    assert done.returncode == 1 and "older than this llama-local" in done.stderr
+    assert done.stderr.endswith("Fix: ./provision\n")
 
 
 def test_an_unknown_profile_names_the_known_ones(manager: Manager) -> None:

@@ -51,14 +51,19 @@ def test_a_session_switches_the_model_without_knowing_the_token_and_reads_withou
     line: str, with_token: bool
 ) -> None:
     head = f"{line}\r\nHost: 127.0.0.1:8081\r\nAuthorization: Bearer stand-in\r\nConnection: keep-alive".encode()
-    assert manager_filter(b"token")(head).split(b"\r\n") == [
-        line.encode(), b"Connection: close", *([b"Authorization: Bearer token"] if with_token else []),
-        b"Host: 127.0.0.1:8081",
+    assert manager_filter(b"token", 42)(head).split(b"\r\n") == [
+        line.encode(), b"Connection: close", b"Claude-Local-Session: 42",
+        *([b"Authorization: Bearer token"] if with_token else []), b"Host: 127.0.0.1:8081",
     ]  # fmt: skip
+
+
+def test_a_session_cannot_pass_for_another_one() -> None:
+    head = manager_filter(b"token", 42)(b"POST /sessions HTTP/1.1\r\nclaude-local-session: 7")
+    assert b": 42\r\n" in head and b"7" not in head
 
 
 @pytest.mark.parametrize("line", ["POST /stop HTTP/1.1", "POST /start HTTP/1.1", "POST /models/load HTTP/1.1", "x"])
 def test_a_session_does_not_stop_the_server(line: str) -> None:
     with pytest.raises(RequestRefused) as refused:
-        manager_filter(b"token")(line.encode())
+        manager_filter(b"token", 42)(line.encode())
     assert b"the management API" in refused.value.reply

@@ -15,7 +15,7 @@ from claude_local.verify import model_choice_rows
 from claude_local.verify.checks import Failed
 from claude_local.verify.scripted_backend import text, tool_use
 from claude_local.verify.workbench import Workbench
-from tests.integration.fenced_home import Person, person
+from tests.integration.fenced_home import TOKEN, Person, person
 from tests.integration.tty import Tty
 from tests.integration.two_profiles import two_profiles
 from tests.verify.verify_lab import parameters
@@ -102,13 +102,54 @@ def test_a_session_that_switches_ten_times_loses_nothing(who: Person, tmp_path: 
     assert told.count("previous_ctx_size") == 10 and backend.refused == 0
 
 
+def reads(work: Path, count: int, lines: int = 280) -> list[dict[str, Any]]:
+    """Calls of the Read tool for so many new files, with 10 tokens a line."""
+    calls = []
+    for number in range(count):
+        (work / f"f{number}").write_text(f"a line of text that stands here {number}\n" * lines)
+        calls.append(tool_use("Read", {"file_path": str(work / f"f{number}")}))
+    return calls
+
+
+def test_a_conversation_that_the_new_window_cannot_take_is_compacted_before_the_switch(
+    who: Person, tmp_path: Path
+) -> None:
+    """1.9 windows. Switched all the same, Claude Code (2.1.330) would never get it into the small one."""
+    work = who.workspace("too-long")
+    turns = [*reads(work, 13, 430), text("All is read."), text("The small one goes on.")]
+    with (
+        two_profiles(who, tmp_path, turns) as backend,
+        terminal(who, work, "--tools", "Bash,Read", "--allowedTools", "Read") as tty,
+    ):
+
+        def tokens() -> int:
+            (session,) = backend.manager.get("/sessions").json()["sessions"]
+            return session["tokens"] or 0
+
+        tty.wait_for_prompt()
+        tty.type("read them")
+        tty.wait_for("All is read.", seconds=60)
+        tty.wait(lambda: tokens() > 55_000, "the length of the conversation at the management API")
+        tty.type("/switch small")
+        tty.wait_for("small takes 32,768 tokens")
+        refused = backend.manager.post("/switch", {"model": "small"}, token=TOKEN)
+        assert refused.status_code == 409 and f"the session in {work} has " in refused.json()["error"]
+        tty.type("/model small")
+        tty.wait_for("/compact it first")
+        tty.press_until("\x1b", lambda: "Kept model" in tty.text, "the former model")
+        tty.type("/compact")
+        tty.wait(lambda: tokens() < 32_768, "the shorter conversation at the management API")
+        tty.type("/switch small")
+        tty.wait_for("small answers from now on")
+        tty.type("go on")
+        tty.wait_for("The small one goes on.")
+    assert backend.answered[-1] == "small" and backend.summaries == 1 and backend.refused == 0
+
+
 def test_a_smaller_window_is_reported_and_the_conversation_compacted(who: Person, tmp_path: Path) -> None:
     work = who.workspace("smaller")
-    turns: list[Any] = []
-    for number in range(15):
-        (work / f"f{number}").write_text(f"a line of text that stands here {number}\n" * 280)
-        turns.append(tool_use("Read", {"file_path": str(work / f"f{number}")}))
-    with two_profiles(who, tmp_path, [*turns, curl("small"), text("All is read.")]) as backend:
+    turns = [*reads(work, 15), curl("small"), text("All is read.")]
+    with two_profiles(who, tmp_path, turns) as backend:
         assert printed(who, work, "--tools", "Bash,Read") == "All is read.\n"
     assert backend.answered == ["large"] * 16 + ["small"] and backend.refused and backend.summaries
     reported = json.dumps([request["body"] for request in backend.main_requests])
@@ -143,5 +184,5 @@ def test_a_session_learns_the_profiles_of_others_and_not_where_they_work(who: Pe
     with two_profiles(who, tmp_path, [tool_use("Bash", {"command": looks}), text("Done.")]):
         printed(who, work)
     (session,) = json.loads((work / "told.json").read_text())["sessions"]
-    assert session.keys() == {"profile", "own", "since"} and session["profile"] == "large"
+    assert session.keys() == {"profile", "own", "since", "tokens"} and session["profile"] == "large"
     assert "No such file" in (work / "seen.txt").read_text()

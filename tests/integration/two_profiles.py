@@ -22,9 +22,12 @@ WINDOWS = {"small": 32768, "large": 65536}
 
 class TwoProfiles(ScriptedBackend):
     """Answers as the active profile of ``router``, with its window. ``answered``: the profile of each answer.
+    ``manager``: the management API.
 
     A longer prompt is refused in llama-server's words (tests/conformance); a request for a summary gets one.
     """
+
+    manager: Manager
 
     def __init__(self, router: ScriptedRouter, turns: Sequence[Turn]) -> None:
         super().__init__(turns, token=TOKEN)
@@ -65,6 +68,7 @@ def two_profiles(who: Person, folder: Path, turns: Sequence[Turn], active: str =
         TwoProfiles(router, turns) as backend,
         Manager(folder, router, token=TOKEN, records=records) as manager,
     ):
+        backend.manager = manager
         listed = {
             name: {"name": f"{name.title()} Coder", "description": "", "ctx_size": window, "tools": "full"}
             for name, window in WINDOWS.items()

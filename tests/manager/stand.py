@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import requests
 import uvicorn
 
+from claude_local.fence.server_requests import SESSION
 from claude_local.manager.app import application
 from claude_local.manager.profiles import read_profiles
+from claude_local.manager.sessions import Sessions
 from claude_local.manager.switching import Switchboard
 from claude_local.server.client import LlamaClient
 from tests.manager.scripted_router import ScriptedRouter, until
 
 TOKEN = "a-token"
+HOLD = """
+import sys, time
+from claude_local.claude.running_sessions import record_session
+kept = record_session(*sys.argv[1:])
+print(flush=True)
+time.sleep(60)
+"""
 
 
 class Manager:
@@ -37,13 +49,13 @@ class Manager:
         (folder / "server.log").write_text("starting\nready\n")
         self.board = Switchboard(
             LlamaClient(router.url, token), lambda: read_profiles(folder / "profiles.json"), str(folder / "wish.json"),
-            folder / "server.log", drain=drain, load=5,
+            folder / "server.log", Sessions(records or str(folder / "sessions")), drain=drain, load=5,
         )  # fmt: skip
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        app = application(self.board, folder / "server.log", self.port, token, records or str(folder / "sessions"))
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        self.app = application(self.board, folder / "server.log", self.port, token)
+        self._server = uvicorn.Server(uvicorn.Config(self.app, log_level="error", timeout_graceful_shutdown=1))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 
     def __enter__(self) -> Manager:
@@ -66,3 +78,25 @@ class Manager:
 
     def state(self) -> str:
         return str(self.get("/status").json()["state"])
+
+
+@contextmanager
+def running(manager: Manager, *workspaces_and_profiles: tuple[str, str]) -> Iterator[list[int]]:
+    """Sessions with records; their processes."""
+    processes = []
+    for workspace, profile in workspaces_and_profiles:
+        argv = [sys.executable, "-c", HOLD, str(manager.folder / "sessions"), workspace, profile]
+        processes.append(subprocess.Popen(argv, stdout=subprocess.PIPE))
+        processes[-1].stdout.readline()
+    try:
+        yield [each.pid for each in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def report(manager: Manager, process: int, tokens: int) -> requests.Response:
+    """What the fence makes of a status line's report."""
+    return manager.post("/sessions", {"tokens": tokens}, headers={SESSION: str(process)})

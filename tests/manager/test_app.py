@@ -42,7 +42,8 @@ def test_the_own_origin_is_accepted(manager: Manager) -> None:
         ("[]", "object"),
         ("{}", "model"),
         ('{"model": 5}', "string"),
-        ('{"model": "large", "force": true}', "force"),
+        ('{"model": "large", "force": 1}', "force"),
+        ('{"model": "large", "Force": true}', "Force"),
     ],
 )
 def test_a_malformed_request_is_400_and_says_what_is_wrong(manager: Manager, body: str, word: str) -> None:

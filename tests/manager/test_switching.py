@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import requests
 
+from claude_local.fence.server_requests import SESSION
 from claude_local.server.client import read_sse
 from tests.manager.scripted_router import ScriptedRouter, until
-from tests.manager.stand import Manager
+from tests.manager.stand import Manager, running
 
 
 def test_at_its_start_the_default_profile_is_loaded_and_answers_to_claude_local(manager: Manager) -> None:
@@ -105,10 +106,14 @@ def test_a_running_answer_is_waited_for_and_the_name_has_moved_already(manager: 
 @pytest.mark.slow
 def test_an_answer_that_does_not_end_is_504_and_names_the_model(manager: Manager) -> None:
     manager.router.busy = "small"
-    manager.board._sessions = lambda: [{"profile": name, "own": False, "since": 5} for name in ("small", "large")]
-    answer = manager.post("/switch", {"model": "large"})
-    assert answer.status_code == 504 and "small" in answer.json()["error"]
-    assert answer.json()["sessions"] == [{"profile": "small", "own": False, "since": 5}]
+    with running(manager, ("/home/a/app", ""), ("/home/b/own", "large")):
+        answer = manager.post("/switch", {"model": "large"})
+        from_a_session = manager.post("/switch", {"model": "large"}, headers={SESSION: "1"})
+    assert answer.status_code == 504 and "small still answers" in (error := answer.json()["error"])
+    assert "40 of 100 tokens read" in error and "/home/a/app" in error and "/home/b/own" not in error
+    assert [each["workspace"] for each in answer.json()["sessions"]] == ["/home/a/app"]
+    assert answer.json()["slots"][0]["prompt"] == 100
+    assert from_a_session.status_code == 504 and "/home" not in from_a_session.text
     assert manager.router.alias() == "small" and manager.state() == "ready"
 
 
@@ -145,6 +150,16 @@ def test_stop_unloads_and_is_remembered_by_the_next_manager(tmp_path: Path, mana
         until(lambda: again.state() == "stopped")
     assert all(body.get("load") is False for body in manager.router.asked[asked:])
     assert manager.post("/start").status_code == 200 and manager.state() == "ready"
+
+
+def test_a_session_does_not_start_what_the_user_stopped(manager: Manager) -> None:
+    manager.post("/stop")
+    refused = manager.post("/switch", {"model": "large"}, headers={SESSION: "1"})
+    assert (refused.status_code, refused.json()["fix"]) == (409, "llama-local start")
+    assert (manager.state(), manager.router.state("large")) == ("stopped", "unloaded")
+    # A request of a session has loaded the model again: the user goes on.
+    manager.router.models["small"]["status"] = {"value": "loaded"}
+    assert manager.post("/switch", {"model": "large"}, headers={SESSION: "1"}).status_code == 200
 
 
 def test_a_failed_switch_loads_nothing_where_everything_was_stopped(manager: Manager) -> None:
