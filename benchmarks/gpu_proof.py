@@ -19,6 +19,7 @@ says otherwise; it proves the script, and its figures mean little. ``--bin`` use
 from __future__ import annotations
 
 import argparse
+import configparser
 import json
 import os
 import re
@@ -42,6 +43,7 @@ from claude_local.cli.hardware import probe_hardware  # noqa: E402
 from claude_local.hardware.variant import choose  # noqa: E402
 from claude_local.image import cmake  # noqa: E402
 from claude_local.image.builds import BUILDS  # noqa: E402
+from claude_local.models.architecture import shipped  # noqa: E402
 from claude_local.models.memory import GPU_CONTEXT_MIB, MIB  # noqa: E402
 from claude_local.server import wait  # noqa: E402
 from tests.chat.cases import CASES, script, wrong  # noqa: E402
@@ -50,16 +52,6 @@ from tests.chat.router import MODEL, OTHER, Router  # noqa: E402
 from tests.chat.server import LlamaServer  # noqa: E402
 from tests.chat.tiny_model import marker, tiny_model  # noqa: E402
 
-# Shape -> the template of its profiles. In the order of their worth: a time limit cuts the last ones.
-SHAPES = {
-    "Qwen3-Coder-30B-A3B": "qwen3-coder.jinja",
-    "gpt-oss-20b": "gpt-oss.jinja",
-    "Qwen3.6-35B-A3B": "qwen3.5.jinja",
-    "Qwen3.8-27B": "qwen3.5.jinja",
-    "gemma-4-26B-A4B": "gemma-4.jinja",
-    "GLM-4.7-Flash": "glm-4.7.jinja",
-    "Qwen3-Coder-Next": "qwen3-coder.jinja",
-}
 # The second profile of the switches.
 SECOND = "Qwen3.5-4B"
 SWITCHES = 10
@@ -70,6 +62,15 @@ MAIN_MEMORY = "main memory"
 # What of the tokenizer's file random_model reads.
 TOKENIZER_BYTES = 16 << 20
 BUFFER = re.compile(r"(?P<device>\S+) +(?P<part>model|KV|RS|compute|output) buffer size = +(?P<mib>[\d.]+) MiB")
+
+
+def shapes() -> dict[str, str]:
+    """The shapes of the shipped profiles with their chat templates, smallest first. models.conf is read without its
+    schema, for which a machine without a network may lack the library."""
+    ini = configparser.RawConfigParser()
+    ini.read(ROOT / "models.conf")
+    found = {section["ARCHITECTURE"]: section["CHAT_TEMPLATE"] for name, section in ini.items() if name != "DEFAULT"}
+    return dict(sorted(found.items(), key=lambda pair: shipped()[pair[0]].parameters))
 
 
 def pack(folder: Path, context: Path, tokenizer: Path) -> None:
@@ -109,7 +110,10 @@ def build(folder: Path, cpu: bool) -> tuple[Path, str]:
     subprocess.run(
         ["cmake", "--build", folder / "build", "--target", "llama-server", "llama-bench", "--parallel"], check=True
     )
-    return binaries, f"{variant.reason}, {' '.join(options)}: {time.monotonic() - began:.0f} s"
+    took = time.monotonic() - began
+    compiler = "g++ --version" if cpu else "nvcc --version"
+    version = subprocess.run(compiler.split(), capture_output=True, text=True, check=True).stdout.split()
+    return binaries, f"compiled in {took:.0f} s ({version[2 if cpu else -1]}), {' '.join(options)}"
 
 
 def gpu_mib() -> int:
@@ -176,7 +180,7 @@ def measure(folder: Path, binaries: Path, shape: str, second: Path, options: arg
         "ctx-size": str(CONTEXT), "threads": str(options.threads), "log-verbosity": "4",
         "cache-disk": f"{place}/prompts/key", "cache-disk-limit": "8192",
     }  # fmt: skip
-    template = ROOT / "files/chat-templates" / SHAPES[shape]
+    template = ROOT / "files/chat-templates" / shapes()[shape]
     try:
         size = random_model.write(model, shape, folder / "tokenizer.gguf", options.layers)
         ours = estimated(model, ["-c", str(CONTEXT)])
@@ -286,7 +290,7 @@ def main() -> int:
     parser.add_argument("--tokenizer", type=Path, help="with --pack: a GGUF file to take the tokenizer from")
     parser.add_argument("--cpu", action="store_true", help="without a GPU, few layers")
     parser.add_argument("--bin", type=Path, help="the folder of compiled llama-server and llama-bench")
-    parser.add_argument("--shape", action="append", choices=SHAPES, help="repeatable; all without it")
+    parser.add_argument("--shape", action="append", choices=shapes(), help="repeatable; all without it")
     parser.add_argument("--layers", type=int, help="of each shape; all without it, 4 with --cpu")
     parser.add_argument("--up-to", type=int, default=max(SIZES), help="tokens of the longest prompt")
     parser.add_argument("--prompt", type=int, default=4096, help="tokens of the prompt that is kept warm")
@@ -307,7 +311,7 @@ def main() -> int:
     results["machine"] = ", ".join([*(gpu.name for gpu in machine.gpus), machine.cpu, f"{machine.threads} threads"])
     second = folder / "second.gguf"
     random_model.write(second, SECOND, folder / "tokenizer.gguf", options.layers)
-    for shape in options.shape or SHAPES:
+    for shape in options.shape or shapes():
         if shape not in results["shapes"]:
             results["shapes"][shape] = measure(folder, binaries, shape, second, options)
             kept.write_text(json.dumps(results, indent=1))
