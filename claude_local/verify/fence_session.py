@@ -153,7 +153,7 @@ for path in "${SOCKETS[@]}"; do
   case $? in 7) printf 'refused %s\n' "$path" ;; *) printf 'reached %s\n' "$path" ;; esac
 done
 say processes
-for file in /proc/[0-9]*/cmdline; do (tr '\0\n' '  ' <"$file" | cut -c -200 && echo) 2>/dev/null; done
+for file in /proc/[0-9]*/cmdline; do (tr '\0\n' '  ' <"$file" && echo) 2>/dev/null; done
 say guarded; writes "${GUARDED[@]}"
 say end
 """
