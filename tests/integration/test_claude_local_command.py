@@ -108,26 +108,10 @@ def test_what_claude_sends_is_what_llama_server_understands(machine: Machine) ->
     assert request["headers"]["authorization"] == f"Bearer {TOKEN}" and "x-api-key" not in request["headers"]
 
 
-@pytest.mark.parametrize("n_ctx", [32768, 65536])
-def test_claude_uses_the_servers_context_window(machine: Machine, n_ctx: int) -> None:
-    with ScriptedBackend([text("Hi.")], n_ctx=n_ctx, token=TOKEN) as backend:
+def test_claude_uses_the_servers_context_window(machine: Machine) -> None:
+    with ScriptedBackend([text("Hi.")], n_ctx=40960, token=TOKEN) as backend:
         done = machine.ask(backend, "--output-format", "json")
-    assert json.loads(done.stdout)["modelUsage"]["claude-local"]["contextWindow"] == n_ctx
-
-
-@pytest.mark.parametrize("off", [False, True], ids=["as deployed", "switched off by the project"])
-def test_bash_is_sandboxed_whatever_the_project_sets(machine: Machine, off: bool) -> None:
-    settings = machine.workspace / ".claude" / "settings.json"
-    settings.parent.mkdir(exist_ok=True)
-    settings.write_text(json.dumps({"sandbox": {"enabled": not off}}))
-    outside = machine.home / "outside.txt"
-    command = f"grep NoNewPrivs /proc/self/status; touch '{outside}' || true"
-    with ScriptedBackend([tool_use("Bash", {"command": command}), text("Done.")], token=TOKEN) as backend:
-        done = machine.ask(backend, "--allowedTools", "Bash")
-    settings.unlink()
-    assert done.returncode == 0, done.stderr
-    assert "NoNewPrivs:\\\\t1" in tool_results(backend) or "NoNewPrivs:\\t1" in tool_results(backend)
-    assert "Read-only file system" in tool_results(backend) and not outside.exists()
+    assert json.loads(done.stdout)["modelUsage"]["claude-local"]["contextWindow"] == 40960
 
 
 def test_the_first_start_asks_for_trust_and_nothing_else(machine: Machine) -> None:

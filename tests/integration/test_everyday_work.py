@@ -15,6 +15,7 @@ from tests.integration.slow_backend import commands
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("claude_code")]
 
+SHELLS = ("bash", "zsh")
 # A test that starts a server and asks it under every name of this machine, with a client that knows of proxies.
 SERVER_TEST = """\
 import socket, threading, urllib.request
@@ -70,13 +71,13 @@ def test_git(who: Person, work: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_pytest_with_a_server_on_localhost(who: Person, work: Path, shell: str) -> None:
-    need(shell)
+def test_pytest_with_a_server_on_localhost(who: Person, work: Path) -> None:
+    need(*SHELLS)
     who.sh("python3 -m venv .venv && .venv/bin/pip install -q pytest", work)
     who.write(work / "test_hello.py", SERVER_TEST)
-    (said,) = commands(who, work, ".venv/bin/pytest -q test_hello.py", CLAUDE_CODE_SHELL=f"/usr/bin/{shell}")
-    assert "4 passed" in said, said
+    for shell in SHELLS:
+        (said,) = commands(who, work, ".venv/bin/pytest -q test_hello.py", CLAUDE_CODE_SHELL=f"/usr/bin/{shell}")
+        assert "4 passed" in said, f"{shell}: {said}"
 
 
 def test_npm_test_with_a_server_on_localhost(who: Person, work: Path) -> None:
@@ -129,7 +130,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_refused_command_ends_with_the_setting_that_allows_it(who: Person, work: Path, shell: str) -> None:
     need("npm", shell)
     who.sh("python3 -m venv .venv", work)

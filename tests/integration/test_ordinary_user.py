@@ -16,7 +16,7 @@ import pytest
 
 from claude_local.manager.container import container_name
 from tests.integration.accounts import sudoer
-from tests.integration.machine import ROOT, copy_project, docker, run
+from tests.integration.machine import ROOT, ROWS, copy_project, docker, run
 
 STORY = True
 pytestmark = pytest.mark.integration
@@ -72,7 +72,7 @@ def test_an_interrupted_run_reports_it_and_exits_130(home: Path) -> None:
 
 
 def test_the_next_run_continues_and_verifies(home: Path) -> None:
-    assert provision(home).returncode == 0
+    assert provision(home, f"{DATA} --data 'verify_only={ROWS}'").returncode == 0
     report = json.loads((home / ".local/share/claude-local/state/verify.json").read_text())
     assert [row["id"] for row in report["rows"] if row["status"] == "FAIL"] == []
 

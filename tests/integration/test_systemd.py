@@ -22,7 +22,7 @@ import pytest
 from claude_local.manager.container import container_name
 from tests.integration import second_docker
 from tests.integration.fenced_home import real_claude
-from tests.integration.machine import SHARE, docker, run
+from tests.integration.machine import ROWS, SHARE, docker, run
 from tests.integration.systemd_machine import Machine, machine, why_not
 
 REASON = why_not()
@@ -40,12 +40,6 @@ DATA = (
     f"""--data 'model_search_dirs=["{MODELS}"]'"""
 )
 CONTAINER = "claude-local-server"
-
-# What differs on such a machine. The model's answers do not; it is asked after the reboot.
-ROWS = (
-    "tool.*,fence.*,runtime.*,docker.*,image.*,container.*,model.*,token,wrapper,settings*,claude.version,server.*,"
-    "manager.*,scripted.*,claude.terminal,credentials.*"
-)
 
 # Requests to systemd and D-Bus. They work in a login session and must fail in the fence.
 ASKS = {
@@ -181,6 +175,7 @@ def test_provision_sets_up_and_verifies(booted: Machine) -> None:
     (places[1] / "claude").symlink_to(f"/home/{booted.home.name}/.local/share/claude/versions/{claude.name}")
     assert booted.root("chown", "-hR", f"{booted.home.name}:", f"/home/{booted.home.name}/.local").returncode == 0
 
+    # The model is asked after the reboot.
     done = booted.user(f"./provision {DATA} --data 'verify_only={ROWS}'", timeout=1800)
     assert done.returncode == 0
     report = json.loads((booted.home / ".local/share/claude-local/state/verify.json").read_text())
