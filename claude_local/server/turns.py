@@ -99,15 +99,17 @@ def _turn(request: _Request, total: int) -> Turn | None:
     (read_ms, computed), (decode_ms, decoded) = request.times["prompt eval"], request.times["eval"]
     cached = max(0, total - computed - max(0, decoded - 1))
     hit = computed < FEW or cached >= HIT * (cached + computed)
-    cause = "" if hit else _cause(*request.chosen)
+    cause = "" if hit else _cause(*request.chosen, cached)
     return Turn(cached, computed, decoded, read_ms, decode_ms, cause)
 
 
-def _cause(by: str, number: float) -> str:
+def _cause(by: str, number: float, cached: int) -> str:
     """``by`` LRU: no slot had the prompt's beginning; ``number``: when this one was last used, -1 never. LCP: a slot
-    had this share of the prompt."""
+    had this share of the prompt. ``cached``: tokens that were used of it."""
     if by == "LRU":
         return "the first turn after a load" if number < 0 else "a new conversation"
     if by == "LCP" and number >= HIT:
-        return "this model's cache cannot be cut back to where the text changed"
+        uncut = "this model's cache cannot be cut back to where the text changed"
+        # The log does not say that a request came with "cache_prompt": false.
+        return uncut if cached else f"the request wanted no cache, or {uncut}"
     return f"only {number:.0%} of the text was cached" if by == "LCP" else "the log does not say why"

@@ -28,7 +28,8 @@ def test_the_turns_of_a_log_have_their_tokens_and_speeds() -> None:
         ("LRU, t_last = -1", 0, "after a load"),
         ("LRU, t_last = 1803412", 0, "new conversation"),
         ("LCP similarity, f_sim_best = 0.212 (> 0.100 thold), f_keep = 0.300", 200, "21%"),
-        ("LCP similarity, f_sim_best = 0.982 (> 0.100 thold), f_keep = 1.000", 0, "cannot be cut back"),
+        ("LCP similarity, f_sim_best = 0.982 (> 0.100 thold), f_keep = 1.000", 200, "cannot be cut back"),
+        ("LCP similarity, f_sim_best = 0.982 (> 0.100 thold), f_keep = 1.000", 0, "wanted no cache, or"),
         ("LCP similarity, f_sim_best = 0.982 (> 0.100 thold), f_keep = 1.000", 980, ""),
     ],
 )
