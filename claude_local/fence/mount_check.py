@@ -64,7 +64,8 @@ class _Check:
         fence = self.fence
         again = {*fence.masked_directories, *fence.masked_files, *fence.private_tmpfs, *fence.unmasked}
         allowed.update(path for path in again if any(covers(top, path) for top in fence.rw_bind))
-        outside = Counter(mount.point for mount in self.outside)
+        # What was unmounted since bubblewrap started may be there.
+        outside = Counter(mount.point for mount in self.outside) | Counter(mount.point for mount in self.before)
         for point, count in Counter(mount.point for mount in self.inside).items():
             # Each bind mount of a directory brings the mounts below it along.
             copies = outside[point] and outside[point] * (
@@ -76,8 +77,8 @@ class _Check:
 
     def wrong_mount(self) -> str | None:
         """A path that shows something else than outside, or that is writable and should not be."""
-        known = {(mount.source, mount.point) for mount in self.outside}
         earlier = {(mount.source, mount.point) for mount in self.before}
+        known = earlier | {(mount.source, mount.point) for mount in self.outside}
         fence = self.fence
         open_directories = [*fence.rw_bind, *fence.self_bind, *fence.nested_rw_bind]
         may_be_empty = self.hidden | self.optional

@@ -85,3 +85,10 @@ def test_a_disk_that_is_mounted_during_the_setup_must_not_be_writable() -> None:
     assert find_problem(HOST + late, inside, FENCE, before=HOST) == "/media/disk is writable"
     assert find_problem(HOST + late, inside.replace("/media/disk rw", "/media/disk ro"), FENCE, before=HOST) is None
     assert find_problem(HOST + late, inside, FENCE, before=HOST + late) is None, "bubblewrap may not look there"
+
+
+def test_a_disk_or_container_that_is_unmounted_while_a_session_starts_does_not_stop_it() -> None:
+    gone = "4 1 0:60 / /var/lib/docker/merged rw - overlay overlay rw\n"
+    inside = SESSION + "20 10 0:60 / /var/lib/docker/merged ro - overlay overlay rw\n"
+    assert find_problem(HOST, inside, FENCE, before=HOST + gone) is None
+    assert find_problem(HOST, inside, FENCE, before=HOST) == "something is mounted at /var/lib/docker/merged"
