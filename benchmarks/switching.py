@@ -6,6 +6,7 @@
     sudo .venv/bin/python benchmarks/switching.py kill dockerd       # a Docker daemon of its own, killed ten times
     .venv/bin/python benchmarks/switching.py time                    # stages of a switch, beside llama-server's load
     .venv/bin/python benchmarks/switching.py time --deployed         # the same with the deployed profiles
+    .venv/bin/python benchmarks/switching.py sessions                # loads of two sessions on two profiles
 
 A deployed machine is needed: its images, its runtime, and for ``--deployed`` its models. The benchmark runs containers
 of its own on ports of its own (tests/two_containers.py), so sessions go on. Everything is removed at the end. Exit
@@ -27,7 +28,7 @@ sys.path.insert(0, str(PROJECT))
 
 from tests.own_docker import UNSHARE, own_docker  # noqa: E402
 from tests.switching_kills import Round, kill_rounds  # noqa: E402
-from tests.switching_load import switch_under_load  # noqa: E402
+from tests.switching_load import switch_under_load, two_sessions  # noqa: E402
 from tests.switching_time import bare_load, real_models, timed_switch  # noqa: E402
 from tests.two_containers import deployed_images, prepare, two_containers  # noqa: E402
 
@@ -40,10 +41,16 @@ VICTIMS = ("manager", "server", "child", "dockerd")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[0])
-    parser.add_argument("what", choices=("load", "kill", "time"))
+    parser.add_argument("what", choices=("load", "kill", "time", "sessions"))
     parser.add_argument("victims", nargs="*", help=f"of kill: {', '.join(VICTIMS)}; without: the first three")
-    parser.add_argument("--rounds", type=int, help="switches of load (200), kills of each victim (10), switches (6)")
-    parser.add_argument("--deployed", action="store_true", help="time: the deployed profiles, not tiny models")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help="switches of load (200), kills of each victim (10), switches (6), turns of each session (10)",
+    )
+    parser.add_argument(
+        "--deployed", action="store_true", help="time, sessions: the deployed profiles, not tiny models"
+    )
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
@@ -61,6 +68,8 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
         return load(folder, options.rounds or 200)
     if options.what == "time":
         return times(folder, options.rounds or 6, options.deployed)
+    if options.what == "sessions":
+        return sessions(folder, options.rounds or 10, options.deployed)
     return kill(folder, options.victims or VICTIMS[:3], options.rounds or 10)
 
 
@@ -117,6 +126,24 @@ def times(folder: Path, switches: int, deployed: bool) -> int:
         cells = [*(row.stages.get(stage, 0.0) for stage in stages), row.total, row.bare, row.overhead, row.first_token]
         print(f"| {row.model} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
     return 1 if statistics.median(row.overhead for row in rows) > LIMIT else 0
+
+
+def sessions(folder: Path, turns: int, deployed: bool) -> int:
+    """The table of two sessions that answer in turns: one place for a model, then two."""
+    print(f"| models in memory | loads for two sessions of {turns} turns | seconds |\n|---|---|---|")
+    counts = []
+    for models_at_once in (1, 2):
+        pair = prepare(folder / str(models_at_once), NAMES[:2], deployed_images()).keeping(models_at_once)
+        pair = real_models(pair) if deployed else pair
+        try:
+            pair.run()
+            other = next(each["id"] for each in pair.get("/models")["models"] if not each["active"])
+            loads, seconds = two_sessions(pair, other, turns)
+        finally:
+            pair.remove()
+        counts.append(loads)
+        print(f"| {models_at_once} | {loads} | {seconds:.1f} |", flush=True)
+    return 0 if counts[1] <= counts[0] / 4 else 1
 
 
 def show(one: Round) -> bool:

@@ -49,6 +49,7 @@ server.presets(
     image=ws.image.tag,
     prompts_mib=ws.settings.server_prompts_mib,
     idle_minutes=idle_minutes(ws.settings.server_idle_unload, ws.variant.variant),
+    models_at_once=ws.models_at_once,
     fits=ws.choice.fits,
     deployed={
         **describe(PROJECT),
@@ -79,6 +80,7 @@ server.run_container(
         server_dir=ws.paths.server_dir,
         log_dir=ws.paths.server_logs,
         prompts_dir=ws.paths.server_prompts,
+        models_at_once=ws.models_at_once,
         gpu=ws.gpu_argv,
         ui=ws.settings.server_ui,
     ),

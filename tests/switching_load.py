@@ -1,4 +1,4 @@
-"""Many switches while clients stream: what it costs, and whether anything is lost or grows."""
+"""Many switches while clients stream, and two sessions on two profiles: what it costs, and whether anything is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from claude_local.server.client import ANSWER
 from tests.streaming_clients import StreamingClient
 from tests.two_containers import PROMPT, TOKEN, Pair
 
@@ -76,3 +78,18 @@ def switch_under_load(pair: Pair, names: Sequence[str], switches: int, clients: 
     pair.ask()
     result.after = use(pair)
     return result
+
+
+def two_sessions(pair: Pair, other: str, turns: int) -> tuple[int, float]:
+    """Two sessions answer in turns, one on the active profile and one started with ``--model other``. The loads of the
+    server since its start, and the seconds of all turns."""
+    conversations: dict[str, list[dict[str, Any]]] = {"claude-local": [], other: []}
+    began = time.monotonic()
+    for _ in range(turns):
+        for model, messages in conversations.items():
+            messages.append({"role": "user", "content": PROMPT})
+            body = {"model": model, "max_tokens": 8, "messages": messages}
+            answer = pair.llama.json("POST", "/v1/messages", body, timeout=ANSWER)
+            assert (answer["model"] == other) is (model == other), answer["model"]
+            messages.append({"role": "assistant", "content": answer["content"]})
+    return pair.loads(), time.monotonic() - began

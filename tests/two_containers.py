@@ -109,6 +109,14 @@ class Pair:
         """The same pair with another directory of models."""
         return replace(self, server=replace(self.server, model_dir=str(folder), memory_mib=memory_mib))
 
+    def keeping(self, models_at_once: int) -> Pair:
+        """The same pair with so many models in memory."""
+        return replace(self, server=replace(self.server, models_at_once=models_at_once))
+
+    def loads(self) -> int:
+        """How many loads llama-server has begun, by its log."""
+        return (self.folder / "log/server.log").read_text().count("spawning server instance with name=")
+
     def run(self) -> None:
         """Start both containers and wait until the default profile answers."""
         for each in (self.server, self.manager):
@@ -134,11 +142,16 @@ def deployed_images() -> tuple[str, str]:
 
 @contextmanager
 def two_containers(
-    folder: Path, names: Sequence[str], images: tuple[str, str] | None = None, options: str = ""
+    folder: Path,
+    names: Sequence[str],
+    images: tuple[str, str] | None = None,
+    options: str = "",
+    models_at_once: int = 1,
 ) -> Iterator[Pair]:
     """Both containers with a tiny model for each name, in ``folder``; the first one is loaded. ``images``: of the
-    server and of the management API; the deployed ones. ``options``: lines for the preset of each model."""
-    made = prepare(folder, names, images or deployed_images(), options)
+    server and of the management API; the deployed ones. ``options``: lines for the preset of each model.
+    ``models_at_once``: how many stay in memory."""
+    made = prepare(folder, names, images or deployed_images(), options).keeping(models_at_once)
     try:
         made.run()
         yield made

@@ -205,12 +205,14 @@ def other_models(profiles: Profiles, sessions: str, home: str) -> dict[str, str]
     }
 
 
-def report_other_model(used: dict[str, str], profile: str) -> None:
-    """Say that another session uses another model: the server holds one at a time."""
+def report_other_model(used: dict[str, str], profile: str, at_once: int) -> None:
+    """Say that another session uses another model, when the server does not keep all of them in memory."""
+    if len({*used, profile}) <= at_once:
+        return
     for other, users in used.items():
         if other != profile:
             note(
-                f"{users} uses {other}: the two models take turns, and each turn waits for a load",
+                f"{users} uses {other}: the models take turns in memory, and each turn waits for a load",
                 f"claude-local --model {other}",
             )
             return
@@ -273,7 +275,7 @@ def main(argv: list[str]) -> int:
             command_line.HELP.format(profiles=", ".join(sorted(profiles.tools)), tool_sets=", ".join(SETS)), flush=True
         )
     if server.installed:
-        report_other_model(used, profile)
+        report_other_model(used, profile, profiles.at_once)
     own = profiles.tools.get(profile, SETS[DEFAULT])
     # Before the environment is set: docker and sudo do not get the token.
     window = None

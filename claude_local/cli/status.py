@@ -74,8 +74,12 @@ def _model_rows(
     rows.add_row("state", Text(state["status"]))
     for slot in slots:
         rows.add_row("slot", _slot(slot))
-    others = ", ".join(each["id"] for each in models if not each["active"]) or "none"
+    others = ", ".join(_other(each) for each in models if not each["active"]) or "none"
     rows.add_row("others", Text(f"{others}    (llama-local switch)"))
+
+
+def _other(profile: dict[str, Any]) -> str:
+    return f"{profile['id']} (in memory)" if profile["state"] == "loaded" else str(profile["id"])
 
 
 def _slot(slot: dict[str, Any]) -> str:

@@ -45,6 +45,9 @@ def model(picture: Picture, width: int, manager: str = "claude-local-manager") -
     lines = [Text.assemble((f"{sign} {state}", colour), "  ", (printable(status.get("model_name", "")), "bold"))]
     if status.get("ctx_size"):
         lines.append(Text(f"{printable(status['model'])}, {tokens(status['ctx_size'])} tokens of context", FAINT))
+    others = [each["id"] for each in picture.models if not each["active"] and each["state"] == "loaded"]
+    if others and not picture.unreachable:
+        lines.append(Text(f"also in memory: {printable(', '.join(others))}", FAINT))
     if picture.unreachable:
         lines.append(Text(NO_DOCKER if state == "docker gone" else picture.unreachable))
     elif state not in ("ready", "connecting"):

@@ -15,8 +15,6 @@ from claude_local.server.turns import Turn, TurnReader
 
 # Turns that are kept.
 TURNS = 20
-# States in which the server holds the active model in memory.
-LOADED = ("ready", "sleeping")
 
 
 @dataclass
@@ -72,7 +70,8 @@ class Picture:
 
     @property
     def loaded(self) -> Estimate | None:
-        """What the active model needs, while it is in memory and the deploy has judged it."""
-        active = next((each for each in self.models if each["active"]), None)
-        parts = ((active and active["fit"]) or {}).get("parts")
-        return Estimate(**parts) if parts and self.state in LOADED else None
+        """What the models in memory need together, as far as the deploy has judged them; None without any."""
+        if self.unreachable or self.state == "down":
+            return None
+        loaded = [(each["fit"] or {}).get("parts") for each in self.models if each["state"] == "loaded"]
+        return Estimate.sum([Estimate(**parts) for parts in loaded if parts])

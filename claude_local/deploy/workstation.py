@@ -50,7 +50,7 @@ class Workstation:
     ``settings`` holds every key of group_data/all.py; ``default_profile`` and ``model_profiles`` in it are resolved to
     profile ids, and ``choice`` says why. ``variant``: the image's variant for ``hardware``, and its reason. Free memory
     and disk in ``hardware`` are those at the start of the run. ``placed``: name of a model file -> its bytes, then.
-    ``bandwidth``: of main memory, where it decides.
+    ``models_at_once``: how many models the server keeps in memory. ``bandwidth``: of main memory, where it decides.
     """
 
     identity: Identity
@@ -61,6 +61,7 @@ class Workstation:
     profiles: dict[str, Profile]
     choice: ProfileChoice
     placed: dict[str, int]
+    models_at_once: int = 1
     bandwidth: Bandwidth | None = None
 
     @property
@@ -185,7 +186,8 @@ def _workstation(name: str) -> Workstation:
     selected = _select(settings, profiles, paths, hardware, variant, files, bandwidth)
     settings.default_profile, settings.model_profiles = selected.choice.profile, list(selected.placed)
     return Workstation(
-        identity, settings, paths, hardware, variant, selected.profiles, selected.choice, files["sizes"], bandwidth
+        identity, settings, paths, hardware, variant, selected.profiles, selected.choice, files["sizes"],
+        selected.at_once, bandwidth,
     )  # fmt: skip
 
 
@@ -209,13 +211,15 @@ def _select(
     bandwidth: Bandwidth | None,
 ) -> Selection:
     """The profiles for the current host, and the reason for the default one. ``files``: ModelFiles' answer."""
-    limit = _memory_limit_mib(settings, hardware) * MIB
+    limit_mib = _memory_limit_mib(settings, hardware)
+    limit = limit_mib * MIB
     machine = Machine(
         gpus=with_memory(variant.gpus, limit),
         memory=limit,
         disk_free=disk_free(paths.model_dir, hardware.disk_free),
         placed=files["sizes"],
         processor=Processor.of(max(hardware.cores, 1), hardware.cpu_flags, bandwidth.rate if bandwidth else None),
+        prompt_cache=container.cache_ram_mib(limit_mib) * MIB,
     )
     shapes = {
         name: shape

@@ -1,8 +1,9 @@
 """Which profile answers, and the change from one to another.
 
 A session that names no profile asks llama-server for ``claude-local``. The router lets that name mean the active
-profile, and a switch moves it. Requests that came before are answered by the former profile, which the router unloads
-only when it is idle; requests that come during a switch wait for the new one. So no request is lost.
+profile, and a switch moves it. Requests that came before are answered by the former profile. The router unloads it only
+when it needs its place, and only when it is idle. Requests that come during a switch wait for the new one. So no
+request is lost.
 """
 
 from __future__ import annotations
@@ -256,15 +257,18 @@ class Switchboard(State):
         if self.running:
             self._load_began = None
             return False
-        wish = self.wish
         models = await asyncio.to_thread(self.client.router)
+        at_once = await asyncio.to_thread(self.client.models_at_once)
+        # Read after the answers: a stop may have changed it meanwhile.
+        wish = self.wish
         model = models.get(wish.active)
         if model is None or self.running:
             return False
         self._remember_load(model, wish)
         self._tried_again = self._tried_again and not model.ready
-        idle = not any(each.state != "unloaded" for each in models.values())
-        load = idle and not wish.stopped and not (model.failed and self._tried_again)
+        # It must not take the place of a model that a session uses.
+        room = model.state == "unloaded" and sum(each.state != "unloaded" for each in models.values()) < at_once
+        load = room and not wish.stopped and not (model.failed and self._tried_again)
         self._tried_again = self._tried_again or (load and model.failed)
         if load or ACTIVE not in model.aliases:
             began = time.monotonic()

@@ -25,7 +25,7 @@ class Machine:
 
     ``gpus``: all that the image's variant can use, in llama-server's order. ``memory``: what the server's container may
     have. ``disk_free``: of the disk of model_dir, None when it is not known. ``placed``: the bytes there are of each
-    model file, by its name.
+    model file, by its name. ``prompt_cache``: the part of ``memory`` that each loaded model may fill with prompts.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -33,6 +33,7 @@ class Machine:
     disk_free: int | None = None
     placed: Mapping[str, int] | None = None
     processor: Processor = field(default_factory=Processor)
+    prompt_cache: int = 0
 
     @property
     def measured(self) -> tuple[Gpu, ...]:

@@ -23,6 +23,7 @@ from claude_local.models.fit import (
     fits_wholly,
     judge,
     largest_context,
+    models_at_once,
 )
 from claude_local.models.profile import Profile
 
@@ -72,11 +73,13 @@ class ProfileChoice:
 @dataclass(frozen=True)
 class Selection:
     """``choice``: the default profile and why. ``placed``: the ids to place, the default first. ``profiles``: all of
-    them, with the context and flags for this machine."""
+    them, with the context and flags for this machine. ``at_once``: how many of the placed ones fit in memory together.
+    """
 
     choice: ProfileChoice
     placed: tuple[str, ...]
     profiles: dict[str, Profile]
+    at_once: int = 1
 
 
 def select(
@@ -108,7 +111,8 @@ def select(
     for name, model in models.items():
         context = choice.context if name == choice.profile else context_to_serve(model, machine)
         served[name] = for_machine(model, machine, context)
-    return Selection(choice, tuple(placed), served)
+    at_once = models_at_once([replace(models[name], profile=served[name]) for name in placed], machine)
+    return Selection(choice, tuple(placed), served, at_once)
 
 
 def shape_from(profile: Profile, shapes: Mapping[str, Any], sizes: Mapping[str, int]) -> Shape | None:

@@ -194,6 +194,36 @@ def context_to_serve(model: Model, machine: Machine) -> int | None:
     return largest_context(model, machine, model.floor) or model.floor
 
 
+def models_at_once(models: Sequence[Model], machine: Machine) -> int:
+    """How many of these models, whichever they are, fit in memory together, each with its context and prompt cache.
+
+    It is 1 where the sum is not certain: several GPUs, a GPU whose memory is not known, a model that is placed by hand,
+    lies partly in main memory or has a draft model, a cache without a limit.
+    """
+    if len(machine.gpus) > 1 or machine.unmeasured:
+        return 1
+    # Bytes of main memory and of the GPU that each takes, and what there is.
+    main, device, rooms = [], [], []
+    for model in models:
+        needed, options = model.needs(model.context), model.profile.options
+        cache = int(options["cache-ram"]) * MIB if "cache-ram" in options else machine.prompt_cache
+        if needed is None or cache < 0 or "model-draft" in options or model.placed_by_hand(machine) is not None:
+            return 1
+        for _, memory, margin in _gpu_room(model, machine.gpus):
+            rooms.append(memory - margin)
+        main.append(cache + (needed.embedding if machine.gpus else needed.total))
+        device.append(needed.on_gpu + needed.compute + GPU_CONTEXT_MIB * MIB)
+    if any(gpu.memory_mib == machine.memory // MIB for gpu in machine.gpus):
+        # This GPU has no memory of its own (capacity.with_memory).
+        main = [of_main + of_device for of_main, of_device in zip(main, device, strict=True)]
+    room = min(rooms, default=sum(device))
+    for count in range(len(models), 1, -1):
+        largest = [sum(sorted(each, reverse=True)[:count]) for each in (main, device)]
+        if largest[0] <= machine.memory and largest[1] <= room:
+            return count
+    return 1
+
+
 # --- what would help --------------------------------------------------------------------------------------------------
 
 

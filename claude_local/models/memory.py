@@ -8,7 +8,7 @@ out exactly; the compute buffer follows what was measured (docs/decisions/0009-c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from claude_local.models.architecture import Architecture
 
@@ -108,6 +108,11 @@ class Estimate:
     def on_gpu(self) -> int:
         """Bytes on the GPUs when all layers are there, without the compute buffer that each GPU has."""
         return self.weights - self.embedding + self.cache + self.projector
+
+    @staticmethod
+    def sum(several: Sequence[Estimate]) -> Estimate | None:
+        """What several models need together; None for none."""
+        return Estimate(*map(sum, zip(*map(astuple, several), strict=True))) if several else None
 
     def mib(self) -> dict[str, int]:
         """The parts in MiB, rounded up, for people."""

@@ -104,7 +104,7 @@ class LlamaClient:
                 raise self._no_answer(error) from None
 
     def load(self, model: str) -> bool:
-        """Ask the router to load ``model``; returns at once. False: another model has the only place and is busy.
+        """Ask the router to load ``model``; returns at once. False: other models have all places and are busy.
 
         Raises ServerError. A model that is being loaded already (HTTP 400) is no error.
         """
@@ -123,10 +123,18 @@ class LlamaClient:
         except ValueError:
             raise ServerError(f"{self.url} is not llama-server in router mode", "format", 200) from None
 
+    def models_at_once(self) -> int:
+        """How many models the router keeps in memory. Raises ServerError."""
+        answer = self.json("GET", "/props", timeout=10)
+        count = answer.get("max_instances") if isinstance(answer, dict) else None
+        if not isinstance(count, int):
+            raise ServerError("/props: not what a router answers", "format", 200)
+        return count
+
     def activate(self, model: str, alias: str, load: bool = True) -> bool:
         """Let ``alias`` mean ``model`` from now on, and load it; returns when the load has begun.
 
-        False: the name has moved, but another model has the only place and is busy. Raises ServerError.
+        False: the name has moved, but other models have all places and are busy. Raises ServerError.
         """
         body = {"model": model, "alias": alias, "load": load}
         response = self.request("POST", "/models/load", body, timeout=UNLOAD)

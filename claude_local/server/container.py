@@ -31,6 +31,10 @@ NO_RESOLVER = "0.0.0.0"
 # llama-server's default for the prompts that it evicts to main memory (b11434, --help).
 CACHE_RAM_MIB = 8192
 
+# How often a thread that waits for the others looks before it sleeps. libgomp's own 300000 lets it take the core that
+# they need when two models answer at once (docs/performance.md).
+SPIN = 10000
+
 # The health check uses bash's own TCP, so that the image needs no HTTP client. /health needs no API key.
 HEALTH_CHECK = (
     f'bash -c \'exec 3<>/dev/tcp/127.0.0.1/{PORT} && printf "GET /health HTTP/1.0\\r\\n\\r\\n" >&3 && '
@@ -106,8 +110,8 @@ class Container(OwnContainer):
     """The server's container. Paths are the workstation's.
 
     ``port`` is on 127.0.0.1, ``memory_mib`` in MiB. ``search_dirs`` maps the position of a directory in the setting
-    model_search_dirs to its path. ``gpu`` are the options that give it the GPUs (``docker.gpus.gpu_options``).
-    ``ui``: whether llama-server has its web page.
+    model_search_dirs to its path. ``models_at_once``: how many models stay in memory. ``gpu`` are the options that give
+    it the GPUs (``docker.gpus.gpu_options``). ``ui``: whether llama-server has its web page.
     """
 
     name: str
@@ -122,6 +126,7 @@ class Container(OwnContainer):
     server_dir: str
     log_dir: str
     prompts_dir: str
+    models_at_once: int = 1
     gpu: tuple[str, ...] = ()
     ui: bool = True
 
@@ -137,12 +142,12 @@ class Container(OwnContainer):
             # A model that is unloaded writes its conversations first.
             "--stop-timeout", str(STOP_SECONDS),
             "--tmpfs", "/tmp:rw,noexec,nosuid,nodev,size=64m",
-            "--env", "HOME=/tmp", "--env", "LLAMA_CACHE=/tmp/llama.cpp",
+            "--env", "HOME=/tmp", "--env", "LLAMA_CACHE=/tmp/llama.cpp", "--env", f"GOMP_SPINCOUNT={SPIN}",
             # The router answers while a model loads, so a failing check means that the router itself has a problem.
             "--health-cmd", HEALTH_CHECK, "--health-interval", "15s", "--health-timeout", "10s",
             "--health-retries", "5", "--health-start-period", "600s",
             *self._mounts(), *self.gpu, self.image,
-            "--models-preset", f"{CONFIGURATION}/presets.ini", "--models-max", "1",
+            "--models-preset", f"{CONFIGURATION}/presets.ini", "--models-max", str(self.models_at_once),
             "--host", "0.0.0.0", "--port", str(PORT),
             "--api-key-file", f"{CONFIGURATION}/api-key", "--cors-origins", "http://localhost",
             "--offline", "--ui" if self.ui else "--no-ui", "--metrics", "--log-file", LOG_FILE,

@@ -166,6 +166,15 @@ def _tool_call(bench: Workbench) -> str:
 
 def _mid_conversation(profile: str) -> Check:
     def run(bench: Workbench) -> str:
+        before = bench.server.router().get(profile)
+        evidence = answer(bench)
+        # Nothing stays in memory that was not there, unless a session uses it by now.
+        loaded_here = before is not None and not before.ready and profile != bench.active
+        if loaded_here and not any(slot.busy for slot in bench.server.slots(profile)):
+            bench.server.unload(profile)
+        return evidence
+
+    def answer(bench: Workbench) -> str:
         took = load(bench, profile)
         body = request("Good morning.", 8, model=profile)
         body["messages"] += [
@@ -173,13 +182,13 @@ def _mid_conversation(profile: str) -> Check:
             {"role": "user", "content": "Say hello."},
         ]
         try:
-            answer = ask(bench, body)
+            told = ask(bench, body)
         except ServerError as error:
             if error.status is None:
                 raise
             fix = f"give {profile} a chat_template that folds system messages (models.conf), then ./provision"
             raise Failed(f"{profile} refuses a system message in mid-conversation: {error}", fix) from None
-        return f"accepted, answered {answer.start(40)}{loaded_in(took)}"
+        return f"accepted, answered {told.start(40)}{loaded_in(took)}"
 
     return Check(
         f"messages.mid-system.{profile}",

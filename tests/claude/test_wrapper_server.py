@@ -229,6 +229,13 @@ def test_another_session_with_another_model_is_named_at_the_start(home: Home, cl
     assert "~/work" not in same.stderr
 
 
+def test_two_models_that_fit_in_memory_together_are_no_reason_to_speak(home: Home, closed_port: int) -> None:
+    profiles = {"small": {"tools": "lean"}, "large": {"tools": "lean"}}
+    home.add(home.paths.profiles, json.dumps({"default": "small", "models_at_once": 2, "profiles": profiles}))
+    with ScriptedBackend(port=closed_port, token=TOKEN), session_elsewhere(home, home.home / "work", "large"):
+        assert "~/work" not in home.run("-p", "x").stderr
+
+
 def test_a_server_that_never_gets_ready_names_the_log_command(tmp_path: Path, closed_port: int) -> None:
     impatient = Home(tmp_path, closed_port, start_timeout=1)
     with ScriptedBackend(loading=10_000, token=TOKEN) as backend:

@@ -33,11 +33,12 @@ def run(manager: Manager, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_status_fits_a_screen_and_tells_what_the_model_does(manager: Manager) -> None:
+    manager.router.models["large"]["status"] = {"value": "loaded"}
     done = run(manager, "status")
     assert done.returncode == 0 and len(done.stdout.splitlines()) < 20
     assert "Small (small), 5,000 tokens of context" in done.stdout
     assert "reads a prompt: 40 of 100 tokens" in done.stdout
-    assert "large, broken" in done.stdout
+    assert "large (in memory), broken" in done.stdout
 
 
 def test_status_as_json_has_everything(manager: Manager) -> None:

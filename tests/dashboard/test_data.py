@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,20 @@ def test_a_models_memory_is_divided_over_the_gpus_and_the_rest_is_others() -> No
     assert (small.weights, small.others) == (2 * GIB, 10 * GIB - 7 * GIB // 2)
     unloaded = gpu_parts(gpus[0], gpus, None)
     assert (unloaded.weights, unloaded.others) == (0, 10 * GIB)
+
+
+def test_every_model_in_memory_is_counted_and_named() -> None:
+    picture = Picture(Files(Paths(home="/h", model_dir="/m", bin_dir="/b")))
+    picture.status = {"state": "ready", "model": "a", "model_name": "A", "ctx_size": None}
+    states = {"a": "loaded", "b": "loaded", "c": "sleeping", "d": "unloaded"}
+    picture.models = [
+        {"id": name, "active": name == "a", "state": state, "fit": {"parts": asdict(NEEDS)}}
+        for name, state in states.items()
+    ]
+    assert picture.loaded == Estimate(16 * GIB, 0, 4 * GIB, 2 * GIB)
+    assert "also in memory: b\n" in panels.model(picture, 60).plain + "\n"
+    picture.lost("it is gone")
+    assert picture.loaded is None and "in memory" not in panels.model(picture, 60).plain
 
 
 def test_no_more_is_shown_than_is_in_use() -> None:

@@ -100,6 +100,7 @@ PRESETS = {
     "image": "x:1",
     "prompts_mib": 100,
     "idle_minutes": 0,
+    "models_at_once": 2,
 }
 
 
@@ -113,6 +114,7 @@ def test_presets_and_profiles_list_what_is_placed(tmp_path: Path) -> None:
     assert "[large]" not in text and "cache-ram = 1024" in text
     assert json.loads(Path(paths.profiles).read_text()) == {
         "default": "small",
+        "models_at_once": 2,
         "deployed": {},
         "profiles": {
             "small": {"name": "Small", "description": "", "tools": "Read, Write", "ctx_size": 4096, "fit": None}

@@ -1,4 +1,4 @@
-"""A stand-in for llama-server's router with one place for a model: loads take time, can fail, can be kept waiting."""
+"""A stand-in for llama-server's router with a few places for models: loads take time, can fail, can be kept waiting."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ class ScriptedRouter:
     """A context manager. ``url``; ``models``: name -> entry of GET /v1/models; ``fails``: models that do not load;
     ``busy``: a model that answers a request and cannot be unloaded; ``asked``: the bodies of POST /models/load;
     ``loads``: the models whose load began; ``metrics``: the answer to GET /metrics; ``slots_asked``: GET /slots;
-    ``windows``: in tokens."""
+    ``windows``: in tokens. ``at_once``: the places."""
 
-    def __init__(self, *names: str, load_seconds: float = LOAD) -> None:
+    def __init__(self, *names: str, load_seconds: float = LOAD, at_once: int = 1) -> None:
         self.models: dict[str, dict[str, Any]] = {
             name: {"id": name, "aliases": [], "status": {"value": "unloaded"}} for name in names
         }
         self.load_seconds = load_seconds
+        self.at_once = at_once
         self.fails: set[str] = set()
         self.loads: list[str] = []
         self.metrics = "llamacpp:requests_processing 1\n"
@@ -66,14 +67,19 @@ class ScriptedRouter:
                 entry["aliases"] = [body["alias"]] if other == name else []
             if body.get("load") is False or self.state(name) != "unloaded":
                 return 200, {"success": True}
-            if any(self.state(other) != "unloaded" and other == self.busy for other in self.models):
-                return 500, {"error": {"message": "model limit reached, try again later"}}
-            for entry in self.models.values():
-                entry["status"] = {"value": "unloaded"}
+            held = [other for other in self.models if self.state(other) != "unloaded"]
+            if len(held) >= self.at_once:
+                idle = [other for other in held if other != self.busy]
+                if not idle:
+                    return 500, {"error": {"message": "model limit reached, try again later"}}
+                self.models[min(idle, key=self._last_load)]["status"] = {"value": "unloaded"}
             self.models[name]["status"] = {"value": "loading", "progress": {"value": 0.5}}
             self.loads.append(name)
         threading.Timer(self.load_seconds, self._loaded, [name]).start()
         return 200, {"success": True}
+
+    def _last_load(self, name: str) -> int:
+        return max((number for number, each in enumerate(self.loads) if each == name), default=-1)
 
     def _loaded(self, name: str) -> None:
         with self._lock:
@@ -91,6 +97,8 @@ class ScriptedRouter:
             case "POST", "/models/unload":
                 self.models[body["model"]]["status"] = {"value": "unloaded"}
                 return 200, {"success": True}
+            case "GET", "/props" if not query:
+                return 200, {"role": "router", "max_instances": self.at_once}
             case "GET", "/props":
                 return 200, {"default_generation_settings": {"n_ctx": self.windows[query["model"][0]]}}
             case "GET", "/slots":

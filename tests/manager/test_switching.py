@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 import requests
 
 from claude_local.fence.server_requests import SESSION
-from claude_local.server.client import read_sse
+from claude_local.manager import wish as wishes
+from claude_local.server.client import Model, read_sse
 from tests.manager.scripted_router import ScriptedRouter, until
 from tests.manager.stand import Manager, running
 
@@ -59,6 +61,55 @@ def test_the_stages_of_a_switch_come_as_events(manager: Manager) -> None:
         d for _, d in events if d["stage"] == "loading"
     ).items()
     assert events[-1][0] == "done" and events[-1][1]["model"] == "large"
+
+
+def test_a_switch_to_a_model_that_fits_beside_the_former_keeps_both(tmp_path: Path) -> None:
+    with ScriptedRouter("small", "large", "third", at_once=2) as router, Manager(tmp_path, router) as manager:
+        until(lambda: manager.state() == "ready")
+        router.busy = "small"
+        assert manager.post("/switch", {"model": "large"}).status_code == 200, "it waits for no running answer"
+        router.busy = None
+        assert manager.post("/switch", {"model": "small"}).json()["seconds"].get("loading") is None
+        assert (router.loads, router.alias()) == (["small", "large"], "small")
+        states = {each["id"]: each["state"] for each in manager.get("/models").json()["models"]}
+        assert states == {"small": "loaded", "large": "loaded", "third": "unloaded"}
+        assert manager.post("/switch", {"model": "third"}).status_code == 200
+        assert (router.loads[2:], router.state("small")) == (["third"], "unloaded")
+        assert manager.post("/stop").json()["state"] == "stopped"
+        assert {router.state(name) for name in router.models} == {"unloaded"}
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_the_active_profile_is_loaded_beside_a_sessions_model_and_never_in_its_place(
+    tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("claude_local.manager.app.SETTLE", 0.02)
+    with ScriptedRouter("small", "large", at_once=at_once) as router:
+        router.models["large"]["status"] = {"value": "loaded"}
+        with Manager(tmp_path, router) as manager:
+            until(lambda: router.alias() == "small")
+            if at_once == 2:
+                until(lambda: router.state("small") == "loaded")
+            time.sleep(0.1)
+            assert router.loads == ["small"] * (at_once - 1) and router.state("large") == "loaded"
+            assert manager.state() == "ready"
+
+
+def test_a_stop_while_the_manager_looks_at_the_server_is_not_forgotten(
+    tmp_path: Path, router: ScriptedRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Manager(tmp_path, router).board  # nothing else looks
+    router.models["small"]["status"] = {"value": "loaded"}
+    look = board.client.router
+
+    def stopped_meanwhile() -> dict[str, Model]:
+        wishes.write(board.wish_file, replace(board.wish, stopped=True))
+        return look()
+
+    monkeypatch.setattr(board.client, "router", stopped_meanwhile)
+    board._load_began = ("small", time.monotonic())
+    asyncio.run(board.settle())
+    assert board.wish.stopped
 
 
 def test_an_unknown_profile_is_404_with_the_known_ones(manager: Manager) -> None:

@@ -19,6 +19,7 @@ CONTAINER = Container(
     server_dir="/home/u/server",
     log_dir="/home/u/log",
     prompts_dir="/home/u/prompts",
+    models_at_once=2,
 )
 
 
@@ -66,7 +67,7 @@ def test_the_server_is_offline_needs_a_key_and_has_no_web_page() -> None:
     assert {"--offline", "--metrics"} <= set(server)
     assert values(server, "--api-key-file") == ["/etc/claude-local/api-key"]
     assert values(server, "--cors-origins") == ["http://localhost"]
-    assert values(server, "--models-max") == ["1"] and values(server, "--port") == ["8080"]
+    assert values(server, "--models-max") == ["2"] and values(server, "--port") == ["8080"]
 
 
 def test_a_gpu_adds_its_own_options_and_nothing_else() -> None:

@@ -107,6 +107,7 @@ def presets(
     image: str,
     prompts_mib: int,
     idle_minutes: int,
+    models_at_once: int = 1,
     fits: Sequence[Fit] = (),
     deployed: Mapping[str, Any] = MappingProxyType({}),
 ) -> Generator[Any]:
@@ -121,6 +122,7 @@ def presets(
     + image: the image's tag
     + prompts_mib: disk space for prompts that outlive the server, MiB; 0: none
     + idle_minutes: minutes without a request after which a model leaves the memory; 0: never
+    + models_at_once: how many models the server keeps in memory, for a session to know
     + fits: how the profiles fit this machine, for llama-local to show
     + deployed: what ``llama-local update`` compares a newer checkout with
 
@@ -162,7 +164,8 @@ def presets(
         }
         for name in server_presets.placed_ids(profiles, placements)
     }
-    listing = json.dumps({"default": active, "profiles": placed, "deployed": dict(deployed)}, indent=2) + "\n"
+    known_of_all = {"default": active, "models_at_once": models_at_once, "profiles": placed, "deployed": dict(deployed)}
+    listing = json.dumps(known_of_all, indent=2) + "\n"
     yield from user_files.put_all._inner(files={paths.presets: text, paths.profiles: listing}, mode="644")
 
 
