@@ -62,9 +62,9 @@ def first_start(screen: Terminal) -> str:
     if not screen.wait_for(lambda lines: any(re.search(r"❯\sverify types here", line) for line in lines), 10):
         raise Failed(f"the prompt takes no input: {screen.tail()}")
     mode = next((line.strip().split("(")[0].strip(" ⏸⏵·") for line in screen.lines() if "mode on" in line), "")
-    for keys, seconds in (("\x15", 0.5), ("/exit", 1.0), ("\r", 0.0)):
-        screen.send(keys)
-        screen.read(seconds)
+    screen.send("\x15")
+    screen.wait_for(lambda lines: not any("verify types here" in line for line in lines), 5)
+    screen.enter("/exit")
     screen.wait_for(lambda lines: screen.ended, 10)
     return f"straight to the prompt{trust}" + (f", {mode}" if mode else "")
 

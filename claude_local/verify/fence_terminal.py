@@ -58,9 +58,7 @@ def _session(bench: Workbench) -> PromptResult:
 def _try(screen: Terminal, run: FenceSession, mode: str, result: PromptResult) -> None:
     """Have the backend ask for a command, and refuse it if the screen asks. Raises Failed when nothing happens."""
     file = run.workspace / f"asked-{mode}.txt"
-    screen.send("go on")
-    screen.read(0.3)
-    screen.send("\r")
+    screen.enter("go on")
     screen.wait_for(lambda lines: _shows(lines, QUESTION) or file.exists(), ANSWER)
     if not _shows(screen.lines(), QUESTION) and not file.exists():
         raise Failed(f"{mode} mode: neither a question nor a result; the screen shows: {screen.tail()}")
@@ -70,6 +68,11 @@ def _try(screen: Terminal, run: FenceSession, mode: str, result: PromptResult) -
         screen.wait_for(lambda lines: not _shows(lines, QUESTION) and terminal.at_prompt(lines), ANSWER)
     if file.exists():
         result.ran.append(mode)
+
+
+def _mode(lines: list[str]) -> str:
+    """The line at the bottom that names a permission mode other than the default one."""
+    return next((line.strip() for line in lines if "shift+tab to cycle" in line), "")
 
 
 def _shows(lines: list[str], text: str) -> bool:
@@ -96,7 +99,8 @@ def _switch(screen: Terminal, bottom: str) -> None:
     for _ in range(6):
         if not bottom or _shows(screen.lines(), bottom):
             return
+        before = _mode(screen.lines())
         screen.send("\x1b[Z")
-        screen.read(0.5)
+        screen.wait_for(lambda lines: _mode(lines) != before, 2)  # noqa: B023 - it is called in this round only
         _no_question(screen)
     raise Failed(f"no {bottom!r} after Shift-Tab was pressed six times; the screen shows: {screen.tail()}")

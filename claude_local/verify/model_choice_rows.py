@@ -23,11 +23,9 @@ SECONDS = 90.0
 def _names(bench: Workbench) -> str:
     place = home(bench)
     place.fresh_workspace({})
-    turns = []
-    for alias in ALIASES:
-        task = {"description": "say hello", "prompt": "Say hello.", "subagent_type": "general-purpose", "model": alias}
-        turns += [tool_use("Agent", task), text("Hello.")]
-    with ScriptedBackend([*turns, text("Done.")], n_ctx=200_000) as backend:
+    task = {"description": "say hello", "prompt": "Say hello.", "subagent_type": "general-purpose"}
+    agents = [tool_use("Agent", {**task, "model": alias}) for alias in ALIASES]  # in one turn: they work side by side
+    with ScriptedBackend([agents, *[text("Hello.")] * len(agents), text("Done.")], n_ctx=200_000) as backend:
         session = place.claude(
             "--tool-set", "full", "-p", "Ask them.", "--permission-mode", "acceptEdits", timeout=SECONDS,
             server=backend.url,
@@ -59,18 +57,16 @@ def _model_list(bench: Workbench) -> str:
             if terminal.asks_for_trust(screen.lines()):
                 terminal.choose(screen, "Yes")
                 screen.wait_for(terminal.at_prompt, SECONDS)
-            _type(screen, "/model")
+            screen.enter("/model")
             names = [str(each.get("name") or name) for name, each in profiles.items()]
             if not screen.wait_for(lambda lines: all(name in "\n".join(lines) for name in names), 10):
                 raise Failed(f"/model does not list {', '.join(names)}: {screen.tail(12)}")
             rows = [re.search(r"(\d+)\.", line) for line in screen.lines() if f"{chosen}, this session only" in line]
             if not rows or not rows[0] or len(rows[0][1]) > 1:
                 raise Skipped(f"{chosen} has no row of its own with a number key: {screen.tail(12)}")
-            for key in (rows[0][1], "\r"):
-                screen.send(key)
-                screen.read(1.0)
-            screen.wait_for(terminal.at_prompt, 10)
-            _type(screen, "hello")
+            screen.send(rows[0][1])  # the key chooses; Enter is not needed
+            screen.wait_for(_chosen, 10)
+            screen.enter("hello")
             screen.wait_for(lambda lines: any("Hello from the script." in line for line in lines), 20)
         asked = [request["body"]["model"] for request in backend.main_requests if not is_background(request["body"])]
     if asked != [chosen]:
@@ -78,11 +74,9 @@ def _model_list(bench: Workbench) -> str:
     return f"/model lists {one_line(', '.join(names), 80)}; after choosing {chosen}, it answers"
 
 
-def _type(screen: Terminal, words: str) -> None:
-    """Type a prompt and press Enter, with the moments that Claude Code needs in between."""
-    for keys, seconds in ((words, 0.7), ("\r", 0.7)):
-        screen.send(keys)
-        screen.read(seconds)
+def _chosen(lines: list[str]) -> bool:
+    """Whether the list of /model is gone."""
+    return terminal.at_prompt(lines) and not any("this session only" in line for line in lines)
 
 
 def checks() -> list[Check]:

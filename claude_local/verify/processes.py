@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +42,16 @@ class Finished:
         return f"exit {self.status}" if self.status >= 0 else f"killed by signal {-self.status}"
 
 
-def stop_group(pid: int, patience: float = 3.0) -> None:
-    """End the process group of ``pid`` with SIGTERM, and after ``patience`` seconds with SIGKILL, if there is one."""
+def stop_group(pid: int, ended: Callable[[], bool], patience: float = 3.0) -> None:
+    """End the process group of the child ``pid`` with SIGTERM, and what is left of it with SIGKILL.
+
+    ``ended``: whether the child has ended; it must wait for it, or the child stays in its group. SIGKILL comes then, or
+    after ``patience`` seconds.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGTERM)
         until = time.monotonic() + patience
-        while time.monotonic() < until:
-            os.killpg(pid, 0)
+        while time.monotonic() < until and not ended():
             time.sleep(0.05)
         os.killpg(pid, signal.SIGKILL)
 
@@ -82,13 +85,13 @@ def run(
         out, err = process.communicate(stdin, timeout=timeout)
         status = process.returncode
     except subprocess.TimeoutExpired:
-        stop_group(process.pid)
+        stop_group(process.pid, lambda: process.poll() is not None)
         try:
             out, err = process.communicate(timeout=5)
         except subprocess.TimeoutExpired:
             out, err = "", ""
     except BaseException:
-        stop_group(process.pid, patience=0.5)
+        stop_group(process.pid, lambda: process.poll() is not None, patience=0.5)
         process.wait(timeout=5)
         raise
     finally:

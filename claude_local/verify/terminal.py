@@ -51,6 +51,12 @@ class Terminal:
         with suppress(OSError):
             self._child.send(text)
 
+    def enter(self, words: str) -> None:
+        """Type ``words``, and press Enter once they are on the screen: keys that come together are a paste."""
+        self.send(words)
+        self.wait_for(lambda lines: any("❯" in line and words in line for line in lines), 5)
+        self.send("\r")
+
     def read(self, seconds: float) -> None:
         """Read what the program shows during ``seconds``."""
         until = time.monotonic() + seconds
@@ -85,7 +91,7 @@ class Terminal:
     def close(self) -> None:
         """End the program and its process group."""
         if self._child.pid is not None and self._child.isalive():
-            processes.stop_group(self._child.pid, patience=2)
+            processes.stop_group(self._child.pid, lambda: not self._child.isalive(), patience=2)
         with suppress(pexpect.ExceptionPexpect, OSError):
             self._child.close(force=True)
 

@@ -159,6 +159,6 @@ class Tty:
     def close(self) -> None:
         """End the program and its process group."""
         if self.child.pid is not None and self.child.isalive():
-            processes.stop_group(self.child.pid, patience=2)
+            processes.stop_group(self.child.pid, lambda: not self.child.isalive(), patience=2)
         with suppress(pexpect.ExceptionPexpect, OSError):
             self.child.close(force=True)

@@ -453,3 +453,9 @@ def test_a_terminated_verify_ends_what_it_started_and_leaves_no_report(tmp_path:
     assert sleepers() == []
     assert not Path(bench.paths.verify_report).exists()
     assert [name for name in os.listdir(bench.paths.state) if name.startswith("verify")] == []
+
+
+def test_a_child_that_ends_on_sigterm_is_not_waited_for_any_longer() -> None:
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    processes.stop_group(child.pid, lambda: child.poll() is not None, patience=600)
+    assert child.poll() == -signal.SIGTERM
