@@ -266,13 +266,19 @@ class Switchboard(State):
             return False
         self._remember_load(model, wish)
         self._tried_again = self._tried_again and not model.ready
+        self.failure = None if model.ready else self.failure
         # It must not take the place of a model that a session uses.
         room = model.state == "unloaded" and sum(each.state != "unloaded" for each in models.values()) < at_once
         load = room and not wish.stopped and not (model.failed and self._tried_again)
         self._tried_again = self._tried_again or (load and model.failed)
         if load or ACTIVE not in model.aliases:
             began = time.monotonic()
-            await asyncio.to_thread(self.client.activate, wish.active, ACTIVE, load)
+            try:
+                await asyncio.to_thread(self.client.activate, wish.active, ACTIVE, load)
+            except ServerError as error:
+                # The router refuses a load at once where a file of the model is gone.
+                self.failure = str(error) if load and error.status is not None else self.failure
+                raise
             if load:
                 self._load_began = (wish.active, began)
         return self._load_began is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from claude_local.server.client import ServerError
 from tests.two_containers import Pair, two_containers
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
@@ -58,3 +59,14 @@ def test_an_idle_model_leaves_the_memory_while_everybody_looks_on_and_the_first_
                 ended.set()
                 looking.join(60)
         assert not looking.is_alive()
+        pair.until(lambda: state(pair) == "sleeping")
+        file = pair.folder / "models/alpha.gguf"
+        file.rename(file.with_suffix(".away"))
+        with pytest.raises(ServerError):
+            pair.ask()
+        pair.until(lambda: "/models/alpha.gguf is missing" in pair.get("/status")["status"])
+        with pytest.raises(ServerError, match="/models/alpha.gguf is missing"):
+            pair.ask()
+        file.with_suffix(".away").rename(file)
+        assert pair.ask() == "alpha"
+        pair.until(lambda: pair.get("/status")["state"] == "ready")

@@ -16,6 +16,7 @@ LOAD = 0.3
 
 class ScriptedRouter:
     """A context manager. ``url``; ``models``: name -> entry of GET /v1/models; ``fails``: models that do not load;
+    ``missing``: models without their file;
     ``busy``: a model that answers a request and cannot be unloaded; ``asked``: the bodies of POST /models/load;
     ``loads``: the models whose load began; ``metrics``: the answer to GET /metrics; ``slots_asked``: GET /slots;
     ``windows``: in tokens. ``at_once``: the places."""
@@ -27,6 +28,7 @@ class ScriptedRouter:
         self.load_seconds = load_seconds
         self.at_once = at_once
         self.fails: set[str] = set()
+        self.missing: set[str] = set()
         self.loads: list[str] = []
         self.metrics = "llamacpp:requests_processing 1\n"
         self.slots_asked = 0
@@ -62,6 +64,8 @@ class ScriptedRouter:
         name = body["model"]
         if name not in self.models:
             return 404, {"error": {"message": "model is not found"}}
+        if name in self.missing and body.get("load") is not False:
+            return 500, {"error": {"message": f"the file {name}.gguf is missing"}}
         with self._lock:
             for other, entry in self.models.items():
                 entry["aliases"] = [body["alias"]] if other == name else []

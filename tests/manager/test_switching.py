@@ -248,6 +248,25 @@ def test_a_model_whose_process_was_killed_is_loaded_again_and_one_that_then_fail
         assert len(router.loads) == 3 and manager.state() == "failed"
 
 
+def test_a_model_whose_file_vanished_while_it_slept_is_named_until_it_answers_again(
+    tmp_path: Path, router: ScriptedRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("SETTLE", "LOADING"):
+        monkeypatch.setattr(f"claude_local.manager.app.{pause}", 0.05)
+    with Manager(tmp_path, router) as manager:
+        until(lambda: manager.state() == "ready")
+        router.missing.add("small")
+        router.models["small"]["status"] = {"value": "unloaded", "failed": True, "exit_code": 1}
+        until(lambda: "the file small.gguf is missing" in manager.get("/status").json()["status"])
+        assert manager.state() == "failed"
+        router.missing.clear()
+        router.models["small"]["status"] = {"value": "loaded"}  # a request has brought it back
+        until(lambda: manager.state() == "ready")
+        time.sleep(0.2)
+        router.models["small"]["status"] = {"value": "unloaded"}
+        until(lambda: manager.state() == "ready" and len(router.loads) == 2)
+
+
 def test_a_server_whose_name_still_means_another_profile_is_not_ready(
     tmp_path: Path, router: ScriptedRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
