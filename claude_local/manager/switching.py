@@ -195,16 +195,20 @@ class Switchboard(State):
             log = last_messages(last_lines(self._log, 100)[0])
             raise SwitchError(502, f"{running.model} failed to load", log=log)
         if running.stage.name == "draining" and seconds > self._drain:
-            raise await self._still_answers([each.id for each in models.values() if each.ready], running.private)
+            raise await self._still_answers(
+                [each.id for each in models.values() if each.state == "loaded"], running.private
+            )
         if seconds > self._drain + self._load:
             raise SwitchError(504, f"{running.model} is still {target.state} after {seconds:.0f} s")
 
-    async def _still_answers(self, models: list[str], private: bool) -> SwitchError:
-        """A switch that a running answer of ``models`` holds up: what is answered, and for whom."""
-        busy: list[Slot] = []
-        for model in models:
+    async def _still_answers(self, loaded: list[str], private: bool) -> SwitchError:
+        """A switch that a running answer of one of the ``loaded`` models holds up: what is answered, and for whom."""
+        slots: dict[str, list[Slot]] = {}
+        for model in loaded:
             with suppress(ServerError):
-                busy += [slot for slot in await asyncio.to_thread(self.client.slots, model) if slot.busy]
+                slots[model] = [slot for slot in await asyncio.to_thread(self.client.slots, model) if slot.busy]
+        models = [model for model in loaded if slots.get(model)] or loaded
+        busy = [slot for model in models for slot in slots.get(model, [])]
         users = [each for each in self.sessions.entries(self.wish.active, private=private) if each["profile"] in models]
         progress = f" ({', '.join(map(_progress, busy))})" if busy else ""
         whose = f"; {', '.join(map(_name, users))} may wait for it" if users else ""
