@@ -38,7 +38,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import random_model  # noqa: E402
 from benchmarks.memory_estimate import estimated  # noqa: E402
-from claude_local.bench.measure import QUESTION, SIZES, Bench  # noqa: E402
+from claude_local.bench.measure import ANSWER, QUESTION, SIZES, Bench  # noqa: E402
 from claude_local.cli.hardware import probe_hardware  # noqa: E402
 from claude_local.hardware.variant import choose  # noqa: E402
 from claude_local.image import cmake  # noqa: E402
@@ -56,8 +56,8 @@ from tests.chat.tiny_model import marker, tiny_model  # noqa: E402
 SECOND = "Qwen3.5-4B"
 SWITCHES = 10
 CONTEXT = 32768
-# Tokens of the answer that decode is measured with, and seconds that a load may take.
-ANSWER, PATIENCE = 48, 600.0
+# Seconds that a load may take.
+PATIENCE = 600.0
 MAIN_MEMORY = "main memory"
 # What of the tokenizer's file random_model reads.
 TOKENIZER_BYTES = 16 << 20
@@ -174,8 +174,6 @@ def measure(folder: Path, binaries: Path, shape: str, second: Path, options: arg
     (place / "prompts").mkdir(parents=True)
     model = place / "model.gguf"
     sizes = [each for each in SIZES if each <= options.up_to]
-    prompt = [1000 + number * 7 % 9000 for number in range(max(SIZES))]
-    question = list(reversed(prompt[:QUESTION]))
     flags = {
         "ctx-size": str(CONTEXT), "threads": str(options.threads), "log-verbosity": "4",
         "cache-disk": f"{place}/prompts/key", "cache-disk-limit": "8192",
@@ -190,12 +188,12 @@ def measure(folder: Path, binaries: Path, shape: str, second: Path, options: arg
             load = wait.load(router.client, MODEL, PATIENCE, quiet)
             used, log = gpu_mib() - before, router.log.read_text()
             proof = Bench(router.client, MODEL)
-            proof.request(prompt[:64], 4, reuse=False)
-            speeds = [proof.request(prompt[:each], ANSWER, reuse=False) for each in sizes]
-            cold = proof.request(prompt[: options.prompt], 2, reuse=False)
+            proof.request(64, 4, reuse=False)
+            speeds = [proof.speed(each) for each in sizes]
+            cold = proof.request(options.prompt, 2, reuse=False)
             router.restart()
             wait.load(router.client, MODEL, PATIENCE, quiet)
-            warm = proof.request([*prompt[: options.prompt - QUESTION], *question], 2, reuse=True)
+            warm = proof.request(options.prompt + QUESTION, 2, reuse=True)
             switched = switches(router)
     finally:
         model.unlink(missing_ok=True)
@@ -204,9 +202,8 @@ def measure(folder: Path, binaries: Path, shape: str, second: Path, options: arg
         "estimate_mib": {**ours.mib(), "on_gpu": (ours.on_gpu + ours.compute) // MIB},
         "buffers_mib": buffers(log), "nvidia_smi_mib": used,
         "speeds": [
-            {"tokens": each, "prefill": turn.read_speed, "decode": turn.decode_speed,
-             "bench_prefill": rates[each][0], "bench_decode": rates[each][1]}
-            for each, turn in zip(sizes, speeds, strict=True)
+            speed | dict(zip(("bench_prefill", "bench_decode"), rates[speed["tokens"]], strict=True))
+            for speed in speeds
         ],
         "prompt": options.prompt, "cold_s": cold.seconds, "warm_s": warm.seconds, "warm_cached": warm.cached,
         "switches": switched,
