@@ -12,7 +12,7 @@ warm after a restart of the server; ten switches between two profiles. Then ever
 calls right?
 
 Results are in FOLDER/results.json after each shape. A second run goes on with the shapes that are missing there, so a
-time limit costs one shape at most. ``--cpu`` does the same without a GPU, with four layers a shape unless ``--layers``
+time limit costs one shape at most. ``--cpu`` does the same without a GPU, with six layers a shape unless ``--layers``
 says otherwise; it proves the script, and its figures mean little. ``--bin`` uses programs that are already compiled.
 """
 
@@ -37,14 +37,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import random_model  # noqa: E402
-from benchmarks.memory_estimate import estimated  # noqa: E402
 from claude_local.bench.measure import ANSWER, QUESTION, SIZES, Bench  # noqa: E402
 from claude_local.cli.hardware import probe_hardware  # noqa: E402
 from claude_local.hardware.variant import choose  # noqa: E402
 from claude_local.image import cmake  # noqa: E402
 from claude_local.image.builds import BUILDS  # noqa: E402
-from claude_local.models.architecture import shipped  # noqa: E402
-from claude_local.models.memory import GPU_CONTEXT_MIB, MIB  # noqa: E402
+from claude_local.models import gguf  # noqa: E402
+from claude_local.models.architecture import from_header, shipped  # noqa: E402
+from claude_local.models.memory import GPU_CONTEXT_MIB, MIB, Estimate, Serving, estimate  # noqa: E402
 from claude_local.server import wait  # noqa: E402
 from tests.chat.cases import CASES, script, wrong  # noqa: E402
 from tests.chat.families import FAMILIES  # noqa: E402
@@ -116,6 +116,14 @@ def build(folder: Path, cpu: bool) -> tuple[Path, str]:
     return binaries, f"compiled in {took:.0f} s ({version[2 if cpu else -1]}), {' '.join(options)}"
 
 
+def expected(model: Path, size: int) -> Estimate:
+    """What the rule of choice expects of a model with ``size`` bytes of weights (claude_local/models/fit.py)."""
+    with model.open("rb") as file:
+        header = gguf.read(file)
+    architecture = from_header(header)
+    return estimate(architecture, size, Serving(CONTEXT), embedding=0 if architecture.tied else header.embedding_bytes)
+
+
 def gpu_mib() -> int:
     """MiB in use on all NVIDIA GPUs; 0 without one."""
     if not shutil.which("nvidia-smi"):
@@ -181,7 +189,7 @@ def measure(folder: Path, binaries: Path, shape: str, second: Path, options: arg
     template = ROOT / "files/chat-templates" / shapes()[shape]
     try:
         size = random_model.write(model, shape, folder / "tokenizer.gguf", options.layers)
-        ours = estimated(model, ["-c", str(CONTEXT)])
+        ours = expected(model, size)
         rates = bench(binaries, model, sizes, options.threads)
         before = gpu_mib()
         with Router(binaries / "llama-server", model, place, template, flags, second) as router:
@@ -288,7 +296,7 @@ def main() -> int:
     parser.add_argument("--cpu", action="store_true", help="without a GPU, few layers")
     parser.add_argument("--bin", type=Path, help="the folder of compiled llama-server and llama-bench")
     parser.add_argument("--shape", action="append", choices=shapes(), help="repeatable; all without it")
-    parser.add_argument("--layers", type=int, help="of each shape; all without it, 4 with --cpu")
+    parser.add_argument("--layers", type=int, help="of each shape; all without it, 6 with --cpu")
     parser.add_argument("--up-to", type=int, default=max(SIZES), help="tokens of the longest prompt")
     parser.add_argument("--prompt", type=int, default=4096, help="tokens of the prompt that is kept warm")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -298,7 +306,7 @@ def main() -> int:
         pack(folder, options.pack, options.tokenizer)
         return 0
     if options.cpu:
-        options.layers, options.up_to = options.layers or 4, min(options.up_to, 512)
+        options.layers, options.up_to = options.layers or 6, min(options.up_to, 512)
     kept = folder / "results.json"
     results = json.loads(kept.read_text()) if kept.exists() else {"shapes": {}, "templates": {}, "build": ""}
     binaries, how = (options.bin.resolve(), "given programs") if options.bin else build(folder, options.cpu)

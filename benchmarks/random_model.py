@@ -117,8 +117,16 @@ def write(path: Path, record: str, donor: Path, layers: int | None = None) -> in
     random.seed(1)
     known = json.loads(DATA.read_text())[record]
     architecture, vocabulary, keys = known["architecture"], known["vocabulary"], dict(known["keys"])
-    keys["block_count"] = layers or keys["block_count"]
+    if layers:
+        # Some keys list all layers. The layers that predict further tokens (nextn) count, but are not loaded.
+        whole, keys["block_count"] = keys["block_count"], layers + keys.get("nextn_predict_layers", 0)
+        keys = {
+            key: each[: keys["block_count"]] if isinstance(each, list) and len(each) == whole else each
+            for key, each in keys.items()
+        }
     filler = {**FILLER, **(SECTIONS if architecture in ("qwen35", "qwen35moe") else {})}
+    if "attention.key_length_swa" in keys:
+        filler["rope.dimension_count_swa"] = keys["attention.key_length_swa"]
     metadata = [("general.architecture", value(architecture)), (f"{architecture}.vocab_size", value(vocabulary))]
     metadata += [(f"{architecture}.{key}", value(content)) for key, content in {**filler, **keys}.items()]
     metadata += _tokenizer(donor, vocabulary)
