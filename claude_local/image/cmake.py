@@ -22,8 +22,15 @@ CPU_OPTIONS = {
 # NCCL is a library of 200 MB that only helps to split single tensors. The kernels are compressed for "speed": drivers
 # before 550.54.14 cannot unpack "size", llama.cpp's default ("device kernel image is invalid",
 # canonical/inference-snaps 255), while "speed" works from 525.60.13 on (RAPIDS, rapids_cuda_enable_fatbin_compression).
+# GCC 12 warns 1,300 times about its own AVX-512 headers. BuildKit cuts a step's log off at 2 MiB, and with it the error
+# that matters.
 GPU_OPTIONS = {
-    "cuda": ("-DGGML_CUDA=ON", "-DGGML_CUDA_NCCL=OFF", "-DGGML_CUDA_COMPRESSION_MODE=speed"),
+    "cuda": (
+        "-DGGML_CUDA=ON",
+        "-DGGML_CUDA_NCCL=OFF",
+        "-DGGML_CUDA_COMPRESSION_MODE=speed",
+        "-DLLAMA_ALL_WARNINGS=OFF",
+    ),
     "vulkan": ("-DGGML_VULKAN=ON",),
 }
 
