@@ -35,10 +35,8 @@ def fetch(folder: Path, codename: str) -> Path:
     return folder / "unpacked/usr/lib/nvidia/current/nvidia-smi"
 
 
-def compile_library(folder: Path) -> Path:
-    """The folder with the stand-in for libnvidia-ml.so.1."""
-    source = Path(__file__).with_name("nvml.c")
-    target = folder / "libnvidia-ml.so.1"
-    command = ["gcc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o", target, source]
-    subprocess.run(command, check=True, timeout=60)
+def compile_library(folder: Path, source: str = "nvml.c", name: str = "libnvidia-ml.so.1") -> Path:
+    """The folder with a stand-in for a library of NVIDIA's driver, compiled from ``source`` in this folder."""
+    command = ["gcc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o"]
+    subprocess.run([*command, folder / name, Path(__file__).with_name(source)], check=True, timeout=60)
     return folder

@@ -1,6 +1,7 @@
 """The operation adds NVIDIA's runtime to a real dockerd without restarting it.
 
-nvidia-ctk and the runtime are stand-ins. Like the real one, the runtime mounts nvidia-smi and then runs runc.
+nvidia-ctk and the runtime are stand-ins (container_toolkit.py). Like the real one, the runtime mounts nvidia-smi and
+then runs runc.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +23,7 @@ from claude_local.deploy.operations.nvidia import register_runtime
 from claude_local.docker.gpus import nvidia_options
 from claude_local.image.base import REPOSITORY
 from tests.deploy.strict_host import StrictHost, fact_on_this_machine, run
+from tests.integration import container_toolkit
 from tests.integration.machine import docker
 
 pytestmark = [
@@ -32,29 +33,6 @@ pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="only root starts a Docker daemon"),
 ]
 
-RUNTIME = """#!{python}
-import json, os, sys
-words = sys.argv[1:]
-bundle = words[words.index("--bundle") + 1] if "--bundle" in words else None
-if bundle and os.path.exists(bundle + "/config.json"):
-    with open(bundle + "/config.json") as file:
-        config = json.load(file)
-    if "NVIDIA_VISIBLE_DEVICES=all" in config["process"]["env"]:
-        mount = {{"destination": "/usr/bin/nvidia-smi", "type": "bind", "source": "{smi}", "options": ["ro", "bind"]}}
-        config["mounts"].append(mount)
-        with open(bundle + "/config.json", "w") as file:
-            json.dump(config, file)
-os.execvp("runc", ["runc", *words])
-"""
-TOOL = """#!{python}
-import json, sys
-path = next(word for word in sys.argv if word.startswith("--config=")).removeprefix("--config=")
-with open(path) as file:
-    config = json.load(file)
-config["runtimes"] = {{"nvidia": {{"args": [], "path": "{runtime}"}}}}
-with open(path, "w") as file:
-    json.dump(config, file)
-"""
 LISTED = "GPU 0: Stand-in (UUID: GPU-1)"
 
 
@@ -66,15 +44,13 @@ class Daemon:
         self.config.write_text('{"log-level": "warn"}')
         self.tools = folder / "bin"
         self.tools.mkdir()
-        values = {"python": sys.executable, "smi": self.tools / "smi", "runtime": self.tools / "runtime"}
         for name, text in (
             ("smi", f"#!/bin/sh\necho '{LISTED}'\n"),
-            ("runtime", RUNTIME.format(**values)),
-            ("nvidia-ctk", TOOL.format(**values)),
             ("docker", f'#!/bin/sh\nexec {docker()} --host unix://{folder}/socket "$@"\n'),
         ):
             (self.tools / name).write_text(text)
             (self.tools / name).chmod(0o755)
+        container_toolkit.install(self.tools, {"/usr/bin/nvidia-smi": self.tools / "smi"})
         self.client = str(self.tools / "docker")
         # In a network namespace of its own: a dockerd without a bridge removes the machine's docker0, and with it the
         # network of every container.
