@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ATTENTION, HYBRID = "Qwen2.5-Coder-1.5B", "Qwen3.5-9B"
 # Tokens of system and tools that a template may add to or take from the text's, and of a turn beyond its words.
 NEARLY, BESIDE = 800, 100
+# Tokens that a conversation reads again after a switch there and back, with its new question.
+SWITCH = 500
 
 
 @pytest.fixture(params=[ATTENTION, HYBRID])
@@ -41,6 +43,10 @@ def test_a_restart_and_a_switch_keep_the_shared_part_and_the_conversations(route
     assert counts[reuse.FIRST].cached == 0
     assert {name: each for name, each in counts.items() if not is_warm(each)} == {reuse.FIRST: counts[reuse.FIRST]}
     assert {path.stat().st_mode & 0o777 for path in files(router)} == {0o600}
+    # A switch there and back costs two loads, and the conversation 500 tokens at most.
+    assert counts[reuse.SWITCHED].computed <= SWITCH
+    first, restart, switches = 1, 1, 2
+    assert router.log.read_text().count("spawning server instance with name=") == first + restart + 2 * switches
 
 
 def test_a_killed_server_keeps_the_shared_part_and_a_damaged_file_is_not_used(router: Router) -> None:
