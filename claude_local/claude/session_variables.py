@@ -57,6 +57,15 @@ _TIMEOUTS = {
     "CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS": _HALF_AN_HOUR,
     "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": "180000",
 }
+# What a small model is asked for when a conversation is compacted. Claude Code's own order takes 1,450 tokens, and asks
+# for an analysis and a summary of nine sections.
+_SUMMARY = """\
+Your task is to sum up the conversation so far, so that the work can go on without it. In at most 120 words: what the \
+user asked, what was found in which files, what was changed, what is still to do. Write it as plain text, like this:
+
+<summary>
+...
+</summary>"""
 # Claude Code compacts this many tokens before its limit, which is the window without the output.
 _COMPACTION_BUFFER = 13_000
 
@@ -111,6 +120,9 @@ def model_variables(window: int, small: bool, largest: int = 0) -> dict[str, str
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
         "CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS": "1",
     }
+    if small:
+        # Not documented by Claude Code: tests/integration/test_compaction.py shows that 2.1.330 takes it.
+        variables["CLAUDE_CODE_CURRIED_TRINKET"] = _SUMMARY
     if window < 24_000:
         # After a compaction Claude Code shows the last five files again, which may fill such a window at once. The user
         # can still type /compact.

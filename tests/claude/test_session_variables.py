@@ -51,3 +51,11 @@ def test_a_long_wait_for_the_first_word_is_allowed_and_a_dead_connection_is_noti
     assert 2 * 30 < waits()[dead] <= 200 and set(long.values()) == {1800}
     assert {"CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS", "API_TIMEOUT_MS"} <= set(long)
     assert waits(**{dead: "9000"})[dead] == 9
+
+
+def test_a_small_model_is_asked_for_a_short_summary() -> None:
+    """Claude Code takes an order of its own where this one has no <summary>."""
+    order = "CLAUDE_CODE_CURRIED_TRINKET"
+    small = model_variables(32768, True)[order]
+    assert "<summary>\n" in small and "120 words" in small and len(small) < 400
+    assert order not in model_variables(32768, False)

@@ -39,6 +39,7 @@ NAMING = [
     "what does the readme say?",
     "What does the Makefile build?",
     "<system-reminder>\nToday is Monday.\n</system-reminder>\nOpen a.txt",
+    "<command-name>/compact</command-name>\n<local-command-stdout>Compacted</local-command-stdout>\nOpen a.txt",
     "Open a.txt\n<system-reminder>\nPlan mode is on.\n</system-reminder>",
     "Move src/app.py to lib/",
     "\n\tWhat is in a.txt?\nI wrote it.",
@@ -75,6 +76,26 @@ NOT_NAMING = [
     "so " * 400 + "a.txt",  # probably a pasted text; llama-server needs time to examine each word
     "Summarize it in <summary></summary>.\nDo NOT call any tools. Think of main.py and ./src/",
 ]
+
+
+def reminder(words: str) -> str:
+    return f"<system-reminder>\n{words}\n</system-reminder>"
+
+
+def shows_file(name: str, line: str) -> list[str]:
+    """What Claude Code sends of a file without a call: after a compaction, and where the user names @FILE."""
+    return [
+        reminder(f'Called the Read tool with the following input: {{"file_path":"/w/{name}"}}'),
+        reminder(f"Result of calling the Read tool:\n1\t{line}"),
+    ]
+
+
+# As recorded from Claude Code 2.1.330 after /compact; in the middle of a turn, all of it stands in the tool's result.
+COMPACTED = "This session is being continued from a previous conversation that ran out of context.\nSummary:\nAll read."
+AFTER_COMPACTION = [
+    *shows_file("a.txt", "first"), *shows_file("b.txt", "second"), reminder("# Environment\nDirectory: /w"),
+    *shows_file("c.txt", "third"),
+]  # fmt: skip
 
 
 def call(name: str, arguments: Any, identifier: str = "c1") -> dict[str, Any]:
@@ -318,6 +339,33 @@ def test_who_asks_what_was_said_before_cannot_be_told_of_the_examples(render: An
     assert (len(turns(render(later, tools=[READ, GLOB]))) > 4) is shown
 
 
+@pytest.mark.parametrize("in_a_result", [False, True])
+def test_files_that_claude_code_shows_again_after_a_compaction_are_named_only(render: Any, in_a_result: bool) -> None:
+    """Five of them, up to 5,000 tokens each, fill a small window again. The user's own @c.txt is there in full."""
+    first = {"role": "user", "content": COMPACTED}
+    if in_a_result:
+        messages = [first, CALLED, result("\n\n".join(["1\tzero", *AFTER_COMPACTION]))]
+    else:
+        parts = [*AFTER_COMPACTION, "<local-command-stdout>Compacted</local-command-stdout>", "What is in a.txt?"]
+        messages = [first, {"role": "user", "content": [{"type": "text", "text": part} for part in parts]}]
+    last = turns(render(messages, tools=[READ, GLOB]))[-1][1]
+    assert "first" not in last and "second" not in last and ("zero" in last) is in_a_result
+    assert all(words in last for words in ("/w/a.txt", "/w/b.txt", "Read the file again", "/w/c.txt", "1\tthird"))
+    assert last.count("<system-reminder>") == last.count("</system-reminder>") == 7
+    # In a new conversation, too, what the user names stands before the environment.
+    assert "1\tfirst" in turns(render([{"role": "user", "content": "\n".join(AFTER_COMPACTION)}]))[-1][1]
+
+
+def test_a_summary_leaves_the_examples_out(render: Any) -> None:
+    """Without these words the 1.5B wrote that the user had asked how much 1 plus 1 is."""
+    order = {"role": "user", "content": "Respond with TEXT ONLY. Do NOT call any tools.\nSum up a.txt."}
+    first = {"role": "user", "content": "What is a tree?\n" + "It has leaves.\n" * 100}
+    messages = [first, {"role": "assistant", "content": "A plant."}, order]
+    last = turns(render(messages, tools=[READ, GLOB]))[-1][1]
+    assert '"What is a tree?"' in last and "leave it out" in last and "leaves" not in last and HINT not in last
+    assert turns(render(messages, tools=[READ]))[-1][1] == order["content"], "there are no examples"
+
+
 def test_no_path_of_the_examples_is_absolute(render: Any) -> None:
     """The model copies an example's directory: with /home/ada in an example, it read /home/ada/notes.md."""
     assert not re.search(r'": "/', "".join(text for _, text in turns(render([USER], tools=[READ, GLOB]))[1:-1]))
@@ -412,6 +460,9 @@ def test_llama_server_renders_the_same_prompt(render: Any, server_url: str) -> N
             for words in [*NAMING, *NOT_NAMING]
             for turn in ({"role": "user", "content": words}, {"role": "assistant", "content": "No."})
         ],
+        {"role": "user", "content": [{"type": "text", "text": part} for part in (COMPACTED, *AFTER_COMPACTION)]},
+        CALLED,
+        result("\n\n".join(AFTER_COMPACTION)),
         {
             "role": "user",
             "content": "<system-reminder>a.py</system-reminder>\nIs .env in ./src? "
