@@ -28,16 +28,21 @@ CALLERS = (
 def pytest_configure() -> None:
     """Run all tests alike, whatever shell, terminal or CI they are started from.
 
-    A shell makes background jobs ignore Ctrl-C and Ctrl-\\, and their children inherit that.
+    What ignores signals (a shell its background jobs' Ctrl-C, nohup, some init) hands that on to its children.
     """
     for name in list(os.environ):
         if name in CALLERS or (name.startswith(("LC_", "GIT_", "XDG_")) and not name.startswith("GIT_SSL")):
             del os.environ[name]
     os.environ |= {"LANG": "C.UTF-8", "TERM": "xterm-256color"}
     os.umask(0o022)
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGCHLD, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # nohup: the tests themselves still ignore it, but a program that they start begins with the default.
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 @pytest.fixture(scope="session")
