@@ -52,10 +52,17 @@ class Terminal:
             self._child.send(text)
 
     def enter(self, words: str) -> None:
-        """Type ``words``, and press Enter once they are on the screen: keys that come together are a paste."""
+        """Type ``words`` at the prompt and press Enter, again where it was lost.
+
+        What comes together with the words is a paste to Claude Code, and Enter in a list of suggestions completes.
+        """
         self.send(words)
-        self.wait_for(lambda lines: any("❯" in line and words in line for line in lines), 5)
-        self.send("\r")
+        self.wait_for(lambda lines: typed(lines).startswith(words), 10)
+        for _ in range(3):
+            self.read(0.5)
+            self.send("\r")
+            if self.wait_for(lambda lines: not typed(lines).startswith(words), 10) or self.ended:
+                return
 
     def read(self, seconds: float) -> None:
         """Read what the program shows during ``seconds``."""
@@ -120,12 +127,22 @@ def asks_for_trust(lines: Sequence[str]) -> bool:
     return TRUST.search("\n".join(lines)) is not None and any(_CHOICE.match(line) for line in lines)
 
 
+def _input_line(lines: Sequence[str]) -> str | None:
+    """The line with the prompt sign between two rules; None where the screen has none."""
+    for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
+        if re.match(r"^\s*❯", line) and _RULE.match(before) and _RULE.match(after):
+            return line
+    return None
+
+
 def at_prompt(lines: Sequence[str]) -> bool:
-    """Whether the screen shows the input line: a line with the prompt sign between two rules."""
-    return any(
-        re.match(r"^\s*❯", line) and _RULE.match(before) and _RULE.match(after)
-        for before, line, after in zip(lines, lines[1:], lines[2:], strict=False)
-    )
+    """Whether the screen shows the input line."""
+    return _input_line(lines) is not None
+
+
+def typed(lines: Sequence[str]) -> str:
+    """What stands in the input line."""
+    return (_input_line(lines) or "").strip(" ❯\u00a0")
 
 
 def choose(terminal: Terminal, word: str) -> bool:

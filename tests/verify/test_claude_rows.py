@@ -243,12 +243,14 @@ if style == "trust":
         if pressed == "\r": break
         if pressed == "B": place = min(1, place + 1)
     if place == 0: sys.exit(0)
-typed = ""
+typed, lost = "", False
 while True:
     show("Claude Code", rule, "❯\u00a0" + typed, rule, "  ⏸ plan mode on (shift+tab)")
     pressed = key()
     if pressed == "\x15": typed = ""
-    elif pressed == "\r": sys.exit(0)
+    elif pressed == "\r":
+        if style != "loses" or lost: sys.exit(0)
+        lost = True
     elif style != "deaf": typed += pressed
 """
 
@@ -260,6 +262,7 @@ while True:
         ("plain", "straight to the prompt, plan mode on"),
         ("trust", "straight to the prompt, after the folder-trust question (answered yes), plan mode on"),
         ("theme", "the first start asks for the theme"),
+        ("loses", "straight to the prompt, plan mode on"),  # an Enter
         ("dies", "claude-local ended; the screen shows: claude-local: llama-server is not installed"),
         ("deaf", "the prompt takes no input"),
     ],
