@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import random_model
 from claude_local.bench.measure import Bench
 from claude_local.hardware import bandwidth
-from claude_local.models.architecture import shipped
+from claude_local.models.architecture import Architecture, shipped
 from claude_local.models.memory import Serving, estimate
 from claude_local.models.profile import Profile
 from claude_local.models.profiles import parse
@@ -125,14 +125,15 @@ def figures(options: argparse.Namespace, model: Path, flags: Mapping[str, str]) 
         )
 
 
-def whole(options: argparse.Namespace, profile: Profile, folder: Path) -> list[Figures]:
+def whole(options: argparse.Namespace, profile: Profile, folder: Path) -> Iterator[Figures]:
     """The figures of the whole model with each set of flags."""
     model = folder / "model.gguf"
     random_model.write(model, profile.architecture or "", options.tokenizer)
-    return [figures(options, model, {**profile.options, **tried}) for tried in options.tried]
+    for tried in options.tried:
+        yield figures(options, model, {**profile.options, **tried})
 
 
-def extrapolated(options: argparse.Namespace, profile: Profile, folder: Path) -> list[Figures]:
+def extrapolated(options: argparse.Namespace, profile: Profile, folder: Path) -> Iterator[Figures]:
     """The same from two models of ``--layers`` layers. The clock's figures are those of the bigger one."""
     few, many = options.layers
     rest = (shipped()[profile.architecture or ""].layers_count - few) / (many - few)
@@ -141,15 +142,32 @@ def extrapolated(options: argparse.Namespace, profile: Profile, folder: Path) ->
         model = folder / "model.gguf"
         random_model.write(model, profile.architecture or "", options.tokenizer, layers)
         measured.append([figures(options, model, {**profile.options, **tried}) for tried in options.tried])
-    return [
-        replace(
+    for first, second in zip(*measured, strict=True):
+        yield replace(
             second,
             size=round(first.size + rest * (second.size - first.size)),
             work_reads=first.work_reads + rest * (second.work_reads - first.work_reads),
             work_writes=first.work_writes + rest * (second.work_writes - first.work_writes),
         )
-        for first, second in zip(*measured, strict=True)
-    ]
+
+
+def show(
+    options: argparse.Namespace,
+    label: str,
+    shape: Architecture,
+    flags: Mapping[str, str],
+    measured: Figures,
+    processor: Processor,
+) -> None:
+    """Print one run."""
+    ours = expected(shape, measured.size, processor)
+    memory = f"{measured.anonymous / MIB:,.0f} + {measured.mapped / MIB:,.0f} mapped"
+    if not options.layers:
+        needed = estimate(shape, measured.size, Serving.of({"parallel": "1", **flags}, options.context))
+        memory += f" ({needed.total / MIB:,.0f})"
+    reads, writes = options.threads / measured.work_reads, options.threads / measured.work_writes
+    print(f"{label}\n  reads  {measured.clock_reads:8.1f} {reads:8.1f} {ours.prefill:9.1f}   {memory}")
+    print(f"  writes {measured.clock_writes:8.1f} {writes:8.1f} {ours.decode:9.1f}", flush=True)
 
 
 def flags_of(text: str) -> dict[str, str]:
@@ -175,26 +193,15 @@ def main() -> int:
     rate = bandwidth.measure()
     processor = Processor.of(options.threads, words, rate)
     print(f"{options.threads} threads; all cores together read {rate / 1e9:.0f} GB/s", flush=True)
-    print(f"{'profile, flags':<44} {'':>8} {'clock':>6} {'work':>6} {'expected':>8}  resident, MiB (estimate)")
+    print(f"tokens/s {'clock':>8} {'work':>8} {'expected':>9}   resident, MiB (estimate)", flush=True)
     for name in options.profiles:
         profile = profiles[name]
         shape = shipped()[profile.architecture or ""]
+        measure = extrapolated if options.layers else whole
         with tempfile.TemporaryDirectory() as folder:
-            measured = (extrapolated if options.layers else whole)(options, profile, Path(folder))
-        for tried, each in zip(options.tried, measured, strict=True):
-            label = " ".join([name, *(f"{key}={value}" for key, value in tried.items())])
-            ours = expected(shape, each.size, processor)
-            serving = Serving.of({"parallel": "1", **profile.options, **tried}, options.context)
-            memory = f"{each.anonymous / MIB:,.0f} + {each.mapped / MIB:,.0f} mapped"
-            if not options.layers:
-                memory += f" ({estimate(shape, each.size, serving).total / MIB:,.0f})"
-            rows = (
-                ("reads", each.clock_reads, options.threads / each.work_reads, ours.prefill, memory),
-                ("writes", each.clock_writes, options.threads / each.work_writes, ours.decode, ""),
-            )
-            for what, clock, work, wanted, more in rows:
-                print(f"{label:<44} {what:>8} {clock:6.1f} {work:6.1f} {wanted:8.1f}  {more}".rstrip(), flush=True)
-                label = ""
+            for tried, each in zip(options.tried, measure(options, profile, Path(folder)), strict=True):
+                label = " ".join([name, *(f"{key}={value}" for key, value in tried.items())])
+                show(options, label, shape, {**profile.options, **tried}, each, processor)
     return 0
 
 

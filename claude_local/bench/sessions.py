@@ -24,7 +24,7 @@ from claude_local.bench.tasks import Task
 # Seconds that a command may take to end after SIGTERM.
 GRACE = 10.0
 # Seconds and turns that a graded task may take.
-TIMEOUT, TURNS = 300.0, 8
+TIMEOUT, TURNS = 600.0, 8
 # A tool call that reached the answer as text.
 _CALL_AS_TEXT = re.compile(r'"name":\s*"[A-Z]\w+",\s*"(arguments|input|parameters)":')
 
@@ -129,10 +129,12 @@ def graded(task: Task, command: Sequence[str]) -> dict[str, Any]:
 
 
 def missing(task: Task, workspace: Path, answer: str) -> str:
-    """What the answer and the files lack; empty when all is there."""
+    """What is wrong with the answer and the files; empty when all is there."""
     words = [word for word in task.answer if not any(each in answer.lower() for each in word.lower().split("|"))]
     if words:
         return f"the answer lacks {', '.join(words)}"
+    if wrong := [word for word in task.never if word.lower() in answer.lower()]:
+        return f"the answer has {', '.join(wrong)}"
     for name, pattern in task.leaves.items():
         path = workspace / name
         if not path.is_file():

@@ -16,6 +16,7 @@ class Task:
 
     * ``files``: path -> text of the files in the workspace before the run
     * ``answer``: words that the final answer must contain, in upper or lower case; ``2|two`` is either
+    * ``never``: words that it must not contain
     * ``leaves``: path -> regular expression that the file must match after the run
     * ``spoils``: path -> regular expression that the file must not match after the run
     """
@@ -24,6 +25,7 @@ class Task:
     prompt: str
     files: dict[str, str] = field(default_factory=dict)
     answer: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
     leaves: dict[str, str] = field(default_factory=dict)
     spoils: dict[str, str] = field(default_factory=dict)
     held_out: bool = False
@@ -65,6 +67,7 @@ TASKS: tuple[Task, ...] = (
             "main.py": "from src import reader, writer\n",
         },
         answer=("reader.py",),
+        never=("writer.py",),
     ),
     Task(
         "read",
@@ -99,6 +102,7 @@ TASKS: tuple[Task, ...] = (
             "rain.md": "It rained all day.\n",
         },
         answer=("birds.txt", "walk.md"),
+        never=("rain.md",),
     ),
     Task(
         "grep",

@@ -25,7 +25,7 @@ from claude_local.image import plan
 from claude_local.image.base import Base, base_image
 from claude_local.image.builds import ImageError
 from claude_local.manager.container import image_tag
-from claude_local.models.capacity import Machine, disk_free, with_memory
+from claude_local.models.capacity import SPARE_MIB, Machine, disk_free, with_memory
 from claude_local.models.choice import ProfileChoice, Selection, select, shape_from
 from claude_local.models.memory import MIB
 from claude_local.models.profile import Profile
@@ -215,7 +215,7 @@ def _select(
     limit = limit_mib * MIB
     machine = Machine(
         gpus=with_memory(variant.gpus, limit),
-        memory=limit,
+        memory=limit - SPARE_MIB * MIB,
         disk_free=disk_free(paths.model_dir, hardware.disk_free),
         placed=files["sizes"],
         processor=Processor.of(max(hardware.cores, 1), hardware.cpu_flags, bandwidth.rate if bandwidth else None),

@@ -15,6 +15,9 @@ DISPLAY_MARGIN_MIB, HEADLESS_MARGIN_MIB = 192, 128
 # The same beside a screen for a model that does not fit completely: --fit fills the GPU up to it (llama-server's
 # default).
 OVERFLOW_MARGIN_MIB = 1024
+# MiB of the container's memory that a model leaves to the router, to the system's buffers, and to pages of the model
+# file that the kernel drops. With none left, a token took seven times as long (decision 0009).
+SPARE_MIB = 512
 # MiB that the rule keeps for the desktop of a GPU that drives a screen, beside the margin.
 DESKTOP_MIB = 1024
 
@@ -23,9 +26,10 @@ DESKTOP_MIB = 1024
 class Machine:
     """What the rule of choice looks at. All memory is in bytes, and total, not what is free now.
 
-    ``gpus``: all that the image's variant can use, in llama-server's order. ``memory``: what the server's container may
-    have. ``disk_free``: of the disk of model_dir, None when it is not known. ``placed``: the bytes there are of each
-    model file, by its name. ``prompt_cache``: the part of ``memory`` that each loaded model may fill with prompts.
+    ``gpus``: all that the image's variant can use, in llama-server's order. ``memory``: what models may take of the
+    server's container. ``disk_free``: of the disk of model_dir, None when it is not known. ``placed``: the bytes there
+    are of each model file, by its name. ``prompt_cache``: the part of ``memory`` that each loaded model may fill with
+    prompts.
     """
 
     gpus: tuple[Gpu, ...] = ()

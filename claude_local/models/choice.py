@@ -25,6 +25,7 @@ from claude_local.models.fit import (
     largest_context,
     models_at_once,
 )
+from claude_local.models.memory import MIB
 from claude_local.models.profile import Profile
 
 # Ids of the hand-made setup that meant another model than their name says: old id -> (our id, the explanation).
@@ -195,8 +196,23 @@ def for_machine(model: Model, machine: Machine, context: int | None) -> Profile:
     profile = model.profile
     if context is not None and profile.ctx_size is not None and context < profile.ctx_size:
         profile = replace(profile, ctx_size=context)
+    profile = _with_prompt_cache(profile, model, machine)
     wholly = fits_wholly(model, machine, profile.ctx_size or model.context)
     return for_gpus(profile, machine.gpus, wholly=wholly)
+
+
+def _with_prompt_cache(profile: Profile, model: Model, machine: Machine) -> Profile:
+    """The profile with a prompt cache in main memory no larger than what the model leaves, on a machine without a GPU.
+
+    Otherwise the cache may take its share of the memory (server.container), which the model may have taken already.
+    """
+    needed = model.needs(profile.ctx_size or model.context)
+    if machine.measured or needed is None or "cache-ram" in profile.options:
+        return profile
+    left = max(machine.memory - needed.total, 0)
+    if left >= machine.prompt_cache:
+        return profile
+    return replace(profile, flags={**profile.flags, "cache-ram": str(left // MIB)})
 
 
 def for_gpus(profile: Profile, gpus: Sequence[Gpu], *, wholly: bool) -> Profile:

@@ -21,7 +21,7 @@ from claude_local.claude.tool_sets import DEFAULT, SETS, tool_set
 from claude_local.hardware.machine import Gpu
 from claude_local.models import devices
 from claude_local.models.architecture import Architecture, ArchitectureError
-from claude_local.models.capacity import DESKTOP_MIB, HEADLESS_MARGIN_MIB, Machine, has_screen, reserved_mib
+from claude_local.models.capacity import DESKTOP_MIB, HEADLESS_MARGIN_MIB, SPARE_MIB, Machine, has_screen, reserved_mib
 from claude_local.models.memory import GPU_CONTEXT_MIB, MIB, Estimate, Serving, Share, estimate, gib, shares
 from claude_local.models.profile import Profile
 from claude_local.models.speed import Speed, expected
@@ -263,7 +263,7 @@ def _more_memory(model: Model, machine: Machine) -> tuple[str, ...]:
     needed = model.needs(model.floor)
     minimum = (model.profile.minimum_vram_mib or 0) * MIB
     if needed is not None and not machine.measured and not minimum:
-        return (f"server_memory_mib = {-(-needed.total // MIB)}, where the machine has as much",)
+        return (f"server_memory_mib = {-(-needed.total // MIB) + SPARE_MIB}, where the machine has as much",)
     if needed is not None:
         minimum = needed.on_gpu + needed.compute + (GPU_CONTEXT_MIB + HEADLESS_MARGIN_MIB) * MIB
     return (f"a GPU with {gib(minimum)} or more (several: a little more in all)",) if minimum else ()

@@ -37,7 +37,9 @@ def test_a_task_has_a_check_that_only_its_solution_passes(task: Task, tmp_path: 
     for name in task.leaves:
         if name in SOLVED:
             (tmp_path / name).write_text(SOLVED[name])
-    assert not missing(task, tmp_path, " ".join(words.split("|")[-1] for words in task.answer))
+    answer = " ".join(words.split("|")[-1] for words in task.answer)
+    assert not missing(task, tmp_path, answer)
+    assert not task.never or missing(task, tmp_path, " ".join((answer, *task.never)))
 
 
 def test_half_of_the_tasks_are_held_out_and_none_is_an_example_of_the_template() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from claude_local.hardware.machine import Gpu
 from claude_local.models import choice, fit, profiles
 from claude_local.models.architecture import shipped
-from claude_local.models.capacity import HEADLESS_MARGIN_MIB, Machine, disk_free, fit_target, with_memory
+from claude_local.models.capacity import HEADLESS_MARGIN_MIB, SPARE_MIB, Machine, disk_free, fit_target, with_memory
 from claude_local.models.choice import for_gpus, model_of
 from claude_local.models.fit import GIB
 from claude_local.models.memory import GPU_CONTEXT_MIB, MIB
@@ -85,11 +85,24 @@ def test_a_machine_without_a_gpu_gets_what_its_processor_can_run(label: str) -> 
     cores, wide, gbs, memory, profile = PROCESSORS[label]
     # The kernel reports some 3 % less than the modules have; the container may have three quarters.
     computer = machine(cores=cores, wide=wide, gbs=gbs, memory=0)
-    chosen = select(replace(computer, memory=int(memory * GIB * 0.97 * 0.75))).choice
+    chosen = select(replace(computer, memory=int(memory * GIB * 0.97 * 0.75) - SPARE_MIB * MIB)).choice
     assert chosen.profile == profile and chosen.chosen
     text = next(line for line in chosen.lines() if "expected on this processor" in line)
     reads, writes, seconds = (int(number) for number in re.findall(r"(\d+)(?: and| tokens| s)", text))
     assert f"| {label} | `{profile}` | {reads} | {writes} | {seconds} s |" in DECISION
+
+
+def test_the_prompt_cache_in_memory_takes_what_the_model_leaves_and_no_more() -> None:
+    computer = replace(machine(cores=16, memory=23), prompt_cache=6 * GIB)
+    served = select(computer).profiles
+    big = model_of(served["qwen3-coder-30b-q4"])
+    left = computer.memory - big.needs(big.context).total
+    assert served["qwen3-coder-30b-q4"].options["cache-ram"] == str(left // MIB) and left < 6 * GIB
+    assert "cache-ram" not in served["qwen2.5-coder-1.5b"].options, "all of it is left"
+    named = replace(SHIPPED["qwen3-coder-30b-q4"], flags={"cache-ram": "77"})
+    assert choice.for_machine(model_of(named), computer, None).options["cache-ram"] == "77"
+    on_gpus = select(replace(machine(gpu(24564), memory=3), prompt_cache=GIB)).profiles
+    assert not [name for name, profile in on_gpus.items() if "cache-ram" in profile.options]
 
 
 # What nvidia-smi counts on cards of so many GB.
@@ -264,7 +277,7 @@ def test_a_profile_that_does_not_fit_says_by_how_much_and_what_would() -> None:
             machine(cores=2, memory=4), "qwen3-coder-next-ud-q4",
             ["a GPU with 48.6 GiB or more", "default_profile = qwen2.5-coder-1.5b"],
         ),
-        (machine(memory=1), "qwen2.5-coder-1.5b", ["server_memory_mib = 2062", "default_profile = qwen2.5-coder-0.5b"]),
+        (machine(memory=1), "qwen2.5-coder-1.5b", ["server_memory_mib = 2574", "default_profile = qwen2.5-coder-0.5b"]),
         (machine(gpu(24564)), "gemma-4-26b-a4b-ud-q4", []),
     ],
 )  # fmt: skip
