@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,6 @@ from claude_local.models.speed import Processor, expected
 from claude_local.server.client import LlamaClient, ServerError
 
 ROOT = Path(__file__).resolve().parents[1]
-PORT = 18097
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1 << 20
 
@@ -61,16 +61,18 @@ class Server:
     """llama-server with one model; a context manager."""
 
     def __init__(self, binary: Path, model: Path, threads: int, context: int, flags: Mapping[str, str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = str(probe.getsockname()[1])
         # fmt: off
         self._argv = [
-            str(binary), "--model", str(model), "--host", "127.0.0.1", "--port", str(PORT), "--offline", "--no-ui",
+            str(binary), "--model", str(model), "--host", "127.0.0.1", "--port", port, "--offline", "--no-ui",
             "--parallel", "1", "--ctx-size", str(context), "--cache-ram", "0",
             "--threads", str(threads), "--threads-batch", str(threads),
         ]
         # fmt: on
         for key, value in flags.items():
             self._argv += {"true": [f"--{key}"], "false": [f"--no-{key}"]}.get(value, [f"--{key}", value])
-        self.client = LlamaClient(f"http://127.0.0.1:{PORT}")
+        self.client = LlamaClient(f"http://127.0.0.1:{port}")
 
     def __enter__(self) -> Server:
         environment = os.environ | {"LD_LIBRARY_PATH": str(Path(self._argv[0]).parent)}
