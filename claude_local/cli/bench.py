@@ -110,11 +110,13 @@ def _run(
                 raise Problem(f"llama-server did not finish: {error}", "llama-local logs") from None
         finally:
             say(f"loading {active} again")
-            # llama-server keeps the last prompt as if it were a conversation. Nobody goes on with it.
-            manager.json("POST", "/stop", {}, timeout=UNLOAD)
-            for each in _kept(machine):
-                if each.path not in kept and each.kind == "session":
-                    each.path.unlink(missing_ok=True)
+            # llama-server keeps the last prompt as if it were a conversation. Nobody goes on with it. On a busy
+            # machine it may take longer to give up a prompt than the manager waits.
+            with suppress(ServerError):
+                manager.json("POST", "/stop", {}, timeout=UNLOAD)
+                for each in _kept(machine):
+                    if each.path not in kept and each.kind == "session":
+                        each.path.unlink(missing_ok=True)
             follow(manager, active, silent=True)
 
 

@@ -35,14 +35,17 @@ class Server(ScriptedRouter):
         self.reading = threading.Event()
         self.read: list[tuple[str, int, bool]] = []
         self.keeps: Path | None = None
+        self.stuck = False
 
     def _answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         match path:
+            case "/models/unload" if self.stuck:
+                return 500, {"error": {"message": "it does not end"}}
             case "/models/unload" if self.keeps and self.read:
                 self.keeps.write_bytes(bytes(24))
             case "/slots":
                 return 200, [{"id": 0, "is_processing": self.busy_slot}]
-            case "/props":
+            case "/props" if query:
                 return 200, {"default_generation_settings": {"n_ctx": self.window}, "build_info": "b11434"}
             case "/tokenize":
                 return 200, {"tokens": list(range(9000))}
@@ -176,6 +179,7 @@ def test_a_run_that_is_ended_loads_the_active_model_again(manager: Manager, numb
     env = {**os.environ, "HOME": str(manager.folder), "PYTHONPATH": str(PROJECT)}
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert manager.router.reading.wait(20)
+        manager.router.stuck = True
         process.send_signal(number)
         assert process.wait(60) == 130
     manager.router.hold.set()
