@@ -122,7 +122,7 @@ def test_a_machine_with_a_gpu_gets_its_image_and_what_that_needs(
             "two-generations",
             ["--build-arg BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04",
              "--build-arg RUNTIME_BASE=claude-local/base:noble",
-             "-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DGGML_CUDA_COMPRESSION_MODE=speed "
+             "-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DGGML_CUDA_COMPRESSION_MODE=speed ",
              "-DCMAKE_CUDA_ARCHITECTURES=89-real;120a-real ", "--target runtime-cuda"],
             "--runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all --env NVIDIA_DRIVER_CAPABILITIES=compute,utility "
             "--env CUDA_DEVICE_ORDER=PCI_BUS_ID --env CUDA_CACHE_DISABLE=1",
