@@ -96,7 +96,7 @@ def run(task: Task, command: Sequence[str], timeout: float, max_turns: int) -> t
     """Run ``task`` once in a workspace of its own, for at most ``timeout`` seconds. Returns the session, and what is
     wrong with what it left (:func:`missing`)."""
     argv = [*command, "-p", task.prompt, "--output-format", "stream-json", "--verbose"]
-    argv += ["--permission-mode", "acceptEdits", "--max-turns", str(max_turns)]
+    argv += ["--permission-mode", "acceptEdits", "--max-turns", str(max_turns), "--no-session-persistence"]
     # One path for all tasks: it stands in the prompt, and another one each time would be read anew with all after it.
     workspace = Path.home() / f"claude-local-benchmark-{os.getpid()}"
     workspace.mkdir()
@@ -137,7 +137,8 @@ def missing(task: Task, workspace: Path, answer: str) -> str:
         return f"the answer has {', '.join(wrong)}"
     for name, pattern in task.leaves.items():
         path = workspace / name
-        if not path.is_file():
+        # A link may lead out of the workspace, to what the fence hides from the model.
+        if path.is_symlink() or not path.is_file():
             return f"{name} does not exist"
         text = path.read_text(errors="replace")
         if not re.search(pattern, text):

@@ -28,6 +28,7 @@ from claude_local.cli.completion import profiles
 from claude_local.cli.machine import Machine, pass_machine
 from claude_local.cli.output import Exit, Problem, console, json_option, print_json, table
 from claude_local.cli.switching import UNLOAD, follow
+from claude_local.fence.messages import printable
 from claude_local.server.client import LlamaClient, ServerError
 from claude_local.server.prompt_files import PromptFile, prompt_files
 
@@ -73,7 +74,7 @@ def bench(machine: Machine, profile: str | None, up_to: int | None, tasks: bool,
         for line in lost:
             print(f"slower  {line}")
         for line in faults:
-            print(f"fault   {line}")
+            print(f"fault   {printable(line)}")
     return Exit.PROBLEM if lost or faults else Exit.DONE
 
 
@@ -177,7 +178,8 @@ def _tasks(outcomes: list[dict[str, Any]]) -> Table:
     for each in outcomes:
         result = each["fault"] or each["problem"] or "right"
         held_out = "yes" if each["held_out"] else ""
-        rows.add_row(each["kind"], held_out, Text(result), f"{each['seconds']:.1f}", ", ".join(each["calls"]))
+        seconds, calls = f"{each['seconds']:.1f}", ", ".join(each["calls"])
+        rows.add_row(each["kind"], held_out, Text(printable(result)), seconds, Text(printable(calls)))
     right = [each["held_out"] for each in outcomes if not each["fault"] and not each["problem"]]
     rows.caption = f"right: {right.count(False)} open, {right.count(True)} held out, of {len(outcomes)}"
     return rows

@@ -42,6 +42,15 @@ def test_a_task_has_a_check_that_only_its_solution_passes(task: Task, tmp_path: 
     assert not task.never or missing(task, tmp_path, " ".join((answer, *task.never)))
 
 
+def test_a_link_to_a_file_that_the_fence_hides_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a secret")
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    (workspace / "pins.csv").symlink_to("../token")
+    task = next(task for task in TASKS if "pins.csv" in task.leaves)
+    assert missing(task, workspace, "") == "pins.csv does not exist"
+
+
 def test_half_of_the_tasks_are_held_out_and_none_is_an_example_of_the_template() -> None:
     assert [task.held_out for task in TASKS].count(True) == [task.held_out for task in TASKS].count(False) == 10
     texts = " ".join(text for task in TASKS for text in (task.prompt, *task.files, *task.files.values()))
@@ -86,7 +95,8 @@ def test_a_task_runs_in_a_workspace_of_its_own(tmp_path: Path, monkeypatch: pyte
     used = {"type": "assistant", "message": {"content": [{"type": "tool_use", "id": "1", "name": "Edit"}]}}
     failed = {"type": "user", "message": {"content": [{"type": "tool_result", "tool_use_id": "1", "is_error": True}]}}
     events = "\n".join(map(json.dumps, (used, failed, result("I changed it."))))
-    command.write_text(f"#!/bin/sh\nset -e\nsed -i s/3/12/ client.cfg\npwd >>../seen\ncat <<'END'\n{events}\nEND\n")
+    checks = "sed -i s/3/12/ client.cfg\npwd >>../seen\nshift 9\n[ $1 = --no-session-persistence ]"
+    command.write_text(f"#!/bin/sh\nset -e\n{checks}\ncat <<'END'\n{events}\nEND\n")
     command.chmod(0o755)
     task = next(task for task in TASKS if "client.cfg" in task.files)
     told = graded(task, [str(command)])

@@ -159,8 +159,9 @@ def test_while_a_session_is_answered_nothing_is_measured(manager: Manager) -> No
 def test_it_grades_tasks_through_claude_local(manager: Manager) -> None:
     wrapper = manager.folder / "bin/claude-local"
     wrapper.parent.mkdir()
+    call = '{"type": "assistant", "message": {"content": [{"type": "tool_use", "id": "1", "name": "[/Read]"}]}}'
     answer = '{"type": "result", "result": "lantern.ts, curtain.ts", "usage": {"output_tokens": 9}}'
-    wrapper.write_text(f"#!/bin/sh\n[ -e src/lantern.ts ] && echo '{answer}'\n")
+    wrapper.write_text(f"#!/bin/sh\n[ -e src/lantern.ts ] && echo '{call}' && echo '{answer}'\n")
     wrapper.chmod(0o755)
     done = bench(manager, "--up-to", "512", "--tasks", "--json")
     tasks = json.loads(done.stdout)["tasks"]
@@ -168,6 +169,7 @@ def test_it_grades_tasks_through_claude_local(manager: Manager) -> None:
     assert lacks(example("bench")["tasks"][0], tasks[0]) == [] and len(tasks) == 20
     assert done.returncode == 1 and len([each for each in tasks if each["fault"]]) == 19, "no result is a fault"
     shown = bench(manager, "--up-to", "512", "--tasks").stdout
+    assert "[/Read] (error)" in shown, "a model may call tools by any name"
     assert "right: 1 open, 0 held out, of 20" in shown and "fault   explain: no result, exit status 1" in shown
 
 
