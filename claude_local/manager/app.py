@@ -201,7 +201,9 @@ async def _switch(board: Switchboard, request: Request) -> Any:
     session = _session(request) is not None
     if session and (await board.status())["state"] == "stopped":
         raise SwitchError(409, "the user has stopped the server", fix="llama-local start")
-    running = board.begin(body["model"], _who(request), private=not session, force=body.get("force", False))
+    # Only the user may leave another session stuck.
+    force = body.get("force", False) and not session
+    running = board.begin(body["model"], _who(request), private=not session, force=force)
     if "text/event-stream" in request.headers.get("accept", ""):
         return _stream(_stages(running))
     return await running.answer()

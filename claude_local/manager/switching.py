@@ -223,9 +223,9 @@ class Switchboard(State):
             if before.stopped:
                 await asyncio.to_thread(self.client.activate, before.active, ACTIVE, False)
             else:
-                await self._bring_up(
-                    Running(before.active, running.who, running.began, Stage("draining", before.active))
-                )
+                # Everybody may read the failure.
+                stage = Stage("draining", before.active)
+                await self._bring_up(Running(before.active, running.who, running.began, stage, private=False))
         except (SwitchError, ServerError) as second:
             self.failure = f"{error}, and {before.active} could not be loaded again: {second}"
 

@@ -41,10 +41,12 @@ def test_a_switch_that_a_session_could_not_follow_is_refused_until_it_has_compac
         assert manager.post("/switch", {"model": "large"}).status_code == 200
 
 
-def test_a_switch_can_be_forced_and_one_to_the_active_profile_is_never_refused(manager: Manager) -> None:
+def test_the_user_can_force_a_switch_and_one_to_the_active_profile_is_never_refused(manager: Manager) -> None:
     with running(manager, ("/home/a/app", "")) as (process,):
         report(manager, process, 9_109)
         assert manager.post("/switch", {"model": "small"}).status_code == 200
+        forced = manager.post("/switch", {"model": "large", "force": True}, headers={SESSION: str(process)})
+        assert forced.status_code == 409, "only the user may leave a session stuck"
         assert manager.post("/switch", {"model": "large", "force": True}).status_code == 200
 
 

@@ -15,6 +15,8 @@ import requests
 
 from claude_local.fence.server_requests import SESSION
 from claude_local.manager import wish as wishes
+from claude_local.manager.switch import Running, Stage, SwitchError
+from claude_local.manager.wish import Wish
 from claude_local.server.client import Model, read_sse
 from tests.manager.scripted_router import ScriptedRouter, until
 from tests.manager.stand import Manager, running
@@ -166,6 +168,16 @@ def test_an_answer_that_does_not_end_is_504_and_names_the_model(manager: Manager
     assert answer.json()["slots"][0]["prompt"] == 100
     assert from_a_session.status_code == 504 and "/home" not in from_a_session.text
     assert manager.router.alias() == "small" and manager.state() == "ready"
+
+
+def test_a_failure_that_everybody_may_read_names_no_project(tmp_path: Path, router: ScriptedRouter) -> None:
+    router.models["large"]["status"] = {"value": "loaded"}
+    router.busy = "large"
+    manager = Manager(tmp_path, router, drain=0.1)  # nothing else looks
+    switch = Running("broken", "a session", 0.0, Stage("loading", "broken"), private=False)
+    with running(manager, ("/home/b/own", "large")):
+        asyncio.run(manager.board._bring_back(Wish("small", "small"), switch, SwitchError(502, "it failed to load")))
+    assert "a session may wait" in (failure := manager.board.failure or "") and "/home" not in failure
 
 
 def test_a_switch_can_be_cancelled(manager: Manager) -> None:
