@@ -9,8 +9,8 @@ For each profile it writes a model into a temporary folder and starts llama-serv
 reads a prompt and writes an answer as for ``llama-local bench``. ``--try`` adds a run with other flags. ``clock`` is
 what bench shows. ``work`` counts processor seconds, so other load on the machine matters little with one thread.
 ``expected`` is the estimate of claude_local/models/speed.py for as many cores, with the bandwidth that is measured
-first. With ``--layers``, the difference of two models of a few layers gives one layer, and that the whole model: for
-models that this machine's memory does not hold.
+first. ``--layers`` is for models that do not fit in this machine's memory. It measures two models of a few layers;
+their difference gives one layer, and from that the whole model.
 """
 
 from __future__ import annotations

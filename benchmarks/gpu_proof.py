@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Prove on a machine with an NVIDIA GPU what this project assumes about one. Prints a table, and writes it as JSON.
+"""Test what this project assumes about an NVIDIA GPU, on a machine that has one. Prints a table, and writes it as JSON.
 
-The machine needs nvcc, CMake, Ninja, Python 3.10 with requests, and no network. What else it needs travels in a folder:
+The machine needs nvcc, CMake, Ninja and Python 3.10 with requests, and no network. A folder brings everything else:
 
     python benchmarks/gpu_proof.py FOLDER --pack ~/.cache/claude-local/image --tokenizer ANY.gguf     # here, 25 MB
     python benchmarks/gpu_proof.py FOLDER                                                             # there
 
 It compiles llama.cpp for that GPU with the planned options. For each shape it writes a model with random weights and
-measures: the load; memory, beside our estimate; prefill and decode, beside llama-bench; the first answer cold, and
-warm after a restart of the server; ten switches between two profiles. Then every shipped chat template: are its tool
-calls right?
+measures: the load; memory, next to our estimate; prefill and decode, next to llama-bench; the first answer cold, and
+warm after a restart of the server; ten switches between two profiles. Then it checks the tool calls of every shipped
+chat template.
 
-Results are in FOLDER/results.json after each shape. A second run goes on with the shapes that are missing there, so a
+FOLDER/results.json is written after each shape. A second run continues with the shapes that are missing there, so a
 time limit costs one shape at most. ``--cpu`` does the same without a GPU, with six layers a shape unless ``--layers``
-says otherwise; it proves the script, and its figures mean little. ``--bin`` uses programs that are already compiled.
+is given; it tests the script, and its figures mean little. ``--bin`` uses programs that are already compiled.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
     PYTHONPATH=. .venv/bin/python benchmarks/two_models.py --server PATH/llama-server LARGER.gguf SMALLER.gguf
 
-Two llama-servers without a GPU, with as many threads as there are cores each. Prints the seconds of both answers, one
+Two llama-servers without a GPU, each with as many threads as there are cores. Prints the seconds of both answers, one
 after the other and at once, for each GOMP_SPINCOUNT; 0 is libgomp's own.
 """
 

@@ -80,7 +80,7 @@ def _is_misspelling(key: str, typed: bool) -> bool:
 
 def _unknown(key: str) -> str:
     nearest = get_close_matches(key, NAMES, n=1)
-    return f"{key}: unknown setting, " + (f"did you mean {nearest[0]}?" if nearest else "group_data/all.py has them")
+    return f"{key}: unknown setting, " + (f"did you mean {nearest[0]}?" if nearest else "see group_data/all.py")
 
 
 def _problem(error: ValidationError) -> str:

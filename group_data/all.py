@@ -71,8 +71,8 @@ model_hub = "https://huggingface.co"
 server_port = 8080
 # The name of the container. The management API's is the same with "-manager" at its end.
 server_container = "claude-local-server"
-# The memory limit of the container in MiB. 0: three quarters of the machine's memory. As many models as fit into it
-# together stay loaded.
+# The memory limit of the container in MiB. 0: three quarters of the machine's memory. The server keeps as many
+# models loaded as fit into it together.
 server_memory_mib = 0
 # The disk space in MiB for the prompts that llama-server keeps over a restart or a switch: half for the part that all
 # sessions share, half for conversations. 0: keep none, so each session reads its whole prompt before its first answer.

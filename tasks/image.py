@@ -42,7 +42,7 @@ if ws.image.bases != (ws.own_base,):
 
 if ws.image.from_wheels is not None:
     image.cuda_wheels(
-        name="Download NVIDIA's CUDA packages where no registry has them (526 MB)",
+        name="Download NVIDIA's CUDA packages if no registry has the compiler (526 MB)",
         image=ws.image,
         paths=ws.paths,
         **ws.root,

@@ -22,7 +22,7 @@ if ws.variant.variant == "cuda":
     nvidia.register_runtime(name="Register NVIDIA's runtime with Docker", **ws.root)
 
     image.base(
-        name=f"Get the base image {ws.own_base.name} to try the GPUs with (about 30 MB)",
+        name=f"Get the base image {ws.own_base.name} to test the GPUs with (about 30 MB)",
         bases=[ws.own_base],
         needed_by=[ws.image.tag, ws.manager_image],
         distro=ws.identity["distro"],

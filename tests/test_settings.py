@@ -83,7 +83,7 @@ def test_a_key_of_the_command_line_must_be_a_setting() -> None:
         validate({**DEFAULTS, "nonsense": 1, "models": []}, typed=["nonsense", "models", "server_port"])
     assert caught.value.problems == [
         "models: unknown setting, did you mean models_conf?",
-        "nonsense: unknown setting, group_data/all.py has them",
+        "nonsense: unknown setting, see group_data/all.py",
     ]
 
 

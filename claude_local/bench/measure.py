@@ -24,8 +24,8 @@ PATIENCE = 3600.0
 
 
 class Bench:
-    """Requests to ``profile`` on the server behind ``client``. The prompts are the text of a module of Python's, each
-    the beginning of the next, so that llama-server's cache in main memory keeps none of them."""
+    """Requests to ``profile`` on the server behind ``client``. The prompts are the text of a Python module, each the
+    beginning of the next, so that llama-server's cache in main memory keeps none of them."""
 
     def __init__(self, client: LlamaClient, profile: str) -> None:
         self._client = client
@@ -38,8 +38,8 @@ class Bench:
         self._tokens: list[int] = client.json("POST", "/tokenize", body, timeout=PATIENCE)["tokens"]
 
     def request(self, tokens: int, answer: int, *, reuse: bool) -> Turn:
-        """Have a prompt of ``tokens`` read and ``answer`` tokens written. ``reuse``: what the slot holds of it is not
-        read again.
+        """Have a prompt of ``tokens`` read and ``answer`` tokens written. ``reuse``: the part that the slot holds is
+        not read again.
 
         Raises ServerError.
         """
@@ -87,8 +87,8 @@ def measure(
 ) -> dict[str, Any]:
     """One whole run as JSON data, without its time. Raises ServerError.
 
-    ``prompt``: tokens of Claude Code's own. ``up_to``: the longest prompt; None: as long as one takes LONGEST
-    seconds at most. ``say`` is told each step before it begins, and the seconds that are left.
+    ``prompt``: tokens of Claude Code's own. ``up_to``: the longest prompt; None: the longest that takes at
+    most LONGEST seconds. ``say`` is told each step before it begins, and the seconds that are left.
     """
     say(f"reading {SIZES[0]} tokens")
     speeds = [bench.speed(SIZES[0])]
@@ -116,7 +116,7 @@ def measure(
 
 
 def _seconds(size: int, known: dict[str, Any]) -> float:
-    """What a prompt of ``size`` tokens will take, from the speeds with a shorter one."""
+    """How long a prompt of ``size`` tokens will take, by the speeds with a shorter one."""
     if not known["prefill"] or not known["decode"]:
         return 0.0
     return size / known["prefill"] * (size / known["tokens"]) ** FADING + ANSWER / known["decode"]

@@ -1,7 +1,7 @@
-"""Runs a task through the real Claude Code and its fence, and looks at what came of it.
+"""Runs a task through the real Claude Code and its fence, and checks the result.
 
-Two kinds of failure are kept apart. ``problem``: the model did not do the task. ``fault``: claude-local, Claude Code or
-llama-server stood in the way, whatever the model did.
+There are two kinds of failure. ``problem``: the model did not do the task. ``fault``: claude-local, Claude Code or
+llama-server failed, whatever the model did.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CALL_AS_TEXT = re.compile(r'"name":\s*"[A-Z]\w+",\s*"(arguments|input|parameter
 
 @dataclass
 class Session:
-    """One finished run of ``claude -p``. ``status``: the exit status, None where it was ended after its time.
+    """One finished run of ``claude -p``. ``status``: the exit status, None after a timeout.
     ``calls``: each tool call and whether its result has no error. ``answer``: the last words."""
 
     status: int | None
@@ -68,7 +68,7 @@ class Session:
 
     @property
     def fault(self) -> str:
-        """What stood in the way, whatever the model did; empty when nothing did."""
+        """What failed whatever the model did; empty if nothing did."""
         if self.status is None:
             return f"no end after {self.seconds:.0f} s"
         if not self.result:
@@ -97,7 +97,7 @@ def run(task: Task, command: Sequence[str], timeout: float, max_turns: int) -> t
     wrong with what it left (:func:`missing`)."""
     argv = [*command, "-p", task.prompt, "--output-format", "stream-json", "--verbose"]
     argv += ["--permission-mode", "acceptEdits", "--max-turns", str(max_turns), "--no-session-persistence"]
-    # One path for all tasks: it stands in the prompt, and another one each time would be read anew with all after it.
+    # One path for all tasks: it is part of the prompt. With a new path, all that follows it would be read again.
     workspace = Path.home() / f"claude-local-benchmark-{os.getpid()}"
     workspace.mkdir()
     try:
@@ -129,12 +129,12 @@ def graded(task: Task, command: Sequence[str]) -> dict[str, Any]:
 
 
 def missing(task: Task, workspace: Path, answer: str) -> str:
-    """What is wrong with the answer and the files; empty when all is there."""
+    """What is wrong with the answer and the files; empty if nothing is."""
     words = [word for word in task.answer if not any(each in answer.lower() for each in word.lower().split("|"))]
     if words:
         return f"the answer lacks {', '.join(words)}"
     if wrong := [word for word in task.never if word.lower() in answer.lower()]:
-        return f"the answer has {', '.join(wrong)}"
+        return f"the answer contains {', '.join(wrong)}"
     for name, pattern in task.leaves.items():
         path = workspace / name
         # A link may lead out of the workspace, to what the fence hides from the model.
@@ -172,7 +172,7 @@ def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
 def execute(argv: Sequence[str], workspace: Path, timeout: float) -> tuple[str, str, int | None]:
     """Run a command in ``workspace``. Returns output, errors, and exit status (None after ``timeout`` seconds).
 
-    However this function is left, no process of the command's group runs on.
+    However this function ends, no process of the command's group keeps running.
     """
     with subprocess.Popen(
         argv, cwd=workspace, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -1,7 +1,7 @@
-"""``/switch [PROFILE]`` and ``/model`` in a session: two hooks of Claude Code's that ask the management API.
+"""``/switch [PROFILE]`` and ``/model`` in a session: two Claude Code hooks that ask the management API.
 
-UserPromptExpansion ends the prompt ``/switch`` before a model sees it. PreModelSwitch lets the user confirm a model
-that the conversation would not fit.
+UserPromptExpansion ends the prompt ``/switch`` before a model sees it. PreModelSwitch asks the user to confirm a
+model whose window the conversation does not fit.
 
 ``python -I -S switch_command.py``: the hook's input on stdin, its answer on stdout. CLAUDE_LOCAL_MANAGER is the port of
 the management API, ANTHROPIC_AUTH_TOKEN the token; in the fence it is a stand-in that the relay replaces.
@@ -45,7 +45,7 @@ def choice(model: str, tokens: int) -> dict[str, Any]:
         window = f"{chosen['ctx_size']:,}"
     except (OSError, HTTPException, ValueError, LookupError, TypeError, StopIteration):
         return {}
-    reason = f"{chosen['id']} takes {window} tokens, and this conversation has {tokens:,}: /compact it first"
+    reason = f"{chosen['id']} takes {window} tokens, but this conversation has {tokens:,}: /compact it first"
     return {
         "hookSpecificOutput": {
             "hookEventName": "PreModelSwitch", "permissionDecision": "ask", "permissionDecisionReason": reason,

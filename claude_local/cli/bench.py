@@ -39,7 +39,7 @@ from claude_local.server.prompt_files import PromptFile, prompt_files
     "--up-to",
     type=int,
     metavar="TOKENS",
-    help=f"The longest prompt (default: as long as one takes {LONGEST / 60:.0f} minutes at most).",
+    help=f"The longest prompt (default: the longest that takes at most {LONGEST / 60:.0f} minutes).",
 )
 @click.option("--tasks", is_flag=True, help="Also run 20 small tasks through claude-local, and grade them.")
 @json_option
@@ -48,9 +48,9 @@ def bench(machine: Machine, profile: str | None, up_to: int | None, tasks: bool,
     """Measure PROFILE (default: the active one): load, first answer cold and warm, prefill and decode at 512, 4,096 and
     16,384 tokens.
 
-    Takes minutes on a machine without a GPU, and sessions wait. It says how long, and leaves out a prompt that would
-    take more than 5 minutes. bench keeps the result, and compares it with the last one. Exit status 1: something is
-    more than 10 % slower, or a task failed for another reason than the model.
+    Without a GPU this takes minutes, and sessions wait. bench says how long, and leaves out a prompt that would take
+    more than 5 minutes. It keeps the result, and compares it with the last one. Exit status 1: something is more than
+    10 % slower, or a task failed for another reason than the model.
     """
     with machine.manager() as manager:
         models = manager.json("GET", "/models")["models"]

@@ -27,7 +27,7 @@ def _profile(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @_profile
-@click.option("--force", is_flag=True, help="Switch also when a session's conversation does not fit.")
+@click.option("--force", is_flag=True, help="Switch even if a session's conversation does not fit.")
 @json_option
 @pass_machine
 def switch(machine: Machine, profile: str | None, force: bool, as_json: bool) -> None:
@@ -98,7 +98,7 @@ def _choose(machine: Machine, models: list[dict[str, Any]], verb: str) -> str | 
 
 def follow(manager: LlamaClient, profile: str, *, silent: bool, force: bool = False) -> dict[str, Any]:
     """Switch and show each stage; the answer. Raises Problem when the switch fails, ServerError when it is refused."""
-    # A management API from before "force" does not know the member.
+    # An older management API does not know the member "force".
     body = {"model": profile} | ({"force": True} if force else {})
     from rich.progress import BarColumn, Progress, TextColumn
 

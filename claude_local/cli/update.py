@@ -75,7 +75,7 @@ def versions(deployed: dict[str, Any], wanted: dict[str, Any]) -> list[dict[str,
 
 
 def _image(deployed: dict[str, Any], wanted: dict[str, Any]) -> list[dict[str, str]]:
-    """Another image variant, where the hardware or its driver has changed; else another Dockerfile or patch."""
+    """Another image variant if the hardware or its driver has changed, otherwise another Dockerfile or patch."""
     now = deployed["variant"]
     try:
         variant = choose(probe_hardware(), deployed["image_variant"])
@@ -87,11 +87,11 @@ def _image(deployed: dict[str, Any], wanted: dict[str, Any]) -> list[dict[str, s
     images = deployed.get("images", wanted["images"])
     if images.get(now) == wanted["images"].get(now):
         return []
-    return [{"what": "image", "now": now, "then": f"{now}, built anew (Dockerfile, patches or web page differ)"}]
+    return [{"what": "image", "now": now, "then": f"{now}, rebuilt (the Dockerfile, a patch or the web page differs)"}]
 
 
 def different_data(deployed: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """The other files that a deploy installs, as far as they differ: scripts, templates."""
+    """The scripts and templates that a deploy installs and that differ."""
     before, after = deployed.get("data", wanted["data"]), wanted["data"]
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 

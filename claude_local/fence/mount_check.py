@@ -64,7 +64,7 @@ class _Check:
         fence = self.fence
         again = {*fence.masked_directories, *fence.masked_files, *fence.private_tmpfs, *fence.unmasked}
         allowed.update(path for path in again if any(covers(top, path) for top in fence.rw_bind))
-        # What was unmounted since bubblewrap started may be there.
+        # A mount that was unmounted outside after bubblewrap started may still be inside.
         outside = Counter(mount.point for mount in self.outside) | Counter(mount.point for mount in self.before)
         for point, count in Counter(mount.point for mount in self.inside).items():
             # Each bind mount of a directory brings the mounts below it along.

@@ -1,7 +1,7 @@
 """Which requests to llama-server and to the management API leave a session.
 
 To llama-server those of a client of a model: nothing that manages models, slots or the server. To the management API
-those that read, the switch to another model, and what a session says of itself.
+those that read, the switch to another model, and what a session reports about itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MANAGER_PATHS = {
     "HEAD": _MANAGER_READ,
     "POST": frozenset({"/switch", "/switch/cancel", "/sessions"}),
 }
-# The header that tells the management API which session asks: the process of its record.
+# The header that tells the management API which session asks: the process id in its record.
 SESSION = "Claude-Local-Session"
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.[01]")
 
@@ -76,8 +76,8 @@ def filtered(head: bytes, swap: tuple[bytes, bytes] | None) -> bytes:
 
 def manager_filter(token: bytes | None, process: int) -> Callable[[bytes], bytes]:
     """What changes the head of a request to the management API, or raises RequestRefused. ``token``: the real one,
-    which is put into a POST; a session knows none. What it reads is what everybody may read. ``process``: of the
-    session's record."""
+    which is put into a POST; a session knows none. What it reads is what everybody may read. ``process``: the
+    process id in the session's record."""
     return partial(_manager_filtered, token=token, process=process)
 
 

@@ -47,7 +47,7 @@ def choose(hardware: Hardware, setting: str = "auto") -> ImageVariant:
     if setting == "cpu":
         return ImageVariant("cpu", "set by image_variant")
     if setting == SOFTWARE:
-        return ImageVariant("vulkan", "Mesa's software device: for tests, set by image_variant")
+        return ImageVariant("vulkan", "Mesa's software device, for tests only; set by image_variant")
     cuda, cuda_gpus, unused = _cuda(hardware, forced=setting == "cuda")
     vulkan_gpus = _vulkan(hardware, forced=setting == "vulkan")
     if setting == "cuda" and cuda is None:

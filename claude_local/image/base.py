@@ -30,7 +30,7 @@ class Base:
 
     @property
     def codename(self) -> str:
-        """The release in a name of ours (``claude-local/base:bookworm``)."""
+        """The release in one of our names (``claude-local/base:bookworm``)."""
         return self.name.rpartition(":")[2]
 
 

@@ -2,9 +2,9 @@
 
     python -m claude_local.image.cuda_wheels FOLDER
 
-They are the second source of CUDA, for where no registry has NVIDIA's devel image. pip's own settings say where they
-come from; their hashes say what they are. Exit status 0 when FOLDER holds exactly these packages (nothing is fetched
-when it already does), 1 when they could not be fetched.
+They are the second source of CUDA, used if no registry has NVIDIA's devel image. pip's own settings say where to get
+them; pinned hashes identify them. Exit status 0 if FOLDER holds exactly these packages (if it already does, nothing is
+fetched), 1 if they could not be fetched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from claude_local.hardware.cuda import IN_WHEELS, WHEELS
 from claude_local.image.source import SourceError, pip_download
 
-# For the person whose machine compiles with it. It allows passing on the three libraries, but not the compiler.
+# For the person whose machine compiles with it. The licence allows passing on the three libraries, not the compiler.
 LICENCE = "NVIDIA's licence applies (docs.nvidia.com/cuda/eula); only its three run-time libraries go into the image"
 
 
@@ -49,7 +49,7 @@ def fetch(folder: Path) -> None:
                 path.unlink()
         pip_download(WHEELS, folder, "--only-binary", say)
         if not complete(folder):
-            raise SourceError(f"{folder} holds other packages than the pinned ones")
+            raise SourceError(f"{folder} has packages that are not the pinned ones")
     say(f"the packages are in {folder}")
 
 

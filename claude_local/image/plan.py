@@ -32,7 +32,7 @@ class Image:
 
     ``base`` is the image that it runs on, ``devel`` the image that compiles it where that is another one, ``target``
     the stage of the Dockerfile (None: the last one). ``from_wheels`` is the same image on another base, compiled with
-    NVIDIA's packages on PyPI: it is built where no registry has ``bases``.
+    NVIDIA's packages on PyPI; it is built if no registry has ``bases``.
     """
 
     tag: str

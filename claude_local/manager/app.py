@@ -144,8 +144,7 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 
 async def _body(request: Request, members: dict[str, type], optional: dict[str, type] | None = None) -> dict[str, Any]:
-    """The JSON object of a request, which has these members, some of ``optional`` and no others. Raises SwitchError
-    (400)."""
+    """The JSON object of a request: all ``members``, any of ``optional``, and no others. Raises SwitchError (400)."""
     text = await request.body()
     try:
         body = json.loads(text or b"{}")
@@ -179,7 +178,7 @@ async def _slots(board: Switchboard) -> dict[str, Any]:
 
 
 def _session(request: Request) -> int | None:
-    """The session that asks, by the process of its record: the fence says so. None for all others."""
+    """The session that asks, as the process in its record; the fence adds it. None for all other clients."""
     process = request.headers.get(SESSION, "")
     return int(process) if process.isdigit() else None
 
@@ -191,7 +190,7 @@ async def _sessions(board: Switchboard, private: bool) -> dict[str, Any]:
 async def _report(board: Switchboard, request: Request) -> dict[str, Any]:
     body = await _body(request, {"tokens": int})
     if (process := _session(request)) is None:
-        raise SwitchError(400, "only a session behind the fence reports itself")
+        raise SwitchError(400, "only a session behind the fence can report its tokens")
     board.sessions.report(process, body["tokens"])
     return {}
 

@@ -15,11 +15,11 @@ AFTER_COMPACTION = 40_000
 
 
 def fits(tokens: int, window: int | None) -> bool:
-    """Whether a conversation of ``tokens`` gets into a window of ``window`` tokens, at once or by a compaction. None:
-    the window is not known.
+    """Whether a conversation of ``tokens`` fits into a window of ``window`` tokens, at once or after a compaction.
+    ``window`` is None if it is not known.
 
-    For a compaction Claude Code sends what fits, and keeps the rest of the conversation as it is. So that rest and
-    AFTER_COMPACTION must fit together. Otherwise it compacts again and again, and each time adds the files once more.
+    For a compaction, Claude Code sends what fits, and keeps the rest of the conversation as it is. So the rest and
+    AFTER_COMPACTION must fit together. Otherwise it compacts again and again, and adds the files each time.
     """
     return window is None or tokens <= max(window, 2 * window - AFTER_COMPACTION)
 
@@ -40,7 +40,7 @@ class Sessions:
 
     def entries(self, active: str, *, private: bool) -> list[dict[str, Any]]:
         """One entry a session. ``profile``: what it uses; ``own``: it was started with --model, and does not follow
-        ``active``; ``tokens``: of its conversation, None when unknown. ``private``: with workspace and process."""
+        ``active``; ``tokens``: of its conversation, None if unknown. ``private``: with workspace and process."""
         found = [
             {
                 **asdict(each),

@@ -71,7 +71,7 @@ class Switchboard(State):
 
     def begin(self, model: str, who: str, *, private: bool = True, force: bool = False) -> Running:
         """Begin to make ``model`` the active profile. ``who``: for whom, in words. ``private``: they may know where
-        others work. ``force``: also when a session's conversation does not fit. Raises SwitchError (404, 409).
+        others work. ``force``: even if a session's conversation does not fit. Raises SwitchError (404, 409).
 
         The switch goes on whether or not somebody waits for it (:meth:`Running.answer`, :meth:`Running.stages`).
         """
@@ -94,14 +94,14 @@ class Switchboard(State):
         return SwitchError(409, message, model=running.model, who=running.who, since=running.began)
 
     def _check_conversations(self, profile: Profile, private: bool) -> None:
-        """Raise SwitchError (409) when a session would be stuck with ``profile``."""
+        """Raise SwitchError (409) if a session would be stuck with ``profile``."""
         window = profile.ctx_size
         sessions = self.sessions.entries(self.wish.active, private=private)
         stuck = [each for each in sessions if not each["own"] and not fits(each["tokens"] or 0, window)]
         if stuck:
             theirs = ", ".join(f"{_name(each)} has {each['tokens']:,}" for each in stuck)
-            message = f"{profile.id} takes {window:,} tokens, and {theirs}"
-            fix = f'/compact there, or "force": true (llama-local switch {profile.id} --force)'
+            message = f"{profile.id} takes {window:,} tokens, but {theirs}"
+            fix = f'/compact there, or switch anyway: llama-local switch {profile.id} --force ("force": true)'
             raise SwitchError(409, message, fix=fix, sessions=stuck)
 
     async def _switch(self, running: Running) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class Switchboard(State):
             raise SwitchError(504, f"{running.model} is still {target.state} after {seconds:.0f} s")
 
     async def _still_answers(self, loaded: list[str], private: bool) -> SwitchError:
-        """A switch that a running answer of one of the ``loaded`` models holds up: what is answered, and for whom."""
+        """The error of a switch that a running answer of a ``loaded`` model holds up: how far it is, and for whom."""
         slots: dict[str, list[Slot]] = {}
         for model in loaded:
             with suppress(ServerError):
@@ -211,7 +211,7 @@ class Switchboard(State):
         busy = [slot for model in models for slot in slots.get(model, [])]
         users = [each for each in self.sessions.entries(self.wish.active, private=private) if each["profile"] in models]
         progress = f" ({', '.join(map(_progress, busy))})" if busy else ""
-        whose = f"; {', '.join(map(_name, users))} may wait for it" if users else ""
+        whose = f"; {', '.join(map(_name, users))} may be waiting for it" if users else ""
         message = f"{', '.join(models)} still answers a request after {self._drain:.0f} s{progress}{whose}"
         return SwitchError(504, message, sessions=users, slots=[slot.as_data() for slot in busy])
 

@@ -27,8 +27,8 @@ class Machine:
     """What the rule of choice looks at. All memory is in bytes, and total, not what is free now.
 
     ``gpus``: all that the image's variant can use, in llama-server's order. ``memory``: what models may take of the
-    server's container. ``disk_free``: of the disk of model_dir, None when it is not known. ``placed``: the bytes there
-    are of each model file, by its name. ``prompt_cache``: the part of ``memory`` that each loaded model may fill with
+    server's container. ``disk_free``: of the disk of model_dir, None if it is not known. ``placed``: name of a model
+    file -> its bytes on the disk. ``prompt_cache``: the part of ``memory`` that each loaded model may fill with
     prompts.
     """
 

@@ -32,8 +32,8 @@ from claude_local.models.profile import Profile
 OLD_IDS = {
     "qwen3-coder-ud-q5": (
         "qwen3-coder-next-ud-q4",
-        "qwen3-coder-ud-q5 was Qwen3-Coder-Next (80B) in the hand-made setup, here qwen3-coder-next-ud-q4, a smaller "
-        "file; the 30B model is qwen3-coder-30b-q4",
+        "qwen3-coder-ud-q5 was Qwen3-Coder-Next (80B) in the hand-made setup; here it is qwen3-coder-next-ud-q4, a "
+        "smaller file. The 30B model is qwen3-coder-30b-q4",
     ),
 }
 # Bytes up to which a second profile that fits is placed unasked, on a machine without a GPU: the other small model.

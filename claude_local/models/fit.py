@@ -202,7 +202,7 @@ def models_at_once(models: Sequence[Model], machine: Machine) -> int:
     """
     if len(machine.gpus) > 1 or machine.unmeasured:
         return 1
-    # Bytes of main memory and of the GPU that each takes, and what there is.
+    # Bytes of main memory and of the GPU that each model takes, and the room on the GPU.
     main, device, rooms = [], [], []
     for model in models:
         needed, options = model.needs(model.context), model.profile.options
@@ -263,7 +263,7 @@ def _more_memory(model: Model, machine: Machine) -> tuple[str, ...]:
     needed = model.needs(model.floor)
     minimum = (model.profile.minimum_vram_mib or 0) * MIB
     if needed is not None and not machine.measured and not minimum:
-        return (f"server_memory_mib = {-(-needed.total // MIB) + SPARE_MIB}, where the machine has as much",)
+        return (f"server_memory_mib = {-(-needed.total // MIB) + SPARE_MIB}, if the machine has that much",)
     if needed is not None:
         minimum = needed.on_gpu + needed.compute + (GPU_CONTEXT_MIB + HEADLESS_MARGIN_MIB) * MIB
     return (f"a GPU with {gib(minimum)} or more (several: a little more in all)",) if minimum else ()

@@ -28,7 +28,7 @@ class ServerError(Exception):
 
     ``reason``: "refused" (nothing listens), "timeout", "broken" (the connection ended early), "status" (an HTTP error)
     or "format" (llama-server answers otherwise). ``status``: the HTTP status, None when there was no answer. ``fix``:
-    what helps, where the management API knows it.
+    what helps, if the management API says so.
     """
 
     def __init__(self, message: str, reason: Reason, status: int | None = None, fix: str = "") -> None:
@@ -104,7 +104,7 @@ class LlamaClient:
                 raise self._no_answer(error) from None
 
     def load(self, model: str) -> bool:
-        """Ask the router to load ``model``; returns at once. False: other models have all places and are busy.
+        """Ask the router to load ``model``; returns at once. False: busy models have all the places.
 
         Raises ServerError. A model that is being loaded already (HTTP 400) is no error.
         """
@@ -134,7 +134,7 @@ class LlamaClient:
     def activate(self, model: str, alias: str, load: bool = True) -> bool:
         """Let ``alias`` mean ``model`` from now on, and load it; returns when the load has begun.
 
-        False: the name has moved, but other models have all places and are busy. Raises ServerError.
+        False: the name has moved, but busy models have all the places. Raises ServerError.
         """
         body = {"model": model, "alias": alias, "load": load}
         response = self.request("POST", "/models/load", body, timeout=UNLOAD)

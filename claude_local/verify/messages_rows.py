@@ -168,7 +168,7 @@ def _mid_conversation(profile: str) -> Check:
     def run(bench: Workbench) -> str:
         before = bench.server.router().get(profile)
         evidence = answer(bench)
-        # Nothing stays in memory that was not there, unless a session uses it by now.
+        # Unload the model that this check loaded, unless a session uses it by now.
         loaded_here = before is not None and not before.ready and profile != bench.active
         if loaded_here and not any(slot.busy for slot in bench.server.slots(profile)):
             bench.server.unload(profile)

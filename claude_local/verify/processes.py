@@ -45,8 +45,8 @@ class Finished:
 def stop_group(pid: int, ended: Callable[[], bool], patience: float = 3.0) -> None:
     """End the process group of the child ``pid`` with SIGTERM, and what is left of it with SIGKILL.
 
-    ``ended``: whether the child has ended; it must wait for it, or the child stays in its group. SIGKILL comes then, or
-    after ``patience`` seconds.
+    ``ended`` tells whether the child has ended. It must reap the child, or the child stays in its group. SIGKILL comes
+    when the child has ended, or after ``patience`` seconds.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGTERM)

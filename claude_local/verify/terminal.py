@@ -52,9 +52,10 @@ class Terminal:
             self._child.send(text)
 
     def enter(self, words: str) -> None:
-        """Type ``words`` at the prompt and press Enter, again where it was lost.
+        """Type ``words`` at the prompt and press Enter; press it again if it was lost.
 
-        What comes together with the words is a paste to Claude Code, and Enter in a list of suggestions completes.
+        Claude Code takes an Enter that comes together with the words as part of a paste, and an Enter in a list of
+        suggestions as a completion.
         """
         self.send(words)
         self.wait_for(lambda lines: typed(lines).startswith(words), 10)
@@ -128,7 +129,7 @@ def asks_for_trust(lines: Sequence[str]) -> bool:
 
 
 def _input_line(lines: Sequence[str]) -> str | None:
-    """The line with the prompt sign between two rules; None where the screen has none."""
+    """The line with the prompt sign between two rules; None if the screen has none."""
     for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
         if re.match(r"^\s*❯", line) and _RULE.match(before) and _RULE.match(after):
             return line
@@ -141,7 +142,7 @@ def at_prompt(lines: Sequence[str]) -> bool:
 
 
 def typed(lines: Sequence[str]) -> str:
-    """What stands in the input line."""
+    """The text in the input line."""
     return (_input_line(lines) or "").strip(" ❯\u00a0")
 
 

@@ -177,7 +177,7 @@ def test_a_failure_that_everybody_may_read_names_no_project(tmp_path: Path, rout
     switch = Running("broken", "a session", 0.0, Stage("loading", "broken"), private=False)
     with running(manager, ("/home/b/own", "large")):
         asyncio.run(manager.board._bring_back(Wish("small", "small"), switch, SwitchError(502, "it failed to load")))
-    assert "a session may wait" in (failure := manager.board.failure or "") and "/home" not in failure
+    assert "a session may be waiting" in (failure := manager.board.failure or "") and "/home" not in failure
 
 
 def test_a_switch_can_be_cancelled(manager: Manager) -> None:

@@ -137,7 +137,7 @@ def _pull_advice(image: Base, variant: str) -> str:
 
 
 def _to_build(image: Image, docker_client: str) -> Image:
-    """The image, or ``image.from_wheels`` where no registry had what it is compiled on."""
+    """The image, or ``image.from_wheels`` if no registry had the image that compiles it."""
     if image.from_wheels and not all(_exists(docker_client, each.name) for each in image.bases):
         return image.from_wheels
     return image
@@ -145,9 +145,9 @@ def _to_build(image: Image, docker_client: str) -> Image:
 
 @operation()
 def cuda_wheels(image: Image, paths: Paths) -> Generator[Any]:
-    """Download NVIDIA's packages with the CUDA compiler into the build context, where no registry has the compiler.
+    """Download NVIDIA's packages with the CUDA compiler into the build context, if no registry has the compiler.
 
-    + image: the planned image; nothing is done while it or all that it is compiled on exists
+    + image: the planned image; nothing is done while it, or all the images that it is built from, exist
     + paths: the workstation's paths
 
     Example::
@@ -159,13 +159,13 @@ def cuda_wheels(image: Image, paths: Paths) -> Generator[Any]:
         host.noop(f"{image.tag} exists")
         return
     if _to_build(image, docker_client) is not image.from_wheels:
-        host.noop(f"{', '.join(each.name for each in image.bases)} has it")
+        host.noop(f"{', '.join(each.name for each in image.bases)} has the CUDA compiler")
         return
     folder = join(paths.image_context, "cuda")
     yield stream(
         shell.join([paths.python, "-I", "-m", "claude_local.image.cuda_wheels", folder]),
         failure=last_lines(
-            "neither a registry nor the package index has the CUDA compiler",
+            "the CUDA compiler came neither from a registry nor from the package index",
             4,
             "Run again when the network is back; image_variant = 'cpu' does without the GPU.",
         ),
