@@ -212,10 +212,10 @@ def _select(
 ) -> Selection:
     """The profiles for the current host, and the reason for the default one. ``files``: ModelFiles' answer."""
     limit_mib = _memory_limit_mib(settings, hardware)
-    limit = limit_mib * MIB
+    memory = (limit_mib - SPARE_MIB) * MIB
     machine = Machine(
-        gpus=with_memory(variant.gpus, limit),
-        memory=limit - SPARE_MIB * MIB,
+        gpus=with_memory(variant.gpus, memory),
+        memory=memory,
         disk_free=disk_free(paths.model_dir, hardware.disk_free),
         placed=files["sizes"],
         processor=Processor.of(max(hardware.cores, 1), hardware.cpu_flags, bandwidth.rate if bandwidth else None),

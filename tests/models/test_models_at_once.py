@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from claude_local.hardware.machine import Gpu
+from claude_local.deploy.workstation import _select
+from claude_local.hardware.machine import Gpu, Hardware
+from claude_local.hardware.variant import ImageVariant
 from claude_local.models import profiles
 from claude_local.models.capacity import HEADLESS_MARGIN_MIB, Machine
 from claude_local.models.choice import model_of, select
 from claude_local.models.fit import GIB
 from claude_local.models.memory import GPU_CONTEXT_MIB, MIB, Estimate
 from claude_local.models.profile import Profile
+from claude_local.paths import Paths
+from claude_local.settings import Settings
 
 CONF = (Path(__file__).resolve().parents[2] / "models.conf").read_text(encoding="utf-8")
 SMALL, SMALLER, LARGE = "qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b", "qwen3-coder-30b-q4"
@@ -90,6 +94,16 @@ def test_on_a_gpu_both_fit_with_their_contexts_buffers_and_the_drivers_part() ->
     assert at_once(with_gpus(fitting, memory=main - 1), NINE, FOUR) == 1, "prompts lie in main memory"
     shared = (fitting.memory_mib or 0) * MIB
     assert at_once(with_gpus(fitting, memory=shared), NINE, FOUR) == 1, "it is the GPU's memory, too"
+
+
+def test_a_gpu_without_memory_of_its_own_counts_the_machines_once() -> None:
+    def on_a_gb10(limit_mib: int) -> int:
+        settings = Settings(server_memory_mib=limit_mib, default_profile=NINE, model_profiles=[FOUR])
+        chosen = ImageVariant("cuda", "a GPU", (Gpu("nvidia", "GB10", driver="580.1"),))
+        paths, files = Paths(home="/home/a", model_dir="/models", bin_dir=""), {"sizes": {}, "shapes": {}}
+        return _select(settings, conf(), paths, Hardware(), chosen, files, None).at_once
+
+    assert (on_a_gb10(26_000), on_a_gb10(58_000)) == (1, 2)
 
 
 def test_where_the_sum_is_not_certain_there_is_one() -> None:
