@@ -88,7 +88,7 @@ def pack(folder: Path, context: Path, tokenizer: Path) -> None:
 
 
 def build(folder: Path, cpu: bool) -> tuple[Path, str]:
-    """Compile llama-server and llama-bench, unless that is done; their folder, and how it went ("" when it was)."""
+    """Compile llama-server and llama-bench, unless that is done. Their folder, and how it went ("" if it was done)."""
     binaries = folder / "build" / "bin"
     if (binaries / "llama-server").exists() and (binaries / "llama-bench").exists():
         return binaries, ""
@@ -133,8 +133,8 @@ def gpu_mib() -> int:
 
 
 def buffers(log: str) -> dict[str, dict[str, float]]:
-    """Device -> part -> MiB, from the log of one load. What is no GPU's counts as main memory, without the repacked
-    copy that a processor makes of the weights."""
+    """Device -> part -> MiB, from the log of one load. Everything outside the GPUs counts as main memory, except the
+    repacked copy that a processor makes of the weights."""
     found: dict[str, dict[str, float]] = {}
     for match in BUFFER.finditer(log):
         device = match["device"] if re.fullmatch(r"CUDA\d+", match["device"]) else MAIN_MEMORY
@@ -157,12 +157,12 @@ def bench(binaries: Path, model: Path, sizes: list[int], threads: int) -> dict[i
 
 
 def quiet(text: str) -> None:
-    """For waits that say what they wait for."""
+    """Show nothing: for waits that report what they wait for."""
 
 
 def switches(router: Router) -> dict[str, Any]:
-    """Ten switches: seconds until the other profile has answered, and what GPU memory grew by from the first pair of
-    switches to the last, MiB."""
+    """Ten switches: seconds until the other profile has answered, and the growth of the GPU memory in use from the
+    first pair of switches to the last, MiB."""
     seconds, used = [], []
     for number in range(SWITCHES):
         name = (OTHER, MODEL)[number % 2]

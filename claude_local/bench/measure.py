@@ -17,7 +17,7 @@ ANSWER = 48
 QUESTION = 128
 # Seconds that reading one prompt may take, where the caller names no size. On two cores, 16,384 tokens take minutes.
 LONGEST = 300.0
-# How much slower a longer prompt is read: its speed falls with this power of its length (0.1 to 0.25 measured).
+# A longer prompt is read more slowly: the speed falls with this power of its length (0.1 to 0.25 measured).
 FADING = 0.2
 # Seconds for one request.
 PATIENCE = 3600.0

@@ -195,7 +195,7 @@ class SessionServer:
         return words
 
     def _waiting(self, loading: bool = False) -> str:
-        """What a slow server does: it loads the model, or holds another one, because it holds one at a time."""
+        """What a slow server does: it loads the model, or other models have all the places."""
         models = self._get("/models").json()
         try:
             held = {entry["id"]: entry["status"] for entry in models["data"] if entry["status"]["value"] in HELD}

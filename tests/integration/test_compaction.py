@@ -41,7 +41,7 @@ def work() -> Iterator[Path]:
 
 def test_a_small_model_reads_little_for_a_compaction_and_little_after_it(work: Path, server_url: str) -> None:
     """A machine without a GPU reads about 50 tokens a second of a long prompt. Claude Code's own order took 1,450
-    tokens, and asked for more than a thousand; after it came all files again."""
+    tokens, and asked for more than a thousand. Afterwards all files came again."""
     turns = [tool_use("Read", {"file_path": str(work / "long.txt")}), text("300 lines."), text("Numbers.")]
     with Summing(turns) as backend:
         for words in ("What is in long.txt?", "/compact", "What is in the lines?"):

@@ -103,7 +103,7 @@ def test_a_session_that_switches_ten_times_loses_nothing(who: Person, tmp_path: 
 
 
 def reads(work: Path, count: int, lines: int = 280) -> list[dict[str, Any]]:
-    """Calls of the Read tool for so many new files, with 10 tokens a line."""
+    """Calls of the Read tool, one for each new file, with 10 tokens a line."""
     calls = []
     for number in range(count):
         (work / f"f{number}").write_text(f"a line of text that stands here {number}\n" * lines)
@@ -114,7 +114,7 @@ def reads(work: Path, count: int, lines: int = 280) -> list[dict[str, Any]]:
 def test_a_conversation_that_the_new_window_cannot_take_is_compacted_before_the_switch(
     who: Person, tmp_path: Path
 ) -> None:
-    """1.9 windows. Switched all the same, Claude Code (2.1.330) would never get it into the small one."""
+    """1.9 windows. If the switch went through, Claude Code (2.1.330) could never get it into the small one."""
     work = who.workspace("too-long")
     turns = [*reads(work, 13, 430), text("All is read."), text("The small one goes on.")]
     with (

@@ -30,7 +30,7 @@ class Tty:
         self.ended = False
         self._screen = Screen(COLUMNS, ROWS, self.send)
         self._stream = pyte.ByteStream(self._screen)
-        # Through env: pexpect takes a program without arguments apart at its spaces.
+        # Through env: pexpect splits a program without arguments at its spaces.
         self.child: Any = pexpect.spawn(
             "/usr/bin/env", list(argv), env=dict(env), cwd=cwd, dimensions=(ROWS, COLUMNS), preexec_fn=become
         )
@@ -59,7 +59,7 @@ class Tty:
             with suppress(AssertionError):
                 self.wait(seen, what, 1)
                 if presses > 1:
-                    # Perhaps that was the late answer to an earlier press, and the one to the last press follows.
+                    # Perhaps this was the late answer to an earlier press, and the answer to the last press follows.
                     self.read_for(1)
                 if seen():
                     return
