@@ -3,7 +3,7 @@
 
 The machine needs nvcc, CMake, Ninja and Python 3.10 with requests, and no network. A folder brings everything else:
 
-    python benchmarks/gpu_proof.py FOLDER --pack ~/.cache/claude-local/image --tokenizer ANY.gguf     # here, 25 MB
+    python benchmarks/gpu_proof.py FOLDER --pack ~/.cache/claude-local/image --tokenizer ANY.gguf     # here, 24 MB
     python benchmarks/gpu_proof.py FOLDER                                                             # there
 
 It compiles llama.cpp for that GPU with the planned options. For each shape it writes a model with random weights and

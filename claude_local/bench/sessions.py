@@ -75,7 +75,7 @@ class Session:
             return f"no result, exit status {self.status}: {self.errors.strip()[-200:]}"
         retries = [event for event in self.events if event.get("subtype") == "api_retry"]
         if retries:
-            return f"{len(retries)} requests were sent again: {retries[0].get('error') or retries[0]}"
+            return f"requests sent again: {len(retries)}; {retries[0].get('error') or retries[0]}"
         if self.answer.startswith("API Error"):
             return self.answer[:200]
         texts = [block["text"] for block in self._blocks() if block.get("type") == "text"]

@@ -28,8 +28,8 @@ from claude_local.models.speed import Speed, expected
 
 GIB = 1 << 30
 
-# Tokens of context. With fewer a coding session is compacted all the time: Claude Code's own prompt takes 11,600 to
-# 19,800 of them (2.1.330, measured).
+# Tokens of context. With fewer a coding session is compacted all the time: Claude Code's own prompt takes up to
+# 19,700 of them (2.1.330, measured; it depends on the tool set).
 MINIMUM_CONTEXT = 65536
 # Contexts to try below a profile's own, in tokens.
 CONTEXTS = (196608, 131072, 98304, 65536, 49152, 32768, 16384)

@@ -76,7 +76,7 @@ CALL = '```json\n{"name": "Read", "arguments": {"file_path": "a"}}\n```'
         (0, [says("fine"), result("fine")], ""),
         (0, [says('{"name": "heron", "version": "1"}'), result("fine")], ""),
         (1, [{**result(""), "subtype": "error_max_turns"}], ""),
-        (0, [RETRY, RETRY, result("fine")], "2 requests were sent again: server_error"),
+        (0, [RETRY, RETRY, result("fine")], "requests sent again: 2; server_error"),
         (1, [result("API Error: 500 does not match")], "API Error: 500 does not match"),
         (0, [says(CALL), result("done")], "a tool call came as text"),
         (None, [says("for ever")], "no end after 300 s"),
