@@ -31,7 +31,7 @@ def test_the_packages_are_fetched_once_with_their_hashes(tmp_path: Path, pip: Pa
     folder = tmp_path / "cuda"
     assert cuda_wheels.main([str(folder)]) == 0 and cuda_wheels.main([str(folder)]) == 0
     (asked,) = pip.read_text().splitlines()
-    for word in ("--require-hashes", "--no-deps", "--only-binary :all:"):
+    for word in ("--require-hashes", "--no-deps", "--only-binary nvidia-cuda-nvcc,nvidia-cublas "):
         assert word in asked
     required = (folder / "requirements.txt").read_text()
     assert f"nvidia-cublas==2.0 --hash=sha256:{hashlib.sha256(b'library').hexdigest()}" in required
