@@ -54,13 +54,12 @@ class Tty:
 
     def press_until(self, key: str, seen: Callable[[], bool], what: str) -> None:
         """Press ``key`` until ``seen`` is true. A dialog ignores keys for a moment after it is drawn."""
-        for presses in range(1, 41):
+        for _ in range(40):
             self.send(key)
             with suppress(AssertionError):
                 self.wait(seen, what, 1)
-                if presses > 1:
-                    # Perhaps this was the late answer to an earlier press, and the answer to the last press follows.
-                    self.read_for(1)
+                # An earlier press may be answered late, and a dialog may be drawn once more, as at its start.
+                self.read_for(1)
                 if seen():
                     return
         raise AssertionError(f"pressed {key!r} forty times for {what}; the screen:\n{self.text}")
