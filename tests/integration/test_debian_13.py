@@ -190,7 +190,7 @@ def test_the_base_image_uses_the_sources_of_this_machines_apt(debian: Debian) ->
         (tools / name).write_text(f"#!/bin/sh\n{script}\n")
         (tools / name).chmod(0o755)
     done = debian.user(
-        'PATH="$HOME/tools:$PATH" sh files/image/base-image.sh bootstrap docker base:t debian trixie ~/scratch'
+        'PATH="$HOME/tools:$PATH" sh files/image/base-image.sh bootstrap docker base:t debian trixie ~/scratch trixie'
     )
     assert done.returncode == 0
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("deb ")]
