@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -178,7 +179,7 @@ def prepare(folder: Path, names: Sequence[str], images: tuple[str, str], options
     (folder / "profiles/profiles.json").write_text(json.dumps({"default": names[0], "profiles": profiles}))
     for path in (key, folder / "log", folder / "state", folder / "prompts"):
         os.chown(path, uid, gid)
-    name = f"claude-local-test-{os.getpid()}-server"
+    name = f"claude-local-test-{uuid.uuid4().hex[:8]}-server"
     server = Container(
         name=name, image=images[0], port=free_port(), uid=uid, gid=gid, memory_mib=2048, pids=512,
         model_dir=str(folder / "models"), search_dirs={}, server_dir=str(folder / "server"),
