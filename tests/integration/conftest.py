@@ -1,4 +1,4 @@
-"""What several of the integration tests start from, their order, and what is shown when one fails."""
+"""What several of the integration tests start from, and what is shown when one fails."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ failed: set[str] = set()
 def work(who: Person, tmp_path: Path) -> Path:
     """A new workspace of the person whom the test's module calls ``who``."""
     return who.workspace(f"work-{tmp_path.name}")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The whole machine comes first: it shows what ./provision makes of the machine as it is."""
-    items.sort(key=lambda item: item.path.name != "test_whole_machine.py")
 
 
 def pytest_runtest_setup(item: pytest.Function) -> None:

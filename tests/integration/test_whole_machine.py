@@ -178,3 +178,4 @@ def test_a_users_model_file_with_wrong_content_is_never_replaced(tmp_path: Path)
     )  # fmt: skip
     assert done.returncode == 1
     assert wrong.read_bytes()[:4] == b"GGUF" and wrong.stat().st_size == MODEL.stat().st_size
+    assert run(PYINFRA, "-y", "@local", "deploy.py", timeout=600).returncode == 0
