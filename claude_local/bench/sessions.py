@@ -7,7 +7,6 @@ llama-server failed, whatever the model did.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_local.bench.tasks import Task
+from claude_local.verify.session import parse_events, tool_calls
 
 # Seconds that a command may take to end after SIGTERM.
 GRACE = 10.0
@@ -51,11 +51,7 @@ class Session:
     @property
     def calls(self) -> list[tuple[str, bool]]:
         """Every tool call as (tool, whether its result has no error), in order."""
-        blocks = self._blocks()
-        succeeded = {
-            block["tool_use_id"]: not block.get("is_error") for block in blocks if block.get("type") == "tool_result"
-        }
-        return [(block["name"], succeeded.get(block["id"], False)) for block in blocks if block["type"] == "tool_use"]
+        return [(call.tool, not call.is_error) for call in tool_calls(event.get("message") for event in self.events)]
 
     def _blocks(self) -> list[dict[str, Any]]:
         contents = [(event.get("message") or {}).get("content") for event in self.events]
@@ -104,7 +100,7 @@ def run(task: Task, command: Sequence[str], timeout: float, max_turns: int) -> t
         prepare(task, workspace)
         started = time.monotonic()
         output, errors, status = execute(argv, workspace, timeout)
-        session = Session(status, errors, round(time.monotonic() - started, 1), _events(output))
+        session = Session(status, errors, round(time.monotonic() - started, 1), parse_events(output))
         return session, missing(task, workspace, session.answer)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
@@ -146,17 +142,6 @@ def missing(task: Task, workspace: Path, answer: str) -> str:
         if name in task.spoils and re.search(task.spoils[name], text):
             return f"{name} still contains {task.spoils[name]}"
     return ""
-
-
-def _events(output: str) -> list[dict[str, Any]]:
-    """The JSON objects in ``claude``'s stream-json ``output``, one a line; other lines are skipped."""
-    events = []
-    for line in output.splitlines():
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict):
-                events.append(event)
-    return events
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -10,12 +10,12 @@ fetched), 1 if they could not be fetched.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
 from claude_local.hardware.cuda import IN_WHEELS, WHEELS
 from claude_local.image.source import SourceError, pip_download
+from claude_local.models.part import hash_file
 
 # For the person whose machine compiles with it. The licence allows passing on the three libraries, not the compiler.
 LICENCE = "NVIDIA's licence applies (docs.nvidia.com/cuda/eula); only its three run-time libraries go into the image"
@@ -28,15 +28,7 @@ def say(text: str) -> None:
 
 def complete(folder: Path) -> bool:
     """Whether ``folder`` holds the pinned wheels, and no other."""
-    return sorted(_sha256(path) for path in folder.glob("*.whl")) == sorted(WHEELS.values())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return sorted(hash_file(str(path)) for path in folder.glob("*.whl")) == sorted(WHEELS.values())
 
 
 def fetch(folder: Path) -> None:
@@ -45,7 +37,7 @@ def fetch(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not complete(folder):
         for path in folder.glob("*.whl"):
-            if _sha256(path) not in WHEELS.values():
+            if hash_file(str(path)) not in WHEELS.values():
                 path.unlink()
         pip_download(WHEELS, folder, "--only-binary", say)
         if not complete(folder):

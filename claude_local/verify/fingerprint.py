@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from pathlib import Path
 
+from claude_local.models.part import hash_file
+
 # Bytes to read in all; files beyond it are compared by size and time only (a big ~/.claude must not cost minutes).
 BUDGET = 512 * 1024 * 1024
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def fingerprint(*roots: Path, budget: int = BUDGET) -> dict[str, str]:
@@ -40,7 +33,7 @@ def fingerprint(*roots: Path, budget: int = BUDGET) -> dict[str, str]:
                     entries[str(path)] = f"{info.st_size} bytes of {info.st_mtime_ns}"
                 else:
                     left -= info.st_size
-                    entries[str(path)] = _digest(path)
+                    entries[str(path)] = hash_file(str(path))
             except FileNotFoundError:
                 continue
             except OSError as error:
