@@ -56,7 +56,7 @@ def status(machine: Machine, as_json: bool) -> Exit:
         rows = table()
         _model_rows(rows, state, models, slots)
         if turn:
-            rows.add_row("last turn", _turn(turn))
+            rows.add_row("last turn", Text(_owner(turn.model, state) + _turn(turn)))
         for number, line in enumerate(_memory(hardware)):
             rows.add_row("" if number else "memory", Text(line))
         _session_rows(rows, sessions, machine.paths.home)
@@ -73,9 +73,14 @@ def _model_rows(
     rows.add_row("model", Text(f"{state['model_name']} ({state['model']}){window}"))
     rows.add_row("state", Text(state["status"]))
     for slot in slots:
-        rows.add_row("slot", _slot(slot))
+        rows.add_row("slot", Text(_owner(slot["model"], state) + _slot(slot)))
     others = ", ".join(_other(each) for each in models if not each["active"]) or "none"
     rows.add_row("others", Text(f"{others}    (llama-local switch)"))
+
+
+def _owner(model: str, state: dict[str, Any]) -> str:
+    """The id of a model other than the active one."""
+    return "" if model in ("", state["model"]) else f"{model}: "
 
 
 def _other(profile: dict[str, Any]) -> str:

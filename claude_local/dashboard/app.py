@@ -185,9 +185,22 @@ class Dashboard(App[None]):
 
         def chosen(name: str | None) -> None:
             if name:
-                self._post(f"switching to {name}", "/switch", {"model": name}, _switched)
+                self._change(f"switching to {name}", lambda: self._switch(name))
 
         self.push_screen(Picker(self.picture), chosen)
+
+    async def _switch(self, name: str) -> str:
+        """Switch, after a question if a session's conversation is too long for the model."""
+        try:
+            answer = await self.manager.post("/switch", {"model": name})
+        except ManagerError as error:
+            if error.status != 409 or "sessions" not in error.told:
+                raise
+            question = f"{error.told['error']}.\nSuch a conversation cannot go on until you switch back. Switch anyway?"
+            if not await self.push_screen_wait(Ask("switch", question)):
+                raise
+            answer = await self.manager.post("/switch", {"model": name, "force": True})
+        return _switched(answer)
 
     def action_cancel(self) -> None:
         """End a switch."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -13,11 +14,12 @@ CONNECT, QUICK, SILENCE, CHANGE = 3.0, 10.0, 40.0, 1500.0
 
 
 class ManagerError(Exception):
-    """A request that failed, in one line. ``status``: of the answer, None when there was none."""
+    """A request that failed, in one line. ``status``: of the answer, None when there was none; ``told``: its body."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, told: Mapping[str, Any] = MappingProxyType({})) -> None:
         super().__init__(message)
         self.status = status
+        self.told = told
 
 
 class Manager:
@@ -51,7 +53,7 @@ class Manager:
             message = str(told.get("error") or f"{path}: HTTP {answer.status_code}")
             if answer.status_code == 404 and message == "Not Found":
                 message = "the management API is older than this dashboard: ./provision"
-            raise ManagerError(f"{message}: {told['fix']}" if "fix" in told else message, answer.status_code)
+            raise ManagerError(f"{message}: {told['fix']}" if "fix" in told else message, answer.status_code, told)
         return data
 
     async def events(self) -> AsyncIterator[tuple[str, Any]]:

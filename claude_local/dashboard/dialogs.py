@@ -91,7 +91,7 @@ class Picker(Dialog):
         active = [number for number, each in enumerate(self.picture.models) if each["active"]]
         options.highlighted = active[0] if active else 0
         yield options
-        yield Static("Enter switches; running answers end first, and conversations go on   Esc closes", classes="hint")
+        yield Static("Enter switches; no answer is lost, and conversations go on   Esc closes", classes="hint")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """The chosen one."""

@@ -56,7 +56,7 @@ def model(picture: Picture, width: int, manager: str = "claude-local-manager") -
         lines.append(Text.assemble(_label("fix" if colour == BAD else "next"), (fix.format(manager=manager), "bold")))
     if state in ("loading", "switching"):
         lines += _load(picture, width)
-    elif state == "ready" and status.get("ctx_size") and (used := _used(picture.slots)):
+    elif state == "ready" and status.get("ctx_size") and (used := _used(picture.slots, status["model"])):
         lines.append(_context(used, status["ctx_size"], width))
     return _lines(*lines)
 
@@ -77,9 +77,9 @@ def _sized_bar(width: int, end: str, share: float, style: str) -> Text:
     return bar(max(6, min(40, width - LABEL - len(end))), (share, "█", style))
 
 
-def _used(slots: list[SlotView]) -> int:
-    """The tokens in the fullest slot."""
-    return max((max(slot.prompt, slot.read) + slot.decoded for slot in slots), default=0)
+def _used(slots: list[SlotView], model: str) -> int:
+    """The tokens in the fullest slot of the model."""
+    return max((max(slot.prompt, slot.read) + slot.decoded for slot in slots if slot.model == model), default=0)
 
 
 def _context(used: int, window: int, width: int) -> Text:
@@ -149,8 +149,11 @@ def sessions(picture: Picture, width: int) -> Text:
         lines.append(Text.assemble("› ", (project, "bold"), (f"  {printable(session.get('profile') or '')}", FAINT)))
     if picture.sessions == []:
         lines.append(Text("no session runs", FAINT))
-    for slot in picture.slots:
-        lines += _slot(slot, width)
+    for model in (models := dict.fromkeys(slot.model for slot in picture.slots)):
+        if len(models) > 1:
+            lines.append(Text(printable(model), FAINT))
+        for slot in picture.slots:
+            lines += _slot(slot, width) if slot.model == model else []
     if picture.turns:
         lines.append(Text(f"  {'cached':>8} {'computed':>9} {'answer':>7} {'read/s':>7} {'write/s':>8}", FAINT))
     for turn in list(picture.turns)[-6:][::-1]:

@@ -51,7 +51,8 @@ class Picture:
         """One line of llama-server's log."""
         if turn := self._reader.read(line):
             self.turns.append(turn)
-            self._watch.prefill = turn.read_speed or self._watch.prefill
+            if turn.read_speed:
+                self._watch.prefill[turn.model] = turn.read_speed
 
     def lost(self, why: str) -> None:
         """The management API does not answer."""

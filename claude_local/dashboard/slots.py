@@ -9,11 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SlotView:
-    """One place for a conversation; counts are tokens, ``read`` has the cached ones in it.
+    """One place for a conversation of ``model``; counts are tokens, ``read`` has the cached ones in it.
 
     ``seconds_left``: until the prompt is read. ``decode``: tokens of the answer per second. None: not known yet.
     """
 
+    model: str
     busy: bool
     prompt: int
     read: int
@@ -35,37 +36,38 @@ class _Begun:
 
 
 class SlotWatch:
-    """Remembers what each slot does. ``prefill``: tokens per second of the last prompt, None before the first."""
+    """Remembers what each slot does. ``prefill``: model -> tokens per second of its last prompt."""
 
     def __init__(self) -> None:
-        self.prefill: float | None = None
-        self._begun: dict[int, _Begun] = {}
+        self.prefill: dict[str, float] = {}
+        self._begun: dict[tuple[str, int], _Begun] = {}
 
     def look(self, slots: Iterable[Mapping[str, Any]], now: float) -> list[SlotView]:
         """What the management API told at ``now`` (seconds of a monotonic clock)."""
         return [self._one(slot, now) for slot in slots]
 
     def _one(self, slot: Mapping[str, Any], now: float) -> SlotView:
-        number, prompt, processed = slot["id"], slot["prompt"], slot["processed"]
+        model, prompt, processed = slot["model"], slot["prompt"], slot["processed"]
+        key = model, slot["id"]
         decoded, read = slot["decoded"], slot["cached"] + slot["processed"]
         if not slot["busy"]:
-            self._begun.pop(number, None)
-            return SlotView(False, prompt, read, slot["cached"], decoded)
-        begun = self._begun.get(number)
+            self._begun.pop(key, None)
+            return SlotView(model, False, prompt, read, slot["cached"], decoded)
+        begun = self._begun.get(key)
         if begun is None or begun.prompt != prompt or begun.processed > processed:
-            begun = self._begun[number] = _Begun(prompt, now, processed, now)
+            begun = self._begun[key] = _Begun(prompt, now, processed, now)
         if processed > begun.processed:
             # The progress moves once a batch, and only then tells a speed.
             if now > begun.at:
-                self.prefill = processed / (now - begun.at)
+                self.prefill[model] = processed / (now - begun.at)
             begun.processed, begun.changed = processed, now
         left = decode = None
         if decoded:
             begun.answer = begun.answer or (now, decoded)
             since, first = begun.answer
             decode = (decoded - first) / (now - since) if now > since else None
-        elif self.prefill:
-            left = (prompt - read) / self.prefill - (now - begun.changed)
+        elif speed := self.prefill.get(model):
+            left = (prompt - read) / speed - (now - begun.changed)
             # Slower than before: say nothing rather than something wrong.
             left = left if left > 0 else None
-        return SlotView(True, prompt, read, slot["cached"], decoded, left, decode)
+        return SlotView(model, True, prompt, read, slot["cached"], decoded, left, decode)

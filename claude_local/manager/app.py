@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from claude_local.fence.server_requests import SESSION
 from claude_local.manager.log import follow, last_lines, shorten
-from claude_local.manager.sessions import fits
+from claude_local.manager.sessions import fits, public
 from claude_local.manager.switch import Running, SwitchError
 from claude_local.manager.switching import Switchboard
 from claude_local.server.client import ServerError
@@ -174,7 +174,7 @@ async def _models(board: Switchboard, request: Request) -> dict[str, Any]:
 
 
 async def _slots(board: Switchboard) -> dict[str, Any]:
-    return await board.metrics() or {"slots": []}
+    return {"slots": await board.slots()}
 
 
 def _session(request: Request) -> int | None:
@@ -184,7 +184,8 @@ def _session(request: Request) -> int | None:
 
 
 async def _sessions(board: Switchboard, private: bool) -> dict[str, Any]:
-    return {"sessions": board.sessions.entries(board.wish.active, private=private)}
+    sessions = board.sessions.entries(board.wish.active)
+    return {"sessions": sessions if private else [public(each) for each in sessions]}
 
 
 async def _report(board: Switchboard, request: Request) -> dict[str, Any]:
@@ -197,12 +198,10 @@ async def _report(board: Switchboard, request: Request) -> dict[str, Any]:
 
 async def _switch(board: Switchboard, request: Request) -> Any:
     body = await _body(request, {"model": str}, {"force": bool})
-    session = _session(request) is not None
-    if session and (await board.status())["state"] == "stopped":
+    session = _session(request)
+    if session is not None and (await board.status())["state"] == "stopped":
         raise SwitchError(409, "the user has stopped the server", fix="llama-local start")
-    # Only the user may leave another session stuck.
-    force = body.get("force", False) and not session
-    running = board.begin(body["model"], _who(request), private=not session, force=force)
+    running = board.begin(body["model"], _who(request), session=session, force=body.get("force", False))
     if "text/event-stream" in request.headers.get("accept", ""):
         return _stream(_stages(running))
     return await running.answer()
@@ -220,7 +219,7 @@ async def _stages(running: Running) -> AsyncIterator[Event]:
 
 async def _cancel(board: Switchboard, request: Request) -> dict[str, Any]:
     await _body(request, {})
-    return {"cancelled": board.cancel()}
+    return {"cancelled": board.cancel(session=_session(request) is not None)}
 
 
 async def _stop(board: Switchboard, request: Request) -> dict[str, Any]:
@@ -257,7 +256,7 @@ async def _events(board: Switchboard, log: Path) -> Response:
 
 
 async def _states(board: Switchboard, active: asyncio.Event) -> AsyncIterator[Event]:
-    """The status, whenever it changes, and the metrics while a model is loaded and something happens.
+    """The status, whenever it changes, and the slots while a model is loaded and something happens.
 
     The router logs each look at the slots, and would write 10 MB a day for nothing. ``active``: the log has news.
     """
@@ -270,9 +269,9 @@ async def _states(board: Switchboard, active: asyncio.Event) -> AsyncIterator[Ev
             active.set()
         if status["state"] == "ready" and active.is_set():
             active.clear()
-            if metrics := await board.metrics():
-                yield "metrics", metrics
-                if any(slot["busy"] for slot in metrics["slots"]):
+            if slots := await board.slots():
+                yield "metrics", {"slots": slots}
+                if any(slot["busy"] for slot in slots):
                     active.set()
         await asyncio.sleep(STATE)
 

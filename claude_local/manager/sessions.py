@@ -24,6 +24,11 @@ def fits(tokens: int, window: int | None) -> bool:
     return window is None or tokens <= max(window, 2 * window - AFTER_COMPACTION)
 
 
+def public(session: dict[str, Any]) -> dict[str, Any]:
+    """An entry of :meth:`Sessions.entries` without what only the user may know."""
+    return {key: session[key] for key in PUBLIC}
+
+
 class Sessions:
     """The sessions with a record in ``directory``, and what they report."""
 
@@ -38,10 +43,11 @@ class Sessions:
         if process in running:
             self._tokens[process] = tokens
 
-    def entries(self, active: str, *, private: bool) -> list[dict[str, Any]]:
+    def entries(self, active: str) -> list[dict[str, Any]]:
         """One entry a session. ``profile``: what it uses; ``own``: it was started with --model, and does not follow
-        ``active``; ``tokens``: of its conversation, None if unknown. ``private``: with workspace and process."""
-        found = [
+        ``active``; ``tokens``: of its conversation, None if unknown. ``workspace`` and ``process`` are for the user
+        alone (:func:`public`)."""
+        return [
             {
                 **asdict(each),
                 "profile": each.profile or active,
@@ -50,4 +56,3 @@ class Sessions:
             }
             for each in running_sessions(self._directory)
         ]
-        return found if private else [{key: each[key] for key in PUBLIC} for each in found]

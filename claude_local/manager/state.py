@@ -22,6 +22,22 @@ def activity(metrics: str) -> tuple[bool, list[str]]:
     return busy, [line for line in lines if line.split(" ")[0].endswith("_total")]
 
 
+def labelled(metrics: dict[str, str]) -> str:
+    """The metrics of several models in one text: each value gets its ``model``, and a metric is described once."""
+    lines: dict[str, list[str]] = {}
+    for model, text in metrics.items():
+        for line in filter(None, text.splitlines()):
+            if line.startswith("#"):
+                about = lines.setdefault(line.split(" ")[2], [])
+                about += [] if line in about else [line]
+            else:
+                sample, _, value = line.rpartition(" ")
+                name, _, labels = sample.rstrip("}").partition("{")
+                labels = ",".join(filter(None, [f'model="{model}"', labels]))
+                lines.setdefault(name, []).append(f"{name}{{{labels}}} {value}")
+    return "".join(f"{line}\n" for about in lines.values() for line in about)
+
+
 class State:
     """The state of the server. ``running``: the switch that runs. ``failure``: why no model could be loaded.
 
@@ -37,9 +53,8 @@ class State:
         self.wish_file = wish_file
         self.running: Running | None = None
         self.failure: str | None = None
-        # The slots as they were last told, and what the metrics said then.
-        self._slots: list[dict[str, Any]] = []
-        self._seen: tuple[str, tuple[bool, list[str]]] | None = None
+        # By model: the slots as they were last told, and what the metrics said then.
+        self._slots: dict[str, tuple[list[dict[str, Any]], tuple[bool, list[str]]]] = {}
 
     @property
     def wish(self) -> Wish:
@@ -114,32 +129,42 @@ class State:
             return await asyncio.to_thread(self.client.router)
         return {}
 
-    async def metrics(self) -> dict[str, Any] | None:
-        """The slots of the active profile: what each reads and writes, in tokens. None unless it is loaded and awake.
+    async def slots(self) -> list[dict[str, Any]]:
+        """The slots of each profile that is loaded and awake: what each reads and writes, in tokens.
 
         A question for the slots wakes a model and keeps it awake, one for the metrics does not. So the slots are asked
         for only when something happened since the last time.
         """
-        model = (await self._states()).get(self.wish.active)
-        if model is None or model.state != "loaded":
-            return None
-        with suppress(ServerError):
-            seen = (model.id, activity(await asyncio.to_thread(self.client.metrics, model.id)))
-            if seen != self._seen or seen[1][0]:
-                self._slots = [slot.as_data() for slot in await asyncio.to_thread(self.client.slots, model.id)]
-                self._seen = seen
-            return {"slots": self._slots}
-        return None
+        known = {}
+        for model, metrics in (await self._metrics()).items():
+            seen = activity(metrics)
+            slots, before = self._slots.get(model, ([], None))
+            with suppress(ServerError):
+                if seen != before or seen[0]:
+                    asked = await asyncio.to_thread(self.client.slots, model)
+                    slots = [{"model": model, **slot.as_data()} for slot in asked]
+                known[model] = slots, seen
+        self._slots = known
+        return [slot for slots, _ in known.values() for slot in slots]
 
     async def prometheus(self) -> str:
-        """llama-server's metrics of the active profile, and whether it is loaded, in Prometheus's text format."""
-        model = (await self._states()).get(self.wish.active)
-        loaded = int(model is not None and model.ready)
-        text = (
-            "# HELP claude_local_model_loaded Whether the active profile is loaded.\n"
-            "# TYPE claude_local_model_loaded gauge\n"
-            f'claude_local_model_loaded{{model="{self.wish.active}"}} {loaded}\n'
+        """llama-server's metrics of each profile that is loaded and awake, and which are loaded, in Prometheus's text
+        format."""
+        states = await self._states()
+        loaded = "".join(
+            f'claude_local_model_loaded{{model="{each}"}} {int(each in states and states[each].ready)}\n'
+            for each in self.profiles()[1]
         )
-        if model is not None and model.state == "loaded":
-            text += await asyncio.to_thread(self.client.metrics, model.id)
-        return text
+        return (
+            "# HELP claude_local_model_loaded Whether the profile is loaded.\n"
+            "# TYPE claude_local_model_loaded gauge\n" + loaded + labelled(await self._metrics())
+        )
+
+    async def _metrics(self) -> dict[str, str]:
+        """llama-server's metrics of each profile that is loaded and awake."""
+        found = {}
+        for model in (await self._states()).values():
+            if model.state == "loaded":
+                with suppress(ServerError):
+                    found[model.id] = await asyncio.to_thread(self.client.metrics, model.id)
+        return found

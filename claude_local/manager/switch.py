@@ -34,8 +34,8 @@ class Stage:
 
 @dataclass
 class Running:
-    """A switch. ``began``: seconds since the epoch. ``private``: see Switchboard.begin. ``seconds``: stage -> seconds
-    that it took."""
+    """A switch. ``began``: seconds since the epoch. ``private``: it is the user's, who may know where sessions work.
+    ``seconds``: stage -> seconds that it took."""
 
     model: str
     who: str

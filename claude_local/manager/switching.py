@@ -20,7 +20,7 @@ from claude_local.fence.messages import printable
 from claude_local.manager import wish as wishes
 from claude_local.manager.log import last_lines
 from claude_local.manager.profiles import Profile
-from claude_local.manager.sessions import Sessions, fits
+from claude_local.manager.sessions import Sessions, fits, public
 from claude_local.manager.state import State
 from claude_local.manager.switch import Running, Stage, SwitchError
 from claude_local.manager.wish import Wish
@@ -69,9 +69,10 @@ class Switchboard(State):
         # Whether the active profile was loaded again after its process failed, and has not been ready since.
         self._tried_again = False
 
-    def begin(self, model: str, who: str, *, private: bool = True, force: bool = False) -> Running:
-        """Begin to make ``model`` the active profile. ``who``: for whom, in words. ``private``: they may know where
-        others work. ``force``: even if a session's conversation does not fit. Raises SwitchError (404, 409).
+    def begin(self, model: str, who: str, *, session: int | None = None, force: bool = False) -> Running:
+        """Begin to make ``model`` the active profile. ``who``: for whom, in words. ``session``: the one that asks, by
+        its process; None for the user. ``force``: even if a session's conversation does not fit; only the user may
+        leave another session stuck. Raises SwitchError (404, 409).
 
         The switch goes on whether or not somebody waits for it (:meth:`Running.answer`, :meth:`Running.stages`).
         """
@@ -80,9 +81,9 @@ class Switchboard(State):
             raise SwitchError(404, f"there is no profile {model!r}", known=sorted(profiles))
         if self.running:
             raise self._busy(self.running)
-        if not force and model != self.wish.active:
-            self._check_conversations(profiles[model], private)
-        self.running = Running(model, who, time.time(), Stage("draining", model), private)
+        if (session is not None or not force) and model != self.wish.active:
+            self._check_conversations(profiles[model], session)
+        self.running = Running(model, who, time.time(), Stage("draining", model), private=session is None)
         self.running.task = asyncio.create_task(self._switch(self.running))
         # Nobody may be waiting for it any more.
         self.running.task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -93,16 +94,21 @@ class Switchboard(State):
         message = f"a switch to {running.model} is running"
         return SwitchError(409, message, model=running.model, who=running.who, since=running.began)
 
-    def _check_conversations(self, profile: Profile, private: bool) -> None:
-        """Raise SwitchError (409) if a session would be stuck with ``profile``."""
+    def _check_conversations(self, profile: Profile, asks: int | None) -> None:
+        """Raise SwitchError (409) if a session would be stuck with ``profile``. ``asks``: the session that asks."""
         window = profile.ctx_size
-        sessions = self.sessions.entries(self.wish.active, private=private)
+        sessions = self.sessions.entries(self.wish.active)
         stuck = [each for each in sessions if not each["own"] and not fits(each["tokens"] or 0, window)]
-        if stuck:
-            theirs = ", ".join(f"{_name(each)} has {each['tokens']:,}" for each in stuck)
-            message = f"{profile.id} takes {window:,} tokens, but {theirs}"
-            fix = f'/compact there, or switch anyway: llama-local switch {profile.id} --force ("force": true)'
-            raise SwitchError(409, message, fix=fix, sessions=stuck)
+        if not stuck:
+            return
+        fix = f"/compact there, or switch anyway: llama-local switch {profile.id} --force"
+        names = [_name(each) for each in stuck]
+        if asks is not None:
+            fix = f"/compact there. Only the user can switch anyway: llama-local switch {profile.id} --force"
+            names = ["this session" if each["process"] == asks else _name(public(each)) for each in stuck]
+            stuck = [public(each) for each in stuck]
+        theirs = ", ".join(f"{name} has {each['tokens']:,}" for name, each in zip(names, stuck, strict=True))
+        raise SwitchError(409, f"{profile.id} takes {window:,} tokens, but {theirs}", fix=fix, sessions=stuck)
 
     async def _switch(self, running: Running) -> dict[str, Any]:
         before = self.wish
@@ -209,7 +215,8 @@ class Switchboard(State):
                 slots[model] = [slot for slot in await asyncio.to_thread(self.client.slots, model) if slot.busy]
         models = [model for model in loaded if slots.get(model)] or loaded
         busy = [slot for model in models for slot in slots.get(model, [])]
-        users = [each for each in self.sessions.entries(self.wish.active, private=private) if each["profile"] in models]
+        users = [each for each in self.sessions.entries(self.wish.active) if each["profile"] in models]
+        users = users if private else [public(each) for each in users]
         progress = f" ({', '.join(map(_progress, busy))})" if busy else ""
         whose = f"; {', '.join(map(_name, users))} may be waiting for it" if users else ""
         message = f"{', '.join(models)} still answers a request after {self._drain:.0f} s{progress}{whose}"
@@ -229,10 +236,13 @@ class Switchboard(State):
         except (SwitchError, ServerError) as second:
             self.failure = f"{error}, and {before.active} could not be loaded again: {second}"
 
-    def cancel(self) -> bool:
-        """End the switch that runs; False when there is none. The former profile is loaded again."""
+    def cancel(self, *, session: bool = False) -> bool:
+        """End the switch that runs; False when there is none. The former profile is loaded again. ``session``: a
+        session asks. It can end a session's switch only: SwitchError (409) for the user's."""
         if self.running is None:
             return False
+        if session and self.running.private:
+            raise SwitchError(409, f"the user switches to {self.running.model}, and only they can cancel it")
         self.running.cancelled = True
         return True
 

@@ -20,7 +20,8 @@ FEW = 512
 class Turn:
     """A request that was answered. ``cached``, ``computed``, ``decoded``: tokens of its prompt that were there, tokens
     that were read, and tokens of the answer. ``read_ms``, ``decode_ms``: milliseconds for the last two. ``cause``: why
-    most of a prompt had to be read, as far as the log tells it; empty for a hit, and where it was short."""
+    most of a prompt had to be read, as far as the log tells it; empty for a hit, and where it was short. ``model``: its
+    id, empty if these lines do not name it."""
 
     cached: int
     computed: int
@@ -28,6 +29,7 @@ class Turn:
     read_ms: float
     decode_ms: float
     cause: str = ""
+    model: str = ""
 
     @property
     def seconds(self) -> float:
@@ -49,8 +51,9 @@ class Turn:
         return {**asdict(self), "read_speed": self.read_speed, "decode_speed": self.decode_speed}
 
 
-# The router puts the port of the model's process before its lines.
-_LINE = re.compile(r"^(?P<model>\[\d+\])? ?[\d.]+ \w slot .* id +(?P<slot>\d+) \| task -?\d+ \| (?P<message>.*)")
+# The router puts the port of the model's process before its lines, and says which model it is at each request.
+_PORT = re.compile(r" proxying request to model (\S+) on port (\d+)$")
+_LINE = re.compile(r"^(?:\[(?P<port>\d+)\])? ?[\d.]+ \w slot .* id +(?P<slot>\d+) \| task -?\d+ \| (?P<message>.*)")
 _CHOSEN = re.compile(r"selected slot by (LRU|LCP)[^\d-]+(-?[\d.]+)")
 _TIME = re.compile(r" *(prompt eval|eval) time = +([\d.]+) ms / +(\d+) tokens")
 _END = re.compile(r"stop processing: n_tokens = (\d+)")
@@ -69,12 +72,15 @@ class TurnReader:
 
     def __init__(self) -> None:
         self._requests: dict[tuple[str | None, str], _Request] = {}
+        self._models: dict[str | None, str] = {}
 
     def read(self, line: str) -> Turn | None:
         """The turn that ends with this line."""
+        if named := _PORT.search(line):
+            self._models[named[2]] = named[1]
         if not (found := _LINE.match(line)):
             return None
-        slot, message = (found["model"], found["slot"]), found["message"]
+        slot, message = (found["port"], found["slot"]), found["message"]
         request = self._requests.setdefault(slot, _Request())
         if match := _CHOSEN.match(message):
             self._requests[slot] = _Request((match[1], float(match[2])))
@@ -82,7 +88,7 @@ class TurnReader:
             request.times[match[1]] = float(match[2]), int(match[3])
         elif match := _END.match(message):
             del self._requests[slot]
-            return _turn(request, int(match[1]))
+            return _turn(request, int(match[1]), self._models.get(found["port"], ""))
         return None
 
 
@@ -92,7 +98,7 @@ def turns(log: Iterable[str]) -> list[Turn]:
     return [turn for line in log if (turn := reader.read(line))]
 
 
-def _turn(request: _Request, total: int) -> Turn | None:
+def _turn(request: _Request, total: int, model: str) -> Turn | None:
     """``total``: tokens in the slot at the end: the whole prompt, and the answer but its last token."""
     if request.times.keys() != {"prompt eval", "eval"}:
         return None
@@ -100,7 +106,7 @@ def _turn(request: _Request, total: int) -> Turn | None:
     cached = max(0, total - computed - max(0, decoded - 1))
     hit = computed < FEW or cached >= HIT * (cached + computed)
     cause = "" if hit else _cause(*request.chosen, cached)
-    return Turn(cached, computed, decoded, read_ms, decode_ms, cause)
+    return Turn(cached, computed, decoded, read_ms, decode_ms, cause, model)
 
 
 def _cause(by: str, number: float, cached: int) -> str:

@@ -21,7 +21,7 @@ MODELS = [
     {"id": "large", "name": "Large One", "ctx_size": 65536},
 ]
 READY = {"model": "small", "state": "ready", "status": "Small One answers", "progress": 1.0}
-IDLE = {"busy": False, "prompt": 900, "processed": 900, "cached": 0, "decoded": 5}
+IDLE = {"model": "small", "busy": False, "prompt": 900, "processed": 900, "cached": 0, "decoded": 5}
 # What Claude Code 2.1.330 gives a status line on stdin, as far as it matters here.
 SESSION: dict[str, Any] = {
     "model": {"id": "claude-local", "display_name": "At The Start"},
@@ -163,11 +163,14 @@ def test_a_switch_shows_its_progress(installed: Path, manager: Manager) -> None:
 
 
 def test_a_prompt_that_is_being_read_shows_how_far(installed: Path, manager: Manager) -> None:
-    manager.slots = [{"busy": True, "prompt": 12_900, "processed": 3_200, "cached": 5_000, "decoded": 0}]
+    reading = {"model": "small", "busy": True, "prompt": 12_900, "processed": 3_200, "cached": 5_000, "decoded": 0}
+    manager.slots = [{**reading, "model": "large", "cached": 0}, reading]
     line = shown(installed, NO_COLOR="1", CLAUDE_LOCAL_MANAGER=manager.port)
     assert line == "NO FENCE · Small One · 5k of 32k tokens · reading 8k of 13k (63 %)\n"
-    manager.slots[0]["decoded"] = 1
+    reading["decoded"] = 1
     assert "reading" not in shown(installed, NO_COLOR="1", CLAUDE_LOCAL_MANAGER=manager.port)
+    own = {**SESSION, "model": {"id": "large"}}
+    assert "reading 3k of 13k" in shown(installed, own, NO_COLOR="1", CLAUDE_LOCAL_MANAGER=manager.port)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def test_status_fits_a_screen_and_tells_what_the_model_does(manager: Manager) ->
     done = run(manager, "status")
     assert done.returncode == 0 and len(done.stdout.splitlines()) < 20
     assert "Small (small), 5,000 tokens of context" in done.stdout
-    assert "reads a prompt: 40 of 100 tokens" in done.stdout
+    assert "slot      reads a prompt: 40 of 100 tokens" in done.stdout
+    assert "slot      large: reads a prompt: 40 of 100 tokens" in done.stdout
     assert "large (in memory), broken" in done.stdout
 
 

@@ -60,9 +60,12 @@ def switch(stage: str, progress: float | None = None, left: float | None = None)
     }  # fmt: skip
 
 
-def slot(busy: bool = True, prompt: int = 0, processed: int = 0, cached: int = 0, decoded: int = 0) -> dict[str, Any]:
+def slot(
+    busy: bool = True, prompt: int = 0, processed: int = 0, cached: int = 0, decoded: int = 0, model: str = CODER
+) -> dict[str, Any]:
     return {
-        "id": 0, "busy": busy, "prompt": prompt, "processed": processed, "cached": cached, "decoded": decoded
+        "model": model, "id": 0, "busy": busy, "prompt": prompt, "processed": processed, "cached": cached,
+        "decoded": decoded,
     }  # fmt: skip
 
 
@@ -206,7 +209,7 @@ SCENES = {
             "status": status(model=SMALL),
             "models": models(SMALL),
             "sessions": SESSIONS[:1],
-            "slots": [slot(prompt=12900, processed=8200)],
+            "slots": [slot(prompt=12900, processed=8200, model=SMALL)],
         },
         **NO_GPU,
     ),

@@ -164,6 +164,25 @@ def test_a_refused_switch_is_a_line(tmp_path: Path) -> None:
     play(SCENES["answering"], tmp_path, act)
 
 
+def test_a_switch_that_a_session_could_not_follow_asks_first(tmp_path: Path) -> None:
+    async def act(shown: Stage) -> None:
+        assert shown.manager
+        refused = {"error": "it takes 5 tokens, but the session in ~/shop has 9", "fix": "/compact", "sessions": [{}]}
+        shown.manager.answers["/switch"] = 409, refused
+        for key in ("n", "y"):
+            await shown.open_picker()
+            await shown.press("enter")
+            await shown.until(lambda: "the session in ~/shop has 9" in shown.screen and "y yes" in shown.screen)
+            await shown.press(key)
+            await shown.until(lambda: "✗ it takes 5 tokens" in shown.message and "/compact" in shown.message)
+            shown.app.say("")
+        assert shown.manager.posts == [
+            ("/switch", {"model": CODER}), ("/switch", {"model": CODER}), ("/switch", {"model": CODER, "force": True})
+        ]  # fmt: skip
+
+    play(SCENES["answering"], tmp_path, act)
+
+
 def test_search_filter_and_lines_outlive_a_restart_of_the_management_api(tmp_path: Path) -> None:
     async def act(shown: Stage) -> None:
         log, manager = shown.app.log_view, shown.manager

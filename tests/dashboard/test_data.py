@@ -42,6 +42,27 @@ def test_a_new_prompt_is_timed_from_its_own_start_at_the_speed_of_the_last_one()
     assert new.seconds_left == 10
 
 
+def test_each_model_has_a_speed_of_its_own() -> None:
+    watch = SlotWatch()
+    for model, seconds in (("a", 1), ("b", 10)):
+        watch.look([slot(prompt=1000, model=model)], 0)
+        watch.look([slot(prompt=1000, processed=1000, model=model)], seconds)
+    both = watch.look([slot(prompt=5000, model="a"), slot(prompt=5000, model="b")], 50)
+    assert [each.seconds_left for each in both] == [5, 50]
+
+
+def test_the_slots_of_two_models_are_told_apart() -> None:
+    picture = Picture(Files(Paths(home="/h", model_dir="/m", bin_dir="/b")))
+    picture.status = {"state": "ready", "model": "a", "model_name": "A", "ctx_size": 1000}
+    reads = slot(prompt=900, processed=40, model="b")
+    picture.take("metrics", {"slots": [slot(False, prompt=100, model="a"), reads]}, 0)
+    text = panels.sessions(picture, 60).plain
+    assert text.startswith("a\nthe slot is idle\nb\nreads") and "40 / 900" in text
+    assert "100 used (10%)" in panels.model(picture, 60).plain
+    picture.take("metrics", {"slots": [reads]}, 0)
+    assert panels.sessions(picture, 60).plain.startswith("reads")
+
+
 def test_the_speed_of_an_answer_is_that_of_its_tokens() -> None:
     watch = SlotWatch()
     watch.look([slot(prompt=10, processed=10, decoded=5)], 1)

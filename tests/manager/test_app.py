@@ -96,7 +96,7 @@ def test_events_tell_the_state_the_slots_and_the_log(manager: Manager) -> None:
         assert first[0] == "event: status" and json.loads(first[1].removeprefix("data: "))["state"] == "ready"
         assert first[2] == "event: metrics"
         slot = json.loads(first[3].removeprefix("data: "))["slots"][0]
-        assert (slot["prompt"], slot["processed"], slot["busy"]) == (100, 40, True)
+        assert (slot["model"], slot["prompt"], slot["processed"], slot["busy"]) == ("small", 100, 40, True)
         with open(manager.folder / "server.log", "a") as file:
             file.write("a line\n")
         assert 'data: {"line": "a line"}' in islice(lines, 40)
@@ -124,8 +124,20 @@ def test_an_idle_server_is_not_asked_for_its_slots_again_and_again(
 
 
 def test_metrics_are_llama_servers_and_say_which_profile_is_loaded(manager: Manager) -> None:
+    manager.router.metrics = (
+        "# HELP llamacpp:a_total A.\n# TYPE llamacpp:a_total counter\nllamacpp:a_total 1\n"
+        'llamacpp:b_total{position="0"} 2\n'
+    )
+    manager.router.models["large"]["status"] = {"value": "loaded"}
     text = manager.get("/metrics").text
-    assert 'claude_local_model_loaded{model="small"} 1' in text and "llamacpp:requests_processing 1" in text
+    assert 'claude_local_model_loaded{model="small"} 1\n' in text
+    assert 'claude_local_model_loaded{model="broken"} 0\n' in text
+    # In Prometheus's format, the values of one metric come together, after its description.
+    assert text.endswith(
+        "# HELP llamacpp:a_total A.\n# TYPE llamacpp:a_total counter\n"
+        'llamacpp:a_total{model="small"} 1\nllamacpp:a_total{model="large"} 1\n'
+        'llamacpp:b_total{model="small",position="0"} 2\nllamacpp:b_total{model="large",position="0"} 2\n'
+    )
 
 
 def test_asking_does_not_wake_a_sleeping_model(manager: Manager) -> None:
@@ -146,6 +158,14 @@ def test_whoever_looks_on_does_not_keep_an_idle_model_awake(manager: Manager) ->
     router.metrics = "llamacpp:requests_processing 1\nllamacpp:prompt_tokens_total 9\n"
     manager.get("/slots"), manager.get("/slots")
     assert router.slots_asked == 4
+
+
+def test_the_slots_are_those_of_all_models_in_memory(manager: Manager) -> None:
+    manager.router.models["large"]["status"] = {"value": "loaded"}
+    slots = manager.get("/slots").json()["slots"]
+    assert [(each["model"], each["id"], each["prompt"]) for each in slots] == [("small", 0, 100), ("large", 0, 100)]
+    manager.router.models["small"]["status"] = {"value": "sleeping"}
+    assert [each["model"] for each in manager.get("/slots").json()["slots"]] == ["large"]
 
 
 def test_the_description_names_every_path(manager: Manager) -> None:

@@ -34,9 +34,11 @@ def test_a_switch_that_a_session_could_not_follow_is_refused_until_it_has_compac
         assert "/home/a/app has 9,109" in refused.json()["error"] and "/compact" in refused.json()["fix"]
         assert "/home/b/own" not in refused.text, "it keeps its own model"
         from_a_session = manager.post("/switch", {"model": "large"}, headers={SESSION: str(process)})
-        assert (
-            from_a_session.status_code == 409 and "9,109" in from_a_session.text and "/home" not in from_a_session.text
-        )
+        assert from_a_session.status_code == 409 and "/home" not in from_a_session.text
+        assert "this session has 9,109" in from_a_session.json()["error"]
+        assert "Only the user can switch anyway" in from_a_session.json()["fix"]
+        from_another = manager.post("/switch", {"model": "large"}, headers={SESSION: str(own)})
+        assert "a session has 9,109" in from_another.json()["error"] and "/home" not in from_another.text
         report(manager, process, 0)
         assert manager.post("/switch", {"model": "large"}).status_code == 200
 

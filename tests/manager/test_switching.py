@@ -193,6 +193,20 @@ def test_a_switch_can_be_cancelled(manager: Manager) -> None:
     assert manager.post("/switch/cancel").json() == {"cancelled": False}
 
 
+@pytest.mark.parametrize("begins", [{}, {SESSION: "1"}], ids=["the user's", "a session's"])
+def test_a_session_can_cancel_a_sessions_switch_and_not_the_users(manager: Manager, begins: dict[str, str]) -> None:
+    manager.router.load_seconds = 1
+    answers: list[requests.Response] = []
+    thread = threading.Thread(
+        target=lambda: answers.append(manager.post("/switch", {"model": "large"}, headers=begins))
+    )
+    thread.start()
+    until(lambda: manager.router.loads[-1] == "large")
+    cancel = manager.post("/switch/cancel", headers={SESSION: "2"})
+    thread.join()
+    assert (cancel.status_code, answers[0].status_code) == ((200, 409) if begins else (409, 200))
+
+
 def test_a_full_disk_fails_the_switch_and_the_former_profile_is_back(
     manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from claude_local.server.turns import Turn, turns
 def test_the_turns_of_a_log_have_their_tokens_and_speeds() -> None:
     """As b11434 logs them; the second one found 4,852 tokens in its slot."""
     log = """\
+0.10.000.000 I srv  proxy_reques: proxying request to model small on port 48547
 [48547] 0.13.581.546 I slot print_timing: id  0 | task 0 | prompt eval time =    3209.89 ms /    22 tokens (  145.90 ms)
 [48547] 0.13.581.566 I slot print_timing: id  0 | task 0 |        eval time =       0.00 ms /     1 tokens (    0.00 ms)
 [48547] 0.13.581.567 I slot print_timing: id  0 | task 0 |       total time =    3209.89 ms /    23 tokens
@@ -17,7 +18,7 @@ def test_the_turns_of_a_log_have_their_tokens_and_speeds() -> None:
 [48547] 0.33.581.566 I slot print_timing: id  0 | task 5 |        eval time =    1000.00 ms /    21 tokens (   50.00 ms)
 [48547] 0.33.581.599 I slot      release: id  0 | task 5 | stop processing: n_tokens = 4922, truncated = 0"""
     first, second = turns(log.splitlines())
-    assert first == Turn(0, 22, 1, 3209.89, 0.0) and first.decode_speed is None
+    assert first == Turn(0, 22, 1, 3209.89, 0.0, model="small") and first.decode_speed is None
     assert (second.cached, second.computed, second.decoded) == (4852, 50, 21)
     assert (second.read_speed, second.decode_speed) == (100.0, 21.0)
 
