@@ -14,11 +14,18 @@ from typing import Any
 
 import pytest
 
+from claude_local.bench.trials import SECTION
 from claude_local.paths import Paths
+from claude_local.server.presets import section
 from tests.cli.documented import example, lacks
 from tests.cli.test_command_line import PROJECT, llama_local
 from tests.manager.scripted_router import ScriptedRouter, until
 from tests.manager.stand import TOKEN, Manager
+
+PRESETS = (
+    "version = 1\n\n[small]\nalias = claude-local\nmodel = /models/small.gguf\nctx-size = 32768\n"
+    "cache-disk = /var/small\ntemp = 0\n\n[large]\nmodel = /models/large.gguf\nfit = on\n"
+)
 
 
 class Server(ScriptedRouter):
@@ -35,7 +42,11 @@ class Server(ScriptedRouter):
         self.reading = threading.Event()
         self.read: list[tuple[str, int, bool]] = []
         self.keeps: Path | None = None
-        self.stuck = False
+        self.stuck = self.tires = False
+        self.presets = Path()
+        # The section of a trial, and those that there were.
+        self.trial: dict[str, str] = {}
+        self.tried: list[dict[str, str]] = []
 
     def _answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         match path:
@@ -43,6 +54,12 @@ class Server(ScriptedRouter):
                 return 500, {"error": {"message": "it does not end"}}
             case "/models/unload" if self.keeps and self.read:
                 self.keeps.write_bytes(bytes(24))
+            case "/models" if query:
+                self.trial = section(self.presets.read_text(), SECTION)
+                self.tried += [self.trial] if self.trial else []
+                return 200, {"data": []}
+            case "/props" if "claude-local-trial" in query.get("model", []) and self.trial.get("flash-attn") == "off":
+                return 500, {"error": {"message": "[/no] flash attention"}}
             case "/slots":
                 return 200, [{"id": 0, "is_processing": self.busy_slot}]
             case "/props" if query:
@@ -61,9 +78,11 @@ class Server(ScriptedRouter):
             cached += 1
         self.slot = prompt
         self.read.append((body["model"], len(prompt), body["cache_prompt"]))
+        self.prefill *= 0.9 if self.tires else 1
         computed, decoded = len(prompt) - cached, body["n_predict"]
+        prefill = self.prefill * (1.5 if self.trial.get("ubatch-size") == "1024" else 1)
         return {
-            "cache_n": cached, "prompt_n": computed, "prompt_ms": computed / self.prefill * 1000,
+            "cache_n": cached, "prompt_n": computed, "prompt_ms": computed / prefill * 1000,
             "predicted_n": decoded, "predicted_ms": decoded / self.decode * 1000,
         }  # fmt: skip
 
@@ -71,10 +90,12 @@ class Server(ScriptedRouter):
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
     paths = Paths(home=str(tmp_path), model_dir="", bin_dir="")
-    for path, text in ((paths.token, TOKEN), (paths.profiles, json.dumps({"profiles": {"large": {"tools": "lean"}}}))):
-        Path(path).parent.mkdir(parents=True)
+    placed = json.dumps({"profiles": {"large": {"tools": "lean"}}})
+    for path, text in ((paths.token, TOKEN), (paths.profiles, placed), (paths.presets, PRESETS)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
     with Server("small", "large") as server, Manager(tmp_path, server) as manager:
+        server.presets = Path(paths.presets)
         until(lambda: manager.state() == "ready")
         yield manager
 
@@ -173,11 +194,44 @@ def test_it_grades_tasks_through_claude_local(manager: Manager) -> None:
     assert "right: 1 open, 0 held out, of 20" in shown and "fault   explain: no result, exit status 1" in shown
 
 
+def test_flags_are_tried_one_at_a_time_and_the_better_ones_are_told(manager: Manager) -> None:
+    done = bench(manager, "--flags")
+    assert done.returncode == 0
+    assert done.stdout.endswith("in models.conf, below [small], then ./provision:\n  ubatch-size = 1024\n")
+    assert "HTTP 500: [/no] flash attention" in done.stdout, "flags that do not load are no end"
+    assert "as deployed" in done.stderr and " left\n" in done.stderr
+    tried = manager.router.tried
+    deployed = {"model": "/models/small.gguf", "ctx-size": "2048", "temp": "0", "cache-ram": "0"}
+    assert tried[0] == tried[-1] == deployed, "with no alias, and nothing of it is kept in files"
+    changes = [dict(each.items() - deployed.items()) for each in tried[1:-1]]
+    assert {"ubatch-size": "256"} in changes and {"cache-type-k": "q8_0", "cache-type-v": "q8_0"} in changes
+    assert all(len({key.removesuffix("-k").removesuffix("-v") for key in each}) == 1 for each in changes)
+    assert manager.router.presets.read_text() == PRESETS and manager.router.trial == {}
+    assert manager.router.alias() == "small" and manager.state() == "ready"
+    told = json.loads(bench(manager, "--flags", "--json").stdout)
+    assert lacks(example("bench --flags"), told) == []
+    assert [each["flags"] for each in told["better"]] == [{"ubatch-size": "1024"}]
+    manager.router.tires = True
+    tired = bench(manager, "--flags")
+    assert tired.returncode == 1 and tired.stderr.endswith("  Fix: llama-local bench --flags small\n")
+    assert "as deployed" in tired.stdout and "models.conf" not in tired.stdout
+
+
+def test_a_profile_on_a_gpu_and_a_busy_one_are_left_alone(manager: Manager) -> None:
+    on_gpu = bench(manager, "large", "--flags")
+    assert on_gpu.returncode == 1 and on_gpu.stderr.endswith("  Fix: llama-local bench\n")
+    manager.router.busy_slot = True
+    assert bench(manager, "--flags").stderr.endswith("  Fix: llama-local status\n")
+    assert bench(manager, "--flags", "--tasks").returncode == 2
+    assert manager.state() == "ready" and manager.router.tried == []
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("words", [["large"], ["--flags"]])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_ended_loads_the_active_model_again(manager: Manager, number: int) -> None:
+def test_a_run_that_is_ended_loads_the_active_model_again(manager: Manager, number: int, words: list[str]) -> None:
     manager.router.hold.clear()
-    words = [sys.executable, "-m", "claude_local.cli", *ports(manager), "bench", "large"]
+    words = [sys.executable, "-m", "claude_local.cli", *ports(manager), "bench", *words]
     env = {**os.environ, "HOME": str(manager.folder), "PYTHONPATH": str(PROJECT)}
     with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert manager.router.reading.wait(20)
@@ -186,3 +240,4 @@ def test_a_run_that_is_ended_loads_the_active_model_again(manager: Manager, numb
         assert process.wait(60) == 130
     manager.router.hold.set()
     assert manager.router.alias() == "small" and manager.state() == "ready"
+    assert manager.router.presets.read_text() == PRESETS and manager.router.trial == {}

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.machine import HOME
+from claude_local.bench.trials import SECTION, Trials
+from claude_local.server.client import LlamaClient
+from tests.integration.machine import HOME, SHARE
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("deployed")]
 
@@ -62,3 +64,15 @@ def test_the_timings_of_a_bench_are_the_servers_own() -> None:
     assert first["warm_cached"] >= first["tokens"] - 256 and 0 < first["warm_seconds"] < first["cold_seconds"]
     assert run["load_seconds"] > 0 and first["cold_seconds"] + 512 / speed["prefill"] + 48 / speed["decode"] < seconds
     assert speed["prefill"] > speed["decode"] > 0
+
+
+def test_a_trial_of_a_flag_runs_in_the_deployed_server_and_leaves_nothing() -> None:
+    (small,) = [each["id"] for each in told("models")["profiles"] if each["id"].endswith("0.5b")]
+    presets, token = SHARE / "server/presets.ini", (HOME / ".config/claude-local/token").read_text().strip()
+    before, server = presets.read_bytes(), LlamaClient("http://127.0.0.1:8080", token)
+    with Trials(server, presets, small) as trying:
+        trial = trying.run({"ubatch-size": "256"})
+        assert server.router()[SECTION].ready
+        assert trying.run({"model": "/models/missing.gguf"}).problem
+    assert trial.prefill and trial.decode and trial.prefill > trial.decode
+    assert presets.read_bytes() == before and SECTION not in server.router()
