@@ -6,6 +6,7 @@
     sudo .venv/bin/python benchmarks/switching.py kill dockerd       # a Docker daemon of its own, killed ten times
     .venv/bin/python benchmarks/switching.py time                    # stages of a switch, beside llama-server's load
     .venv/bin/python benchmarks/switching.py time --deployed         # the same with the deployed profiles
+    .venv/bin/python benchmarks/switching.py time --deployed --tokens 8000     # in long conversations
     .venv/bin/python benchmarks/switching.py sessions                # loads of two sessions on two profiles
 
 A deployed machine is needed: its images, its runtime, and for ``--deployed`` its models. The benchmark runs containers
@@ -16,6 +17,7 @@ status 1 when a request was lost, a state was wrong, or a switch costs more than
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import subprocess
 import sys
@@ -34,7 +36,7 @@ from tests.two_containers import deployed_images, prepare, two_containers  # noq
 
 NAMES = ("alpha", "bravo", "carol")
 # Of a switch, in their order; and seconds that it may take beyond the load.
-STAGES = ("draining", "saving", "unloading", "loading", "restoring", "ready")
+STAGES = ("draining", "saving", "unloading", "loading", "ready")
 LIMIT = 1.0
 VICTIMS = ("manager", "server", "child", "dockerd")
 
@@ -51,6 +53,7 @@ def main() -> int:
     parser.add_argument(
         "--deployed", action="store_true", help="time, sessions: the deployed profiles, not tiny models"
     )
+    parser.add_argument("--tokens", type=int, default=0, help="time: of the conversation that each model has")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
@@ -67,7 +70,7 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
     if options.what == "load":
         return load(folder, options.rounds or 200)
     if options.what == "time":
-        return times(folder, options.rounds or 6, options.deployed)
+        return times(folder, options.rounds or 6, options.deployed, options.tokens)
     if options.what == "sessions":
         return sessions(folder, options.rounds or 10, options.deployed)
     return kill(folder, options.victims or VICTIMS[:3], options.rounds or 10)
@@ -106,8 +109,8 @@ def kill(folder: Path, victims: Sequence[str], rounds: int) -> int:
     return 1 if wrong else 0
 
 
-def times(folder: Path, switches: int, deployed: bool) -> int:
-    """The table of a switch's stages, for each profile in turn."""
+def times(folder: Path, switches: int, deployed: bool, tokens: int) -> int:
+    """The table of a switch's stages, for each profile in turn, in conversations of so many tokens."""
     pair = prepare(folder, NAMES[:2], deployed_images())
     pair = real_models(pair) if deployed else pair
     try:
@@ -116,15 +119,20 @@ def times(folder: Path, switches: int, deployed: bool) -> int:
         # The second load reads the file from the page cache, as a switch does.
         bare = {name: statistics.median([bare_load(pair, name) for _ in range(3)][1:]) for name in names}
         pair.switch(names[0]).raise_for_status()
-        rows = [timed_switch(pair, name, bare[name]) for name in (names[1:] + names[:1]) * (switches // len(names))]
+        order = (names[1:] + names[:1]) * (switches // len(names))
+        rows = [timed_switch(pair, name, bare[name], tokens) for name in order]
+        log = (pair.folder / "log/server.log").read_text()
     finally:
         pair.remove()
     stages = sorted({stage for row in rows for stage in row.stages}, key=list(STAGES).index)
-    print(f"| to | {' | '.join(stages)} | whole switch | load alone | overhead | first token |")
-    print("|---|" + "---|" * (len(stages) + 4))
+    print(f"| to | {' | '.join(stages)} | whole switch | load alone | overhead | restored | first token |")
+    print("|---|" + "---|" * (len(stages) + 5))
     for row in rows:
-        cells = [*(row.stages.get(stage, 0.0) for stage in stages), row.total, row.bare, row.overhead, row.first_token]
-        print(f"| {row.model} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
+        cells = [*(row.stages.get(stage, 0.0) for stage in stages), row.total, row.bare, row.overhead]
+        restored = f"{row.restored[0]:,} tokens in {row.restored[1]:.2f}"
+        print(f"| {row.model} | {' | '.join(f'{cell:.2f}' for cell in cells)} | {restored} | {row.first_token:.2f} |")
+    for size in re.findall(r"wrote \S+session (\(.*\))", log):
+        print(f"saved: {size}")
     return 1 if statistics.median(row.overhead for row in rows) > LIMIT else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ QUESTION = "Answer with one word: yes or no?"
 @dataclass(frozen=True)
 class Times:
     """Seconds of one switch to ``model``. ``bare``: of the router's load alone, without a switch. ``total``: until the
-    answer to POST /switch. ``stages``: as the answer tells them. ``first_token``: of a short question after it."""
+    answer to POST /switch. ``stages``: as the answer tells them. ``first_token``: of a question after it.
+    ``restored``: tokens that llama-server read from a file for it, and the seconds of that, by its log."""
 
     model: str
     bare: float
     total: float
     stages: dict[str, float]
     first_token: float
+    restored: tuple[int, float]
 
     @property
     def overhead(self) -> float:
@@ -47,21 +50,28 @@ def bare_load(pair: Pair, model: str) -> float:
     return time.monotonic() - began
 
 
-def timed_switch(pair: Pair, model: str, bare: float) -> Times:
-    """Switch to ``model`` from another one that has just answered."""
-    first_token(pair)
+def timed_switch(pair: Pair, model: str, bare: float, tokens: int = 0) -> Times:
+    """Switch to ``model`` from another one that has just answered, in a conversation of at least ``tokens`` tokens."""
+    first_token(pair, tokens)
     began = time.monotonic()
     answer = pair.switch(model)
     total = time.monotonic() - began
     answer.raise_for_status()
-    return Times(model, bare, total, answer.json()["seconds"], first_token(pair))
+    log = pair.folder / "log/server.log"
+    before = len(log.read_text())
+    first = first_token(pair, tokens)
+    read = re.search(r"read a prompt of (\d+) tokens from a file in ([\d.]+) ms", log.read_text()[before:])
+    restored = (int(read[1]), float(read[2]) / 1000) if read else (0, 0.0)
+    return Times(model, bare, total, answer.json()["seconds"], first, restored)
 
 
-def first_token(pair: Pair) -> float:
-    """Seconds until the first token of an answer of the active model."""
-    body = {"model": "claude-local", "max_tokens": 1, "messages": [{"role": "user", "content": QUESTION}]}
+def first_token(pair: Pair, tokens: int = 0) -> float:
+    """Seconds until the first token of an answer of the active model, after a text of about ``tokens`` tokens. The
+    question is another one each time, so the conversation is one that no file has."""
+    asked = f"{' word' * tokens}\n{QUESTION} {time.monotonic()}"
+    body = {"model": "claude-local", "max_tokens": 1, "messages": [{"role": "user", "content": asked}]}
     began = time.monotonic()
-    for name, _ in pair.llama.stream("/v1/messages", {**body, "stream": True}):
+    for name, _ in pair.llama.stream("/v1/messages", {**body, "stream": True}, timeout=900):
         if name == "content_block_delta":
             return time.monotonic() - began
     raise AssertionError("no token came")

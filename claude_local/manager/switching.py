@@ -25,11 +25,12 @@ from claude_local.manager.state import State
 from claude_local.manager.switch import Running, Stage, SwitchError
 from claude_local.manager.wish import Wish
 from claude_local.server.client import UNLOAD, LlamaClient, Model, ServerError, Slot
-from claude_local.server.log import last_messages
+from claude_local.server.log import last_messages, saving
 from claude_local.server.presets import ACTIVE
 
-# Seconds between two looks at the router during a switch.
-LOOK = 0.1
+# Seconds between two looks at the router during a switch, and lines of its log that tell about an unload: fewer than a
+# load writes.
+LOOK, LINES = 0.1, 40
 # Seconds that running answers of the former profile get, and that a load may take.
 DRAIN, LOAD = 120.0, 600.0
 
@@ -190,7 +191,10 @@ class Switchboard(State):
             expected = self.wish.expected_seconds(model)
             left = None if expected is None else round(expected * (1 - (target.progress or 0.0)), 1)
             return Stage("loading", model, target.progress, left)
-        return Stage("draining" if busy else "unloading", model, None, self.wish.expected_seconds(model))
+        saves = not busy and saving(last_lines(self._log, LINES)[0])
+        return Stage(
+            "draining" if busy else "saving" if saves else "unloading", model, None, self.wish.expected_seconds(model)
+        )
 
     async def _check(self, running: Running, models: dict[str, Model], accepted: bool, seconds: float) -> None:
         """Raise SwitchError when the switch cannot succeed any more. ``accepted``: the router began to load."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # In the router's line about each request that it hands on; a look at the slots is one.
 PROXIED = "proxy_reques: proxying request to model"
 SMALLER = "give the profile a smaller CTX_SIZE"
+# A model's process (b11434 with files/image/patches) writes its conversations between the first of these and another.
+_ASKED_TO_END, _SAVED = "exit command received", ("cleaning up before exit", "exited with status")
 
 # Regular expression for a message of llama-server (b11434) -> what helps. The first match counts.
 _ADVICE = {
@@ -59,6 +61,16 @@ def advice(log: Iterable[str], container: str, *, out_of_memory: bool = False) -
     if out_of_memory or "exited with status" in text:
         return f"the model's process was killed, probably out of memory: raise server_memory_mib, or {SMALLER}"
     return f"if it only needs more time, raise server_start_timeout; docker logs {container} shows the whole log"
+
+
+def saving(log: Sequence[str]) -> bool:
+    """Whether a model that must end is still writing its conversations to files, by these last lines."""
+    for line in reversed(log):
+        if any(each in line for each in _SAVED):
+            return False
+        if _ASKED_TO_END in line:
+            return True
+    return False
 
 
 def last_messages(log: Iterable[str], count: int = 12) -> list[str]:

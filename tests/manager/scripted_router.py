@@ -26,6 +26,7 @@ class ScriptedRouter:
             name: {"id": name, "aliases": [], "status": {"value": "unloaded"}} for name in names
         }
         self.load_seconds = load_seconds
+        self.unload_seconds = 0.0
         self.at_once = at_once
         self.fails: set[str] = set()
         self.missing: set[str] = set()
@@ -76,6 +77,7 @@ class ScriptedRouter:
                 idle = [other for other in held if other != self.busy]
                 if not idle:
                     return 500, {"error": {"message": "model limit reached, try again later"}}
+                time.sleep(self.unload_seconds)
                 self.models[min(idle, key=self._last_load)]["status"] = {"value": "unloaded"}
             self.models[name]["status"] = {"value": "loading", "progress": {"value": 0.5}}
             self.loads.append(name)

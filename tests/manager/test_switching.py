@@ -65,6 +65,21 @@ def test_the_stages_of_a_switch_come_as_events(manager: Manager) -> None:
     assert events[-1][0] == "done" and events[-1][1]["model"] == "large"
 
 
+@pytest.mark.parametrize(("last", "stage"), [("exiting...", "saving"), ("cleaning up before exit...", "unloading")])
+def test_the_former_model_saves_its_conversations_first_as_its_log_tells(
+    manager: Manager, last: str, stage: str
+) -> None:
+    manager.router.unload_seconds = 0.5
+    with (manager.folder / "server.log").open("a") as log:
+        log.write("[1] 9.1 I srv    operator(): exit command received, exiting...\n")
+        log.write(f"[1] 9.2 I srv    operator(): {last}\n")
+    answer = manager.post("/switch", {"model": "large"}, headers={"Accept": "text/event-stream"}, stream=True)
+    events = parse(answer)
+    names = [data["stage"] for name, data in events if name == "stage"]
+    assert names[names.index("loading") - 1] == stage
+    assert events[-1][1]["seconds"][stage] == pytest.approx(0.5, abs=0.4)
+
+
 def test_a_switch_to_a_model_that_fits_beside_the_former_keeps_both(tmp_path: Path) -> None:
     with ScriptedRouter("small", "large", "third", at_once=2) as router, Manager(tmp_path, router) as manager:
         until(lambda: manager.state() == "ready")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_local.server.log import advice, last_messages
+from claude_local.server.log import advice, last_messages, saving
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,21 @@ GPU_MEMORY = "the GPU has too little free memory"
 )
 def test_a_gpus_failure_is_not_mistaken_for_a_lack_of_main_memory(lines: list[str], fix: str) -> None:
     assert fix in advice(lines, "server")
+
+
+@pytest.mark.parametrize(
+    ("last", "saves"),
+    [
+        (["[7] 9.1 I srv    operator(): exit command received, exiting..."], True),
+        (["[7] 9.1 I srv    operator(): exit command received, exiting...", "[7] 9.2 I srv write_file: x"], True),
+        (["[7] 9.1 I srv    operator(): exit command received", "[7] 9.3 I srv x: cleaning up before exit..."], False),
+        (["[7] 9.1 I srv    operator(): exit command received", "9.9 I srv run: x exited with status 9"], False),
+        (["9.0 I srv        unload: stopping model instance name=small"], False),
+        ([], False),
+    ],
+)
+def test_a_model_that_must_end_saves_its_conversations_until_it_cleans_up(last: list[str], saves: bool) -> None:
+    assert saving(last) is saves
 
 
 def test_repeated_and_uninformative_lines_are_left_out() -> None:
