@@ -19,8 +19,10 @@ class SwitchError(Exception):
 
 @dataclass
 class Stage:
-    """Where a switch is. ``name``: draining, saving, unloading, loading, ready or failed. ``progress``: of the load, 0 to
-    1. ``seconds_left``: expected from earlier loads; None when unknown."""
+    """Where a switch is. ``name``: draining, saving, unloading, loading, ready or failed.
+
+    ``progress``: of the load, 0 to 1. ``seconds_left``: expected from earlier loads; None when unknown.
+    """
 
     name: str
     model: str
