@@ -41,6 +41,8 @@ from claude_local.server.client import LlamaClient, ServerError
 ROOT = Path(__file__).resolve().parents[1]
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1 << 20
+# Tokens of the prompt before an answer.
+WRITTEN = 512
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,9 @@ def figures(options: argparse.Namespace, model: Path, flags: Mapping[str, str]) 
         before = server.seconds()
         read = bench.request(options.prompt, 1, reuse=False)
         between = server.seconds()
-        bench.request(512, 1, reuse=False)
+        bench.request(WRITTEN, 1, reuse=False)
         short = server.seconds()
-        written = bench.request(512, 1 + options.answer, reuse=False)
+        written = bench.request(WRITTEN, 1 + options.answer, reuse=False)
         after = server.seconds()
         return Figures(
             size=model.stat().st_size,
@@ -162,14 +164,15 @@ def show(
     processor: Processor,
 ) -> None:
     """Print one run."""
-    ours = expected(shape, measured.size, processor)
+    serving = Serving.of({"parallel": "1", **flags}, options.context)
+    read, written = (expected(shape, measured.size, processor, serving, size) for size in (options.prompt, WRITTEN))
     memory = f"{measured.anonymous / MIB:,.0f} + {measured.mapped / MIB:,.0f} mapped"
     if not options.layers:
-        needed = estimate(shape, measured.size, Serving.of({"parallel": "1", **flags}, options.context))
+        needed = estimate(shape, measured.size, serving)
         memory += f" ({needed.total / MIB:,.0f})"
     reads, writes = options.threads / measured.work_reads, options.threads / measured.work_writes
-    print(f"{label}\n  reads  {measured.clock_reads:8.1f} {reads:8.1f} {ours.prefill:9.1f}   {memory}")
-    print(f"  writes {measured.clock_writes:8.1f} {writes:8.1f} {ours.decode:9.1f}", flush=True)
+    print(f"{label}\n  reads  {measured.clock_reads:8.1f} {reads:8.1f} {read.prefill:9.1f}   {memory}")
+    print(f"  writes {measured.clock_writes:8.1f} {writes:8.1f} {written.decode:9.1f}", flush=True)
 
 
 def flags_of(text: str) -> dict[str, str]:

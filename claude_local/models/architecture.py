@@ -116,6 +116,25 @@ class Architecture:
         return tuple(self.layer(index) for index in range(self.layers_count))
 
     @property
+    def output_parameters(self) -> int:
+        """Parameters of the output, which a prompt's last token alone goes through."""
+        return self.width * self.vocabulary
+
+    def attention(self, tokens: int) -> int:
+        """Multiplications with which one token's attention looks at the ``tokens`` before it. Raises
+        ArchitectureError."""
+        window = self.number("attention.sliding_window", 0)
+        total = 0
+        for index, layer in enumerate(self.layers):
+            if layer.key:
+                heads = self.number("attention.head_count", layer=index)
+                shared = heads // max(self.number("attention.head_count_kv", heads, layer=index), 1)
+                seen = min(tokens, window) if layer.kind == "sliding" else tokens
+                # MLA takes the values from the keys.
+                total += seen * shared * (layer.key + (layer.value or layer.key))
+        return total
+
+    @property
     def state_numbers(self) -> int:
         """Numbers of one linear layer's state for one sequence: the convolution's and the recurrence's (n_embd_r and
         n_embd_s of src/llama-hparams.cpp)."""
@@ -154,7 +173,7 @@ class Architecture:
         rest += 3 * self.width * shared * self.layers_count
         for index in range(self.layers_count):
             rest += self._attention_parameters(index)
-        output = self.width * self.vocabulary
+        output = self.output_parameters
         embedding = 0 if self.tied else output
         return experts + rest + output + embedding, used + rest + output
 

@@ -99,7 +99,12 @@ def select(
     notes: dict[str, list[str]] = {}
     for name, profile in profiles.items():
         usable[name], notes[name] = devices.without_foreign_placement(profile, machine.gpus)
-    models = {name: model_of(profile, (shapes or {}).get(name)) for name, profile in usable.items()}
+    models = {}
+    for name, profile in usable.items():
+        model = model_of(profile, (shapes or {}).get(name))
+        models[name] = with_f16_cache(model, machine)
+        if models[name] is not model:
+            notes[name].append(f"{name}: its KV cache is in f16 here, because a processor reads prompts faster with it")
     if default == "auto":
         choice = choose([models[name] for name in (requested or usable)], machine)
     else:
@@ -137,6 +142,18 @@ def model_of(profile: Profile, shape: Shape | None = None) -> Model:
         return Model(profile, shape.architecture, shape.weights or weights, projector, shape.embedding)
     architecture = shipped().get(profile.architecture) if profile.architecture else None
     return Model(profile, architecture, weights if architecture is not None else None, projector)
+
+
+def with_f16_cache(model: Model, machine: Machine) -> Model:
+    """Without a GPU, the model with its KV cache in f16 instead of a smaller type, if that leaves a context of use.
+
+    A processor reads a prompt more slowly with another type (decision 9).
+    """
+    profile = model.profile
+    if machine.gpus or model.serving(model.context).tiled:
+        return model
+    faster = replace(model, profile=profile.without({"cache-type-k", "cache-type-v"}))
+    return faster if largest_context(faster, machine, faster.floor) is not None else model
 
 
 def choose(models: Sequence[Model], machine: Machine) -> ProfileChoice:

@@ -68,11 +68,15 @@ class Model:
         """The smallest context that is of use, in tokens."""
         return min(self.context, MINIMUM_CONTEXT)
 
+    def serving(self, context: int, **options: str) -> Serving:
+        """How llama-server serves a context. ``options`` win over the profile's."""
+        return Serving.of({"parallel": "1", **self.profile.options, **options}, context)
+
     def needs(self, context: int, **options: str) -> Estimate | None:
         """The memory for a context; None where nothing is known of the model. ``options`` win over the profile's."""
         if self.architecture is None or self.weights is None:
             return None
-        serving = Serving.of({"parallel": "1", **self.profile.options, **options}, context)
+        serving = self.serving(context, **options)
         try:
             return estimate(
                 self.architecture, self.weights, serving, embedding=self.embedding, projector=self.projector
@@ -294,7 +298,7 @@ def judge(model: Model, machine: Machine) -> Fit:
     reason = problem + smaller if problem else f"fits {where} with {context:,} tokens of context{smaller}"
     usable = usable and problem is not None
     speed = _speed(model, machine)
-    line = speed.line(_prompt(model)) if speed else ""
+    line = speed.line() if speed else ""
     held = _shares(model, machine, needed)
     return Fit(name, not problem, reason, context, needed, held, usable=usable, speed=line)
 
@@ -334,11 +338,11 @@ def _speed_problem(model: Model, machine: Machine) -> tuple[str, bool]:
         if read > MAXIMUM_READ:
             return f"fits, but reads {gib(read)} of weights for each token (at most {gib(MAXIMUM_READ)})", True
         return "", False
-    speed, prompt = expected(architecture, model.weights, machine.processor), _prompt(model)
-    seconds = prompt / speed.prefill
+    speed = expected(architecture, model.weights, machine.processor, model.serving(model.context), _prompt(model))
+    seconds = speed.prompt / speed.prefill
     if seconds > MAXIMUM_PROMPT_SECONDS:
         return (
-            f"too slow without a GPU: about {seconds:.0f} s to read Claude Code's prompt of {prompt:,} tokens on "
+            f"too slow without a GPU: about {seconds:.0f} s to read Claude Code's prompt of {speed.prompt:,} tokens on "
             f"{machine.processor.cores} cores (at most {MAXIMUM_PROMPT_SECONDS})"
         ), False
     if speed.decode < MINIMUM_DECODE:
@@ -357,7 +361,8 @@ def _speed(model: Model, machine: Machine) -> Speed | None:
     """What to expect on a machine without a GPU; None on others, or where nothing is known of the model."""
     if machine.measured or model.architecture is None or model.weights is None:
         return None
-    return expected(model.architecture, model.weights, machine.processor)
+    serving = model.serving(model.context)
+    return expected(model.architecture, model.weights, machine.processor, serving, _prompt(model))
 
 
 def _disk_problem(model: Model, machine: Machine) -> str | None:

@@ -69,6 +69,12 @@ class Serving:
         )
 
     @property
+    def tiled(self) -> bool:
+        """Whether a processor reads the KV cache in tiles (ggml_compute_forward_flash_attn_ext_f16 of ggml-cpu). It
+        reads other types a row at a time, which is slower."""
+        return self.key_type == self.value_type and self.key_type in ("f16", "f32")
+
+    @property
     def streams(self) -> int:
         """How many separate caches there are."""
         return 1 if self.unified else self.slots

@@ -1,7 +1,9 @@
 """How fast a model answers on a processor: expected tokens a second, before anything is downloaded. Pure.
 
-Reading a prompt is bound by the cores, writing by the memory or the cores, whichever is slower. The constants were
-measured with benchmarks/cpu_speed.py; docs/performance.md has the table. They hold to about 30 %.
+Reading a prompt is bound by the cores: each token goes through the weights (only the last one through the output's),
+its attention looks at all tokens before it, and linear layers change their state. Writing is bound by the memory or the
+cores, whichever is slower. The constants were measured with benchmarks/cpu_speed.py and ``llama-local bench``;
+docs/performance.md has the tables. They hold to about 30 %.
 """
 
 from __future__ import annotations
@@ -10,11 +12,19 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from claude_local.models.architecture import Architecture
+from claude_local.models.memory import Serving
 
-# Parameters times tokens a second that one core reads of a prompt of some thousand tokens, in 4-bit weights: with wide
-# instructions and with AVX2, of dense models and of mixtures of experts.
-DENSE = {True: 80e9, False: 64e9}
+# Parameters times tokens a second that one core reads in 4-bit weights: with wide instructions and with AVX2, of dense
+# models and of mixtures of experts.
+DENSE = {True: 105e9, False: 84e9}
 EXPERTS = {True: 52e9, False: 30e9}
+# Multiplications a second of one core's attention while it reads, with the KV cache in tiles.
+ATTENTION = {True: 26e9, False: 16e9}
+# Numbers of linear layers' states that one core changes in a second.
+STATES = {True: 1.4e9, False: 1.1e9}
+# How many times slower attention is with a cache that is not read in tiles, and while one token is written.
+UNTILED = 4
+WRITING = 2
 # Bytes of weights that one core goes through in a second while it writes.
 CORE_WRITES = 16e9
 # What is left of each core's speed when more than two work, and of the measured bandwidth.
@@ -42,29 +52,38 @@ class Processor:
 
 @dataclass(frozen=True)
 class Speed:
-    """``prefill``: tokens of a prompt read in a second. ``decode``: tokens of an answer written in a second."""
+    """``prefill``: tokens that are read in a second, of a prompt of ``prompt`` tokens. ``decode``: tokens of an answer
+    to it that are written in a second."""
 
+    prompt: int
     prefill: float
     decode: float
 
-    def first_answer(self, prompt: int) -> float:
-        """Seconds until the first token of the answer to a prompt that was not read before."""
-        return prompt / self.prefill + 1 / self.decode
+    @property
+    def first_answer(self) -> float:
+        """Seconds until the first token of the answer, when nothing of the prompt was read before."""
+        return self.prompt / self.prefill + 1 / self.decode
 
-    def line(self, prompt: int) -> str:
-        """For people; ``prompt``: tokens of a session's first request."""
+    def line(self) -> str:
+        """For people."""
         return (
             f"expected on this processor: reads {self.prefill:.0f} and writes {self.decode:.0f} tokens a second; "
-            f"first answer after {self.first_answer(prompt):.0f} s, later sessions sooner (warm start)"
+            f"first answer after {self.first_answer:.0f} s, later sessions sooner (warm start)"
         )
 
 
-def expected(architecture: Architecture, weights: int, processor: Processor) -> Speed:
-    """The speed of a model whose files have ``weights`` bytes. Raises ArchitectureError."""
+def expected(architecture: Architecture, weights: int, processor: Processor, serving: Serving, prompt: int) -> Speed:
+    """The speed of a model whose files have ``weights`` bytes: reading a prompt of ``prompt`` tokens, and writing after
+    it. Raises ArchitectureError."""
     total, active = architecture.parameters
-    together = TOGETHER if processor.cores > 2 else 1.0
-    prefill = (EXPERTS if architecture.experts_used else DENSE)[processor.wide] * processor.cores * together / active
-    read = weights * active / total if total else weights
-    memory = (processor.bandwidth or BANDWIDTH) * TOGETHER
-    decode = min(memory, CORE_WRITES * processor.cores) / read
-    return Speed(prefill, decode)
+    wide, cores = processor.wide, processor.cores * (TOGETHER if processor.cores > 2 else 1.0)
+    weights_rate = (EXPERTS if architecture.experts_used else DENSE)[wide]
+    attention_rate = ATTENTION[wide] / (1 if serving.tiled else UNTILED)
+    reading = (active - architecture.output_parameters) / weights_rate
+    # A token of the prompt has half of it before it, on average.
+    reading += architecture.attention(prompt // 2) / attention_rate
+    reading += architecture.state_numbers * sum(each.kind == "linear" for each in architecture.layers) / STATES[wide]
+    memory = min((processor.bandwidth or BANDWIDTH) * TOGETHER, CORE_WRITES * processor.cores)
+    writing = (weights * active / total if total else weights) / memory
+    writing += architecture.attention(prompt) * WRITING / attention_rate / cores
+    return Speed(prompt, cores / reading, 1 / writing)

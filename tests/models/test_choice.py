@@ -89,7 +89,23 @@ def test_a_machine_without_a_gpu_gets_what_its_processor_can_run(label: str) -> 
     assert chosen.profile == profile and chosen.chosen
     text = next(line for line in chosen.lines() if "expected on this processor" in line)
     reads, writes, seconds = (int(number) for number in re.findall(r"(\d+)(?: and| tokens| s)", text))
-    assert f"| {label} | `{profile}` | {reads} | {writes} | {seconds} s |" in DECISION
+    assert f"| {label} | `{profile}` | {chosen.context:,} | {reads} | {writes} | {seconds} s |" in DECISION
+
+
+def test_without_a_gpu_the_cache_is_in_f16_where_that_leaves_a_context_of_use() -> None:
+    name = "qwen3.6-35b-a3b-direct"
+    wide, narrow = (select(machine(cores=16, memory=memory)) for memory in (23, 22))
+    assert wide.profiles[name].ctx_size == 98304 and "cache-type-k" not in wide.profiles[name].options
+    note = f"{name}: its KV cache is in f16 here, because a processor reads prompts faster with it"
+    assert note in wide.choice.lines() and note not in narrow.choice.lines()
+    # In less memory, q8_0 stays, and the estimate counts what it costs.
+    assert narrow.profiles[name].options["cache-type-v"] == "q8_0"
+    reads = [next(fit.speed for fit in each.choice.fits if fit.profile == name) for each in (wide, narrow)]
+    assert "reads 194 " in reads[0] and "reads 142 " in reads[1]
+    # A GPU reads both equally fast, and a type of your own that is as fast is yours.
+    assert select(machine(gpu(24564))).profiles["qwen3.6-35b-a3b-ud-q4"].options["cache-type-k"] == "q8_0"
+    own = replace(SHIPPED[name], flags={"ctk": "f32", "ctv": "f32"})
+    assert choice.select(name, [], {name: own}, machine(memory=60)).profiles[name].options["cache-type-k"] == "f32"
 
 
 def test_the_prompt_cache_in_memory_takes_what_the_model_leaves_and_no_more() -> None:
@@ -315,7 +331,7 @@ def test_a_dense_model_that_fits_must_be_named() -> None:
 def test_without_a_gpu_a_model_that_reads_the_prompt_too_slowly_is_passed_over() -> None:
     big = replace(SHIPPED["gpt-oss-20b"], minimum_vram_mib=None)
     few, many = (fit.judge(model_of(big), machine(cores=cores)) for cores in (2, 16))
-    assert not few.fits and "too slow without a GPU: about 175 s" in few.reason
+    assert not few.fits and "too slow without a GPU: about 172 s" in few.reason
     assert many.fits
     slow_memory = fit.judge(model_of(big), machine(cores=16, gbs=8))
     assert not slow_memory.fits and "tokens a second (at least 8)" in slow_memory.reason
