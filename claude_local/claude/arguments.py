@@ -14,6 +14,8 @@ WITHOUT_SERVER = frozenset({
     "agents", "attach", "auth", "auto-mode", "doctor", "gateway", "import", "install", "logs", "mcp", "plugin",
     "plugins", "purge", "rm", "sandbox", "setup-token", "stop", "kill", "update", "upgrade",
 })  # fmt: skip
+# Claude Code's options that go on with an earlier conversation: the newest, or the one with the id that follows.
+CONTINUE, RESUME = ("-c", "--continue", "-pc", "-cp"), ("-r", "--resume")
 TOOL_SETS = " | ".join(SETS)
 HELP = """\
 claude-local: Claude Code on this machine's llama-server, inside a fence. It takes all of claude's options, and:
@@ -37,8 +39,9 @@ class UsageError(Exception):
 @dataclass
 class Arguments:
     """``claude``: what claude gets. ``profile``: of --model, empty for the default one. ``tool_set``: of --tool-set,
-    empty for the profile's own. ``settings``: the values of --settings. ``prints``: -p is given. ``needs_server``:
-    claude will talk to llama-server. ``help``: --help comes first."""
+    empty for the profile's own. ``settings``: the values of --settings. ``prints``: -p is given. ``conversation``: the
+    id of the earlier one that goes on, empty for the newest; None for a new one, or one that the user chooses later.
+    ``needs_server``: claude will talk to llama-server. ``help``: --help comes first."""
 
     claude: list[str] = field(default_factory=list)
     profile: str = ""
@@ -46,6 +49,7 @@ class Arguments:
     settings: list[str] = field(default_factory=list)
     unfenced: bool = False
     prints: bool = False
+    conversation: str | None = None
     needs_server: bool = True
     help: bool = False
 
@@ -92,6 +96,12 @@ def _note_claudes_own(arguments: Arguments, word: str) -> None:
     first = not arguments.claude
     if word in PRINT:
         arguments.prints = True
+    if word in CONTINUE:
+        arguments.conversation = ""
+    elif word.startswith("--resume="):
+        arguments.conversation = word.partition("=")[2]
+    elif not first and arguments.claude[-1] in RESUME and not word.startswith("-"):
+        arguments.conversation = word
     if word in ("-h", "--help", "-v", "--version") or (first and word in WITHOUT_SERVER):
         arguments.needs_server = False
     arguments.help = arguments.help or (first and word in ("-h", "--help"))

@@ -17,13 +17,13 @@ DEFAULT_MODEL = "claude-local"
 @dataclass
 class Profiles:
     """The profiles of this machine. ``active``: the id of the one that answers where none is named. ``tools``: the tool
-    set by id. ``labels``: name and description by id. ``largest_window``: of all profiles, in tokens; 0: unknown.
+    set by id. ``labels``: name and description by id. ``windows``: tokens by id; 0: unknown.
     ``wish``: what the user wants of the server. ``at_once``: how many models the server keeps in memory."""
 
     active: str
     tools: dict[str, ToolSet]
     labels: dict[str, tuple[str, str]] = field(default_factory=dict)
-    largest_window: int = 0
+    windows: dict[str, int] = field(default_factory=dict)
     wish: Wish = field(default_factory=lambda: Wish("", ""))
     at_once: int = 1
 
@@ -54,7 +54,7 @@ def read_profiles(path: str, wish: str) -> Profiles:
             wanted.active,
             {name: _tools(each) for name, each in profiles},
             {name: (str(each.get("name") or name), str(each.get("description") or "")) for name, each in profiles},
-            max([int(each.get("ctx_size") or 0) for _, each in profiles], default=0),
+            {name: int(each.get("ctx_size") or 0) for name, each in profiles},
             wanted,
             int(known.get("models_at_once") or 1),
         )

@@ -24,6 +24,7 @@ if __name__ == "__main__":
     sys.path.insert(0, dirname(dirname(dirname(abspath(__file__)))))
 
 from claude_local.claude import arguments as command_line
+from claude_local.claude.conversations import conversation_tokens
 from claude_local.claude.giving_up import giving_up, load_active_again
 from claude_local.claude.profiles import DEFAULT_MODEL, Profiles, read_profiles
 from claude_local.claude.running_sessions import record_session, running_sessions, shortened
@@ -38,6 +39,7 @@ from claude_local.claude.tool_sets import DEFAULT, SETS, ToolSet
 from claude_local.fence import launch
 from claude_local.fence.messages import PROVISION, fail, note, printable
 from claude_local.fence.options import Options, chooses_tools, parse_arguments, read_config
+from claude_local.manager.sessions import fits
 from claude_local.server.ready import ServerUnusable, SessionServer, context_window
 
 Json = dict[str, Any]
@@ -194,6 +196,23 @@ def read_command(options: StartOptions, profiles: Profiles) -> command_line.Argu
     return asked
 
 
+def check_conversation(asked: command_line.Arguments, profile: str, profiles: Profiles, config_dir: str) -> None:
+    """End the program if the earlier conversation is too long for ``profile``: Claude Code would compact it again and
+    again, and then say that the prompt is too long."""
+    window = profiles.windows.get(profile)
+    if asked.conversation is None or not window:
+        return
+    tokens = conversation_tokens(config_dir, os.getcwd(), asked.conversation)
+    if fits(tokens, window):
+        return
+    larger = max(profiles.windows, key=lambda each: profiles.windows[each])
+    goes_on = f"--resume {asked.conversation}" if asked.conversation else "--continue"
+    fix = f"claude-local --model {larger} {goes_on} -p /compact    (then again)"
+    if not fits(tokens, profiles.windows[larger]):
+        fix = "claude-local    (begins a new conversation)"
+    fail(f"{profile} takes {window:,} tokens, but this conversation has {tokens:,}", fix)
+
+
 def other_models(profiles: Profiles, sessions: str, home: str) -> dict[str, str]:
     """The profiles of the other sessions on this machine's server, and where these run, in words."""
     users: dict[str, list[str]] = {}
@@ -275,6 +294,7 @@ def main(argv: list[str]) -> int:
             command_line.HELP.format(profiles=", ".join(sorted(profiles.tools)), tool_sets=", ".join(SETS)), flush=True
         )
     if server.installed:
+        check_conversation(asked, profile, profiles, options.config_dir)
         report_other_model(used, profile, profiles.at_once)
     own = profiles.tools.get(profile, SETS[DEFAULT])
     # Before the environment is set: docker and sudo do not get the token.
@@ -283,7 +303,7 @@ def main(argv: list[str]) -> int:
         evicts = manager_port is not None and profile != profiles.active and not profiles.wish.stopped
         with giving_up(lambda: load_active_again(manager_port or 0, server.token)) if evicts else nullcontext():
             window = wait_for_window(server)
-    set_environment(options, server, window, own, profiles.largest_window)
+    set_environment(options, server, window, own, max(profiles.windows.values(), default=0))
     chosen = None if chooses_tools(options.command) else SETS.get(asked.tool_set, own)
     os.environ[TOOLS_LABEL] = chosen.label if chosen else ""
     if asked.needs_server and chosen:

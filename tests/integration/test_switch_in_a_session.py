@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def test_model_switch_and_curl_each_bring_another_model_with_the_whole_conversat
         tty.type("/model large")
         tty.wait_for("Yes, switch to Large Coder")
         tty.press_until("\r", lambda: "Set model to Large Coder" in tty.text, "the choice")
-        tty.read(1)
+        tty.wait_for("new sessions use that while it is set")  # not what it has just saved as a default
         tty.type("fifth question")
         tty.wait_for("Answer five.")
         tty.wait_for("Large Coder ·")
@@ -84,11 +85,16 @@ def test_model_switch_and_curl_each_bring_another_model_with_the_whole_conversat
     assert "previous_ctx_size" in told, "what curl was told"
 
 
-def printed(who: Person, work: Path, *arguments: str) -> str:
-    """``claude-local -p`` on the home's own server."""
+def run(who: Person, work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``claude-local`` on the home's own server."""
     env = who.environment() | {"PWD": str(work)}
     env.pop("CLAUDE_LOCAL_SERVER", None)
-    done = who.run([who.paths.wrapper, "-p", "go", "--allowedTools", "Bash,Read", *arguments], work, env)
+    return who.run([who.paths.wrapper, *arguments], work, env)
+
+
+def printed(who: Person, work: Path, *arguments: str) -> str:
+    """``claude-local -p`` on the home's own server."""
+    done = run(who, work, "-p", "go", "--allowedTools", "Bash,Read", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -143,6 +149,26 @@ def test_a_conversation_that_the_new_window_cannot_take_is_compacted_before_the_
         tty.wait_for("small answers from now on")
         tty.type("go on")
         tty.wait_for("The small one goes on.")
+    assert backend.answered[-1] == "small" and backend.summaries == 1 and backend.refused == 0
+
+
+def test_a_conversation_goes_on_with_a_small_model_after_the_fix_that_the_refusal_names(
+    who: Person, tmp_path: Path
+) -> None:
+    """Without the refusal, Claude Code (2.1.330) compacts twice and ends with: Prompt is too long."""
+    work = who.workspace("goes-on")
+    turns = [*reads(work, 13, 430), text("All is read."), text("The small one goes on.")]
+    with two_profiles(who, tmp_path, turns) as backend:
+        few = ("--tools", "Bash,Read")
+        printed(who, work, *few)
+        small = ("--continue", "--model", "small", *few)
+        asked = len(backend.requests)
+        refused = run(who, work, "-p", "go on", *small)
+        assert refused.returncode == 1 and "small takes 32,768 tokens, but this conversation has" in refused.stderr
+        assert len(backend.requests) == asked
+        fix = re.search(r"Fix: claude-local (.*?)    ", refused.stderr)
+        assert fix and run(who, work, *fix[1].split(), *few).returncode == 0
+        assert printed(who, work, *small) == "The small one goes on.\n"
     assert backend.answered[-1] == "small" and backend.summaries == 1 and backend.refused == 0
 
 
