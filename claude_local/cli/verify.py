@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from claude_local.cli.machine import Machine, pass_machine
-from claude_local.cli.output import Problem, json_option
+from claude_local.cli.output import Problem, json_option, print_json
 
 
 @click.command()
@@ -34,8 +34,14 @@ def verify(machine: Machine, only: tuple[str, ...], deep: bool, list_only: bool,
     if not as_json:
         sys.stdout.flush()
         os.execv(words[0], words)
+    if list_only:
+        listed = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+        pairs = [line.split(maxsplit=1) for line in listed.stdout.splitlines()]
+        if not listed.returncode:
+            print_json([{"id": name, "title": title} for name, title in pairs])
+        return listed.returncode
     done = subprocess.run(words, stdout=sys.stderr.fileno())
     report = Path(machine.paths.verify_report)
-    if done.returncode in (0, 1) and not list_only:
+    if done.returncode in (0, 1):
         sys.stdout.write(report.read_text(encoding="utf-8"))
     return done.returncode

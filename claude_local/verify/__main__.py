@@ -134,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"verify: {error}", file=sys.stderr)
         return 2
     if options.list:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as head may end first
         for check in checks:
             print(f"{check.id:36} {check.title}")
         return 0

@@ -105,7 +105,7 @@ def select(checks: Sequence[Check], globs: Sequence[str]) -> list[Check]:
     for glob in globs:
         matches = [name for name in by_id if fnmatchcase(name, glob)]
         if not matches:
-            raise ValueError(f"no check matches {glob!r}; the checks are: {', '.join(by_id)}")
+            raise ValueError(f"no check matches {glob!r}\n  Fix: llama-local verify --list")
         pending += matches
     selected: set[str] = set()
     while pending:

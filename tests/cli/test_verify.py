@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from claude_local.paths import Paths
 from claude_local.verify.__main__ import keep
 from claude_local.verify.parameters import parse
 from tests.cli.documented import example, lacks
-from tests.cli.test_command_line import llama_local
+from tests.cli.test_command_line import PROJECT, llama_local
 from tests.verify.verify_lab import parameters
 
 
@@ -24,7 +27,21 @@ def test_it_takes_the_settings_of_the_last_deploy_and_asks_docker_itself(tmp_pat
     assert path.stat().st_mode & 0o777 == 0o600
     done = llama_local("verify", "--list", "--only", "model.*", HOME=str(tmp_path))
     assert done.returncode == 0 and {line.split(".")[0] for line in done.stdout.splitlines()} == {"model"}
-    assert llama_local("verify", "--list", "--only", "nothing.*", HOME=str(tmp_path)).returncode == 2
+    told = json.loads(llama_local("verify", "--list", "--only", "model.*", "--json", HOME=str(tmp_path)).stdout)
+    assert [each["id"] for each in told] == [line.split()[0] for line in done.stdout.splitlines()]
+    unknown = llama_local("verify", "--list", "--only", "nothing.*", HOME=str(tmp_path))
+    assert unknown.returncode == 2 and unknown.stderr.splitlines()[1:] == ["  Fix: llama-local verify --list"]
+
+
+def test_a_reader_of_the_list_may_end_first(tmp_path: Path) -> None:
+    keep(parameters(tmp_path))
+    reader, writer = os.pipe()
+    os.close(reader)
+    env = {**os.environ, "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)}
+    words = [sys.executable, "-m", "claude_local.cli", "verify", "--list"]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, env=env)
+    os.close(writer)
+    assert done.stderr == ""
 
 
 def test_json_is_the_report_and_the_rows_go_to_stderr(tmp_path: Path) -> None:
