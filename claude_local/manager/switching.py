@@ -164,6 +164,10 @@ class Switchboard(State):
                     asked = self._ask(running)
                 models = await asyncio.to_thread(self.client.router)
                 stage = self._stage(running.model, models, busy)
+                target = models[running.model]
+                if accepted and target.state == "unloaded" and not target.failed:
+                    # A request from before the switch waited in the router's queue, and has loaded its model again.
+                    asked, accepted = self._ask(running), False
                 if stage.name != running.stage.name:
                     spent = running.seconds.get(running.stage.name, 0.0) + time.monotonic() - entered
                     running.seconds[running.stage.name] = round(spent, 2)

@@ -16,7 +16,7 @@ LOAD = 0.3
 
 class ScriptedRouter:
     """A context manager. ``url``; ``models``: name -> entry of GET /v1/models; ``fails``: models that do not load;
-    ``missing``: models without their file;
+    ``missing``: models without their file; ``evicted``: models that lose their place once, right after their load;
     ``busy``: a model that answers a request and cannot be unloaded; ``asked``: the bodies of POST /models/load;
     ``loads``: the models whose load began; ``metrics``: the answer to GET /metrics; ``slots_asked``: GET /slots;
     ``windows``: in tokens. ``at_once``: the places."""
@@ -30,6 +30,7 @@ class ScriptedRouter:
         self.at_once = at_once
         self.fails: set[str] = set()
         self.missing: set[str] = set()
+        self.evicted: set[str] = set()
         self.loads: list[str] = []
         self.metrics = "llamacpp:requests_processing 1\n"
         self.slots_asked = 0
@@ -90,6 +91,10 @@ class ScriptedRouter:
     def _loaded(self, name: str) -> None:
         with self._lock:
             failed = name in self.fails
+            if name in self.evicted:
+                self.evicted.remove(name)
+                self.models[name]["status"] = {"value": "unloaded"}
+                return
             self.models[name]["status"] = (
                 {"value": "unloaded", "failed": True, "exit_code": 1} if failed else {"value": "loaded"}
             )

@@ -144,6 +144,12 @@ def test_a_model_that_does_not_load_is_502_with_the_servers_last_lines_and_the_f
     assert manager.get("/status").json()["model"] == "small" and manager.state() == "ready"
 
 
+def test_a_model_whose_place_an_older_request_took_is_loaded_again(manager: Manager) -> None:
+    manager.router.evicted.add("large")
+    assert manager.post("/switch", {"model": "large"}).status_code == 200
+    assert manager.router.loads == ["small", "large", "large"] and manager.router.state("large") == "loaded"
+
+
 def test_of_two_switches_at_once_one_wins_and_the_other_learns_who_switches(manager: Manager) -> None:
     answers: list[requests.Response] = []
     first = threading.Thread(
