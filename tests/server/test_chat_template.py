@@ -110,6 +110,8 @@ BASH = {"type": "function", "function": {"name": "Bash", "parameters": {"type": 
 EDIT = {"type": "function", "function": {"name": "Edit", "parameters": {"type": "object", "properties": {}}}}
 HINT = "\n\n(A file is named here: use a tool for it.)"
 ABOUT_HINT = "\n\n(This is about the files here: use a tool for it.)"
+# Of the words after a result.
+RAN = "from this result"
 MISSED = "File does not exist. Note: your current working directory is /w. Did you mean a.md?"
 UNREAD = "<tool_use_error>File has not been read yet. Read it first before writing to it.</tool_use_error>"
 USER = {"role": "user", "content": "What is in a.txt?"}
@@ -184,13 +186,13 @@ def test_parallel_results_are_one_user_turn_that_says_the_tool_has_run(render: A
     role, answer = turns(render([USER, both, result("A"), result("B", "c2")], tools=[READ]))[3]
     assert role == "user"
     assert answer.startswith("<tool_response>\nA\n</tool_response>\n<tool_response>\nB\n</tool_response>\n\n")
-    assert answer.count("The tool has run") == 1
+    assert answer.count(RAN) == 1
 
 
 def test_only_tool_results_get_the_reminder(render: Any) -> None:
     prompt = render([USER, CALLED, result("x"), {"role": "assistant", "content": "x"}, USER], tools=[READ])
     users = [text for role, text in turns(prompt) if role == "user"]
-    assert ["The tool has run" in text for text in users] == [False, True, False]
+    assert [RAN in text for text in users] == [False, True, False]
     assert users[0] == users[2] == "What is in a.txt?" + HINT
 
 
@@ -218,7 +220,7 @@ def test_a_failed_call_may_be_repeated_but_not_forever(render: Any, text: str, a
     prompt = render([USER, *failed * 4, gave_up, USER, *failed], tools=[READ])
     after = [spoken for role, spoken in turns(prompt) if role == "user"]
     assert [advice in text for text in after] == [False, True, True, False, False, False, True]
-    assert ["The tool has run" in text for text in after] == [False, False, False, True, True, False, False]
+    assert [RAN in text for text in after] == [False, False, False, True, True, False, False]
 
 
 def test_a_success_between_failures_allows_more_tries_but_not_forever(render: Any) -> None:
@@ -231,12 +233,12 @@ def test_a_success_between_failures_allows_more_tries_but_not_forever(render: An
 def test_good_results_beside_a_failed_one_keep_their_reminder(render: Any) -> None:
     both = {**CALLED, "tool_calls": [call("Read", {"file_path": "a"}), call("Read", {"file_path": "b"}, "c2")]}
     shown = turns(render([USER, both, result("1\tgood"), result(MISSED, "c2")], tools=[READ]))[-1][1]
-    assert 0 < shown.index("The tool has run") < shown.index("There is no such file")
+    assert 0 < shown.index(RAN) < shown.index("There is no such file")
     none = turns(render([USER, both, result(MISSED), result(MISSED, "c2")], tools=[READ]))[-1][1]
-    assert "The tool has run" not in none and none.count("There is no such file") == 1
+    assert RAN not in none and none.count("There is no such file") == 1
 
 
-@pytest.mark.parametrize(("text", "closing"), [("1\tx", "The tool has run"), (MISSED, "There is no such file")])
+@pytest.mark.parametrize(("text", "closing"), [("1\tx", RAN), (MISSED, "There is no such file")])
 def test_a_reminder_beside_a_result_changes_nothing(render: Any, text: str, closing: str) -> None:
     """For example a hook's words after every call. They do not reset the limit of tries."""
     reminder = {"role": "user", "content": "<system-reminder>\nLinted a.txt.\n</system-reminder>"}
@@ -250,7 +252,7 @@ def test_a_reminder_beside_a_result_changes_nothing(render: Any, text: str, clos
 def test_words_beside_a_result_are_a_new_request(render: Any) -> None:
     words = {"role": "user", "content": "Stop. What is in b.txt?"}
     shown = turns(render([USER, CALLED, result("1\tx"), words], tools=[READ]))[-1][1]
-    assert shown.endswith(words["content"] + HINT) and "The tool has run" not in shown
+    assert shown.endswith(words["content"] + HINT) and RAN not in shown
 
 
 @pytest.mark.parametrize("tools", [[GLOB], [EDIT]], ids=["Glob", "Edit"])
@@ -265,7 +267,30 @@ def test_glob_is_suggested_only_when_it_is_offered(render: Any) -> None:
 
 def test_a_file_that_mentions_an_error_is_no_error(render: Any) -> None:
     shown = turns(render([USER, CALLED, result("1\tFile does not exist, it says.")], tools=[READ]))[-1][1]
-    assert "The tool has run" in shown and "There is no such file" not in shown
+    assert RAN in shown and "There is no such file" not in shown
+
+
+def test_a_result_ends_with_what_the_user_asked(render: Any) -> None:
+    """After 4,000 tokens of a file, the model answered with an example, or repeated what it was told to do."""
+    asked = {"role": "user", "content": reminder("Today is Monday.") + "\nWhat is in a.txt?\nIt is mine."}
+    nothing = {"role": "user", "content": reminder("Linted.")}
+    done = {"role": "assistant", "content": "x"}
+    shown = turns(render([asked, CALLED, result("1\tx"), nothing, CALLED, result("2"), done, USER], tools=[READ]))
+    quoted = [text.count('The user asked: "What is in a.txt?"') for _, text in shown]
+    assert quoted == [0, 0, 0, 1, 0, 1, 0, 0]
+    # A pasted text without an end is not repeated, and a summary by Claude Code is not the user's words.
+    for words, part in (("so " * 500, f'"{"so " * 66}so"'), (COMPACTED, "Answer the user's question from")):
+        last = turns(render([{"role": "user", "content": words}, CALLED, result("1\tx")], tools=[READ]))[-1][1]
+        assert part in last and "so so" not in last.split(part)[1]
+    examples = turns(render([USER], tools=[READ, GLOB, EDIT]))[1:-1]
+    asked_there, after = "", 0
+    for role, text in examples:
+        if text.startswith("<tool_response>"):
+            after += 1
+            assert f'The user asked: "{asked_there}" ' in text
+        elif role == "user":
+            asked_there = text.split("\n")[0]
+    assert after == 5
 
 
 def test_the_next_request_starts_with_what_the_last_one_rendered(render: Any) -> None:
@@ -363,6 +388,8 @@ def test_a_summary_leaves_the_examples_out(render: Any) -> None:
     messages = [first, {"role": "assistant", "content": "A plant."}, order]
     last = turns(render(messages, tools=[READ, GLOB]))[-1][1]
     assert '"What is a tree?"' in last and "leave it out" in last and "leaves" not in last and HINT not in last
+    again = turns(render([{"role": "user", "content": COMPACTED}, *messages[1:]], tools=[READ, GLOB]))[-1][1]
+    assert '"This session is being continued from ' in again
     assert turns(render(messages, tools=[READ]))[-1][1] == order["content"], "there are no examples"
 
 
