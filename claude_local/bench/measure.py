@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ ANSWER = 48
 QUESTION = 128
 # Seconds that reading one prompt may take, where the caller names no size. On two cores, 16,384 tokens take minutes.
 LONGEST = 300.0
-# A longer prompt is read more slowly: the speed falls with this power of its length (0.1 to 0.25 measured).
+# A longer prompt is read more slowly, because attention looks at all of it. Where only one speed is known, it falls
+# with this power of the length (0.2 to 0.35 measured from 512 to 4,096 tokens).
 FADING = 0.2
 # Seconds for one request.
 PATIENCE = 3600.0
@@ -96,11 +97,11 @@ def measure(
     skipped: list[dict[str, str]] = []
     steps = {size: f"{size:,} tokens" for size in SIZES[1:]} | {prompt: f"first answer after {prompt:,} tokens"}
     for size, name in sorted(steps.items()):
-        if why := _skipped(bench.window, size, up_to, speeds[-1]):
+        if why := _skipped(bench.window, size, up_to, speeds):
             skipped.append({"what": name, "why": why})
             continue
-        ahead = [each for each in steps if each >= size and not _skipped(bench.window, each, up_to, speeds[-1])]
-        say(f"reading {size:,} tokens; {about(sum(_seconds(each, speeds[-1]) for each in ahead))} left")
+        ahead = [each for each in steps if each >= size and not _skipped(bench.window, each, up_to, speeds)]
+        say(f"reading {size:,} tokens; {about(sum(_seconds(each, speeds) for each in ahead))} left")
         if size == prompt:
             first = bench.first_answer(prompt)
         else:
@@ -115,14 +116,22 @@ def measure(
     }
 
 
-def _seconds(size: int, known: dict[str, Any]) -> float:
-    """How long a prompt of ``size`` tokens will take, by the speeds with a shorter one."""
-    if not known["prefill"] or not known["decode"]:
+def _seconds(size: int, known: Sequence[dict[str, Any]]) -> float:
+    """How long a prompt of ``size`` tokens will take, by the speeds with shorter ones.
+
+    The time for a token grows in a straight line with the length of the prompt.
+    """
+    last = known[-1]
+    if not last["prefill"] or not last["decode"]:
         return 0.0
-    return size / known["prefill"] * (size / known["tokens"]) ** FADING + ANSWER / known["decode"]
+    token = (size / last["tokens"]) ** FADING / last["prefill"]
+    if len(known) > 1 and known[-2]["prefill"]:
+        growth = (1 / last["prefill"] - 1 / known[-2]["prefill"]) / (last["tokens"] - known[-2]["tokens"])
+        token = 1 / last["prefill"] + max(growth, 0.0) * (size - last["tokens"])
+    return float(size * token + ANSWER / last["decode"])
 
 
-def _skipped(window: int, size: int, up_to: int | None, known: dict[str, Any]) -> str:
+def _skipped(window: int, size: int, up_to: int | None, known: Sequence[dict[str, Any]]) -> str:
     """Why a size is not measured; empty when it is."""
     if size + ANSWER > window:
         return f"the profile's window holds {window:,}"

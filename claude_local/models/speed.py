@@ -18,6 +18,9 @@ from claude_local.models.memory import Serving
 # models and of mixtures of experts.
 DENSE = {True: 105e9, False: 84e9}
 EXPERTS = {True: 52e9, False: 30e9}
+# What is left of reading and writing where a row's length is no multiple of 256. Such rows cannot have the 4-bit types:
+# their files have Q5_0, which llama.cpp does not repack for the processor.
+ODD_ROWS = 0.65
 # Multiplications a second of one core's attention while it reads, with the KV cache in tiles.
 ATTENTION = {True: 26e9, False: 16e9}
 # Numbers of linear layers' states that one core changes in a second.
@@ -77,13 +80,14 @@ def expected(architecture: Architecture, weights: int, processor: Processor, ser
     it. Raises ArchitectureError."""
     total, active = architecture.parameters
     wide, cores = processor.wide, processor.cores * (TOGETHER if processor.cores > 2 else 1.0)
-    weights_rate = (EXPERTS if architecture.experts_used else DENSE)[wide]
+    odd = ODD_ROWS if architecture.width % 256 and not architecture.experts_used else 1.0
+    weights_rate = (EXPERTS if architecture.experts_used else DENSE)[wide] * odd
     attention_rate = ATTENTION[wide] / (1 if serving.tiled else UNTILED)
     reading = (active - architecture.output_parameters) / weights_rate
     # A token of the prompt has half of it before it, on average.
     reading += architecture.attention(prompt // 2) / attention_rate
     reading += architecture.state_numbers * sum(each.kind == "linear" for each in architecture.layers) / STATES[wide]
-    memory = min((processor.bandwidth or BANDWIDTH) * TOGETHER, CORE_WRITES * processor.cores)
+    memory = min((processor.bandwidth or BANDWIDTH) * TOGETHER, CORE_WRITES * odd * processor.cores)
     writing = (weights * active / total if total else weights) / memory
     writing += architecture.attention(prompt) * WRITING / attention_rate / cores
     return Speed(prompt, cores / reading, 1 / writing)

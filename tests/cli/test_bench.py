@@ -29,10 +29,11 @@ PRESETS = (
 
 
 class Server(ScriptedRouter):
-    """Reads ``prefill`` and writes ``decode`` tokens a second, and keeps the last prompt: in its slot, and in the file
+    """Reads ``prefill`` and writes ``decode`` tokens a second, and reads a longer prompt more slowly by ``attention``
+    milliseconds for a token and each before it. It keeps the last prompt: in its slot, and in the file
     ``keeps`` when the model is unloaded."""
 
-    prefill, decode, busy_slot, window = 1000.0, 50.0, False, 20000
+    prefill, decode, attention, busy_slot, window = 1000.0, 50.0, 0.0, False, 20000
 
     def __init__(self, *names: str) -> None:
         super().__init__(*names, load_seconds=0.3)
@@ -82,7 +83,8 @@ class Server(ScriptedRouter):
         computed, decoded = len(prompt) - cached, body["n_predict"]
         prefill = self.prefill * (1.5 if self.trial.get("ubatch-size") == "1024" else 1)
         return {
-            "cache_n": cached, "prompt_n": computed, "prompt_ms": computed / prefill * 1000,
+            "cache_n": cached, "prompt_n": computed,
+            "prompt_ms": computed / prefill * 1000 + self.attention * computed * len(prompt),
             "predicted_n": decoded, "predicted_ms": decoded / self.decode * 1000,
         }  # fmt: skip
 
@@ -149,11 +151,18 @@ def test_a_prompt_that_takes_more_than_five_minutes_is_measured_only_when_it_is_
     manager.router.prefill = 40.0
     done = bench(manager, "large")
     assert done.returncode == 0 and "reading 3,324 tokens; about 5 minutes left" in done.stderr
-    why = "not measured: 16,384 tokens: would take about 9 minutes; --up-to 16384 measures it\n"
+    why = "not measured: 16,384 tokens: would take about 7 minutes; --up-to 16384 measures it\n"
     assert done.stdout.endswith(why)
     assert [size for _, size, _ in manager.router.read] == [512, 3324 - 128, 3324, 4096]
     bench(manager, "large", "--up-to", "16384")
     assert manager.router.read[-1][1] == 16384
+
+
+@pytest.mark.slow
+def test_the_longest_prompt_takes_what_the_growth_from_512_to_4096_tokens_says(manager: Manager) -> None:
+    manager.router.attention = 0.002
+    (left_out,) = json.loads(bench(manager, "large", "--json").stdout)["skipped"]
+    assert left_out["why"] == "would take about 9 minutes; --up-to 16384 measures it"
 
 
 @pytest.mark.slow

@@ -43,6 +43,20 @@ def test_a_cache_in_q8_0_is_read_as_much_slower_as_was_measured(shape: str, rati
     assert not Serving(1, key_type="q8_0").tiled and not Serving(1, key_type="bf16", value_type="bf16").tiled
 
 
+@pytest.mark.parametrize(
+    ("shape", "gb", "prompt", "reads"),
+    [
+        ("Qwen2.5-Coder-1.5B", 1.117, 512, 51.9),
+        ("Qwen2.5-Coder-1.5B", 1.117, 4096, 31.1),
+        ("Qwen2.5-Coder-0.5B", 0.491, 512, 114.3),
+        ("Qwen2.5-Coder-0.5B", 0.491, 4096, 72.3),
+        ("Qwen2.5-Coder-0.5B", 0.491, 7168, 53.2),
+    ],
+)
+def test_on_a_busy_machine_all_lengths_lose_the_same_share(shape: str, gb: float, prompt: int, reads: float) -> None:
+    assert reads / speed(shape, gb, 1, prompt).prefill == pytest.approx(0.63, rel=0.1)
+
+
 def test_a_longer_prompt_costs_more_for_each_token_unless_the_window_slides() -> None:
     def slower(shape: str) -> float:
         return speed(shape, 10, 2, 16384).prefill / speed(shape, 10, 2, 512).prefill
