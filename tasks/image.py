@@ -36,15 +36,23 @@ if ws.image.bases != (ws.own_base,):
         scratch=join(ws.paths.cache, "base-image"),
         lock_timeout=ws.settings.packages_lock_timeout,
         variant=ws.variant.variant,
-        wheels=ws.image.from_wheels is not None,
+        packages_follow=ws.image.from_packages is not None,
         **ws.root,
     )
 
-if ws.image.from_wheels is not None:
-    image.cuda_wheels(
-        name="Download NVIDIA's CUDA packages if no registry has the compiler (526 MB)",
+if ws.image.from_packages is not None:
+    image.cuda_packages(
+        name=(
+            "Get NVIDIA's CUDA packages if no registry has the compiler (526 MB)"
+            if ws.image.from_packages.needs_wheels
+            else "Get a base image for Debian's CUDA packages (2 GB) if no registry has the compiler"
+        ),
         image=ws.image,
         paths=ws.paths,
+        distro=ws.identity["distro"],
+        codename=ws.identity["codename"],
+        scratch=join(ws.paths.cache, "base-image"),
+        lock_timeout=ws.settings.packages_lock_timeout,
         **ws.root,
     )
 

@@ -19,6 +19,7 @@ from claude_local.deploy.facts.hardware import Bandwidth, MachineHardware, Memor
 from claude_local.deploy.facts.models import ModelFiles
 from claude_local.deploy.facts.workstation import Identity, WorkstationIdentity
 from claude_local.docker.gpus import gpu_options
+from claude_local.hardware.cuda import IN_DEBIAN
 from claude_local.hardware.machine import Hardware
 from claude_local.hardware.variant import ImageVariant, VariantError, choose
 from claude_local.image import plan
@@ -108,6 +109,15 @@ class Workstation:
         except ImageError as error:
             raise DeployError(str(error)) from None
 
+    @property
+    def _packages_base(self) -> Base | None:
+        """The base of an image with CUDA from packages: for NVIDIA's the host's own release, for Debian's theirs."""
+        cuda = self.variant.cuda
+        if cuda is None or cuda.packages != IN_DEBIAN:
+            return self.own_base
+        debian = self.identity["distro"] == "debian" and self.settings.image_base == "auto"
+        return self._base("cuda-debian") if debian else None
+
     @cached_property
     def image(self) -> plan.Image:
         """The llama-server image of these settings on this machine.
@@ -123,7 +133,7 @@ class Workstation:
                 variant=self.variant.variant,
                 cpu=self.settings.image_cpu,
                 base=self._base(self.variant.variant),
-                own_base=self.own_base,
+                packages_base=self._packages_base,
                 arch=self.identity["arch"],
                 cpu_flags=self.hardware.cpu_flags,
                 jobs=self.settings.image_jobs,

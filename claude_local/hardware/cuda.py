@@ -22,8 +22,8 @@ JETSON = "(nvgpu)"
 class CudaToolkit:
     """A CUDA release.
 
-    ``devel`` is the image that compiles with it. ``least_driver`` is the oldest driver branch that runs machine code
-    compiled by it. ``architectures`` are those it can compile for; 89 is compute capability 8.9.
+    ``devel`` is the image (in Debian: the package) that compiles with it. ``least_driver`` is the oldest driver branch
+    that runs machine code compiled by it. ``architectures`` are those it can compile for; 89 is compute capability 8.9.
     """
 
     version: str
@@ -51,9 +51,16 @@ TOOLKITS = (
 )
 OLDEST_DRIVER = min(toolkit.least_driver for toolkit in TOOLKITS)
 
-# The release in NVIDIA's packages on PyPI: the second source of the compiler and of the run-time libraries. The
-# packages of CUDA 12 have no compiler.
+# The second sources of the compiler and of the run-time libraries, the better one first. One is the release in NVIDIA's
+# packages on PyPI (those of CUDA 12 have no compiler), the other the release in Debian 13.
 IN_WHEELS = TOOLKITS[1]
+IN_DEBIAN = CudaToolkit(
+    version="12.4.1",
+    devel="nvidia-cuda-toolkit",
+    least_driver=525,
+    architectures=frozenset({50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 89, 90}),
+)
+PACKAGES = (IN_WHEELS, IN_DEBIAN)
 # Requirement -> sha256 of the package for x86_64; 526 MB in all.
 WHEELS = {
     "nvidia-cuda-nvcc==13.0.88": "56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03",
@@ -70,12 +77,12 @@ WHEELS_ARCHITECTURE = "x86_64"
 class Cuda:
     """The CUDA release that an image is compiled with, and the architectures, as CMake names them (``89-real``).
 
-    ``wheels`` says whether the release in NVIDIA's packages on PyPI (:data:`IN_WHEELS`) supports the same GPUs.
+    ``packages`` is the release of :data:`PACKAGES` that supports the same GPUs; None if there is none.
     """
 
     toolkit: CudaToolkit
     architectures: tuple[str, ...]
-    wheels: bool = False
+    packages: CudaToolkit | None = None
 
 
 def architecture(gpu: Gpu) -> int | None:
@@ -115,5 +122,5 @@ def best_cuda(gpus: Iterable[Gpu]) -> tuple[Cuda | None, tuple[Gpu, ...]]:
     if not supported:
         return None, ()
     architectures = sorted({arch for gpu in supported if (arch := architecture(gpu)) is not None})
-    wheels = all(supports(IN_WHEELS, gpu) for gpu in supported)
-    return Cuda(toolkit, tuple(real(arch) for arch in architectures), wheels), supported
+    packages = next((each for each in PACKAGES if all(supports(each, gpu) for gpu in supported)), None)
+    return Cuda(toolkit, tuple(real(arch) for arch in architectures), packages), supported

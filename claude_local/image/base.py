@@ -12,6 +12,8 @@ REPOSITORY = "claude-local/base"
 CUDA_RELEASE = ("ubuntu", "noble")
 # Vulkan images run on the host's own release, except on two. Debian 12 and Ubuntu 22.04 have a Mesa without cooperative
 # matrices, and Ubuntu 22.04 has no glslc.
+# Debian's CUDA packages are those of this release.
+CUDA_DEBIAN_RELEASE = ("debian", "trixie")
 VULKAN_RELEASES = {("debian", "bookworm"): ("debian", "trixie"), ("ubuntu", "jammy"): ("ubuntu", "noble")}
 
 
@@ -38,13 +40,16 @@ def base_image(setting: str, distro: str, codename: str, variant: str = "cpu") -
     """The base for the setting ``image_base`` on a host of this distribution and release.
 
     ``auto`` is the host's own release, or the release that the GPU's ``variant`` needs. Any other value is an image
-    reference, if possible with a digest. Raises ImageError when ``auto`` does not know the distribution.
+    reference, if possible with a digest. ``cuda-debian`` is the variant cuda, compiled with Debian's packages. Raises
+    ImageError when ``auto`` does not know the distribution.
     """
     if setting != "auto":
         return Base(name=setting, pull=setting, bootstrap=False)
     host = (distro, codename)
     if variant == "cuda":
         distro, codename = CUDA_RELEASE
+    elif variant == "cuda-debian":
+        distro, codename = CUDA_DEBIAN_RELEASE
     elif variant == "vulkan":
         distro, codename = VULKAN_RELEASES.get(host, host)
     references = {"debian": f"debian:{codename}-slim", "ubuntu": f"ubuntu:{codename}"}

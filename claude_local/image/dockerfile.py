@@ -9,7 +9,7 @@ from string import Template
 # The stage to build for each variant. The CPU's is the last stage of the file, which needs no --target.
 TARGETS = {"cpu": "runtime", "cuda": "runtime-cuda", "vulkan": "runtime-vulkan"}
 VULKAN_SDK = "vulkan-sdk"
-CUDA_WHEELS = "cuda-wheels"
+CUDA_WHEELS, CUDA_DEBIAN = "cuda-wheels", "cuda-debian"
 
 
 def instructions(dockerfile: str, target: str, arguments: Mapping[str, str]) -> str:

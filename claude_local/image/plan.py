@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from claude_local.hardware.cuda import WHEELS, WHEELS_ARCHITECTURE, Cuda
+from claude_local.hardware.cuda import IN_WHEELS, WHEELS, WHEELS_ARCHITECTURE, Cuda
 from claude_local.image import cmake
 from claude_local.image.base import Base
 from claude_local.image.builds import LlamaBuild, llama_build
-from claude_local.image.dockerfile import CUDA_WHEELS, TARGETS, VULKAN_SDK, instructions
+from claude_local.image.dockerfile import CUDA_DEBIAN, CUDA_WHEELS, TARGETS, VULKAN_SDK, instructions
 
 REPOSITORY = "claude-local/llama-server"
 # The label on each of our images; its value is the tag.
@@ -31,8 +31,8 @@ class Image:
     """An image to build: its tag and the arguments of ``docker build``.
 
     ``base`` is the image that it runs on, ``devel`` the image that compiles it where that is another one, ``target``
-    the stage of the Dockerfile (None: the last one). ``from_wheels`` is the same image on another base, compiled with
-    NVIDIA's packages on PyPI; it is built if no registry has ``bases``.
+    the stage of the Dockerfile (None: the last one). ``from_packages`` is the same image on another base, compiled
+    with CUDA from packages; it is built if no registry has ``bases``.
     """
 
     tag: str
@@ -42,12 +42,17 @@ class Image:
     arguments: Mapping[str, str] = field(default_factory=dict)
     devel: Base | None = None
     target: str | None = None
-    from_wheels: Image | None = None
+    from_packages: Image | None = None
 
     @property
     def bases(self) -> tuple[Base, ...]:
         """All images that the build needs."""
         return (self.base,) if self.devel is None else (self.base, self.devel)
+
+    @property
+    def needs_wheels(self) -> bool:
+        """Whether it is compiled with NVIDIA's packages on PyPI."""
+        return self.arguments.get("BASE") == CUDA_WHEELS
 
     @property
     def version(self) -> str:
@@ -88,7 +93,7 @@ def plan(
     cpu_flags: Iterable[str],
     jobs: int = 0,
     cuda: Cuda | None = None,
-    own_base: Base | None = None,
+    packages_base: Base | None = None,
 ) -> Image:
     """The image for these settings on this machine.
 
@@ -99,7 +104,7 @@ def plan(
     * ``arch``: the output of ``uname -m``
     * ``cpu_flags``: the flags of /proc/cpuinfo; they count for ``native``, and for a GPU's image on ARM
     * ``jobs``: how many compilers run at a time (0: one a core); not part of the tag
-    * ``own_base``: the base of the host's own release, on which an image from NVIDIA's packages is compiled and runs
+    * ``packages_base``: the base on which an image with CUDA from packages is compiled and runs; None: there is none
 
     Raises ImageError for a build that is not pinned.
     """
@@ -126,11 +131,14 @@ def plan(
         "tree": build.tree_sha256,
         "web_ui": hashlib.sha256(web_ui).hexdigest(),
     }
-    wheels_arguments = {}
-    if cuda and cuda.wheels and own_base and arch == WHEELS_ARCHITECTURE:
-        wheels_arguments = {**arguments, "BASE": CUDA_WHEELS, "RUNTIME_BASE": own_base.name}
-        used_instructions = instructions(dockerfile, TARGETS[variant], wheels_arguments)
-        inputs["wheels"] = [WHEELS, wheels_arguments, hashlib.sha256(used_instructions.encode()).hexdigest()]
+    packages_arguments = {}
+    if cuda and cuda.packages and packages_base and arch == WHEELS_ARCHITECTURE:
+        wheels = cuda.packages == IN_WHEELS
+        stage = CUDA_WHEELS if wheels else CUDA_DEBIAN
+        packages_arguments = {**arguments, "BASE": stage, "RUNTIME_BASE": packages_base.name}
+        used_instructions = instructions(dockerfile, TARGETS[variant], packages_arguments)
+        used = hashlib.sha256(used_instructions.encode()).hexdigest()
+        inputs["packages"] = [WHEELS if wheels else cuda.packages.version, packages_arguments, used]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
     image = Image(
         tag=f"{REPOSITORY}:{build.name}-{kind(variant, cpu)}-{digest}",
@@ -141,7 +149,7 @@ def plan(
         devel=devel,
         target=None if variant == "cpu" else TARGETS[variant],
     )
-    if not wheels_arguments or own_base is None:
+    if not packages_arguments or packages_base is None:
         return image
-    from_wheels = replace(image, base=own_base, devel=None, arguments={**wheels_arguments, "JOBS": str(jobs)})
-    return replace(image, from_wheels=from_wheels)
+    packages_arguments["JOBS"] = str(jobs)
+    return replace(image, from_packages=replace(image, base=packages_base, devel=None, arguments=packages_arguments))

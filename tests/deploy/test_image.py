@@ -11,7 +11,7 @@ from claude_local.deploy.facts.image import LlamaSource, ServerImages
 from claude_local.deploy.facts.packages import InstalledPackages
 from claude_local.deploy.operations import image
 from claude_local.deploy.workstation import DOCKERFILE
-from claude_local.hardware.cuda import TOOLKITS, Cuda
+from claude_local.hardware.cuda import IN_DEBIAN, IN_WHEELS, TOOLKITS, Cuda, CudaToolkit
 from claude_local.image import plan as pure
 from claude_local.image.base import base_image
 from claude_local.image.builds import BUILDS
@@ -36,7 +36,7 @@ def planned(base: str = "auto") -> pure.Image:
     )
 
 
-def planned_cuda(wheels: bool = False) -> pure.Image:
+def planned_cuda(packages: CudaToolkit | None = None) -> pure.Image:
     return pure.plan(
         dockerfile=DOCKERFILE.read_text(),
         patches="",
@@ -45,10 +45,10 @@ def planned_cuda(wheels: bool = False) -> pure.Image:
         variant="cuda",
         cpu="native",
         base=base_image("auto", "debian", "bookworm", "cuda"),
-        own_base=base_image("auto", "debian", "bookworm"),
+        packages_base=base_image("auto", "debian", "bookworm", "cuda-debian" if packages is IN_DEBIAN else "cpu"),
         arch="x86_64",
         cpu_flags=["avx2"],
-        cuda=Cuda(TOOLKITS[0], ("89-real",), wheels),
+        cuda=Cuda(TOOLKITS[0], ("89-real",), packages),
     )
 
 
@@ -62,8 +62,8 @@ HOST = {"distro": "debian", "codename": "bookworm", "scratch": "/scratch"}
 
 def base_of(image: pure.Image) -> dict[str, Any]:
     """The arguments of the operation that gets what ``image`` is built from."""
-    wheels = image.from_wheels is not None
-    return {"bases": image.bases, "needed_by": [image.tag], "variant": image.variant, "wheels": wheels, **HOST}
+    follow = image.from_packages is not None
+    return {"bases": image.bases, "needed_by": [image.tag], "variant": image.variant, "packages_follow": follow, **HOST}
 
 
 def test_an_image_that_exists_costs_nothing(monkeypatch: Any) -> None:
@@ -71,7 +71,7 @@ def test_an_image_that_exists_costs_nothing(monkeypatch: Any) -> None:
     for operation, arguments in (
         (image.base, base_of(planned())),
         (image.source, {"image": planned(), "paths": PATHS}),
-        (image.cuda_wheels, {"image": planned(), "paths": PATHS}),
+        (image.cuda_packages, {"image": planned(), "paths": PATHS, **HOST}),
         (image.build, {"image": planned(), "paths": PATHS}),
     ):
         host = StrictHost(facts)
@@ -145,33 +145,51 @@ def test_a_cuda_image_that_does_not_come_through_names_no_setting_that_is_right(
     (said,) = host.logged
     assert said.startswith("nvidia/cuda:12.8.1-devel-ubuntu24.04 could not be pulled")
     assert "image_base" not in said and "docker tag" not in said
-    for help in ("Run again, on a faster line", "docker load here", "image_variant = 'cpu'", "7.5", "driver 580"):
+    for help in (
+        "Run again, on a faster line",
+        "docker load here",
+        "image_variant = 'cpu'",
+        "7.5",
+        "driver 580",
+        "9.0",
+    ):
         assert help in said
 
 
 def test_where_no_registry_has_cuda_nvidias_packages_take_its_place(monkeypatch: Any) -> None:
-    asked = planned_cuda(wheels=True)
+    asked = planned_cuda(IN_WHEELS)
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images("claude-local/base:bookworm")})
     (pull,) = run(monkeypatch, image.base, host, **base_of(asked))
     assert "pull /usr/bin/docker claude-local/base:noble ubuntu:noble" in pull and host.logged == []
-    (fetch,) = run(monkeypatch, image.cuda_wheels, host, image=asked, paths=PATHS)
+    (fetch,) = run(monkeypatch, image.cuda_packages, host, image=asked, paths=PATHS, **HOST)
     assert "-m claude_local.image.cuda_wheels /home/u/.cache/claude-local/image/cuda" in fetch
     build, _ = run(monkeypatch, image.build, host, image=asked, paths=PATHS)
     for word in ("BASE=cuda-wheels", "RUNTIME_BASE=claude-local/base:bookworm", f"--tag {asked.tag}-unchecked"):
         assert word in build
 
 
+def test_debians_packages_are_installed_by_the_build_on_their_release(monkeypatch: Any) -> None:
+    asked = planned_cuda(IN_DEBIAN)
+    facts = {"DockerClient": CLIENT, "InstalledPackages": InstalledPackages.default()}
+    host = StrictHost({**facts, "DockerImage": images("claude-local/base:bookworm")}, root=True)
+    pull, *more = run(monkeypatch, image.cuda_packages, host, image=asked, paths=PATHS, **HOST)
+    assert "pull /usr/bin/docker claude-local/base:trixie debian:trixie-slim" in pull
+    assert "bootstrap /usr/bin/docker claude-local/base:trixie debian trixie /scratch bookworm" in more[-1]
+    build, _ = run(monkeypatch, image.build, host, image=asked, paths=PATHS)
+    assert "BASE=cuda-debian" in build and "RUNTIME_BASE=claude-local/base:trixie" in build
+
+
 def test_a_registry_that_has_cuda_comes_first(monkeypatch: Any) -> None:
-    asked = planned_cuda(wheels=True)
+    asked = planned_cuda(IN_WHEELS)
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images(*(each.name for each in asked.bases))})
-    assert run(monkeypatch, image.cuda_wheels, host, image=asked, paths=PATHS) == []
+    assert run(monkeypatch, image.cuda_packages, host, image=asked, paths=PATHS, **HOST) == []
     build, _ = run(monkeypatch, image.build, host, image=asked, paths=PATHS)
     assert "BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04" in build
 
 
 def test_cuda_is_not_fetched_for_a_gpu_that_nvidias_packages_do_not_support(monkeypatch: Any) -> None:
     host = StrictHost({"DockerClient": CLIENT, "DockerImage": images()})
-    assert run(monkeypatch, image.cuda_wheels, host, image=planned_cuda(), paths=PATHS) == []
+    assert run(monkeypatch, image.cuda_packages, host, image=planned_cuda(), paths=PATHS, **HOST) == []
 
 
 GPU = ("--runtime", "nvidia", "--env", "NVIDIA_VISIBLE_DEVICES=all")

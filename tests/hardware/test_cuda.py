@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_local.hardware.cuda import TOOLKITS, real
+from claude_local.hardware.cuda import IN_DEBIAN, IN_WHEELS, TOOLKITS, CudaToolkit, real
 from claude_local.hardware.variant import choose
 from tests.hardware.machines import machine, nvidia
 
@@ -48,23 +48,26 @@ def test_cuda_is_chosen_by_driver_and_architectures(
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "driver", "wheels"),
+    ("capabilities", "driver", "packages"),
     [
-        (["8.9"], "580.95.05", True),
-        (["7.5", "12.0"], "590.48.01", True),
-        (["12.1"], "580.95.05", True),
+        (["8.9"], "580.95.05", IN_WHEELS),
+        (["7.5", "12.0"], "590.48.01", IN_WHEELS),
+        (["12.1"], "580.95.05", IN_WHEELS),
         # CUDA 13 needs a newer driver, or has no code for one of the GPUs.
-        (["8.9"], "575.64.03", False),
-        (["6.1"], "580.95.05", False),
-        (["8.9", "6.1"], "580.95.05", False),
+        (["8.9"], "575.64.03", IN_DEBIAN),
+        (["6.1"], "580.95.05", IN_DEBIAN),
+        (["8.9", "6.1"], "580.95.05", IN_DEBIAN),
+        # CUDA 12.4 has no code for Blackwell.
+        (["12.0"], "575.64.03", None),
+        (["6.1", "12.0"], "580.95.05", None),
     ],
 )
-def test_nvidias_packages_can_take_the_registrys_place_only_if_they_support_the_same_gpus(
-    capabilities: list[str], driver: str, wheels: bool
+def test_packages_can_take_the_registrys_place_only_if_they_support_the_same_gpus(
+    capabilities: list[str], driver: str, packages: CudaToolkit | None
 ) -> None:
     gpus = [nvidia(capability, driver, index) for index, capability in enumerate(capabilities)]
     chosen = choose(machine(*gpus))
-    assert chosen.cuda is not None and chosen.cuda.wheels == wheels
+    assert chosen.cuda is not None and chosen.cuda.packages == packages
 
 
 def test_the_cuda_that_compiles_wrongly_is_never_used() -> None:

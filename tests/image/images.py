@@ -26,7 +26,7 @@ def image(**changes: Any) -> Image:
         "variant": "cpu",
         "cpu": "native",
         "base": base_image("auto", "debian", "bookworm"),
-        "own_base": base_image("auto", "debian", "bookworm"),
+        "packages_base": base_image("auto", "debian", "bookworm"),
         "arch": "x86_64",
         "cpu_flags": ["avx2", "fma"],
     }

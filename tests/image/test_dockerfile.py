@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from claude_local.hardware.cuda import Cuda
+from claude_local.hardware.cuda import IN_WHEELS, Cuda
 from claude_local.image.cmake import CPU_OPTIONS
 from claude_local.image.dockerfile import CUDA_WHEELS, TARGETS, instructions
 from tests.image.images import CUDA_12, DOCKERFILE, image
@@ -26,10 +26,10 @@ def test_a_variants_instructions_take_exactly_its_build_arguments(changes: dict[
 
 
 def test_an_image_from_nvidias_packages_has_the_stage_that_unpacks_them_and_the_others_do_not() -> None:
-    planned = image(variant="cuda", cuda=replace(CUDA_12, wheels=True), dockerfile=TEXT)
-    assert planned.from_wheels is not None
+    planned = image(variant="cuda", cuda=replace(CUDA_12, packages=IN_WHEELS), dockerfile=TEXT)
+    assert planned.from_packages is not None
     stage = f"AS {CUDA_WHEELS}"
-    assert stage in instructions(TEXT, TARGETS["cuda"], planned.from_wheels.arguments)
+    assert stage in instructions(TEXT, TARGETS["cuda"], planned.from_packages.arguments)
     assert stage not in instructions(TEXT, TARGETS["cuda"], planned.arguments)
     assert stage not in instructions(TEXT, TARGETS["cpu"], image().arguments)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from claude_local.hardware.cuda import WHEELS, Cuda
+from claude_local.hardware.cuda import IN_DEBIAN, IN_WHEELS, WHEELS, Cuda
 from claude_local.image.base import Base, base_image
 from claude_local.image.builds import BUILDS, ImageError
 from claude_local.image.plan import is_kind
@@ -71,19 +71,28 @@ def test_a_cuda_image_is_compiled_on_nvidias_image_and_runs_on_ours() -> None:
 
 
 def test_an_image_from_nvidias_packages_has_the_same_tag_and_runs_on_the_hosts_own_release() -> None:
-    wheels = replace(CUDA_12, wheels=True)
+    wheels = replace(CUDA_12, packages=IN_WHEELS)
     planned = image(variant="cuda", cuda=wheels, base=base_image("auto", "debian", "bookworm", "cuda"))
-    other = planned.from_wheels
+    other = planned.from_packages
     assert other is not None and (other.tag, other.target) == (planned.tag, planned.target)
     assert [base.pull for base in other.bases] == ["debian:bookworm-slim"]
     assert (other.arguments["BASE"], other.arguments["RUNTIME_BASE"]) == ("cuda-wheels", "claude-local/base:bookworm")
     assert other.arguments["CMAKE_FLAGS"] == planned.arguments["CMAKE_FLAGS"]
-    assert image(variant="cuda", cuda=wheels, arch="aarch64").from_wheels is None, "the packages are for x86_64"
-    assert image(variant="cuda", cuda=CUDA_12).from_wheels is None
+    assert image(variant="cuda", cuda=wheels, arch="aarch64").from_packages is None, "the packages are for x86_64"
+    assert image(variant="cuda", cuda=CUDA_12).from_packages is None
+
+
+def test_an_image_from_debians_packages_is_compiled_and_runs_on_their_release() -> None:
+    base = base_image("auto", "debian", "bookworm", "cuda-debian")
+    planned = image(variant="cuda", cuda=replace(CUDA_12, packages=IN_DEBIAN), packages_base=base)
+    other = planned.from_packages
+    assert other is not None and other.tag == planned.tag != image(variant="cuda", cuda=CUDA_12).tag
+    assert (other.arguments["BASE"], other.arguments["RUNTIME_BASE"]) == ("cuda-debian", "claude-local/base:trixie")
+    assert base.bootstrap and not other.needs_wheels
 
 
 def test_other_packages_of_nvidia_change_the_tag(monkeypatch: pytest.MonkeyPatch) -> None:
-    wheels, without = replace(CUDA_12, wheels=True), image(variant="cuda", cuda=CUDA_12).tag
+    wheels, without = replace(CUDA_12, packages=IN_WHEELS), image(variant="cuda", cuda=CUDA_12).tag
     before = image(variant="cuda", cuda=wheels).tag
     monkeypatch.setitem(WHEELS, next(iter(WHEELS)), "f" * 64)
     assert image(variant="cuda", cuda=wheels).tag not in (before, without)

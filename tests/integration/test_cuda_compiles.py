@@ -82,7 +82,7 @@ def compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ],
 )
 def test_kernels_compile_with_the_planned_options(compiler: str, architectures: list[int], files: list[str]) -> None:
-    cuda = Cuda(IN_WHEELS, tuple(real(each) for each in architectures), wheels=True)
+    cuda = Cuda(IN_WHEELS, tuple(real(each) for each in architectures), packages=IN_WHEELS)
     options = " ".join(cmake.options("cuda", "native", WHEELS_ARCHITECTURE, [], cuda))
     words = [docker(), "run", "--rm", "--network=none", f"--volume={CONTEXT}/llama.cpp:/src:ro", compiler]
     done = run(*words, "sh", "-euc", COMPILE, "sh", options, *files, timeout=1800)

@@ -3,8 +3,8 @@
     ./provision test --gpu-build
 
 Stand-ins take the place of silicon, and of what only NVIDIA's repository has: the driver's two libraries (below
-NVIDIA's own nvidia-smi), and the container toolkit. The first build takes about 30 minutes of two cores. Later only
-what has changed is compiled.
+NVIDIA's own nvidia-smi), and the container toolkit. CUDA comes from NVIDIA's packages, then from Debian's. Each first
+build takes about 20 minutes of two cores. Later only what has changed is compiled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="only root may reload Docker"),
 ]
 
-NVML = ("NVML_GPUS=00000000:01:00|NVIDIA GeForce RTX 4090|24564|23900|8.9|0|0", "NVML_DRIVER=580.95.05")
+GPU = "NVML_GPUS=00000000:01:00|NVIDIA GeForce RTX 4090|24564|23900|8.9|0|0"
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 DAEMON, PIDFILE = Path("/etc/docker/daemon.json"), Path("/var/run/docker.pid")
 # The models stage is never reached; a small model needs no room for the disk's check.
@@ -47,18 +47,20 @@ def reload_docker(configuration: str) -> None:
 
 
 @pytest.fixture
-def with_a_gpu(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a deploy on a machine with an RTX 4090. Docker's configuration is restored afterwards."""
+def with_a_gpu(tmp_path: Path, driver: str) -> Iterator[dict[str, str]]:
+    """The environment of a deploy on a machine with an RTX 4090 and this driver. Docker's configuration is restored
+    afterwards."""
+    nvml = (GPU, f"NVML_DRIVER={driver}")
     smi = fetch(tmp_path, "trixie")
     compile_library(tmp_path)
     compile_library(tmp_path, "libcuda.c", "libcuda.so.1")
     tools = tmp_path / "bin"
     tools.mkdir()
-    variables = " ".join(f"'{each}'" for each in (*NVML, f"LD_LIBRARY_PATH={tmp_path}"))
+    variables = " ".join(f"'{each}'" for each in (*nvml, f"LD_LIBRARY_PATH={tmp_path}"))
     (tools / "nvidia-smi").write_text(f'#!/bin/sh\nexec env {variables} {smi} "$@"\n')
     (tools / "nvidia-smi").chmod(0o755)
     mounts = {f"{LIBRARIES}/{name}": tmp_path / name for name in ("libnvidia-ml.so.1", "libcuda.so.1")}
-    container_toolkit.install(tools, {"/usr/bin/nvidia-smi": smi, **mounts}, NVML)
+    container_toolkit.install(tools, {"/usr/bin/nvidia-smi": smi, **mounts}, nvml)
     before = DAEMON.read_text() if DAEMON.exists() else None
     kept = DAEMON.with_name("daemon.json.before-nvidia")
     try:
@@ -74,7 +76,12 @@ def with_a_gpu(tmp_path: Path) -> Iterator[dict[str, str]]:
         kept.unlink(missing_ok=True)
 
 
-def test_the_deploy_goes_through_until_it_finds_no_gpu(with_a_gpu: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("driver", "packages"),
+    [("580.95.05", "libcudart.so.13"), ("550.163.01", "libcudart.so.12")],
+    ids=["nvidias-packages", "debians-packages"],
+)
+def test_the_deploy_goes_through_until_it_finds_no_gpu(with_a_gpu: dict[str, str], packages: str) -> None:
     deploy = [PYINFRA, "-y", "@local", "deploy.py", *SMALL]
     done = run(
         "bash", "-o", "pipefail", "-c", '"$@" 2>&1 | tee /dev/stderr', "bash", *deploy, timeout=4 * 3600, env=with_a_gpu
@@ -98,4 +105,5 @@ def test_the_deploy_goes_through_until_it_finds_no_gpu(with_a_gpu: dict[str, str
     ).stdout  # fmt: skip
     print(f"{tag}, {int(size) / 1e6:.0f} MB\n{inside}", flush=True)
     assert re.findall(r"(\S+) => not found", inside) == ["libcuda.so.1"], "the driver brings it"
+    assert f"{packages} => /opt/llama/" in inside
     assert not re.search(r"/(nvcc|ptxas)$", inside, re.MULTILINE), "the compiler stays out of the image"

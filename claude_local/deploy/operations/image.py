@@ -20,7 +20,7 @@ from claude_local.deploy.operations.docker import DEFAULT_CLIENT, client, look
 from claude_local.deploy.operations.streaming import fail, last_lines, stream
 from claude_local.deploy.workstation import PROJECT
 from claude_local.docker import commands as docker
-from claude_local.hardware.cuda import IN_WHEELS, TOOLKITS, WHEELS_ARCHITECTURE
+from claude_local.hardware.cuda import IN_DEBIAN, IN_WHEELS, TOOLKITS, WHEELS_ARCHITECTURE
 from claude_local.image.base import REPOSITORY as BASE_REPOSITORY
 from claude_local.image.base import Base
 from claude_local.image.plan import LABEL, UNCHECKED, Image, superseded
@@ -51,7 +51,7 @@ def base(
     scratch: str,
     lock_timeout: int = 300,
     variant: str = "cpu",
-    wheels: bool = False,
+    packages_follow: bool = False,
 ) -> Generator[Any]:
     """Get the images that ours are built from: from the registry, else by a debootstrap from the host's own mirror.
 
@@ -62,7 +62,7 @@ def base(
     + scratch: folder for debootstrap on a file system with 1 GB free; removed afterwards
     + lock_timeout: seconds to wait for another apt or dpkg (debootstrap is installed only when it is needed)
     + variant: of the image that is built from them
-    + wheels: NVIDIA's packages on PyPI can take the place of what cannot be pulled (``cuda_wheels``)
+    + packages_follow: packages can take the place of what cannot be pulled (``cuda_packages``)
 
     Example::
 
@@ -87,7 +87,7 @@ def base(
             continue
         if each.bootstrap:
             yield from _bootstrap(docker_client, each, distro, codename, scratch, lock_timeout)
-        elif wheels:
+        elif packages_follow:
             return
         else:
             yield fail(_pull_advice(each, variant))
@@ -124,42 +124,58 @@ def _pull_advice(image: Base, variant: str) -> str:
         else f"image_base: {problem}; correct the name, or set image_base to 'auto'"
     )
     tag = "" if image.name == image.pull else f", docker tag {image.pull} {image.name}"
-    wheels = (
-        f". NVIDIA's packages on PyPI can take its place only on {WHEELS_ARCHITECTURE}, for GPUs of compute capability "
-        f"{min(IN_WHEELS.architectures) / 10} or newer with driver {IN_WHEELS.least_driver} or newer"
+    packages = (
+        f". Packages can take its place on {WHEELS_ARCHITECTURE}: NVIDIA's on PyPI for GPUs of compute capability "
+        f"{min(IN_WHEELS.architectures) / 10} or newer with driver {IN_WHEELS.least_driver} or newer; on Debian, "
+        f"its own for GPUs up to {max(IN_DEBIAN.architectures) / 10}"
     )
     return (
         f"{first}. Without a registry, bring the image here: docker pull and docker save {image.pull} on a machine "
         f"that has one, docker load here{tag}"
         + ("" if variant == "cpu" else "; or do without the GPU: image_variant = 'cpu'")
-        + (wheels if variant == "cuda" else "")
+        + (packages if variant == "cuda" else "")
     )
 
 
 def _to_build(image: Image, docker_client: str) -> Image:
-    """The image, or ``image.from_wheels`` if no registry had the image that compiles it."""
-    if image.from_wheels and not all(_exists(docker_client, each.name) for each in image.bases):
-        return image.from_wheels
+    """The image, or ``image.from_packages`` if no registry had the image that compiles it."""
+    if image.from_packages and not all(_exists(docker_client, each.name) for each in image.bases):
+        return image.from_packages
     return image
 
 
 @operation()
-def cuda_wheels(image: Image, paths: Paths) -> Generator[Any]:
-    """Download NVIDIA's packages with the CUDA compiler into the build context, if no registry has the compiler.
+def cuda_packages(
+    image: Image, paths: Paths, distro: str, codename: str, scratch: str, lock_timeout: int = 300
+) -> Generator[Any]:
+    """If no registry has the CUDA compiler, get what an image with CUDA from packages needs.
+
+    That is the base image, and NVIDIA's packages in the build context. Debian's packages are fetched by the build.
 
     + image: the planned image; nothing is done while it, or all the images that it is built from, exist
     + paths: the workstation's paths
+    + distro, codename, scratch, lock_timeout: as for ``base``
 
     Example::
 
-        image.cuda_wheels(name="Download CUDA", image=ws.image, paths=ws.paths, _sudo=True)
+        image.cuda_packages(
+            name="Get CUDA", image=ws.image, paths=ws.paths, distro="debian", codename="bookworm",
+            scratch="/tmp/base", _sudo=True,
+        )
     """
     docker_client = client()
     if _exists(docker_client, image.tag):
         host.noop(f"{image.tag} exists")
         return
-    if _to_build(image, docker_client) is not image.from_wheels:
+    built = _to_build(image, docker_client)
+    if built is not image.from_packages:
         host.noop(f"{', '.join(each.name for each in image.bases)} has the CUDA compiler")
+        return
+    yield from base._inner(
+        bases=built.bases, needed_by=[image.tag], distro=distro, codename=codename, scratch=scratch,
+        lock_timeout=lock_timeout, variant="cuda",
+    )  # fmt: skip
+    if not built.needs_wheels:
         return
     folder = join(paths.image_context, "cuda")
     yield stream(
