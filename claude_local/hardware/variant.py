@@ -92,7 +92,10 @@ def _cuda_reason(cuda: Cuda, gpus: tuple[Gpu, ...]) -> str:
         f"{gpu.name} ({gpu.compute_capability}{f', {_gib(gpu)}' if gpu.memory_mib else ''})" for gpu in gpus
     )
     architectures = ";".join(cuda.architectures)
-    return f"{names} with driver {gpus[0].driver}: CUDA {cuda.toolkit.version} for {architectures}"
+    version, second = cuda.toolkit.version, cuda.packages.version if cuda.packages else None
+    if second and second != version:
+        version += f" (without a registry {second})"
+    return f"{names} with driver {gpus[0].driver}: CUDA {version} for {architectures}"
 
 
 def _gib(gpu: Gpu) -> str:

@@ -38,7 +38,7 @@ def test_a_workstation_with_two_generations_of_gpus(machine: Machine) -> None:
     assert titan.split()[3:] == ["12.0", "GiB", "11.7", "GiB", "7.0", "570.86.15", "no"]
     assert ada.split()[5:] == ["48.0", "GiB", "47.4", "GiB", "8.9", "570.86.15", "yes"]
     text = "\n".join(lines)
-    assert "Image: cuda" in text and "CUDA 12.8.1 for 70-real;89-real" in text
+    assert "Image: cuda" in text and "CUDA 12.8.1 (without a registry 12.4.1) for 70-real;89-real" in text
     assert "container toolkit is not installed" in text and "Fix: ./provision" in text
 
 
