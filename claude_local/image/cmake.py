@@ -18,12 +18,11 @@ CPU_OPTIONS = {
 }
 
 # Each GPU backend is a library of its own (GGML_BACKEND_DL), so that llama-server also starts without the driver, as it
-# must during the build. ggml does not combine that with "native"; the CPU part of a GPU image is compiled as for "all".
-# NCCL is a library of 200 MB that only helps to split single tensors. The kernels are compressed for "speed": drivers
-# before 550.54.14 cannot unpack "size", llama.cpp's default ("device kernel image is invalid",
-# canonical/inference-snaps 255), while "speed" works from 525.60.13 on (RAPIDS, rapids_cuda_enable_fatbin_compression).
-# GCC 12 warns 1,300 times about its own AVX-512 headers. BuildKit cuts a step's log off at 2 MiB, and with it the error
-# that matters.
+# must during the build. ggml does not combine that with "native", so the instruction sets are named one by one. NCCL is
+# a library of 200 MB that only helps to split single tensors. The kernels are compressed for "speed": drivers before
+# 550.54.14 cannot unpack "size", llama.cpp's default ("device kernel image is invalid", canonical/inference-snaps 255),
+# while "speed" works from 525.60.13 on (RAPIDS, rapids_cuda_enable_fatbin_compression). GCC 12 warns 1,300 times about
+# its own AVX-512 headers. BuildKit cuts a step's log off at 2 MiB, and with it the error that matters.
 GPU_OPTIONS = {
     "cuda": (
         "-DGGML_CUDA=ON",
@@ -39,6 +38,24 @@ COMMON_OPTIONS = ("-DLLAMA_OPENSSL=OFF",)
 
 # Flag in an ARM processor's /proc/cpuinfo -> feature in GCC's -march.
 _ARM_FEATURES = (("asimddp", "dotprod"), ("asimdhp", "fp16"), ("sve", "sve"), ("i8mm", "i8mm"), ("sve2", "sve2"))
+
+# ggml's option on x86-64 -> the flags that its compiler options need (ggml-cpu/CMakeLists.txt).
+_X86_OPTIONS = {
+    "SSE42": ("sse4_2",),
+    "AVX": ("avx",),
+    "F16C": ("f16c",),
+    "AVX2": ("avx2",),
+    "BMI2": ("bmi2",),
+    "FMA": ("fma",),
+    "AVX_VNNI": ("avx_vnni",),
+    "AVX512": ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
+    "AVX512_VBMI": ("avx512vbmi",),
+    "AVX512_VNNI": ("avx512_vnni",),
+    "AVX512_BF16": ("avx512_bf16",),
+    "AMX_TILE": ("amx_tile",),
+    "AMX_INT8": ("amx_int8",),
+    "AMX_BF16": ("amx_bf16",),
+}
 
 # The flags of /proc/cpuinfo that name instructions. -march=native depends on these. The other flags name features of
 # the kernel, of virtualisation or of microcode, which change while the processor stays the same.
@@ -56,27 +73,31 @@ def instruction_sets(cpu_flags: Iterable[str]) -> list[str]:
 def options(variant: str, cpu: str, arch: str, cpu_flags: Collection[str], cuda: Cuda | None = None) -> list[str]:
     """All CMake options of an image.
 
-    ``variant`` is ``cpu``, ``cuda`` or ``vulkan``, ``cpu`` the setting image_cpu (for the CPU variant), ``arch`` the
+    ``variant`` is ``cpu``, ``cuda`` or ``vulkan``, ``cpu`` the setting image_cpu, ``arch`` the
     output of ``uname -m``, ``cpu_flags`` the flags of /proc/cpuinfo, ``cuda`` the CUDA of that variant.
     """
     if variant == "cpu":
         return [*CPU_OPTIONS[cpu], *COMMON_OPTIONS]
-    chosen = [*_cpu_part_of_gpu_image(arch, cpu_flags), *GPU_OPTIONS[variant]]
+    chosen = [*_cpu_part_of_gpu_image(cpu, arch, cpu_flags), *GPU_OPTIONS[variant]]
     if cuda:
         # ";" separates the items of a CMake list. The Dockerfile's shell does not split a variable's value at it.
         chosen.append(f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(cuda.architectures)}")
     return [*chosen, *COMMON_OPTIONS]
 
 
-def _cpu_part_of_gpu_image(arch: str, cpu_flags: Collection[str]) -> tuple[str, ...]:
-    """All CPU variants, one of which is chosen at start; on ARM only the one for this processor.
+def _cpu_part_of_gpu_image(cpu: str, arch: str, cpu_flags: Collection[str]) -> tuple[str, ...]:
+    """One variant, with the instruction sets of this processor; for "all" on x86-64 all of them, chosen at start.
 
     On ARM, "all" has two variants with SME, which need GCC 14. NVIDIA's devel images and Ubuntu 24.04 have GCC 13.
     """
-    if arch != "aarch64":
+    if cpu == "all" and arch != "aarch64":
         return CPU_OPTIONS["all"]
-    features = [feature for flag, feature in _ARM_FEATURES if flag in cpu_flags]
-    # These features exist from ARMv8.2 on; nothing that came later is assumed.
-    machine = "+".join(["armv8.2-a" if features else "armv8-a", *features])
     one_variant = [option for option in CPU_OPTIONS["all"] if "ALL_VARIANTS" not in option]
-    return (*one_variant, f"-DGGML_CPU_ARM_ARCH={machine}")
+    if arch == "aarch64":
+        features = [feature for flag, feature in _ARM_FEATURES if flag in cpu_flags]
+        # These features exist from ARMv8.2 on; nothing that came later is assumed.
+        machine = "+".join(["armv8.2-a" if features else "armv8-a", *features])
+        return (*one_variant, f"-DGGML_CPU_ARM_ARCH={machine}")
+    flags = set(cpu_flags) if cpu == "native" else set()
+    named = (f"-DGGML_{name}={'ON' if flags.issuperset(needed) else 'OFF'}" for name, needed in _X86_OPTIONS.items())
+    return (*one_variant, *named)

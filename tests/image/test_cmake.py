@@ -43,4 +43,14 @@ def test_a_gpus_image_on_arm_compiles_without_sme(
     assert f"-DGGML_CPU_ARM_ARCH={machine}" in arm
     assert {"-DGGML_NATIVE=OFF", "-DGGML_BACKEND_DL=ON", "-DBUILD_SHARED_LIBS=ON"} < set(arm)
     assert "-DGGML_CPU_ALL_VARIANTS=ON" not in arm
-    assert "-DGGML_CPU_ALL_VARIANTS=ON" in options(variant, "native", "x86_64", cpu_flags, cuda)
+
+
+@pytest.mark.parametrize(("variant", "cuda"), [("cuda", CUDA_12), ("vulkan", None)])
+def test_a_gpus_image_has_the_instructions_of_this_processor_only(variant: str, cuda: Cuda | None) -> None:
+    haswell = ["sse4_2", "avx", "f16c", "avx2", "bmi2", "fma", "avx512f"]  # not all that ggml's AVX512 needs
+    native = options(variant, "native", "x86_64", haswell, cuda)
+    assert {"-DGGML_NATIVE=OFF", "-DGGML_BACKEND_DL=ON", "-DGGML_AVX2=ON", "-DGGML_FMA=ON"} < set(native)
+    assert {"-DGGML_AVX512=OFF", "-DGGML_AVX_VNNI=OFF", "-DGGML_AMX_TILE=OFF"} < set(native)
+    assert "-DGGML_AVX2=OFF" in options(variant, "generic", "x86_64", haswell, cuda)
+    every = options(variant, "all", "x86_64", haswell, cuda)
+    assert "-DGGML_CPU_ALL_VARIANTS=ON" in every and not any("AVX" in option for option in every)

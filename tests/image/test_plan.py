@@ -106,17 +106,20 @@ def test_a_vulkan_image_is_compiled_and_run_on_the_same_base() -> None:
     assert planned.bases == (planned.base,)
 
 
-def test_a_gpus_image_depends_on_its_cuda_but_not_on_the_processor() -> None:
+def test_a_gpus_image_depends_on_its_cuda() -> None:
     tag = image(variant="cuda", cuda=CUDA_12).tag
     assert image(variant="cuda", cuda=CUDA_13).tag != tag
     assert image(variant="cuda", cuda=Cuda(CUDA_12.toolkit, ("89-real",))).tag != tag
-    assert image(variant="cuda", cuda=CUDA_12, cpu_flags=["avx512f"]).tag == tag
     assert len({tag, image().tag, image(variant="vulkan").tag}) == 3
 
 
-def test_a_gpus_image_on_arm_depends_on_the_processor() -> None:
-    tags = {image(variant="vulkan", arch="aarch64", cpu_flags=[*flags, "asimd"]).tag for flags in (["sve"], ["sve2"])}
-    assert len(tags) == 2
+@pytest.mark.parametrize(("arch", "flags"), [("aarch64", [["sve"], ["sve2"]]), ("x86_64", [["avx"], ["avx", "avx2"]])])
+def test_a_gpus_image_depends_on_the_processor(arch: str, flags: list[list[str]]) -> None:
+    assert len({image(variant="vulkan", arch=arch, cpu_flags=each).tag for each in flags}) == 2
+
+
+def test_a_gpus_image_for_all_processors_depends_on_none() -> None:
+    assert len({image(variant="vulkan", cpu="all", cpu_flags=each).tag for each in (["avx"], ["avx2"])}) == 1
 
 
 def test_a_build_that_is_not_pinned_is_refused_by_its_settings_name() -> None:
