@@ -83,9 +83,9 @@ def with_a_gpu(tmp_path: Path, driver: str) -> Iterator[dict[str, str]]:
 )
 def test_the_deploy_goes_through_until_it_finds_no_gpu(with_a_gpu: dict[str, str], packages: str) -> None:
     deploy = [PYINFRA, "-y", "@local", "deploy.py", *SMALL]
-    done = run(
-        "bash", "-o", "pipefail", "-c", '"$@" 2>&1 | tee /dev/stderr', "bash", *deploy, timeout=4 * 3600, env=with_a_gpu
-    )
+    # -a: tee cuts off a log that stderr is.
+    copied = ["bash", "-o", "pipefail", "-c", '"$@" 2>&1 | tee -a /dev/stderr', "bash"]
+    done = run(*copied, *deploy, timeout=4 * 3600, env=with_a_gpu)
     said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
     assert done.returncode != 0, "a machine without a GPU cannot pass"
     tag = re.findall(r"Build (claude-local/llama-server:\S+-cuda-\w+)", said)[-1]
