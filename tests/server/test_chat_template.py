@@ -111,7 +111,7 @@ EDIT = {"type": "function", "function": {"name": "Edit", "parameters": {"type": 
 HINT = "\n\n(A file is named here: use a tool for it.)"
 ABOUT_HINT = "\n\n(This is about the files here: use a tool for it.)"
 # Of the words after a result.
-RAN = "from this result"
+RAN = "Only you see this result"
 MISSED = "File does not exist. Note: your current working directory is /w. Did you mean a.md?"
 UNREAD = "<tool_use_error>File has not been read yet. Read it first before writing to it.</tool_use_error>"
 USER = {"role": "user", "content": "What is in a.txt?"}
@@ -279,9 +279,13 @@ def test_a_result_ends_with_what_the_user_asked(render: Any) -> None:
     quoted = [text.count('The user asked: "What is in a.txt?"') for _, text in shown]
     assert quoted == [0, 0, 0, 1, 0, 1, 0, 0]
     # A pasted text without an end is not repeated, and a summary by Claude Code is not the user's words.
-    for words, part in (("so " * 500, f'"{"so " * 66}so"'), (COMPACTED, "Answer the user's question from")):
+    for words, part in (("so " * 500, f'"{"so " * 66}so"'), (COMPACTED, "Answer the user's question in")):
         last = turns(render([{"role": "user", "content": words}, CALLED, result("1\tx")], tools=[READ]))[-1][1]
         assert part in last and "so so" not in last.split(part)[1]
+    # What stands for a picture must not stand twice.
+    picture = {"role": "user", "content": "Which bird is this? <__media__>"}
+    last = turns(render([picture, CALLED, result("1\tx")], tools=[READ]))[-1][1]
+    assert 'The user asked: "Which bird is this? " ' in last
     examples = turns(render([USER], tools=[READ, GLOB, EDIT]))[1:-1]
     asked_there, after = "", 0
     for role, text in examples:
