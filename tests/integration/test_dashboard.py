@@ -47,8 +47,8 @@ def test_it_switches_the_model_and_outlives_the_management_api(api: Api) -> None
     with dashboard() as tty:
         tty.wait_for("● ready")
         tty.send("m")
-        tty.wait_for("choose a model")
-        assert DEFAULT in tty.text and SMALL in tty.text
+        listed = ("choose a model", DEFAULT, SMALL)
+        tty.wait(lambda: all(each in tty.text for each in listed), "the models to choose from")
         tty.send("\x1b[B\r")
         tty.wait_for(f"✓ {SMALL} answers", seconds=90)
         assert api.get("/status")["model"] == SMALL
