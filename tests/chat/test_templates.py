@@ -126,7 +126,8 @@ def shown_pictures(server: LlamaServer) -> dict[str, str]:
     call = {"id": "c1", "type": "function", "function": {"name": "Read", "arguments": '{"file_path": "x.png"}'}}
     words: list[Any] = [{"type": "text", "text": "BEFORE"}, PICTURE, {"type": "text", "text": "AFTER"}]
     returned: list[dict[str, Any]] = [
-        {"role": "user", "content": "BEFORE"},
+        # A template may repeat the first line after the result.
+        {"role": "user", "content": "Look.\nBEFORE"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": [PICTURE]},
         {"role": "assistant", "content": "AFTER"},
