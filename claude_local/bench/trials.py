@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from claude_local.bench.measure import PATIENCE, Bench
+from claude_local.models.stored import sections
 from claude_local.server import presets
 from claude_local.server.client import LlamaClient, ServerError
 
@@ -72,7 +73,7 @@ class Trials:
         self._server = server
         self._path = path
         self._text = path.read_text()
-        self.served = presets.section(self._text, profile)
+        self.served = sections(self._text).get(profile, {})
         self.build = ""
 
     def __enter__(self) -> Trials:

@@ -73,8 +73,8 @@ def instruction_sets(cpu_flags: Iterable[str]) -> list[str]:
 def options(variant: str, cpu: str, arch: str, cpu_flags: Collection[str], cuda: Cuda | None = None) -> list[str]:
     """All CMake options of an image.
 
-    ``variant`` is ``cpu``, ``cuda`` or ``vulkan``, ``cpu`` the setting image_cpu, ``arch`` the
-    output of ``uname -m``, ``cpu_flags`` the flags of /proc/cpuinfo, ``cuda`` the CUDA of that variant.
+    ``variant`` is ``cpu``, ``cuda`` or ``vulkan``, ``cpu`` the setting image_cpu, ``arch`` the output of ``uname -m``,
+    ``cpu_flags`` the flags of /proc/cpuinfo, ``cuda`` the CUDA of that variant.
     """
     if variant == "cpu":
         return [*CPU_OPTIONS[cpu], *COMMON_OPTIONS]

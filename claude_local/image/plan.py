@@ -102,7 +102,7 @@ def plan(
     * ``variant``, ``cuda``: the variant for this machine, and the CUDA of that variant
     * ``cpu``: the setting image_cpu
     * ``arch``: the output of ``uname -m``
-    * ``cpu_flags``: the flags of /proc/cpuinfo; they count for ``native``, and for a GPU's image on ARM
+    * ``cpu_flags``: the flags of /proc/cpuinfo; they count for ``native``, and always for a GPU's image on ARM
     * ``jobs``: how many compilers run at a time (0: one a core); not part of the tag
     * ``packages_base``: the base on which an image with CUDA from packages is compiled and runs; None: there is none
 
@@ -151,5 +151,5 @@ def plan(
     )
     if not packages_arguments or packages_base is None:
         return image
-    packages_arguments["JOBS"] = str(jobs)
-    return replace(image, from_packages=replace(image, base=packages_base, devel=None, arguments=packages_arguments))
+    arguments = {**packages_arguments, "JOBS": str(jobs)}
+    return replace(image, from_packages=replace(image, base=packages_base, devel=None, arguments=arguments))

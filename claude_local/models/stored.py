@@ -69,11 +69,8 @@ class Inventory:
         return [file for file in self.files if file.state == "unfinished" and file.placed]
 
 
-def in_presets(text: str, roots: Sequence[str]) -> set[str]:
-    """The files on the workstation that presets.ini names, with the further parts of split models.
-
-    ``roots``: model_dir and the search directories, in the order in which the container has them. Raises StoredError.
-    """
+def sections(text: str) -> dict[str, dict[str, str]]:
+    """The sections of presets.ini: name -> key -> value. Raises StoredError."""
     parser = configparser.RawConfigParser(
         delimiters=("=",), strict=False, default_section="\n", comment_prefixes=(";",)
     )
@@ -81,12 +78,20 @@ def in_presets(text: str, roots: Sequence[str]) -> set[str]:
         parser.read_string("[ ]\n" + text)
     except configparser.Error as error:
         raise StoredError(str(error).splitlines()[0]) from None
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def in_presets(text: str, roots: Sequence[str]) -> set[str]:
+    """The files on the workstation that presets.ini names, with the further parts of split models.
+
+    ``roots``: model_dir and the search directories, in the order in which the container has them. Raises StoredError.
+    """
     mounts = [(MODELS, roots[0])] if roots else []
     mounts += [(f"{EXTRA_MODELS}/{index}", root) for index, root in enumerate(roots[1:])]
     paths: set[str] = set()
-    for section in parser.sections():
+    for section in sections(text).values():
         for key in ("model", "mmproj"):
-            path = parser.get(section, key, fallback="")
+            path = section.get(key, "")
             for mount, root in mounts:
                 if path.startswith(mount + "/"):
                     paths.update(_parts(os.path.join(root, path[len(mount) + 1 :])))

@@ -169,13 +169,6 @@ def render(
     return "\n".join(lines) + "\n"
 
 
-def section(text: str, name: str) -> dict[str, str]:
-    """A section of presets.ini: key -> value; empty where there is none."""
-    body = text.partition(f"\n[{name}]\n")[2].partition("\n[")[0]
-    pairs = (line.partition(" = ") for line in body.splitlines())
-    return {key: value for key, equals, value in pairs if equals}
-
-
 def with_section(text: str, name: str, values: Mapping[str, str]) -> str:
     """presets.ini with one more section."""
     return text + "\n".join(["", f"[{name}]", *(f"{key} = {value}" for key, value in values.items()), ""])

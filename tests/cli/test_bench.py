@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from claude_local.bench.trials import SECTION
+from claude_local.models.stored import sections
 from claude_local.paths import Paths
-from claude_local.server.presets import section
 from tests.cli.documented import example, lacks
 from tests.cli.test_command_line import PROJECT, llama_local
 from tests.manager.scripted_router import ScriptedRouter, until
@@ -56,7 +56,7 @@ class Server(ScriptedRouter):
             case "/models/unload" if self.keeps and self.read:
                 self.keeps.write_bytes(bytes(24))
             case "/models" if query:
-                self.trial = section(self.presets.read_text(), SECTION)
+                self.trial = sections(self.presets.read_text()).get(SECTION, {})
                 self.tried += [self.trial] if self.trial else []
                 return 200, {"data": []}
             case "/props" if "claude-local-trial" in query.get("model", []) and self.trial.get("flash-attn") == "off":
